@@ -1,0 +1,141 @@
+"""The server's HTTP side, as the control machine sees it: its pages, models and completions.
+
+A remote rank 0 is asked through its node's SSH connection, so that neither a firewall nor a
+server bound to 127.0.0.1 stands between; `requests` does the HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+
+from .nodes import Node
+
+
+class ApiError(Exception):
+    """The server did not answer as it should; the message says what it did."""
+
+
+@dataclass
+class Api:
+    """The server of rank 0 on `node`, bound to `bind:port` there."""
+
+    node: Node
+    bind: str
+    port: int
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def __post_init__(self) -> None:
+        # A proxy of the user's environment has no business between us and our server.
+        self.session.trust_env = False
+        if not self.node.host.is_local:
+            self.session.mount("http://", _NodeAdapter(self.node))
+
+    @property
+    def target(self) -> str:
+        """Where the server listens, as seen from its node."""
+        every = self.bind in ("", "0.0.0.0", "::", "localhost")
+        return "127.0.0.1" if every else self.bind
+
+    @property
+    def url(self) -> str:
+        """What a user's client takes as the server's address, without a trailing slash."""
+        every = self.bind in ("0.0.0.0", "::")
+        return f"http://{self.node.address if every else self.target}:{self.port}"
+
+    def is_up(self, path: str, timeout: float = 2) -> bool:
+        """Whether `path` answers 200."""
+        try:
+            return self._get(path, timeout).status_code == 200
+        except ApiError:
+            return False
+
+    def models(self, timeout: float = 10) -> list[str]:
+        """The ids of `GET /v1/models`."""
+        answer = self._get("/v1/models", timeout)
+        try:
+            return [str(entry["id"]) for entry in answer.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise ApiError(
+                f"GET /v1/models answered {answer.status_code}: {answer.text[:200]!r}"
+            ) from None
+
+    def chat(
+        self, model: str, prompt: str, max_tokens: int, timeout: float = 60
+    ) -> dict[str, Any]:
+        """One chat completion as the server's JSON; raise ApiError unless it holds a token."""
+        body = _body(model, prompt, max_tokens)
+        answer = self._send("POST", "/v1/chat/completions", timeout, json=body)
+        try:
+            data: dict[str, Any] = answer.json()
+            choice = data["choices"][0]
+            tokens = int(data.get("usage", {}).get("completion_tokens", 0))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            raise ApiError(
+                f"the completion answered {answer.status_code}: {answer.text[:200]!r}"
+            ) from None
+        if not tokens and not choice.get("message", {}).get("content"):
+            raise ApiError(f"the completion holds no token: {answer.text[:200]!r}")
+        return data
+
+    def stream(
+        self, model: str, prompt: str, max_tokens: int, timeout: float = 60
+    ) -> Iterator[str]:
+        """The pieces of a streamed chat completion as they come."""
+        body = {**_body(model, prompt, max_tokens), "stream": True}
+        answer = self._send("POST", "/v1/chat/completions", timeout, json=body, stream=True)
+        for line in answer.iter_lines(decode_unicode=True):
+            if line.startswith("data: {"):
+                delta = json.loads(line[len("data: ") :])["choices"][0].get("delta", {})
+                yield delta.get("content") or ""
+
+    def _get(self, path: str, timeout: float) -> requests.Response:
+        return self._send("GET", path, timeout)
+
+    def _send(self, method: str, path: str, timeout: float, **more: Any) -> requests.Response:
+        url = f"http://{self.target}:{self.port}{path}"
+        try:
+            return self.session.request(method, url, timeout=timeout, **more)
+        except (requests.RequestException, OSError, EOFError) as error:
+            raise ApiError(f"{method} {path}: {_reason(error)}") from None
+
+
+def _body(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+    messages = [{"role": "user", "content": prompt}]
+    return {"model": model, "messages": messages, "max_tokens": max_tokens}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return str(error) or type(error).__name__
+
+
+class _NodeAdapter(HTTPAdapter):
+    """Sends requests through a node's SSH connection, each over a channel of its own."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.node = node
+
+    def get_connection_with_tls_context(self, request: Any, *_: Any, **__: Any) -> Any:
+        node = self.node
+
+        class Connection(HTTPConnection):
+            def _new_conn(self) -> Any:
+                return node.socket(self.host, self.port or 80)
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        host, _, port = request.url.split("/")[2].rpartition(":")
+        return Pool(host, int(port))

@@ -1,0 +1,262 @@
+"""Facts -> findings. Pure: what a node said is judged here, and unknown is never ok."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .engine import Engine
+from .facts import Unknown
+from .facts.memory import GIB, Memory
+from .facts.processes import Process
+from .facts.rdma import MATRIX, Device
+from .hostfile import Host
+from .ranks import Rank
+from .state import State
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+# About 350 GiB at 16 KiB pages: what a 512 GB Mac Studio has wired after a leak.
+WIRED_PAGES = 23_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: `level` is ok, warn or fail; `fix` says what to do about it."""
+
+    check: str
+    level: str
+    node: str
+    what: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the facts are judged against; sizes in bytes, times in seconds."""
+
+    ranks: Sequence[Rank]
+    backend: str
+    engine: Engine
+    http_port: int
+    model: str | None
+    wired_limit: int
+    cooldown: float
+
+    def on(self, node: str) -> list[Rank]:
+        return [rank for rank in self.ranks if rank.host.ssh == node]
+
+
+Facts = Mapping[str, Any]
+Check = Callable[[Wanted, Mapping[str, Facts]], "list[Finding]"]
+
+
+def memory(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """Wired memory that a killed server left behind; only a reboot frees it."""
+
+    def judge(node: str, value: Memory) -> Finding:
+        what = f"{value.wired / GIB:.1f} of {value.total / GIB:.0f} GiB wired"
+        if value.wired > wanted.wired_limit:
+            limit = f" (limit {wanted.wired_limit / GIB:.0f} GiB)"
+            return Finding("memory", FAIL, node, what + limit, "reboot it: nothing else frees it")
+        return Finding("memory", OK, node, what)
+
+    return _each("memory", facts, "memory", judge)
+
+
+def processes(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """Ranks of ours, or servers that someone else started."""
+
+    def judge(node: str, values: Mapping[int, Process]) -> Finding:
+        found = servers(wanted.engine, facts[node])
+        if not found:
+            return Finding("processes", OK, node, "no server runs")
+        names = ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
+        return Finding("processes", FAIL, node, f"already runs: {names}", "stop it: inv tp.stop")
+
+    unknown = _each("processes", facts, "state", lambda node, value: None)
+    return unknown + _each("processes", facts, "processes", judge)
+
+
+def servers(engine: Engine, facts: Facts) -> dict[int, str]:
+    """Pid -> what it is, for each server process of a node: recorded ranks and the engine's."""
+    found = {}
+    listed = facts.get("processes")
+    if isinstance(listed, Mapping):
+        for process in listed.values():
+            if engine.is_server(process.program, process.command):
+                found[process.pid] = f"a {engine.name} server"
+    state = facts.get("state")
+    if isinstance(state, State):
+        for rank in state.ranks.values():
+            if rank.alive and rank.pid:
+                found[rank.pid] = f"rank {rank.rank}"
+    return found
+
+
+def ports(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """The HTTP port on rank 0's node, and those by which the ranks meet."""
+
+    def judge(node: str, taken: Mapping[int, Any]) -> Finding:
+        needed = {port: "rank" for rank in wanted.on(node) for port in rank.ports}
+        if wanted.on(node) and wanted.on(node)[0].rank == 0:
+            needed[wanted.http_port] = "HTTP"
+        bound = [port for port in sorted(needed) if port in taken]
+        if not bound:
+            free = ", ".join(map(str, sorted(needed))) or "none needed"
+            return Finding("ports", OK, node, f"free: {free}")
+        port = bound[0]
+        what = f"port {port} ({needed[port]}) is taken by {', '.join(map(str, taken[port]))}"
+        fix = "inv tp.stop if it is a server of yours; never test it with nc or curl"
+        if needed[port] == "HTTP":
+            fix = "stop what holds it, or choose another: -- --port N"
+        return Finding("ports", FAIL, node, what, fix)
+
+    return _each("ports", facts, "ports", judge)
+
+
+def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """The model is on every node, and the same."""
+    if not wanted.model:
+        return []
+    first = next((f["model"] for f in facts.values() if getattr(f.get("model"), "path", None)), None)
+
+    def judge(node: str, value: Any) -> Finding:
+        if value.path is None:
+            fix = "copy or download it to that node"
+            return Finding("model", FAIL, node, f"{wanted.model} is not there", fix)
+        names = set(value.files) | set(first.files)
+        other = sorted(n for n in names if value.files.get(n) != first.files.get(n))
+        if other:
+            what = f"{other[0]} differs from the first node's" + _more(other)
+            return Finding("model", FAIL, node, what, "copy the model to all nodes again")
+        if "config.json" not in value.files:
+            return Finding("model", FAIL, node, f"{value.path} has no config.json", "is it a model?")
+        return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
+
+    return _each("model", facts, "model", judge)
+
+
+def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """python, mlx, mlx-lm and the system's build are the same on all nodes."""
+    known = [f["versions"] for f in facts.values() if isinstance(f.get("versions"), Mapping)]
+
+    def judge(node: str, value: Mapping[str, str]) -> Finding:
+        what = ", ".join(f"{name} {value[name]}" for name in value)
+        if value.get("mlx") == "missing":
+            return Finding("versions", FAIL, node, what, "install mlx there (or choose --python)")
+        differ = [name for name in value if value[name] != known[0].get(name)]
+        if differ:
+            what = ", ".join(f"{name} {value[name]}, not {known[0].get(name)}" for name in differ)
+            return Finding("versions", FAIL, node, what, "bring the nodes to the same versions")
+        return Finding("versions", OK, node, what)
+
+    return _each("versions", facts, "versions", judge)
+
+
+def cooldown(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """A SIGKILL lately: the start waits, since the kernel needs time to reclaim RDMA."""
+
+    def judge(node: str, value: State) -> Finding:
+        left = cooling(value, wanted.cooldown)
+        if left > 0:
+            return Finding("cooldown", WARN, node, f"{left:.0f} s left after a SIGKILL", "waits")
+        return Finding("cooldown", OK, node, "no SIGKILL lately")
+
+    return _each("cooldown", facts, "state", judge)
+
+
+def cooling(state: State, cooldown_s: float) -> float:
+    """Seconds that a start still has to wait after the last SIGKILL on this node."""
+    if state.sigkill is None:
+        return 0.0
+    # A clock that was set back must not make anyone wait longer than the whole cooldown.
+    return min(max(state.sigkill + cooldown_s - state.now, 0.0), cooldown_s)
+
+
+def rdma(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """RDMA is on, the matrix is the hostfile's, devices are there and up, links have IPv4."""
+    if not wanted.backend.startswith("jaccl"):
+        return []
+    rows = [list(rank.host.rdma) for rank in wanted.ranks]
+    matrix = [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
+    findings = []
+    for node, values in facts.items():
+        wrong = _rdma_wrong(values, wanted.on(node)[0].host, matrix)
+        if wrong:
+            findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
+        else:
+            findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
+    return findings
+
+
+def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str, str] | None:
+    """The first thing that is wrong with a node's RDMA, as (what, fix)."""
+    names = ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix")
+    for name in names:
+        if isinstance(values.get(name), Unknown):
+            return f"unknown: {values[name].why}", f"try it on the node ({name})"
+    setup = "inv rdma.setup"
+    if not values["rdma_enabled"]:
+        return "RDMA is disabled", "in Recovery (hold the power button at boot): rdma_ctl enable"
+    if values["matrix"] is None:
+        return f"{MATRIX} is missing", setup
+    if values["matrix"] != matrix:
+        return f"{MATRIX} is not the hostfile's matrix", setup
+    for device in _devices(host):
+        wrong = _device_wrong(device, values)
+        if wrong:
+            return wrong, setup
+    return None
+
+
+def _device_wrong(device: str, values: Facts) -> str | None:
+    interface = values["interfaces"].get(device.removeprefix("rdma_"))
+    info: Device | None = values["ibv_devinfo"].get(device)
+    bridge = [i.name for i in values["interfaces"].values() if interface and interface.name in i.members]
+    if device not in values["ibv_devices"]:
+        return f"{device} is not among the devices ({', '.join(values['ibv_devices']) or 'none'})"
+    if bridge:
+        return f"{device}: its interface is in {bridge[0]}"
+    if info is None or not info.is_active:
+        return f"{device}: its port is {info.state if info else 'unknown'} (cable, or peer's RDMA off)"
+    if interface is None or not interface.ipv4:
+        return f"{device}: its interface has no IPv4 address"
+    if info.gids and not info.ipv4_gids:
+        return f"{device}: no IPv4-mapped GID (the kernel's GID table): reboot if setup can't mend it"
+    return None
+
+
+def _devices(host: Host) -> list[str]:
+    cells = [cell for cell in host.rdma if cell is not None]
+    return [name for cell in cells for name in (cell if isinstance(cell, tuple) else (cell,))]
+
+
+CHECKS: dict[str, Check] = {
+    "memory": memory,
+    "processes": processes,
+    "ports": ports,
+    "rdma": rdma,
+    "model": model,
+    "versions": versions,
+    "cooldown": cooldown,
+}
+
+
+def _each(check: str, facts: Mapping[str, Facts], name: str, judge: Callable[[str, Any], Any]) -> list[Finding]:
+    """`judge` every node's value; an unknown one fails with what the node said."""
+    findings = []
+    for node, values in facts.items():
+        value = values.get(name, Unknown("it was not asked"))
+        if isinstance(value, Unknown):
+            finding = Finding(check, FAIL, node, f"unknown: {value.why}", "see it on the node")
+        else:
+            finding = judge(node, value)
+        if finding:
+            findings.append(finding)
+    return findings
+
+
+def _more(items: Sequence[str]) -> str:
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""

@@ -1,0 +1,262 @@
+"""Options and configuration -> the cluster that a task works on."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import engine as engines
+from . import hostfile as hostfiles
+from . import nodes, ranks
+from .checks import WIRED_PAGES, Wanted
+from .engine import Engine
+from .errors import BadInput
+from .facts.memory import GIB
+from .hostfile import Host, Hostfile
+from .nodes import Node
+from .ranks import Rank
+
+ROOT = Path(__file__).parents[2]
+
+# Every key of `tp` in invoke.yaml and its default; docs/configuration.md explains them.
+DEFAULTS: dict[str, Any] = {
+    "hostfile": "hosts/local.json",
+    "hosts": None,
+    "backend": None,
+    "engine": None,
+    "engines": {},
+    "python": None,
+    "cwd": None,
+    "env": [],
+    "args": [],
+    "log_dir": "/tmp",
+    "state_dir": "~/.mlx-tp",
+    "timeout": 600,
+    "stop_timeout": 15,
+    "cooldown": 30,
+    "wired_limit_gib": round(WIRED_PAGES * 16384 / GIB, 1),
+    "starting_port": ranks.COORDINATOR_PORT,
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The server to be: its ranks, the nodes they run on, and what the tasks need to know.
+
+    `notes` are things decided for the user that they should be told once.
+    """
+
+    source: str
+    backend: str
+    engine: Engine
+    ranks: Sequence[Rank]
+    nodes: Sequence[Node]
+    args: Sequence[str]
+    model: str | None
+    bind: str
+    http_port: int
+    env_names: Sequence[str]
+    log_dir: str
+    log_dir_given: bool
+    state_dir: str
+    timeout: float
+    stop_timeout: float
+    cooldown: float
+    wired_limit: int
+    notes: Sequence[str] = ()
+
+    @property
+    def leader(self) -> Node:
+        """The node of rank 0."""
+        return self.nodes[0]
+
+    def on(self, node: Node) -> list[Rank]:
+        return [rank for rank in self.ranks if rank.host.ssh == node.name]
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(
+            ranks=self.ranks,
+            backend=self.backend,
+            engine=self.engine,
+            http_port=self.http_port,
+            model=self.model,
+            wired_limit=self.wired_limit,
+            cooldown=self.cooldown,
+        )
+
+
+def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -> Cluster:
+    """The cluster of `tp` in the configuration, overridden by options (None: not given).
+
+    `args` are the server's arguments; raise BadInput with one line on what is wrong.
+    """
+    unknown = sorted(set(config) - set(DEFAULTS))
+    if unknown:
+        raise BadInput(f"tp.{unknown[0]} in the configuration is unknown: see docs/configuration.md")
+    given = {key: value for key, value in options.items() if value not in (None, [], "")}
+    settings = {**DEFAULTS, **config, **given}
+    file = _hostfile(settings, given)
+    engine = _engine(settings, file)
+    wanted = _text(settings, "backend") or file.backend
+    if wanted not in ("", *hostfiles.BACKENDS):
+        raise BadInput(f"--backend {wanted}: choose one of {', '.join(hostfiles.BACKENDS)}")
+    backend = ranks.resolve(wanted, file.hosts)
+    hosts = [_complete(host, settings, given) for host in file.hosts]
+    notes = []
+    if backend == "ring":
+        hosts, notes = _resolved(hosts)
+    envs = _envs(file, settings)
+    words = [*map(str, file.args), *_words(settings["args"]), *args]
+    bind_default = "127.0.0.1" if all(host.is_local for host in hosts) else "0.0.0.0"
+    words = list(engine.arguments(words, _model(file, hosts), bind_default))
+    try:
+        http_port = engines.http_port(words)
+        planned = ranks.plan(
+            hosts,
+            backend,
+            engine,
+            envs=envs,
+            args=words,
+            port=int(number(settings["starting_port"], "tp.starting_port", 1, 65535)),
+        )
+    except ValueError as error:
+        raise BadInput(f"{file.source}: {error}") from None
+    return Cluster(
+        source=file.source,
+        backend=backend,
+        engine=engine,
+        ranks=planned,
+        nodes=nodes.of(hosts),
+        args=words,
+        model=engines.option(words, "--model"),
+        bind=engines.option(words, "--host") or bind_default,
+        http_port=http_port,
+        env_names=sorted({pair.partition("=")[0] for pair in envs}),
+        log_dir=_text(settings, "log_dir") or "/tmp",
+        log_dir_given="log_dir" in given,
+        state_dir=_text(settings, "state_dir") or "~/.mlx-tp",
+        timeout=number(settings["timeout"], "--timeout", 0.001),
+        stop_timeout=number(settings["stop_timeout"], "--timeout", 0),
+        cooldown=number(settings["cooldown"], "tp.cooldown", 0),
+        wired_limit=int(number(settings["wired_limit_gib"], "tp.wired_limit_gib", 0) * GIB),
+        notes=notes,
+    )
+
+
+def number(value: Any, name: str, least: float, most: float = 1e9) -> float:
+    """`value` as a number within bounds, or BadInput that names the option."""
+    text = str(value).strip()
+    good = re.fullmatch(r"\d{1,12}(\.\d{1,6})?", text) is not None
+    if not good or not least <= float(text) <= most:
+        raise BadInput(f"{name} {text}: give a number{_bounds(least, most)}")
+    return float(text)
+
+
+def _bounds(least: float, most: float) -> str:
+    if most < 1e9:
+        return f" from {least:g} to {most:g}"
+    return " above 0" if 0 < least < 1 else f" of {least:g} or more"
+
+
+def _hostfile(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Hostfile:
+    if given.get("hosts") and given.get("hostfile"):
+        raise BadInput("give --hosts or --hostfile, not both")
+    names = given.get("hosts") or (None if given.get("hostfile") else settings["hosts"])
+    if names:
+        file = hostfiles.from_names(_words(names))
+    elif given.get("hostfile"):
+        file = hostfiles.load(str(given["hostfile"]))
+    else:
+        file = hostfiles.load(_from_root(str(settings["hostfile"])))
+    if settings.get("num_ranks") is not None:
+        count = number(settings["num_ranks"], "-n", 1, 1024)
+        if count != int(count):
+            raise BadInput(f"-n {settings['num_ranks']}: give a whole number of ranks")
+        file = hostfiles.repeat(file, int(count))
+    return file
+
+
+def _from_root(path: str) -> str:
+    """A configured path counts from here or from this project, wherever `inv` was called."""
+    beside = ROOT / path
+    return str(beside) if not Path(path).expanduser().exists() and beside.exists() else path
+
+
+def _engine(settings: Mapping[str, Any], file: Hostfile) -> Engine:
+    try:
+        known = engines.engines(settings["engines"] or {})
+    except (ValueError, AttributeError) as error:
+        raise BadInput(str(error)) from None
+    # As for the backend: option, then configuration, then hostfile.
+    name = _text(settings, "engine") or file.engine or "vllm-mlx"
+    if name not in known:
+        raise BadInput(f"engine {name!r} is unknown: choose one of {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _complete(host: Host, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Host:
+    """The host with the python and working directory that its rank gets."""
+    python = given.get("python") or host.python or settings["python"]
+    cwd = given.get("cwd") or host.cwd or settings["cwd"]
+    for name, value in (("python", python), ("cwd", cwd)):
+        if value and (not isinstance(value, str) or re.search(r"[\x00-\x1f]", value)):
+            raise BadInput(f"{name} {value!r}: give a path on one line")
+    if host.is_local:
+        return replace(host, python=python or sys.executable, cwd=cwd or str(ROOT))
+    return replace(host, python=python or "python3", cwd=cwd)
+
+
+def _resolved(hosts: Sequence[Host]) -> tuple[list[Host], list[str]]:
+    """Hosts without `ips` get the address that the control machine finds for them."""
+    found, notes = [], []
+    for host in hosts:
+        if not host.ips:
+            address = "127.0.0.1" if host.is_local else _lookup(nodes.Node(host).address)
+            notes.append(f"{host.ssh}: no ips given, using {address}")
+            host = replace(host, ips=(address,))
+        found.append(host)
+    return found, list(dict.fromkeys(notes))
+
+
+def _lookup(name: str) -> str:
+    try:
+        return str(socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0])
+    except (OSError, UnicodeError):
+        raise BadInput(f'{name}: no IPv4 address found: give "ips" in a hostfile') from None
+
+
+def _envs(file: Hostfile, settings: Mapping[str, Any]) -> list[str]:
+    envs = [*file.envs, *_words(settings["env"])]
+    for pair in envs:
+        wrong = ranks.env_error(pair)
+        if wrong:
+            raise BadInput(f"--env: {wrong}: give it as NAME=value")
+    return envs
+
+
+def _model(file: Hostfile, hosts: Sequence[Host]) -> str | None:
+    """The hostfile's model; a relative path on this machine counts from the project."""
+    if file.model and file.model.startswith(".") and all(host.is_local for host in hosts):
+        return str(ROOT / file.model)
+    return file.model
+
+
+def _text(settings: Mapping[str, Any], key: str) -> str | None:
+    value = settings[key]
+    if value is not None and (not isinstance(value, str) or "\0" in value or "\n" in value):
+        raise BadInput(f"{key} {value!r}: give text on one line")
+    return value or None
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Sequence):
+        raise BadInput(f"{value!r}: give a list of strings")
+    return [str(word) for word in value]

@@ -1,0 +1,129 @@
+"""Which server a rank runs: its command, readiness and how it is known among processes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# A process is a server only if its program is a Python that runs it: mlx.launch, its bash wrapper,
+# its ssh client and an editor carry the same words in their arguments. A path may hold spaces,
+# but a space before "-" or "/" begins the next argument.
+_PROGRAM = re.compile(r"(.*/)?[Pp]ython[0-9.]*$")
+_PYTHON = r"(/((?! [-/])[^;&|'\"])*/)?[Pp]ython[0-9.]*( -[^ ]+)*? "
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A server that can run as ranks.
+
+    `command` follows the python; `ready` is the page that answers 200 once it serves; `process`
+    is a regular expression on the command line after the python; `model` is the name it takes for
+    "the model that is loaded"; `env` may hold `{backend}`; `defaults` are arguments added where
+    the user gave none; `prepare` is /bin/sh text run before it, in its environment.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    ready: str
+    process: str
+    model: str = "default"
+    env: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    prepare: str = ""
+
+    def is_server(self, program: str, command_line: str) -> bool:
+        """Whether a process is a rank of this engine (`ps -o comm=` and `ps -o command=`)."""
+        if not _PROGRAM.match(program):
+            return False
+        return re.match(_PYTHON + self.process, command_line) is not None
+
+    def arguments(self, args: Sequence[str], model: str | None, host: str) -> tuple[str, ...]:
+        """The server's arguments: the user's, and the defaults that they leave open."""
+        wanted = {**self.defaults}
+        if "--host" in wanted:
+            wanted["--host"] = host
+        if model:
+            wanted["--model"] = model
+        missing = [(key, value) for key, value in wanted.items() if option(args, key) is None]
+        return (*args, *(word for pair in missing for word in pair))
+
+
+MLX_LM = Engine(
+    name="mlx-lm",
+    command=("-m", "mlx_lm", "server"),
+    ready="/health",
+    process=r"(-m mlx_lm[. ]server|[^ ]*/mlx_lm\.server)( |$)",
+    model="default_model",
+    # mlx_lm.server's own defaults are port 8080 and 127.0.0.1.
+    defaults={"--port": "8000", "--host": ""},
+    # Without this folder its GET /v1/models drops the connection (0.32.2).
+    prepare='mkdir -p "${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}"',
+)
+VLLM_MLX = Engine(
+    name="vllm-mlx",
+    command=("-m", "vllm_mlx.distributed_launcher"),
+    ready="/v1/models",
+    process=r"(-m vllm_mlx\.distributed_launcher|[^ ]*/vllm_mlx/distributed_launcher\.py)( |$)",
+    env={"MLX_DISTRIBUTED_BACKEND": "{backend}"},
+)
+BUILT_IN = {engine.name: engine for engine in (MLX_LM, VLLM_MLX)}
+
+
+def engines(configured: Mapping[str, Mapping[str, Any]]) -> dict[str, Engine]:
+    """The built-in engines and those of the configuration key `tp.engines`.
+
+    Raise ValueError with one line on an entry that is not complete.
+    """
+    made = dict(BUILT_IN)
+    for name, entry in configured.items():
+        made[name] = _configured(name, entry)
+    return made
+
+
+def _configured(name: str, entry: Any) -> Engine:
+    where = f"tp.engines.{name}"
+    if not isinstance(entry, Mapping) or not entry.get("command"):
+        raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
+    known = {"command", "ready", "process", "model", "env", "defaults"}
+    if set(entry) - known:
+        raise ValueError(f"{where}.{min(set(entry) - known)} is unknown: {', '.join(sorted(known))}")
+    command = entry["command"]
+    words = tuple(command.split() if isinstance(command, str) else map(str, command))
+    process = str(entry.get("process") or re.escape(" ".join(words)) + "( |$)")
+    try:
+        re.compile(process)
+    except re.error as error:
+        raise ValueError(f"{where}.process is no regular expression ({error})") from None
+    return Engine(
+        name=name,
+        command=words,
+        ready=str(entry.get("ready", "/v1/models")),
+        process=process,
+        model=str(entry.get("model", "default")),
+        env={str(key): str(value) for key, value in dict(entry.get("env") or {}).items()},
+        defaults={str(key): str(value) for key, value in dict(entry.get("defaults") or {}).items()},
+    )
+
+
+def option(args: Sequence[str], name: str) -> str | None:
+    """The value of `--name V` or `--name=V` in `args`; the last one counts, as in argparse."""
+    found = None
+    for index, word in enumerate(args):
+        if word == name and index + 1 < len(args):
+            found = args[index + 1]
+        elif word.startswith(name + "="):
+            found = word[len(name) + 1 :]
+    return found
+
+
+def http_port(args: Sequence[str]) -> int:
+    """The port in the server's arguments (8000 where they give none).
+
+    Raise ValueError when it is no port.
+    """
+    text = option(args, "--port") or "8000"
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise ValueError(f"--port {text}: write a port number from 1 to 65535")
+    return int(text)

@@ -1,0 +1,59 @@
+"""A node's memory: total and wired, in bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from . import Fact
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`wired` can't be paged out; on Linux it is what can't be reclaimed (unevictable, kernel)."""
+
+    total: int
+    wired: int
+    page_size: int
+
+    @property
+    def wired_pages(self) -> int:
+        return self.wired // self.page_size
+
+
+def parse(text: str, status: int) -> Memory:
+    """`sysctl -n hw.memsize` and `vm_stat` (macOS), or /proc/meminfo (Linux)."""
+    if "MemTotal:" in text:
+        return _linux(text)
+    total = re.search(r"^(?:hw\.memsize: )?(\d+)\s*$", text, re.MULTILINE)
+    pages, size = vm_stat(text)
+    if not total or not int(total.group(1)):
+        raise ValueError("hw.memsize can't be read")
+    return Memory(int(total.group(1)), pages * size, size)
+
+
+def vm_stat(text: str) -> tuple[int, int]:
+    """(wired pages, bytes per page): the page size is 16384 on Apple silicon, 4096 on Intel."""
+    page = re.search(r"page size of (\d{1,9}) bytes", text)
+    wired = re.search(r'^"?Pages wired down"?:\s+(\d{1,15})\.?\s*$', text, re.MULTILINE)
+    if not page or not wired or not int(page.group(1)):
+        raise ValueError("vm_stat can't be read")
+    return int(wired.group(1)), int(page.group(1))
+
+
+def _linux(text: str) -> Memory:
+    rows = dict(re.findall(r"^(\w+):\s+(\d+) kB\s*$", text, re.MULTILINE))
+    if "MemTotal" not in rows:
+        raise ValueError("/proc/meminfo can't be read")
+    wired = sum(int(rows.get(name, 0)) for name in ("Unevictable", "SUnreclaim"))
+    return Memory(int(rows["MemTotal"]) * 1024, wired * 1024, 4096)
+
+
+FACT = Fact(
+    "memory",
+    "if [ -r /proc/meminfo ] && ! command -v vm_stat >/dev/null; then cat /proc/meminfo\n"
+    "else sysctl -n hw.memsize; vm_stat; fi",
+    parse,
+)

@@ -1,0 +1,72 @@
+"""The TCP ports that a node listens on, and who holds them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from . import Fact
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that listens; pid 0 where the node does not tell (another user's)."""
+
+    pid: int
+    program: str
+
+    def __str__(self) -> str:
+        return f"{self.program} (pid {self.pid})" if self.pid else "another user's process"
+
+
+def parse(text: str, status: int) -> dict[int, tuple[Holder, ...]]:
+    """Port -> holders, from a table of all listeners and what lsof may tell of their processes.
+
+    lsof prints nothing both when nobody listens and when it may not see who does: the table
+    decides whether a port is taken, lsof only who holds it.
+    """
+    table, _, lsof = text.partition("== lsof")
+    if "== table" not in table:
+        raise ValueError("no table of listeners")
+    ports = {int(port, 16) for port in _LINUX.findall(table)} | {
+        int(port) for port in _BSD.findall(table)
+    }
+    if not ports and not re.search(r"local|Local", table):
+        raise ValueError("the table of listeners can't be read")
+    holders = _holders(lsof)
+    ports |= set(holders)
+    return {port: tuple(holders.get(port, [Holder(0, "")])) for port in sorted(ports)}
+
+
+# /proc/net/tcp: "  0: 0100007F:1F90 00000000:0000 0A": state 0A is LISTEN.
+_LINUX = re.compile(r"^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:[0-9A-F]{4} 0A ", re.MULTILINE)
+# netstat -an on macOS: "tcp4  0  0  *.8000  *.*  LISTEN".
+_BSD = re.compile(r"^tcp\S*\s+\d+\s+\d+\s+\S+\.(\d+)\s+\S+\s+LISTEN\s*$", re.MULTILINE)
+
+
+def _holders(lsof: str) -> dict[int, list[Holder]]:
+    """`lsof -F pcn`: per process `p<pid>`, `c<command>`, then per socket `f<fd>`, `n<name>`."""
+    found: dict[int, list[Holder]] = {}
+    pid, program = 0, ""
+    for line in lsof.splitlines():
+        kind, value = line[:1], line[1:]
+        if kind == "p" and value.isdigit():
+            pid, program = int(value), ""
+        elif kind == "c":
+            program = value
+        elif kind == "n" and pid and re.search(r":\d+$", value):
+            here = found.setdefault(int(value.rpartition(":")[2]), [])
+            if Holder(pid, program) not in here:
+                here.append(Holder(pid, program))
+    return found
+
+
+FACT = Fact(
+    "ports",
+    "echo '== table'\n"
+    "if [ -r /proc/net/tcp ]; then cat /proc/net/tcp /proc/net/tcp6 2>/dev/null\n"
+    "else netstat -an -p tcp; fi\n"
+    "echo '== lsof'\n"
+    "lsof -nP -iTCP -sTCP:LISTEN -F pcn 2>/dev/null; true",
+    parse,
+)

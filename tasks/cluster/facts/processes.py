@@ -1,0 +1,54 @@
+"""The processes of a node."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from . import Fact
+
+
+@dataclass(frozen=True)
+class Process:
+    """`program` is `ps -o comm=` (a path on macOS, a name on Linux); `rss` is in bytes."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    rss: int
+    program: str
+    command: str
+
+
+def parse(text: str, status: int) -> dict[int, Process]:
+    """Rows of `c pid program` and of `p pid ppid pgid rss command`, by pid."""
+    programs = dict(re.findall(r"^c +(\d+) +(.*?) *$", text, re.MULTILINE))
+    rows = re.findall(r"^p +(\d+) +(\d+) +(-?\d+) +(\d+) (.*)$", text, re.MULTILINE)
+    if not rows:
+        raise ValueError("no process list")
+    return {
+        int(pid): Process(
+            int(pid), int(ppid), int(pgid), int(rss) * 1024, programs.get(pid, ""), command.strip()
+        )
+        for pid, ppid, pgid, rss, command in rows
+    }
+
+
+# A bare Debian has no ps; /proc tells the same (rss in pages of 4 KiB).
+_PROC = r"""
+for d in /proc/[0-9]*; do
+  s=$(cat $d/stat 2>/dev/null) || continue
+  rest=${s##*) }; set -f; set -- $rest; set +f
+  c=$(tr '\000' ' ' <$d/cmdline 2>/dev/null)
+  echo "c ${d#/proc/} $(cat $d/comm 2>/dev/null)"
+  echo "p ${d#/proc/} $2 $3 $((${22} * 4)) $c"
+done"""
+
+FACT = Fact(
+    "processes",
+    "if command -v ps >/dev/null; then\n"
+    "ps axww -o pid=,comm= | sed 's/^/c /'\n"
+    "ps axww -o pid=,ppid=,pgid=,rss=,command= | sed 's/^/p /'\n"
+    f"else {_PROC}\nfi",
+    parse,
+)

@@ -1,0 +1,135 @@
+"""RDMA over Thunderbolt: the switch, the devices, their ports, the links' addresses, the matrix."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from . import Fact, limited
+
+MATRIX = "/tmp/mlx_ibv_devices.json"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device of `ibv_devinfo -v`; None or () where the output did not say.
+
+    `state` is the port's, such as "PORT_ACTIVE"; `max_pd` and `max_qp` bound how many protection
+    domains and queue pairs may be in use at a time (about 11 on a Mac).
+    """
+
+    name: str
+    state: str | None
+    gids: tuple[str, ...]
+    max_pd: int | None
+    max_qp: int | None
+
+    @property
+    def is_active(self) -> bool:
+        return self.state == "PORT_ACTIVE"
+
+    @property
+    def ipv4_gids(self) -> tuple[str, ...]:
+        """The IPv4 addresses that the GID table maps; without one a queue pair fails (errno 22)."""
+        return tuple(found for found in map(_mapped, self.gids) if found)
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One interface of `ifconfig -a`; `status` is None where it prints none (lo0)."""
+
+    name: str
+    status: str | None
+    ipv4: tuple[str, ...]
+    members: tuple[str, ...]
+
+
+def parse_enabled(text: str, status: int) -> bool:
+    """`rdma_ctl status` prints just "enabled" or "disabled"."""
+    words = {"enabled": True, "disabled": False}
+    if text.strip() not in words:
+        raise ValueError("rdma_ctl status can't be read")
+    return words[text.strip()]
+
+
+def parse_devices(text: str, status: int) -> tuple[str, ...]:
+    """The names that `ibv_devices` lists; none with RDMA disabled or on Thunderbolt 4."""
+    if not re.search(r"device\s+node GUID", text):
+        raise ValueError("ibv_devices can't be read")
+    return tuple(re.findall(r"^\s*(\S+)\s+[0-9a-f]{16}\s*$", text, re.MULTILINE))
+
+
+def parse_devinfo(text: str, status: int) -> dict[str, Device]:
+    """`ibv_devinfo -v`, by device name."""
+    if "No IB devices found" in text:
+        return {}
+    blocks = re.split(r"^\s*hca_id:\s*", text, flags=re.MULTILINE)[1:]
+    devices = [_device(block) for block in blocks if block.strip()]
+    if not devices:
+        raise ValueError("ibv_devinfo can't be read")
+    return {device.name: device for device in devices}
+
+
+def parse_interfaces(text: str, status: int) -> dict[str, Interface]:
+    """`ifconfig -a`, by interface name; its rows are indented by tabs or spaces."""
+    blocks = re.findall(r"^(\S+?): flags=(.*(?:\n[ \t].*)*)", text, re.MULTILINE)
+    if not blocks:
+        raise ValueError("ifconfig can't be read")
+    return {name: _interface(name, rows) for name, rows in blocks}
+
+
+def parse_matrix(text: str, status: int) -> Any:
+    """The matrix of device names that rdma.setup wrote, or None where the file is missing."""
+    if status == 3:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{MATRIX} is no JSON") from None
+
+
+def _device(block: str) -> Device:
+    state = re.search(r"\bstate:\s*(PORT_\w+)", block)
+    return Device(
+        name=block.split()[0],
+        state=state.group(1) if state else None,
+        gids=tuple(re.findall(r"\bGID\[\s*\d+\]:\s*([0-9A-Fa-f:.]+)", block)),
+        max_pd=_number(r"\bmax_pd:\s*(\d{1,9})\b", block),
+        max_qp=_number(r"\bmax_qp:\s*(\d{1,9})\b", block),
+    )
+
+
+def _number(pattern: str, block: str) -> int | None:
+    found = re.search(pattern, block)
+    return int(found.group(1)) if found else None
+
+
+def _mapped(gid: str) -> str | None:
+    try:
+        mapped = ipaddress.IPv6Address(gid).ipv4_mapped
+    except ValueError:
+        return None
+    return str(mapped) if mapped else None
+
+
+def _interface(name: str, rows: str) -> Interface:
+    status = re.search(r"^\s+status: (.+?)\s*$", rows, re.MULTILINE)
+    return Interface(
+        name=name,
+        status=status.group(1) if status else None,
+        ipv4=tuple(re.findall(r"^\s+inet (\d+\.\d+\.\d+\.\d+)", rows, re.MULTILINE)),
+        members=tuple(re.findall(r"^\s+member: (\S+)", rows, re.MULTILINE)),
+    )
+
+
+FACTS = (
+    Fact("rdma_enabled", "rdma_ctl status", parse_enabled),
+    Fact("ibv_devices", "ibv_devices", parse_devices),
+    # It has been seen to hang, hence the limit.
+    Fact("ibv_devinfo", limited(5, "ibv_devinfo -v"), parse_devinfo),
+    Fact("interfaces", "/sbin/ifconfig -a", parse_interfaces),
+    Fact("matrix", f"[ -e {MATRIX} ] || exit 3; cat {MATRIX}", parse_matrix),
+)

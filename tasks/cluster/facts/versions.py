@@ -1,0 +1,39 @@
+"""The versions that must be the same on all nodes."""
+
+from __future__ import annotations
+
+import json
+
+from .. import shell
+from . import Fact
+
+# Metadata only: importing mlx takes a second and would touch the GPU.
+_ASK = """
+import json, platform, sys
+from importlib.metadata import PackageNotFoundError, version
+def of(name):
+    try: return version(name)
+    except PackageNotFoundError: return None
+print(json.dumps({"python": platform.python_version(), "mlx": of("mlx"), "mlx-lm": of("mlx-lm")}))
+"""
+
+
+def parse(text: str, status: int) -> dict[str, str]:
+    """Name -> version for python, mlx, mlx-lm and os; what is not installed is "missing"."""
+    lines = text.strip().splitlines()
+    if status != 0 or len(lines) < 2:
+        raise ValueError("python can't be asked")
+    try:
+        said = json.loads(lines[-1])
+        return {**{name: said[name] or "missing" for name in said}, "os": lines[0].strip()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError("python gave no versions") from None
+
+
+def fact(python: str, cwd: str | None) -> Fact:
+    """Asks the node's `python`, started in `cwd` as its rank is."""
+    cd = f"cd {shell.path(cwd)} || exit\n" if cwd else ""
+    system = "if command -v sw_vers >/dev/null; then sw_vers -buildVersion; else uname -r; fi"
+    return Fact(
+        "versions", f"{system}\n{cd}{shell.path(python)} -c {shell.quote(_ASK)} || exit 1", parse
+    )

@@ -1,0 +1,201 @@
+"""MLX hostfile JSON -> `Hostfile`; every error names the file, the entry and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Union
+
+from .errors import BadInput
+
+SCHEMA = Path(__file__).parents[2] / "hosts" / "schema.json"
+LOCAL = ("localhost", "127.0.0.1")
+BACKENDS = ("jaccl", "jaccl-ring", "ring", "any")
+
+Rdma = Union[None, str, "tuple[str, ...]"]
+
+
+@dataclass(frozen=True)
+class Host:
+    """One rank's host, as MLX's `Host` has it, and how we reach it.
+
+    `ips` are IPv4 addresses; `rdma` has one entry per host of the file (None for itself) or none
+    at all; `python`, `cwd`, `user`, `port` and `gateway` are ours, and mlx.launch ignores them.
+    """
+
+    ssh: str
+    ips: tuple[str, ...] = ()
+    rdma: tuple[Rdma, ...] = ()
+    python: str | None = None
+    cwd: str | None = None
+    user: str | None = None
+    port: int | None = None
+    gateway: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the rank runs on this machine, without SSH."""
+        return self.ssh in LOCAL
+
+
+@dataclass(frozen=True)
+class Hostfile:
+    """A cluster as its file (or `--hosts`) tells it; `source` is what errors call it."""
+
+    source: str
+    hosts: tuple[Host, ...]
+    backend: str = ""
+    envs: tuple[str, ...] = ()
+    engine: str | None = None
+    model: str | None = None
+    args: tuple[str, ...] = ()
+
+
+def load(path: str) -> Hostfile:
+    """Read and check the file at `path`; raise `BadInput` with one line on what is wrong."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such hostfile: give --hostfile FILE or --hosts a,b") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        raise BadInput(f"{path}: can't be read ({why}): give a JSON file") from None
+    return parse(text, path)
+
+
+def parse(text: str, source: str) -> Hostfile:
+    """The hostfile in `text`, dict or list form; `source` is named in errors."""
+    data = _validated(_json(text, source), source)
+    cluster = data if isinstance(data, dict) else {"hosts": data}
+    _refuse_typos(cluster, source)
+    hosts = tuple(_host(entry, cluster) for entry in cluster["hosts"])
+    _refuse_duplicates(hosts, source)
+    for index, host in enumerate(hosts):
+        _check_row(index, host.rdma, len(hosts), source)
+    return Hostfile(
+        source=source,
+        hosts=hosts,
+        backend=cluster.get("backend", ""),
+        envs=tuple(cluster.get("envs", ())),
+        engine=cluster.get("engine"),
+        model=cluster.get("model"),
+        args=tuple(cluster.get("args", ())),
+    )
+
+
+def from_names(names: list[str]) -> Hostfile:
+    """`--hosts a,b`: each a name or an IPv4 address, which is then also its `ips` (as in MLX)."""
+    flat = [part.strip() for name in names for part in name.split(",")]
+    if "" in flat:
+        raise BadInput(f"--hosts {','.join(names)!r}: a host is empty: give names as in --hosts a,b")
+    entries = [{"ssh": name, "ips": [name] if _is_ip(name) else []} for name in flat]
+    return parse(json.dumps(entries), "--hosts")
+
+
+def repeat(hostfile: Hostfile, ranks: int) -> Hostfile:
+    """`-n`: the first `ranks` hosts, or each host as often in a row as makes `ranks` of them."""
+    hosts = hostfile.hosts
+    if ranks <= len(hosts):
+        cut = tuple(replace(host, rdma=host.rdma[:ranks]) for host in hosts[:ranks])
+        return replace(hostfile, hosts=cut)
+    if ranks % len(hosts):
+        raise BadInput(
+            f"-n {ranks}: {hostfile.source} has {len(hosts)} hosts:"
+            f" give at most {len(hosts)} or a multiple of it"
+        )
+    each = ranks // len(hosts)
+    # Rows of the RDMA matrix have no meaning between ranks of one host.
+    return replace(
+        hostfile, hosts=tuple(replace(host, rdma=()) for host in hosts for _ in range(each))
+    )
+
+
+def _json(text: str, source: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"{source}:{error.lineno}: not JSON ({error.msg}, column {error.colno}):"
+            " see hosts/hwstudio.json for an example"
+        ) from None
+    except RecursionError:
+        raise BadInput(f"{source}: not a hostfile (nested too deeply)") from None
+
+
+def _validated(data: Any, source: str) -> Any:
+    # Imported here: only a run that reads a hostfile pays for the schema.
+    import fastjsonschema
+
+    try:
+        return fastjsonschema.compile(json.loads(SCHEMA.read_text(encoding="utf-8")))(data)
+    except fastjsonschema.JsonSchemaValueException as error:
+        what = _plain(error.message)
+        remedy = _description(error.definition)
+        raise BadInput(f"{source}: {what}: {remedy}") from None
+
+
+def _plain(message: str) -> str:
+    """fastjsonschema's message in words that name the entry as the file's author would."""
+    entry, _, rest = message.partition(" ")
+    entry = re.sub(r"^data\.?", "", entry) or "the file"
+    rest = re.sub(r"must contain \['(\w+)'\] properties", r'has no "\1"', rest)
+    rest = rest.replace("must contain at least 1 items", "is empty")
+    rest = re.sub(r"must match pattern .*", "is not allowed", rest, flags=re.DOTALL)
+    rest = rest.replace("must be valid exactly by one definition (0 matches found)", "is wrong")
+    return f"{entry} {rest}"
+
+
+def _description(definition: dict[str, Any]) -> str:
+    return str(definition.get("description", "see hosts/schema.json"))
+
+
+def _refuse_typos(cluster: dict[str, Any], source: str) -> None:
+    """A key that is almost one of ours is a typo; others may be MLX's own, now or one day."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["definitions"]
+    places = [("", cluster, "cluster")]
+    places += [(f"hosts[{i}].", host, "host") for i, host in enumerate(cluster["hosts"])]
+    for prefix, entry, kind in places:
+        known = list(schema[kind]["properties"])
+        for key in entry:
+            close = [] if key in known else difflib.get_close_matches(key, known, 1, 0.75)
+            if close:
+                raise BadInput(f'{source}: {prefix}{key} is unknown: did you mean "{close[0]}"?')
+
+
+def _host(entry: dict[str, Any], cluster: dict[str, Any]) -> Host:
+    shared = {key: cluster.get(key) for key in ("python", "cwd", "user", "port", "gateway")}
+    own = {key: entry[key] for key in shared if key in entry}
+    rdma = tuple(tuple(cell) if isinstance(cell, list) else cell for cell in entry.get("rdma", ()))
+    return Host(ssh=entry["ssh"], ips=tuple(entry.get("ips", ())), rdma=rdma, **{**shared, **own})
+
+
+def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
+    for name, times in Counter(host.ssh for host in hosts).items():
+        if times > 1 and name not in LOCAL:
+            second = [index for index, host in enumerate(hosts) if host.ssh == name][1]
+            raise BadInput(
+                f"{source}: hosts[{second}].ssh: {name!r} is there twice:"
+                " name each host once (-n runs several ranks on a host)"
+            )
+
+
+def _check_row(index: int, row: tuple[Rdma, ...], size: int, source: str) -> None:
+    if not row:
+        return
+    if len(row) != size:
+        raise BadInput(
+            f"{source}: hosts[{index}].rdma has {len(row)} entries for {size} hosts:"
+            " write one per host, null for itself"
+        )
+    if row[index] is not None:
+        raise BadInput(
+            f"{source}: hosts[{index}].rdma[{index}] must be null: it is the host's link to itself"
+        )
+
+
+def _is_ip(name: str) -> bool:
+    return re.fullmatch(r"\d+\.\d+\.\d+\.\d+", name) is not None

@@ -1,0 +1,218 @@
+"""Starting ranks: the script that a node runs, and the order in which nodes run theirs."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import nodes, shell, state
+from .cluster import Cluster
+from .errors import ActionFailed, Unreachable
+from .nodes import Answer
+from .ranks import Rank
+from .state import Record
+
+# Variables of an earlier life that would win over ours (mlx: JACCL_* beats MLX_JACCL_*).
+_STALE = "s/^\\(%s[A-Za-z0-9_]*\\)=.*/\\1/p"
+_CLEAR = (
+    "for v in $(env | sed -n"
+    + "".join(
+        f" -e '{_STALE % name}'" for name in ("JACCL_", "MLX_JACCL_", "MLX_RANK", "MLX_WORLD")
+    )
+    + "); do unset \"$v\"; done; unset MLX_HOSTFILE MLX_IBV_DEVICES MLX_DISTRIBUTED_BACKEND"
+)
+# The rank becomes leader of a session of its own (macOS has no setsid), with signals as new:
+# a shell starts background processes with SIGINT ignored, and Python would inherit that.
+_DETACH = (
+    "import os,signal,sys\n"
+    "for name in ('SIGINT','SIGHUP','SIGQUIT','SIGTERM','SIGPIPE'):\n"
+    "    signal.signal(getattr(signal,name),signal.SIG_DFL)\n"
+    "os.setsid()\n"
+    "os.execvp(sys.argv[1],sys.argv[1:])"
+)
+COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are started
+_OWN = "umask 077; mkdir -p \"$S\" && chmod 700 \"$S\" || exit"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of the server: its id, and who started it, when and from where."""
+
+    id: str
+    by: str
+    started: float
+
+    @classmethod
+    def new(cls) -> Run:
+        who = f"{getpass.getuser()}@{socket.gethostname()}"
+        return cls(secrets.token_hex(6), who, time.time())
+
+
+def launch(cluster: Cluster, run: Run) -> None:
+    """Start rank 0, then the others all at once; raise what keeps a rank from being started."""
+    _check(nodes.sh(cluster.nodes[:1], {cluster.leader.name: first_script(cluster, run)}, 90))
+    _check(nodes.sh(cluster.nodes, other_scripts(cluster, run)))
+
+
+def first_script(cluster: Cluster, run: Run, mask: bool = False) -> str:
+    """Starts rank 0; with jaccl it ends once rank 0 listens for the others."""
+    script = background(cluster, cluster.ranks[:1], run, mask)
+    if cluster.backend.startswith("jaccl") and len(cluster.ranks) > 1:
+        script += _listening(cluster.ranks[0].ports[0])
+    return script
+
+
+def other_scripts(cluster: Cluster, run: Run, mask: bool = False) -> dict[str, str]:
+    """Each node's script that starts its ranks other than rank 0."""
+    others = {
+        node.name: [rank for rank in cluster.on(node) if rank.rank > 0] for node in cluster.nodes
+    }
+    return {
+        name: background(cluster, ranks, run, mask) for name, ranks in others.items() if ranks
+    }
+
+
+def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = False) -> str:
+    """Starts `ranks` of one node, detached, each with its log; `mask` hides values of env."""
+    parts = [_head(cluster)]
+    for rank in ranks:
+        parts += [_files(cluster, rank, run, log_path(cluster, rank)), _log(cluster, rank, run)]
+        start = _start(rank, run, '>>"$LOG"')
+        parts.append(
+            f"(\n{_environment(cluster, rank, mask)}\n( trap '' HUP INT QUIT\n{start}\n"
+            ") </dev/null >/dev/null 2>&1 &\n) || exit"
+        )
+        parts.append(_started(rank))
+    return "\n".join(parts) + "\n"
+
+
+def foreground(cluster: Cluster, rank: Rank, run: Run, mask: bool = False) -> str:
+    """Starts one rank whose output is the script's own; it ends as the rank does."""
+    start = _start(rank, run, "")
+    return (
+        f"{_head(cluster)}\n{_files(cluster, rank, run, None)}\n"
+        f"{_environment(cluster, rank, mask)}\ntrap '' HUP INT QUIT\n{start}\nexit $code\n"
+    )
+
+
+def log_path(cluster: Cluster, rank: Rank) -> str:
+    """A rank's log on its node; on this machine a relative folder counts from where we are."""
+    folder = cluster.log_dir
+    if rank.host.is_local:
+        folder = os.path.abspath(os.path.expanduser(folder))
+    return f"{folder.rstrip('/')}/tp_server.rank{rank.rank}.log"
+
+
+def header(run: Run, rank: Rank) -> str:
+    """The first line of a rank's log; it tells one run's log from the next."""
+    return f"# mlx-tp run={run.id} rank={rank.rank} host={rank.host.ssh} by={run.by}"
+
+
+def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
+    return Record(
+        run=run.id,
+        rank=rank.rank,
+        size=len(cluster.ranks),
+        host=rank.host.ssh,
+        backend=cluster.backend,
+        engine=cluster.engine.name,
+        ready=cluster.engine.ready,
+        model=cluster.model or "",
+        command=list(rank.command),
+        env=list(cluster.env_names),
+        bind=cluster.bind,
+        port=cluster.http_port,
+        ports=list(rank.ports),
+        log=log,
+        started=run.started,
+        by=run.by,
+    )
+
+
+def _head(cluster: Cluster) -> str:
+    return f"{state.PRELUDE}\nS={shell.path(cluster.state_dir)}\n{_OWN}\nS=$(cd \"$S\" && pwd)"
+
+
+def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
+    """Writes the record and MLX's files; what an earlier run left is removed first."""
+    name = f"rank{rank.rank}"
+    lines = [f'rm -f "$S/{name}.pid" "$S/{name}.exit" "$S/{name}.json"']
+    lines += [f'rm -f "$S/ready" "$S"/rank[0-9]*.new'] if rank.rank == 0 else []
+    text = state.dump(record(cluster, rank, run, log))
+    lines.append(f'cat >"$S/{name}.json" {shell.heredoc(text)}')
+    for variable, content in rank.files.items():
+        lines.append(f'cat >"$S/{name}.{variable}" {shell.heredoc(content)}')
+    return "\n".join(lines)
+
+
+def _log(cluster: Cluster, rank: Rank, run: Run) -> str:
+    """A new log, created exclusively: in /tmp another user may have laid a link to elsewhere."""
+    line = shell.quote(header(run, rank))
+    return (
+        f"LOG={shell.path(log_path(cluster, rank))}\n"
+        'mkdir -p "$(dirname "$LOG")" && rm -f "$LOG" &&\n'
+        f'  (set -C; printf "%s\\n" {line} >"$LOG") ||\n'
+        '  { echo "can\'t write the log $LOG" >&2; exit 1; }\n'
+        'case $LOG in /*) ;; *) LOG=$PWD/$LOG ;; esac'
+    )
+
+
+def _environment(cluster: Cluster, rank: Rank, mask: bool) -> str:
+    lines = [_CLEAR]
+    for name, value in rank.env.items():
+        hidden = mask and name in cluster.env_names
+        lines.append(f"export {name}={'***' if hidden else shell.quote(value)}")
+    lines += [f'export {name}="$S/rank{rank.rank}.{name}"' for name in rank.files]
+    lines += [cluster.engine.prepare] if cluster.engine.prepare else []
+    if rank.cwd:
+        lines.append(f"cd {shell.path(rank.cwd)} || exit 1")
+    return "\n".join(lines)
+
+
+def _start(rank: Rank, run: Run, redirect: str) -> str:
+    """Starts the rank, writes down its pid and start, waits for it, writes down its end."""
+    python = shell.path(rank.command[0])
+    arguments = " ".join(map(shell.quote, rank.command[1:]))
+    base = f'"$S/rank{rank.rank}'
+    return (
+        f"{python} -c {shell.quote(_DETACH)} {python} {arguments} </dev/null {redirect} 2>&1 &\n"
+        "pid=$!\n"
+        f'{{ echo "$pid"; start_id "$pid"; boot_id; }} >{base}.pid.new"'
+        f' && mv {base}.pid.new" {base}.pid"\n'
+        f'wait "$pid"; code=$?\n'
+        f"echo {run.id} $code >{base}.exit.new\" && mv {base}.exit.new\" {base}.exit\""
+    )
+
+
+def _started(rank: Rank) -> str:
+    """Waits until the rank's pid is written down."""
+    return (
+        f'n=0; until [ -f "$S/rank{rank.rank}.pid" ]; do\n'
+        '  n=$((n+1)); [ $n -lt 100 ] || { echo "the rank was not started" >&2; exit 1; }\n'
+        "  sleep 0.05\ndone"
+    )
+
+
+def _listening(port: int) -> str:
+    """Waits until rank 0 listens, seen with lsof: a connection would be taken for a rank."""
+    return (
+        '{ read -r P; read -r T; read -r B; } <"$S/rank0.pid"\n'
+        f"n=0; while [ $n -lt {COORDINATOR_TIMEOUT * 5} ] && is_alive \"$P\" \"$T\" \"$B\"; do\n"
+        f'  lsof -nP -a -p "$P" -iTCP:{port} -sTCP:LISTEN >/dev/null 2>&1 && break\n'
+        "  n=$((n+1)); sleep 0.2\ndone\n"
+    )
+
+
+def _check(answers: dict[str, Answer]) -> None:
+    for name, answer in answers.items():
+        if answer.failure:
+            remedy = f": {answer.remedy}" if answer.remedy else ""
+            raise Unreachable(f"{name}: {answer.failure}{remedy}")
+        if not answer.ok:
+            said = (answer.err.strip() or answer.out.strip()).splitlines()[-1:] or ["no reason"]
+            raise ActionFailed(f"{name}: the rank could not be started: {said[0]}")

@@ -1,0 +1,223 @@
+"""The ranks' logs, collected into one `tp_server.log` on the control machine.
+
+The combined log is the single source of every view. What has been taken so far is kept beside
+it, by the log's first line (which names the run), so that collecting goes on where it left off.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from . import nodes, shell
+from .cluster import Cluster
+from .errors import ActionFailed
+from .hints import first_error
+from .launch import log_path
+from .reading import Reading
+from .wait import plain
+
+CHUNK = 4 * 1024 * 1024  # bytes of one log per round trip
+NAME = "tp_server.log"
+
+Source = tuple[str, int]  # node, rank
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of one rank's log: `key` tells the log, `offset` is where the part begins in it."""
+
+    node: str
+    rank: int
+    key: str
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the logs are: on each node by rank, and the combined one here."""
+
+    paths: Mapping[Source, str]
+    combined: Path
+
+    @property
+    def positions(self) -> Path:
+        return self.combined.with_name(f".{NAME}.positions")
+
+
+def place(cluster: Cluster, read: Reading) -> Place:
+    """The logs of the recorded run, wherever it was told to write them, else the cluster's.
+
+    The combined log goes beside them, or where --log-dir says if it is given.
+    """
+    paths = {(rank.host.ssh, rank.rank): log_path(cluster, rank) for rank in cluster.ranks}
+    folder = cluster.log_dir
+    for node, rank in read.ranks:
+        if rank.record and rank.record.log:
+            paths[node, rank.rank] = rank.record.log
+            if not cluster.log_dir_given and rank.rank == 0:
+                folder = os.path.dirname(rank.record.log)
+    return Place(paths, Path(folder).expanduser() / NAME)
+
+
+def collect(cluster: Cluster, where: Place, final: bool = False) -> Mapping[str, str]:
+    """Append what is new of every rank to the combined log; node -> why, where it failed.
+
+    Only whole lines are taken, unless `final` says that no more will come.
+    """
+    with _locked(where) as (log, taken):
+        while True:
+            pieces, failed = _fetch(cluster, where, taken)
+            for piece in pieces:
+                _append(log, piece, taken, final)
+            if failed or all(len(piece.data) < CHUNK for piece in pieces):
+                return failed
+
+
+def tail(where: Path, lines: int, rank: int | None = None, grep: str | None = None) -> list[str]:
+    """The last `lines` lines of the combined log (0: all) of one rank, that match `grep`."""
+    from collections import deque
+
+    kept: deque[str] = deque(maxlen=lines or None)
+    with _readable(where) as file:
+        kept.extend(select(file, rank, grep))
+    return list(kept)
+
+
+def select(file: BinaryIO, rank: int | None, grep: str | None) -> Iterator[str]:
+    """The lines of a combined log, from where it stands, of one rank and that match `grep`."""
+    pattern = re.compile(grep) if grep else None
+    tag = f"rank {rank} | " if rank is not None else ""
+    for raw in file:
+        line = plain(raw.decode("utf-8", "replace").rstrip("\n"))
+        if line.startswith(tag) and (not pattern or pattern.search(line.partition(" | ")[2])):
+            yield line
+
+
+def errors(cluster: Cluster, where: Place, lines: int = 10) -> dict[int, tuple[str | None, list[str]]]:
+    """Rank -> (first error, last lines) of the logs as they are on the nodes now."""
+    logs = {}
+    pieces, _ = _fetch(cluster, where, {})
+    for piece in pieces:
+        text = piece.data.decode("utf-8", "replace").replace("\r", "\n")
+        rows = [plain(line) for line in text.split("\n") if line.strip()][1:]
+        logs[piece.rank] = (first_error(rows), rows[-lines:])
+    return logs
+
+
+def _fetch(
+    cluster: Cluster, where: Place, taken: Mapping[str, tuple[str, int]]
+) -> tuple[list[Piece], dict[str, str]]:
+    nonce = secrets.token_hex(8)
+    scripts: dict[str, str] = {}
+    for (node, rank), path in where.paths.items():
+        key, offset = taken.get(_name(node, rank), ("", 0))
+        scripts[node] = scripts.get(node, "") + _read_script(rank, path, key, offset, nonce)
+    # Bytes come through unharmed as latin-1, and logs may hold anything.
+    answers = nodes.each(
+        [node for node in cluster.nodes if node.name in scripts],
+        lambda node: node.sh(scripts[node.name], encoding="latin-1"),
+    )
+    pieces = [piece for answer in answers.values() for piece in parse(answer.node, answer.out, nonce)]
+    return pieces, {name: a.failure for name, a in answers.items() if a.failure}
+
+
+def parse(node: str, text: str, nonce: str) -> list[Piece]:
+    """The parts that a node printed between marks; an unfinished one is left out."""
+    pattern = rf"\n{nonce} begin (\d+) (\d+) (\d+ \d+)\n(.*?)\n{nonce} end\n"
+    return [
+        Piece(node, int(rank), key, int(offset), data.encode("latin-1"))
+        for rank, offset, key, data in re.findall(pattern, text, re.DOTALL)
+    ]
+
+
+def _read_script(rank: int, path: str, key: str, offset: int, nonce: str) -> str:
+    return (
+        f"L={shell.path(path)}\n"
+        'if [ -f "$L" ]; then\n'
+        '  k=$(head -n 1 "$L" | cksum); set -- $k; k="$1 $2"; o=0\n'
+        f'  [ "$k" = "{key}" ] && o={offset}\n'
+        f"  printf '\\n{nonce} begin {rank} %s %s\\n' \"$o\" \"$k\"\n"
+        f'  tail -c +$((o+1)) "$L" | head -c {CHUNK}; printf \'\\n{nonce} end\\n\'\n'
+        "fi\n"
+    )
+
+
+def _name(node: str, rank: int) -> str:
+    return f"{rank}@{node}"
+
+
+@contextmanager
+def _locked(where: Place) -> Iterator[tuple[BinaryIO, dict[str, tuple[str, int]]]]:
+    """The combined log, open for appending by us alone, and what has been taken so far."""
+    try:
+        where.combined.parent.mkdir(parents=True, exist_ok=True)
+        log = _own(where.combined, "ab")
+        positions = _own(where.positions, "r+b")
+    except OSError as error:
+        raise ActionFailed(
+            f"{where.combined}: can't be written ({error.strerror}): choose another --log-dir"
+        ) from None
+    with log, positions:
+        fcntl.flock(positions, fcntl.LOCK_EX)
+        taken = _positions(positions.read())
+        try:
+            yield log, taken
+        finally:
+            log.flush()
+            positions.seek(0)
+            positions.truncate()
+            positions.write(json.dumps(taken).encode())
+
+
+def _own(path: Path, mode: str) -> BinaryIO:
+    """Open or create `path` for us alone: in /tmp another user may have laid a link there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if "a" in mode else 0)
+    file = os.fdopen(os.open(path, flags, 0o600), mode)
+    if os.fstat(file.fileno()).st_uid != os.getuid():
+        file.close()
+        raise PermissionError(errno.EPERM, "it is another user's")
+    return file
+
+
+def _positions(text: bytes) -> dict[str, tuple[str, int]]:
+    """Rank and node -> (key, offset); what can't be read counts as nothing taken."""
+    try:
+        return {
+            str(name): (str(key), max(int(offset), 0))
+            for name, (key, offset) in json.loads(text).items()
+            if re.fullmatch(r"\d+ \d+", str(key))
+        }
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _append(log: BinaryIO, piece: Piece, taken: dict[str, tuple[str, int]], final: bool) -> None:
+    data = piece.data
+    # The rest of a line that is still being written is taken the next time.
+    if len(data) == CHUNK or not final:
+        data = data[: data.rfind(b"\n") + 1] or (data if len(data) == CHUNK else b"")
+    tag = b"rank %d | " % piece.rank
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    log.write(b"".join(tag + line + b"\n" for line in lines))
+    taken[_name(piece.node, piece.rank)] = (piece.key, piece.offset + len(data))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except OSError:
+        raise ActionFailed(f"{path}: no log yet: inv tp.start makes one") from None
+    with file:
+        yield file

@@ -1,0 +1,254 @@
+"""Hosts -> nodes: one connection each, shared by all tasks of a run, and scripts run on them.
+
+A node's shell may be zsh, fish or tcsh with a banner, so every script goes to `/bin/sh -s` by
+stdin: nothing of it shows in a process list either. A host named `127.0.0.1` or `localhost` is
+this machine and runs without SSH.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from invoke.config import Config
+from invoke.context import Context
+from invoke.exceptions import CommandTimedOut, ThreadException
+from invoke.runners import Local
+
+from .hostfile import Host
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
+SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
+KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not dropped
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node said to a script; `failure` (and `remedy`) tell why it said nothing or not all.
+
+    `status` is the script's exit status, None when it is not known.
+    """
+
+    node: str
+    out: str = ""
+    err: str = ""
+    status: int | None = None
+    failure: str | None = None
+    remedy: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.failure is None and self.status == 0
+
+
+class Whole:
+    """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms."""
+
+    def read_our_stdin(self, input_: IO[str]) -> str:
+        return input_.read()
+
+
+class LocalRunner(Whole, Local):
+    """Invoke's local runner with `Whole`."""
+
+
+class Node:
+    """One machine of the cluster; it is connected when it is first asked something."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.name = host.ssh
+        self._context: Any = None
+        self._lock = threading.Lock()
+
+    def sh(
+        self,
+        script: str,
+        timeout: float = SCRIPT_TIMEOUT,
+        out_stream: IO[str] | None = None,
+        encoding: str = "utf-8",
+    ) -> Answer:
+        """Run `script` by `/bin/sh`; never raise for what the node or the network does."""
+        try:
+            context = self._open()
+            result = context.run(
+                "/bin/sh -s",
+                in_stream=StringIO(script),
+                hide=out_stream is None or "stderr",
+                out_stream=out_stream,
+                warn=True,
+                timeout=timeout or None,
+                encoding=encoding,
+            )
+        except CommandTimedOut as error:
+            out = error.result.stdout
+            return Answer(self.name, out, failure=f"no answer within {timeout:g} s")
+        except _network_errors() as error:
+            why, remedy = explain(error, self.name)
+            return Answer(self.name, failure=why, remedy=remedy)
+        if result.exited < 0:
+            return Answer(self.name, result.stdout, result.stderr, failure="connection lost")
+        return Answer(self.name, result.stdout, result.stderr, result.exited)
+
+    def socket(self, host: str, port: int) -> Any:
+        """A socket to `host:port` as seen from the node; raise OSError when it is refused."""
+        import paramiko
+
+        context = self._open()
+        try:
+            transport = context.transport
+            return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=5)
+        except (paramiko.SSHException, EOFError) as error:
+            raise ConnectionError(f"{self.name}: {error}") from None
+
+    @property
+    def address(self) -> str:
+        """The name or address by which the control machine reaches this node."""
+        return "127.0.0.1" if self.host.is_local else str(self._connection().host)
+
+    def close(self) -> None:
+        if self._context is not None and not self.host.is_local:
+            with suppress(OSError, EOFError):
+                self._context.close()
+
+    def _connection(self) -> Any:
+        if self._context is None:
+            self._context = _local() if self.host.is_local else _remote(self.host)
+        return self._context
+
+    def _open(self) -> Any:
+        with self._lock:
+            context = self._connection()
+            if not self.host.is_local and not context.is_connected:
+                context.open()
+                context.transport.set_keepalive(KEEPALIVE)
+            return context
+
+
+_pool: dict[tuple[str, str | None, int | None, str | None], Node] = {}
+
+
+def of(hosts: Iterable[Host]) -> list[Node]:
+    """The distinct nodes of `hosts` in their order; the same objects for the whole run."""
+    keys = {(host.ssh, host.user, host.port, host.gateway): host for host in hosts}
+    for key, host in keys.items():
+        _pool.setdefault(key, Node(host))
+    return [_pool[key] for key in keys]
+
+
+def close() -> None:
+    """Close every connection of this run."""
+    for node in _pool.values():
+        node.close()
+    _pool.clear()
+
+
+def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
+    """`work` on all nodes at once; results by node name, in the nodes' order."""
+    nodes = list(nodes)
+    if len(nodes) == 1:
+        return {nodes[0].name: work(nodes[0])}
+    pool = ThreadPoolExecutor(max_workers=max(len(nodes), 1))
+    try:
+        futures = [pool.submit(work, node) for node in nodes]
+        return {node.name: future.result() for node, future in zip(nodes, futures)}
+    finally:
+        # After Ctrl-C nobody waits for a node that hangs; its timeout still bounds it.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def sh(
+    nodes: Iterable[Node], script: str | Mapping[str, str], timeout: float = SCRIPT_TIMEOUT
+) -> dict[str, Answer]:
+    """Run a script (one for all, or one per node name) on all nodes at once."""
+    if isinstance(script, str):
+        return each(nodes, lambda node: node.sh(script, timeout))
+    return each(
+        [node for node in nodes if node.name in script],
+        lambda node: node.sh(script[node.name], timeout),
+    )
+
+
+def explain(error: BaseException, name: str) -> tuple[str, str]:
+    """A connection's error as (what, what to do) in plain words."""
+    import socket
+
+    import paramiko
+    from paramiko.ssh_exception import NoValidConnectionsError
+
+    see = f"see why with: ssh -v {name} true"
+    if isinstance(error, ThreadException):
+        error = error.exceptions[0].value
+    if isinstance(error, paramiko.BadHostKeyException):
+        at = error.hostname
+        return f"the host key of {at} has changed", f"if you know why: ssh-keygen -R '{at}'"
+    if "not found in known_hosts" in str(error):
+        return "its host key is not known", f"check and accept it with: ssh {name} true"
+    if isinstance(error, paramiko.PasswordRequiredException):
+        return "its SSH key has a passphrase", "unlock it with: ssh-add"
+    if isinstance(error, paramiko.AuthenticationException):
+        return "SSH login refused", f"install your key with: ssh-copy-id {name}"
+    if isinstance(error, socket.gaierror):
+        return "no such host name", see
+    if isinstance(error, NoValidConnectionsError):
+        reasons = {str(each.strerror or each) for each in error.errors.values()}
+        return f"SSH failed ({', '.join(sorted(reasons))})", see
+    if isinstance(error, TimeoutError):
+        return f"SSH gave no answer within {CONNECT_TIMEOUT} s", see
+    return f"SSH failed ({str(error) or type(error).__name__})", see
+
+
+def _network_errors() -> tuple[type[BaseException], ...]:
+    import paramiko
+
+    return (OSError, EOFError, paramiko.SSHException, ThreadException)
+
+
+def _local() -> Context:
+    runs = {"shell": "/bin/sh"}
+    return Context(Config(overrides={"runners": {"local": LocalRunner}, "run": runs}))
+
+
+def _remote(host: Host) -> Any:
+    """A Fabric connection that honours ~/.ssh/config and, unlike Fabric's own, known_hosts."""
+    import fabric
+    from fabric.runners import Remote
+
+    remote = type("RemoteRunner", (Whole, Remote), {})
+    config = fabric.Config(overrides={"runners": {"remote": remote}})
+    gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None
+    connection = fabric.Connection(
+        host.ssh,
+        user=host.user,
+        port=host.port,
+        gateway=gateway,
+        config=config,
+        connect_timeout=CONNECT_TIMEOUT,
+        connect_kwargs={"banner_timeout": CONNECT_TIMEOUT, "auth_timeout": CONNECT_TIMEOUT},
+    )
+    hop = connection
+    while isinstance(hop, fabric.Connection):
+        _check_host_key(hop)
+        hop = hop.gateway
+    return connection
+
+
+def _check_host_key(connection: Any) -> None:
+    """Refuse what the user's known_hosts files don't hold: Fabric accepts any key by default."""
+    import paramiko
+
+    config = connection.ssh_config
+    files = config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
+    files += config.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts").split()
+    for path in (Path(name).expanduser() for name in files):
+        if path.is_file():
+            connection.client.load_system_host_keys(str(path))
+    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())

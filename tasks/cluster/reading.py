@@ -1,0 +1,84 @@
+"""Reading all nodes of a cluster at once: one script, one round trip per node."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import facts, nodes, state
+from .cluster import Cluster
+from .facts import Fact, known, memory, model, ports, processes, rdma, versions
+from .nodes import SCRIPT_TIMEOUT, Node
+from .state import RankState, State
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Each node's facts by node and name, and why a node gave none, as (what, what to do)."""
+
+    facts: Mapping[str, Mapping[str, Any]]
+    unreachable: Mapping[str, tuple[str, str]]
+
+    def state(self, node: str) -> State | None:
+        found: State | None = known(self.facts.get(node, {}), "state")
+        return found
+
+    @property
+    def ranks(self) -> list[tuple[str, RankState]]:
+        """(node, rank) for every rank recorded on any node, by rank."""
+        found = [
+            (node, rank)
+            for node in self.facts
+            for rank in getattr(self.state(node), "ranks", {}).values()
+        ]
+        return sorted(found, key=lambda pair: pair[1].rank)
+
+
+def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Reading:
+    """All facts that the checks need, but for those of skipped checks."""
+    return read(cluster.nodes, lambda node: _preflight_facts(cluster, node, set(skip)))
+
+
+def running(cluster: Cluster) -> Reading:
+    """What runs: the record, the processes, the memory and the ports."""
+    wanted = [state.fact(cluster.state_dir), processes.FACT, memory.FACT, ports.FACT]
+    return read(cluster.nodes, lambda node: wanted)
+
+
+def states(cluster: Cluster, more: Any = None) -> Reading:
+    """Only the state directories; `more(node)` may name further facts."""
+    base = state.fact(cluster.state_dir)
+    return read(cluster.nodes, lambda node: [base, *(more(node) if more else [])])
+
+
+def read(targets: Sequence[Node], wanted: Any) -> Reading:
+    """The facts `wanted(node)` of each node."""
+    nonce = secrets.token_hex(8)
+    facts_of = {node.name: list(wanted(node)) for node in targets}
+    scripts = {name: facts.script(each, nonce) for name, each in facts_of.items()}
+    answers = nodes.sh(targets, scripts, SCRIPT_TIMEOUT)
+    found: dict[str, Mapping[str, Any]] = {}
+    lost: dict[str, tuple[str, str]] = {}
+    for name, answer in answers.items():
+        if answer.failure and nonce not in answer.out:
+            lost[name] = (answer.failure, answer.remedy or "")
+        else:
+            found[name] = facts.read(facts_of[name], answer.out, nonce)
+    return Reading(found, lost)
+
+
+def _preflight_facts(cluster: Cluster, node: Node, skip: set[str]) -> list[Fact]:
+    rank = cluster.on(node)[0]
+    python, cwd = rank.command[0], rank.cwd
+    wanted = [state.fact(cluster.state_dir)]
+    wanted += [memory.FACT] if "memory" not in skip else []
+    wanted += [processes.FACT] if "processes" not in skip else []
+    wanted += [ports.FACT] if "ports" not in skip else []
+    wanted += [versions.fact(python, cwd)] if "versions" not in skip else []
+    if cluster.model and "model" not in skip:
+        wanted.append(model.fact(cluster.model, cwd))
+    if cluster.backend.startswith("jaccl") and "rdma" not in skip:
+        wanted += rdma.FACTS
+    return wanted

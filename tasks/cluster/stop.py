@@ -1,0 +1,226 @@
+"""Stopping a server: SIGTERM to rank 0, then to what is left, SIGKILL only at the timeout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from . import nodes, reading, shell, state
+from .checks import servers
+from .cluster import Cluster
+from .facts import known
+from .nodes import Answer
+from .reading import Reading
+from .state import RankState
+
+GRACE = 5.0  # seconds that rank 0 has to take the others along, as measured with both engines
+KILL_WAIT = 10.0  # seconds for a killed process to be gone; freeing wired memory takes a while
+
+
+@dataclass(frozen=True)
+class Target:
+    """A process to stop: `same` is /bin/sh text that proves it is still the one that was seen."""
+
+    node: str
+    pid: int
+    label: str
+    same: str
+    is_leader: bool = False
+
+
+@dataclass
+class Stopped:
+    """What was done on one node; `left` are the targets that nothing could end."""
+
+    node: str
+    ended: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def word(self) -> str:
+        if self.failure:
+            return "not reached"
+        if self.left:
+            return "still running"
+        if self.killed:
+            return "killed"
+        return "stopped" if self.ended else "nothing ran"
+
+
+def stop(
+    cluster: Cluster, order: str = "leader", force: bool = False, timeout: float | None = None
+) -> list[Stopped]:
+    """Stop every rank and server on the cluster's nodes; one report per node.
+
+    `order` "leader" signals rank 0 first and the others after a short grace, "all" signals all
+    at once; `force` goes straight to SIGKILL. A node that can't be reached delays no other.
+    """
+    read = reading.running(cluster)
+    reports = {node.name: Stopped(node.name) for node in cluster.nodes}
+    for name, (why, fix) in read.unreachable.items():
+        reports[name].failure = f"{why}: {fix}" if fix else why
+    for name, values in read.facts.items():
+        if known(values, "state") is None or known(values, "processes") is None:
+            reports[name].failure = "its state or processes can't be read"
+    left = targets(cluster, read)
+    deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
+    if not force and order == "leader" and any(target.is_leader for target in left):
+        first = [target for target in left if target.is_leader]
+        left = _signal(cluster, left, first, "TERM", min(GRACE, _until(deadline)), reports)
+    if not force and left:
+        left = _signal(cluster, left, left, "TERM", _until(deadline), reports)
+    if left:
+        left = _signal(cluster, left, left, "KILL", KILL_WAIT, reports)
+    for target in left:
+        reports[target.node].left.append(f"{target.label} (pid {target.pid})")
+    return list(reports.values())
+
+
+def targets(cluster: Cluster, read: Reading) -> list[Target]:
+    """What there is to stop: recorded ranks by pid and start, others by their command line."""
+    found = []
+    for node, values in read.facts.items():
+        processes = known(values, "processes") or {}
+        recorded = {r.pid: r for _, r in read.ranks if _ == node and r.alive and r.pid}
+        for pid, label in servers(cluster.engine, values).items():
+            if pid in recorded:
+                found.append(_recorded(node, recorded[pid]))
+            else:
+                same = _same_command(pid, processes[pid].command)
+                leads = _holds_port(values, pid, cluster.http_port)
+                found.append(Target(node, pid, label, same, leads))
+        found += _children(node, recorded, processes)
+    return found
+
+
+def forget(cluster: Cluster, reports: Sequence[Stopped]) -> None:
+    """Remove the run records of the nodes on which nothing is left; the SIGKILL stamp stays."""
+    clean = [report.node for report in reports if not report.left and not report.failure]
+    script = (
+        f"cd {shell.path(cluster.state_dir)} 2>/dev/null || exit 0\n"
+        "rm -f rank[0-9]*.json rank[0-9]*.pid rank[0-9]*.exit rank[0-9]*.MLX_* rank[0-9]*.new"
+        " ready ready.new\n"
+    )
+    nodes.sh([node for node in cluster.nodes if node.name in clean], script)
+
+
+def _recorded(node: str, rank: RankState) -> Target:
+    words = " ".join(map(shell.quote, (str(rank.pid), rank.start, rank.boot)))
+    label = f"rank {rank.rank}"
+    return Target(node, rank.pid or 0, label, f"is_alive {words}", rank.rank == 0)
+
+
+def _same_command(pid: int, command: str) -> str:
+    return f'[ "$(command_of {pid})" = {shell.quote(" ".join(command.split()))} ]'
+
+
+def _children(
+    node: str, recorded: dict[int | None, RankState], processes: reading.Mapping[int, object]
+) -> list[Target]:
+    """What a rank has started and left in its process group; the group's id is the rank's pid."""
+    found = []
+    for pid, process in processes.items():
+        group = getattr(process, "pgid", None)
+        if pid != group and group in recorded:
+            same = _same_command(pid, getattr(process, "command", ""))
+            label = f"child of rank {recorded[group].rank}"
+            found.append(Target(node, pid, label, same))
+    return found
+
+
+def _holds_port(values: reading.Mapping[str, object], pid: int, port: int) -> bool:
+    ports = known(values, "ports") or {}
+    return any(holder.pid == pid for holder in ports.get(port, ()))
+
+
+def _until(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.0)
+
+
+def _signal(
+    cluster: Cluster,
+    waited: Sequence[Target],
+    signalled: Sequence[Target],
+    name: str,
+    seconds: float,
+    reports: dict[str, Stopped],
+) -> list[Target]:
+    """Signal some targets, wait for all of them, note what ended; those that are left."""
+    nodes_in = {target.node for target in waited}
+    scripts = {
+        node: script(
+            cluster.state_dir,
+            [target for target in waited if target.node == node],
+            [target for target in signalled if target.node == node],
+            name,
+            seconds,
+        )
+        for node in nodes_in
+    }
+    answers = nodes.sh(cluster.nodes, scripts, seconds + nodes.SCRIPT_TIMEOUT)
+    left = []
+    for target in waited:
+        if _is_left(answers[target.node], target):
+            left.append(target)
+        else:
+            report = reports[target.node]
+            (report.killed if name == "KILL" else report.ended).append(target.label)
+    for node in nodes_in:
+        if answers[node].failure:
+            reports[node].failure = str(answers[node].failure)
+    return [target for target in left if not reports[target.node].failure]
+
+
+def _is_left(answer: Answer, target: Target) -> bool:
+    if answer.failure:
+        return True
+    last = answer.out.strip().splitlines()[-1:] or [""]
+    return str(target.pid) in last[0].split()[1:] if last[0].startswith("left") else True
+
+
+_COMMAND_OF = r"""
+command_of() { # pid: its command line, spaces made one
+  if command -v ps >/dev/null; then
+    set -- $(LC_ALL=C ps axww -o pid=,command= | sed -n "s/^ *$1 //p")
+  else
+    set -- $(tr '\000' ' ' <"/proc/$1/cmdline" 2>/dev/null)
+  fi
+  echo "$*"
+}
+set -f
+"""
+
+
+def script(
+    state_dir: str,
+    waited: Sequence[Target],
+    signalled: Sequence[Target],
+    name: str,
+    seconds: float,
+) -> str:
+    """Signals each of `signalled` that is still itself, then waits for `waited` to be gone.
+
+    Its last line is "left" and the pids that are not. After SIGKILL it leaves the stamp by which
+    the next start knows to wait.
+    """
+    tests = "\n".join(f'  if {target.same}; then L="$L {target.pid}"; fi' for target in waited)
+    kills = "\n".join(
+        f"if {target.same}; then kill -{name} {target.pid} && sent=1; fi" for target in signalled
+    )
+    stamp = (
+        f'S={shell.path(state_dir)}; umask 077; mkdir -p "$S"; chmod 700 "$S"\n'
+        'if [ -n "$sent" ]; then echo "$(date +%s) $(boot_id)" >"$S/sigkill.new" &&'
+        ' mv "$S/sigkill.new" "$S/sigkill"; fi\n'
+    )
+    return (
+        f"{state.PRELUDE}{_COMMAND_OF}"
+        f"left() {{\n  L=\n{tests}\n}}\nsent=\n{kills}\n"
+        f"{stamp if name == 'KILL' else ''}"
+        # A bounded loop: date has no fractions on macOS, so tenths are counted.
+        f'n=0; left; while [ -n "$L" ] && [ $n -lt {int(seconds * 10)} ]; do\n'
+        "  sleep 0.1; n=$((n+1)); left\ndone\n"
+        'echo "left$L"\n'
+    )

@@ -1,0 +1,116 @@
+"""Waiting until a server is ready, or until it is clear that it will not be."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from . import nodes, reading, shell
+from .api import Api
+from .cluster import Cluster
+from .facts import Fact, known
+from .launch import log_path
+from .state import RankState
+
+PAUSE = 0.2  # seconds between two looks at the nodes
+
+
+@dataclass(frozen=True)
+class RankView:
+    """A rank while it starts: `state` is "running", "starting", "dead" or "unknown"."""
+
+    rank: int
+    host: str
+    state: str
+    exit: int | None = None
+    last: str = ""
+
+
+Show = Callable[[float, Sequence[RankView]], None]
+
+
+@dataclass(frozen=True)
+class NotReady(Exception):
+    """The server did not become ready; `dead` are the ranks that ended, none at a timeout."""
+
+    dead: Sequence[RankView]
+    seconds: float
+
+
+def until_ready(cluster: Cluster, api: Api, timeout: float, show: Show) -> float:
+    """Wait until the server's ready page answers; the seconds it took.
+
+    Raise NotReady as soon as a rank is dead, or after `timeout` seconds.
+    """
+    start = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        probe: Future[bool] = pool.submit(api.is_up, cluster.engine.ready)
+        while True:
+            views = look(cluster)
+            spent = time.monotonic() - start
+            show(spent, views)
+            dead = [view for view in views if view.state == "dead"]
+            if dead or spent > timeout:
+                raise NotReady(dead, spent)
+            if probe.done():
+                # A page that answers while a rank is unknown proves nothing about that rank.
+                if probe.result() and all(view.state == "running" for view in views):
+                    mark_ready(cluster)
+                    return spent
+                probe = pool.submit(api.is_up, cluster.engine.ready)
+            time.sleep(PAUSE)
+
+
+def look(cluster: Cluster) -> list[RankView]:
+    """Every rank of the cluster as it is now, with the last line of its log."""
+    read = reading.states(cluster, lambda node: [_last_lines(cluster, node)])
+    views = []
+    for rank in cluster.ranks:
+        node = rank.host.ssh
+        state = read.state(node)
+        lines = known(read.facts.get(node, {}), "last") or {}
+        views.append(_view(rank.rank, node, state and state.ranks.get(rank.rank), lines))
+        if node in read.unreachable:
+            views[-1] = RankView(rank.rank, node, "unknown", last=read.unreachable[node][0])
+    return views
+
+
+def mark_ready(cluster: Cluster) -> None:
+    """Note on rank 0's node that this run was ready once: later it is degraded, not starting."""
+    script = (
+        f"cd {shell.path(cluster.state_dir)} || exit\n"
+        "run=$(sed -n 's/.*\"run\": \"\\([0-9a-f]*\\)\".*/\\1/p' rank0.json)\n"
+        'umask 077; echo "$run" >ready.new && mv ready.new ready\n'
+    )
+    nodes.sh([cluster.leader], script)
+
+
+def _view(rank: int, node: str, found: RankState | None, lines: dict[int, str]) -> RankView:
+    if found is None:
+        return RankView(rank, node, "dead", last="it was not started")
+    word = "running" if found.alive else "dead"
+    return RankView(rank, node, word, found.exit, lines.get(rank, ""))
+
+
+def _last_lines(cluster: Cluster, node: nodes.Node) -> Fact:
+    script = "\n".join(
+        f"printf 'line {rank.rank} '; tail -c 600 {shell.path(log_path(cluster, rank))}"
+        " 2>/dev/null | tr '\\r' '\\n' | tail -n 1; echo"
+        for rank in cluster.on(node)
+    )
+    return Fact("last", script, _parse_last)
+
+
+def _parse_last(text: str, status: int) -> dict[int, str]:
+    """Rank -> its last line, without colours and other controls."""
+    rows = re.findall(r"^line (\d+) (.*)$", text, re.MULTILINE)
+    return {int(rank): plain(line) for rank, line in rows}
+
+
+def plain(line: str) -> str:
+    """A line of a log as a terminal may be given it: no escape sequences, no controls."""
+    line = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.", "", line)
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", line)

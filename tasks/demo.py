@@ -1,0 +1,60 @@
+"""inv demo: the whole life of a server on this machine, with a tiny model made on the spot."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from invoke.context import Context
+from invoke.tasks import task
+
+
+@task(auto_shortflags=False)
+def demo(c: Context) -> None:
+    """Start two ranks on this machine, ask them something, show the status, stop them."""
+    from . import options, screen, steps, tp
+    from .cluster.cluster import ROOT
+    from .executor import run
+
+    c.config.tp.hostfile = str(ROOT / "hosts" / "local.json")
+    port = 8000 if _is_free(8000) else _any_free()
+    c.config.tp.args = ["--port", str(port)]
+    try:
+        run(c.config, tp.start)
+        ask(steps.api_of(options.build(c)), "Hello, who are you?")
+        screen.say("$ inv tp.status")
+        run(c.config, tp.status)
+    finally:
+        screen.say("$ inv tp.stop")
+        run(c.config, tp.stop)
+
+
+def ask(api: object, prompt: str) -> None:
+    """One chat completion: the answer and tokens per second."""
+    from . import screen
+    from .cluster.api import Api, ApiError
+    from .cluster.errors import ActionFailed
+
+    assert isinstance(api, Api)
+    screen.out(f"> {prompt}")
+    start = time.monotonic()
+    try:
+        data = api.chat("default_model", prompt, max_tokens=48)
+    except ApiError as error:
+        raise ActionFailed(f"chat: {error}") from None
+    seconds = time.monotonic() - start
+    text = data["choices"][0]["message"]["content"]
+    tokens = data["usage"]["completion_tokens"]
+    screen.out(repr(text))
+    screen.out(f"{tokens} tokens, {tokens / seconds:.1f} tokens/s (random weights: nonsense is right)")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _any_free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

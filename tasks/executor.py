@@ -1,0 +1,75 @@
+"""Invoke's executor with two additions: hooks inherit options, and `--` arguments stay exact.
+
+invoke.yaml names it as `tasks.executor_class`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.config import Config
+from invoke.executor import Executor as InvokeExecutor
+from invoke.tasks import Call, Task
+
+from .cluster.errors import Interrupted
+
+
+class Executor(InvokeExecutor):
+    """A pre or post task gets the same-named options of the task that it hangs on.
+
+    `call(task, x=...)` still wins. Options left out are filled in with their defaults, so that
+    Invoke's dedupe knows equal calls.
+    """
+
+    def expand_calls(
+        self, calls: Sequence[Call], inherited: Mapping[str, Any] | None = None
+    ) -> list[Call]:
+        expanded: list[Call] = []
+        for each in calls:
+            call = Call(each) if isinstance(each, Task) else each
+            kwargs = _filled(call, inherited or {})
+            passed = {**(inherited or {}), **kwargs}
+            expanded += self.expand_calls(call.pre, passed)
+            expanded.append(Call(call.task, call.called_as, call.args, kwargs))
+            expanded += self.expand_calls(call.post, passed)
+        return expanded
+
+    def execute(self, *tasks: Any) -> Any:
+        try:
+            return super().execute(*tasks)
+        except KeyboardInterrupt:
+            # Invoke would exit with 1, as for its own parse errors.
+            raise Interrupted() from None
+        finally:
+            _close_connections()
+
+
+def run(config: Config, task: Task[Any], **options: Any) -> Any:
+    """Run `task` with its hooks from code: a task that is called as a function skips them."""
+    executor = Executor(Collection(task), config)
+    for call in executor.dedupe(executor.expand_calls([Call(task, kwargs=options)])):
+        call.task(call.make_context(config), *call.args, **call.kwargs)
+
+
+def server_arguments(argv: Iterable[str] | None = None) -> list[str]:
+    """What follows `--` on the command line, exactly: Invoke's `core.remainder` loses quoting."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return words[words.index("--") + 1 :] if "--" in words else []
+
+
+def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
+    """The call's options: given ones, else those of the task it hangs on, else its defaults."""
+    parameters = call.task.argspec(call.task.body).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    passed = {each.name: inherited[each.name] for each in parameters if each.name in inherited}
+    return {**defaults, **passed, **call.kwargs}
+
+
+def _close_connections() -> None:
+    # Not imported for this: a run that never read a node has nothing to close.
+    nodes = sys.modules.get("tasks.cluster.nodes")
+    if nodes:
+        nodes.close()

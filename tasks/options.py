@@ -1,0 +1,116 @@
+"""Options that many tasks share, each with its one help text, and the task decorator for them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from invoke.context import Context
+from invoke.tasks import Call, Task, task
+
+from .executor import server_arguments
+
+HELP = {
+    "hostfile": "MLX hostfile: JSON with hosts, ips and rdma (default: tp.hostfile in invoke.yaml)",
+    "hosts": "hosts instead of a hostfile: a,b or repeated; rank 0 first",
+    "num_ranks": "number of ranks: the first N hosts, or a multiple of them (several per host)",
+    "backend": "jaccl, jaccl-ring, ring, or any: jaccl where all hosts have rdma rows, else ring",
+    "engine": "the server: mlx-lm, vllm-mlx, or one of tp.engines",
+    "env": "NAME=value for every rank (repeat); values show in no process list, log or record",
+    "python": "python of the ranks on their nodes (an absolute path is best)",
+    "cwd": "working directory of the ranks on their nodes",
+    "log_dir": "folder of the logs, on each node and here (default /tmp)",
+    "timeout": "seconds to wait",
+    "skip_checks": "skip all of the preflight checks, and the cooldown",
+    "skip": "skip some checks: memory,processes,ports,rdma,model,versions,cooldown",
+    "foreground": "stay attached: all ranks' lines here, no log files; Ctrl-C stops them",
+    "dry_run": "print every command that would change something, and run none of those",
+    "json": "print the result as one JSON document",
+}
+WHERE = ("hostfile", "hosts", "engine")
+WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
+LISTS = ("hosts", "env", "skip")
+# Names of options that `build` takes as they are.
+_CLUSTER = {*WHAT}
+
+
+class ClusterTask(Task[Any]):
+    """A task whose only short option is `-n`: Invoke would make up one for each."""
+
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+        opts: dict[str, Any] = super().arg_opts(name, default, taken_names)
+        if name == "num_ranks":
+            opts["names"] = [*opts["names"], "n"]
+        return opts
+
+
+def cluster_task(
+    *shared: str,
+    pre: Iterable[Task[Any] | Call] = (),
+    post: Iterable[Task[Any] | Call] = (),
+    help: Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], Task[Any]]:
+    """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
+
+    The body's own parameters become options too, with their help from `help` or `HELP`.
+    """
+
+    def decorate(body: Callable[..., Any]) -> Task[Any]:
+        own = list(inspect.signature(body).parameters.values())[2:]
+        names = [*shared, *(parameter.name for parameter in own)]
+
+        def run(c: Context, **options: Any) -> Any:
+            given = {key: options.get(key) for key in _CLUSTER if key in options}
+            mine = {p.name: options[p.name] for p in own if p.name in options}
+            return body(c, build(c, **given), **mine)
+
+        run.__name__, run.__doc__ = body.__name__, body.__doc__
+        run.__module__ = body.__module__
+        run.__signature__ = _signature(shared, own)  # type: ignore[attr-defined]
+        made = task(
+            run,
+            name=name,
+            pre=list(pre),
+            post=list(post),
+            iterable=[each for each in names if each in LISTS],
+            help={each: {**HELP, **(help or {})}[each] for each in names},
+            auto_shortflags=False,
+            klass=ClusterTask,
+        )
+        return made  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def build(c: Context, **options: Any) -> Any:
+    """The cluster of the configuration and these options; notes are said once."""
+    from . import screen
+    from .cluster import cluster
+
+    config = dict(c.config.get("tp", {}))
+    made = cluster.build(config, server_arguments(), **options)
+    for note in made.notes:
+        if note not in _said:
+            _said.add(note)
+            screen.say(note)
+    return made
+
+
+_said: set[str] = set()
+
+
+def _signature(shared: Iterable[str], own: list[inspect.Parameter]) -> inspect.Signature:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = ("c", *shared)
+    first = [
+        inspect.Parameter(each, kind, default=inspect.Parameter.empty if each == "c" else None)
+        for each in names
+    ]
+    return inspect.Signature([*first, *own])
+
+
+def items(value: list[str] | None) -> list[str]:
+    """A list option as words: `--skip a,b --skip c` is a, b, c."""
+    return [word.strip() for each in value or [] for word in each.split(",") if word.strip()]

@@ -1,0 +1,115 @@
+"""What people see: the result on stdout, the narration on stderr, colour only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from .cluster.wait import RankView
+
+_COLOURS = {
+    "ok": 32, "ready": 32, "running": 32, "stopped": 32,
+    "warn": 33, "starting": 33, "degraded": 33, "killed": 33, "unknown": 33,
+    "fail": 31, "dead": 31, "not reached": 31, "still running": 31,
+}  # fmt: skip
+_RANKS = (36, 35, 34, 33, 32, 31)
+
+
+def say(text: str) -> None:
+    """A line of narration, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def out(text: str) -> None:
+    """A line of the result, on stdout."""
+    print(text, flush=True)
+
+
+def document(data: Any) -> None:
+    """The result as JSON, on stdout."""
+    out(json.dumps(data, indent=2))
+
+
+def is_colourful(stream: IO[str]) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(word: str, stream: IO[str], width: int = 0, colour: int | None = None) -> str:
+    """`word`, padded to `width`, in the colour of its meaning where `stream` shows colours."""
+    code = colour or _COLOURS.get(word)
+    padded = word.ljust(width)
+    return f"\033[{code}m{padded}\033[0m" if code and is_colourful(stream) else padded
+
+
+def tagged(line: str, stream: IO[str]) -> str:
+    """A line of the combined log ("rank 0 | text") with its tag in the rank's colour."""
+    tag, bar, rest = line.partition(" | ")
+    number = tag.removeprefix("rank ")
+    if not bar or not number.isdigit():
+        return line
+    return paint(tag, stream, colour=_RANKS[int(number) % len(_RANKS)]) + bar + rest
+
+
+def table(rows: Sequence[Sequence[str]], stream: IO[str]) -> list[str]:
+    """Rows with aligned columns; the first column's words are coloured by their meaning."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
+        cells[0] = paint(row[0], stream, widths[0])
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Shows ranks while they start: a live table on a terminal, else a line per change."""
+    if not is_colourful(sys.stderr):
+        yield _Plain()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
+        yield lambda seconds, views: live.update(_live(seconds, views))
+
+
+class _Plain:
+    """A line whenever a rank's state changes, and a sign of life every 10 seconds."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, str] = {}
+        self.spoke = time.monotonic()
+
+    def __call__(self, seconds: float, views: Sequence[RankView]) -> None:
+        for view in views:
+            if self.seen.get(view.rank) != view.state:
+                self.seen[view.rank] = view.state
+                self._say(f"{seconds:5.1f} s  rank {view.rank} on {view.host}: {view.state}")
+        if time.monotonic() - self.spoke > 10:
+            last = next((view.last for view in views if view.last), "")
+            self._say(f"{seconds:5.1f} s  still waiting  {last[:100]}".rstrip())
+
+    def _say(self, text: str) -> None:
+        self.spoke = time.monotonic()
+        say(text)
+
+
+def _live(seconds: float, views: Sequence[RankView]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for wide in (False, False, False, True):
+        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if wide else None)
+    grid.add_row(Text(f"{seconds:.1f} s"), "", "", "")
+    for view in views:
+        style = "green" if view.state == "running" else "red"
+        word = Text(view.state, style=style)
+        grid.add_row(Text(f"rank {view.rank}"), Text(view.host), word, Text(view.last))
+    return grid

@@ -1,0 +1,256 @@
+"""Reading and telling: preflight, status, memory and logs. Nothing here changes a node."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from . import screen
+from .cluster import checks, logs, reading
+from .cluster.api import Api, ApiError
+from .cluster.checks import CHECKS, FAIL, Finding
+from .cluster.cluster import Cluster, number
+from .cluster.errors import BadInput, CheckFailed, Unreachable
+from .cluster.facts import known
+from .cluster.facts.memory import GIB
+from .cluster.hints import exit_words
+from .cluster.reading import Reading
+from .cluster.state import RankState
+
+
+def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> None:
+    """Judge every node; raise CheckFailed or Unreachable when the server must not be started."""
+    wrong = sorted(set(skip) - set(CHECKS))
+    if wrong:
+        raise BadInput(f"--skip {wrong[0]}: choose from {', '.join(CHECKS)}")
+    read = reading.preflight(cluster, skip)
+    findings = judge(cluster, read, skip)
+    if as_json:
+        ok = not any(finding.level == FAIL for finding in findings)
+        screen.document({"ok": ok, "findings": [asdict(each) for each in findings]})
+    else:
+        for line in _findings(findings):
+            screen.say(line)
+    failed = [finding for finding in findings if finding.level == FAIL]
+    unreachable(read)
+    if failed:
+        count = f"{len(failed)} check{'s' * (len(failed) > 1)} failed"
+        raise CheckFailed(f"preflight: {count}, nothing was changed")
+
+
+def judge(cluster: Cluster, read: Reading, skip: Sequence[str]) -> list[Finding]:
+    """The findings of all checks that are not skipped, unreachable nodes first."""
+    findings = [
+        Finding("reachable", FAIL, node, why, fix) for node, (why, fix) in read.unreachable.items()
+    ]
+    for name, check in CHECKS.items():
+        if name not in skip:
+            findings += check(cluster.wanted, read.facts)
+    return findings
+
+
+def unreachable(read: Reading) -> None:
+    """Raise Unreachable if a node did not answer."""
+    if read.unreachable:
+        names = ", ".join(read.unreachable)
+        raise Unreachable(f"{names}: can't be reached, see above")
+
+
+def memory(cluster: Cluster, as_json: bool) -> None:
+    """Wired memory per node against the limit."""
+    read = reading.running(cluster)
+    findings = checks.memory(cluster.wanted, read.facts)
+    findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
+    if as_json:
+        screen.document([asdict(finding) for finding in findings])
+    else:
+        rows = [(each.level, each.node, _with_fix(each)) for each in findings]
+        for line in screen.table(rows, screen.sys.stdout):
+            screen.out(line)
+    unreachable(read)
+    if any(finding.level == FAIL for finding in findings):
+        raise CheckFailed("memory: too much is wired")
+
+
+def status(cluster: Cluster, as_json: bool) -> None:
+    """What runs, in one word and one row per rank; raise unless it is as it should be."""
+    read = reading.running(cluster)
+    found = summary(cluster, read)
+    if as_json:
+        screen.document(found)
+    else:
+        _print_status(found)
+    unreachable(read)
+    if found["state"] == "degraded":
+        raise CheckFailed(f"degraded: {found['why']}")
+
+
+def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
+    """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
+
+    `state` is "ready", "starting", "degraded" or "stopped"; times are in seconds, memory in bytes.
+    """
+    ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]
+    strangers = _strangers(cluster, read)
+    found: dict[str, Any] = {
+        "state": "stopped",
+        "why": "",
+        "url": None,
+        "model": None,
+        "engine": cluster.engine.name,
+        "ranks": ranks + strangers,
+        "unreachable": {node: why for node, (why, _) in read.unreachable.items()},
+    }
+    dead = [row for row in ranks if row["state"] != "running"]
+    if ranks and not dead and len(ranks) == _size(read, len(ranks)):
+        found.update(_serving(cluster, read))
+    elif ranks:
+        gone = ", ".join(f"rank {row['rank']} ({row['exit']})" for row in dead) or "some ranks"
+        found.update(state="degraded", why=f"gone: {gone}; clean up with inv tp.stop")
+    elif strangers:
+        found.update(state="degraded", why="a server without a record; inv tp.stop stops it")
+    for node, values in read.facts.items():
+        for name in ("state", "processes"):
+            if known(values, name) is None:
+                found.update(state="degraded", why=f"{node}: its {name} can't be read")
+    return found
+
+
+def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:
+    """State, why, url and model of a server whose ranks all live."""
+    node, first = read.ranks[0]
+    record = first.record
+    if first.rank != 0 or record is None:
+        return {"state": "degraded", "why": "rank 0 has no record"}
+    home = next(each for each in cluster.nodes if each.name == node)
+    api = Api(home, record.bind, record.port)
+    state = read.state(node)
+    was_ready = state is not None and state.ready == record.run
+    found: dict[str, Any] = {"url": api.url, "model": record.model or None}
+    if api.is_up(record.ready, timeout=5):
+        try:
+            found["model"] = record.model or api.models()[0]
+        except (ApiError, IndexError):
+            return {**found, "state": "degraded", "why": "GET /v1/models fails"}
+        return {**found, "state": "ready"}
+    if not was_ready:
+        return {**found, "state": "starting"}
+    why = f"{record.ready} fails: busy, or a peer is lost; inv tp.health waits for a token"
+    return {**found, "state": "degraded", "why": why}
+
+
+def _rank_row(read: Reading, node: str, rank: RankState) -> dict[str, Any]:
+    processes = known(read.facts[node], "processes") or {}
+    process = processes.get(rank.pid) if rank.alive else None
+    started = rank.record.started if rank.record else None
+    return {
+        "rank": rank.rank,
+        "host": node,
+        "pid": rank.pid,
+        "state": "running" if rank.alive else "dead",
+        "exit": None if rank.alive else exit_words(rank.exit),
+        "uptime": max(time.time() - started, 0) if rank.alive and started else None,
+        "memory": process.rss if process else None,
+    }
+
+
+def _strangers(cluster: Cluster, read: Reading) -> list[dict[str, Any]]:
+    """Servers of the engine that no record tells of: started by hand or by other scripts."""
+    ours = {(node, rank.pid) for node, rank in read.ranks if rank.alive}
+    found = []
+    for node, values in read.facts.items():
+        for pid in checks.servers(cluster.engine, values):
+            if (node, pid) not in ours:
+                row = {"rank": None, "host": node, "pid": pid, "state": "unrecorded"}
+                memory = values["processes"][pid].rss
+                found.append({**row, "exit": None, "uptime": None, "memory": memory})
+    return found
+
+
+def _size(read: Reading, default: int) -> int:
+    records = [rank.record for _, rank in read.ranks if rank.record]
+    return records[0].size if records else default
+
+
+def _print_status(found: Mapping[str, Any]) -> None:
+    stdout = screen.sys.stdout
+    words = [screen.paint(found["state"], stdout)]
+    words += [found["model"]] if found["model"] else []
+    words += [found["url"]] if found["url"] and found["state"] != "stopped" else []
+    screen.out("  ".join(words))
+    rows = [
+        (
+            row["state"],
+            "-" if row["rank"] is None else f"rank {row['rank']}",
+            row["host"],
+            f"pid {row['pid']}" if row["pid"] else "no pid",
+            duration(row["uptime"]) if row["uptime"] is not None else (row["exit"] or ""),
+            f"{row['memory'] / GIB:.2f} GiB" if row["memory"] else "",
+        )
+        for row in found["ranks"]
+    ]
+    rows += [
+        ("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()
+    ]
+    for line in screen.table(rows, stdout):
+        screen.out(line)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42s, 3m10s, 5h02m, 2d03h."""
+    whole = int(seconds)
+    for unit, small, size in (("d", "h", 86400), ("h", "m", 3600), ("m", "s", 60)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size * 60 // size if unit != 'd' else whole % size // 3600:02d}{small}"
+    return f"{whole}s"
+
+
+def show_logs(
+    cluster: Cluster, follow: bool, lines: str, rank: str | None, grep: str | None
+) -> None:
+    """The combined log's view; with `follow` until Ctrl-C."""
+    count = int(number(lines, "--lines", 0))
+    only = None if rank is None else int(number(rank, "--rank", 0, 1023))
+    try:
+        re.compile(grep or "")
+    except re.error as error:
+        raise BadInput(f"--grep {grep!r}: no regular expression ({error})") from None
+    where = logs.place(cluster, reading.states(cluster))
+    failed = logs.collect(cluster, where)
+    for line in logs.tail(where.combined, count, only, grep):
+        screen.out(screen.tagged(line, screen.sys.stdout))
+    if follow:
+        _follow(cluster, where, only, grep)
+    if failed:
+        raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
+
+
+def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | None) -> None:
+    with where.combined.open("rb") as file:
+        file.seek(0, 2)
+        while True:
+            logs.collect(cluster, where)
+            for line in logs.select(file, rank, grep):
+                screen.out(screen.tagged(line, screen.sys.stdout))
+            time.sleep(0.3)
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    """A line per check where all nodes agree that it is fine, else a line per node."""
+    rows = []
+    for check in dict.fromkeys(each.check for each in findings):
+        of_check = [each for each in findings if each.check == check]
+        same = {(each.level, each.what) for each in of_check}
+        if len(same) == 1 and of_check[0].level != FAIL:
+            nodes = of_check[0].node if len(of_check) == 1 else f"{len(of_check)} nodes"
+            rows.append((of_check[0].level, check, nodes, _with_fix(of_check[0])))
+        else:
+            rows += [(each.level, check, each.node, _with_fix(each)) for each in of_check]
+    return screen.table(rows, screen.sys.stderr)
+
+
+def _with_fix(finding: Finding) -> str:
+    return f"{finding.what}: {finding.fix}" if finding.fix else finding.what

@@ -1,0 +1,332 @@
+"""Acting and telling: the steps of tp.start and tp.stop, each usable alone."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+from invoke.context import Context
+
+from . import screen, show
+from .cluster import checks, hints, logs, nodes, reading
+from .cluster import launch as launching
+from .cluster import stop as stopping
+from .cluster import wait as waiting
+from .cluster.api import Api, ApiError
+from .cluster.cluster import Cluster, number
+from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from .cluster.launch import Run
+from .cluster.reading import Reading
+from .cluster.stop import Stopped
+
+HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
+
+
+def is_dry(c: Context, dry_run: bool) -> bool:
+    """Whether nothing may be changed: `--dry-run`, or Invoke's own `inv -R`."""
+    return bool(dry_run or c.config.run.dry)
+
+
+def api_of(cluster: Cluster) -> Api:
+    return Api(cluster.leader, cluster.bind, cluster.http_port)
+
+
+def cooling(cluster: Cluster) -> float:
+    """Seconds that a start still has to wait, over all nodes."""
+    read = reading.states(cluster)
+    found = [read.state(node) for node in read.facts]
+    return max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
+
+
+def launch(cluster: Cluster, dry: bool) -> None:
+    """Start all ranks; if one can't be started, the others are stopped."""
+    run = Run.new()
+    if dry:
+        _print_scripts(cluster, run)
+        return
+    _collect(cluster, reading.states(cluster), final=True)
+    screen.say(f"starting {len(cluster.ranks)} ranks of {cluster.engine.name} over {cluster.backend}")
+    if cluster.bind == "0.0.0.0":
+        screen.say(f"the server listens on all addresses (0.0.0.0:{cluster.http_port})")
+    try:
+        launching.launch(cluster, run)
+    except (ActionFailed, Unreachable):
+        screen.say("a rank could not be started: stopping the others")
+        _stop_quietly(cluster)
+        raise
+
+
+def wait(cluster: Cluster, timeout: str | None) -> None:
+    """Wait until ready; a dead rank or the timeout is told with its cause, the others stopped."""
+    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    try:
+        with screen.progress() as display:
+            took = waiting.until_ready(cluster, api_of(cluster), seconds, display)
+    except waiting.NotReady as failure:
+        raise _failed(cluster, failure) from None
+    except KeyboardInterrupt:
+        screen.say("\nthe server goes on starting: inv tp.status, inv tp.stop")
+        raise
+    _collect(cluster, reading.states(cluster))
+    screen.say(f"ready after {took:.1f} s")
+
+
+def health(cluster: Cluster, timeout: str | None) -> None:
+    """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
+    seconds = HEALTH_TIMEOUT if timeout is None else number(timeout, "--timeout", 0.001)
+    api = api_of(cluster)
+    try:
+        names = api.models(seconds)
+        start = time.monotonic()
+        # Asking for the model by a name that is not the loaded one would load another.
+        model = cluster.model if cluster.model in names else cluster.engine.model
+        api.chat(model, "Hi", max_tokens=1, timeout=seconds)
+    except ApiError as error:
+        raise CheckFailed(
+            f"health: {error}: see inv tp.logs; inv tp.stop stops the server"
+        ) from None
+    screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
+    screen.out(api.url)
+    screen.out(curl(api.url, model))
+
+
+def curl(url: str, model: str) -> str:
+    """A command to paste that asks the server something."""
+    body = '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}' % model
+    return (
+        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )
+
+
+def foreground(cluster: Cluster, dry: bool) -> None:
+    """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all."""
+    run = Run.new()
+    scripts = [launching.foreground(cluster, rank, run, mask=dry) for rank in cluster.ranks]
+    if dry:
+        for rank, script in zip(cluster.ranks, scripts):
+            screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
+        return
+    by_name = {node.name: node for node in cluster.nodes}
+    ended: dict[int, nodes.Answer] = {}
+
+    def attend(index: int) -> None:
+        rank = cluster.ranks[index]
+        node = by_name[rank.host.ssh]
+        ended[index] = node.sh(scripts[index], timeout=0, out_stream=_Tagged(rank.rank))
+
+    with ThreadPoolExecutor(len(scripts) + 1) as pool:
+        pool.submit(attend, 0)
+        try:
+            _await_coordinator(cluster, ended)
+            for index in range(1, len(scripts)):
+                pool.submit(attend, index)
+            _announce(cluster, ended)
+            while not ended:
+                time.sleep(0.1)
+            screen.say("a rank has ended: stopping the others")
+        except KeyboardInterrupt:
+            screen.say("\nstopping all ranks")
+            _stop_quietly(cluster)
+            raise
+        _stop_quietly(cluster)
+    first = next(iter(ended))
+    if ended[first].status != 0:
+        words = ended[first].failure or hints.exit_words(ended[first].status)
+        raise ActionFailed(f"rank {first}: {words}")
+
+
+def stop(
+    cluster: Cluster,
+    order: str,
+    force: bool,
+    timeout: str | None,
+    dry: bool,
+    as_json: bool,
+) -> None:
+    """Stop what runs and tell, per node, what was done and what memory says now."""
+    if order not in ("leader", "all"):
+        raise BadInput(f"--order {order}: choose leader or all")
+    seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0)
+    if dry:
+        _print_stop(cluster, order, force)
+        return
+    before = reading.states(cluster)
+    reports = stopping.stop(cluster, order, force, seconds)
+    _collect(cluster, before, final=True)
+    stopping.forget(cluster, reports)
+    after = reading.running(cluster)
+    findings = checks.memory(cluster.wanted, after.facts)
+    if as_json:
+        screen.document(_stop_document(reports, after))
+    else:
+        _print_reports(reports, findings)
+    _notices(cluster, reports, findings)
+    _judge_stop(reports)
+
+
+def _failed(cluster: Cluster, failure: waiting.NotReady) -> ActionFailed:
+    """Tell why the server is not ready, stop what is left; the error to raise."""
+    where = logs.place(cluster, reading.states(cluster))
+    found = logs.errors(cluster, where)
+    for rank, (first, last) in sorted(found.items()):
+        is_dead = any(view.rank == rank for view in failure.dead)
+        if first or is_dead or not failure.dead:
+            screen.say(f"rank {rank}, first error: {first or 'none in its log'}")
+        if is_dead or (not failure.dead and rank == 0):
+            screen.say("\n".join(f"  {line}" for line in last))
+    errors = [first for first, _ in found.values() if first]
+    hint = hints.hint(errors) or hints.hint(line for _, last in found.values() for line in last)
+    if hint:
+        screen.say(f"hint: {hint.cause}: {hint.remedy}")
+    screen.say("stopping the other ranks")
+    _stop_quietly(cluster)
+    if not failure.dead:
+        return ActionFailed(f"not ready within {failure.seconds:.0f} s; all ranks were stopped")
+    words = ", ".join(
+        f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"
+        if view.exit is None
+        else f"rank {view.rank} on {view.host} died: {hints.exit_words(view.exit)}"
+        for view in failure.dead
+    )
+    return ActionFailed(f"{words}; the other ranks were stopped")
+
+
+def _collect(cluster: Cluster, read: Reading, final: bool = False) -> None:
+    """Take what is new into the combined log; a log that can't be taken stops nobody."""
+    try:
+        failed = logs.collect(cluster, logs.place(cluster, read), final)
+    except ActionFailed as error:
+        screen.say(f"warn: {error.message}")
+        return
+    for node, why in failed.items():
+        screen.say(f"warn: {node}: its logs could not be collected: {why}")
+
+
+def _stop_quietly(cluster: Cluster) -> None:
+    """Stop all that was started, and say only what went wrong."""
+    before = reading.states(cluster)
+    reports = stopping.stop(cluster)
+    _collect(cluster, before, final=True)
+    stopping.forget(cluster, reports)
+    for report in reports:
+        if report.left or report.failure:
+            screen.say(f"{report.node}: {report.word} {', '.join(report.left)} {report.failure}")
+
+
+def _print_scripts(cluster: Cluster, run: Run) -> None:
+    screen.out(f"# on {cluster.leader.name}, rank 0\n{launching.first_script(cluster, run, True)}")
+    for name, script in launching.other_scripts(cluster, run, True).items():
+        ranks = [str(rank.rank) for rank in cluster.ranks if rank.host.ssh == name and rank.rank]
+        screen.out(f"# on {name}, rank {', '.join(ranks)}\n{script}")
+
+
+def _print_stop(cluster: Cluster, order: str, force: bool) -> None:
+    read = reading.running(cluster)
+    found = stopping.targets(cluster, read)
+    for target in found:
+        first = target.is_leader and order == "leader" and not force
+        name = "KILL" if force else "TERM"
+        when = "first" if first else "then, if it is left"
+        when = when if order == "leader" and not force else "at once"
+        screen.out(f"kill -{name} {target.pid}  # {target.node}: {target.label}, {when}")
+    if not found:
+        screen.out("# nothing runs")
+    show.unreachable(read)
+
+
+def _print_reports(reports: Sequence[Stopped], findings: Sequence[checks.Finding]) -> None:
+    memory = {finding.node: finding.what for finding in findings}
+    rows = []
+    for report in reports:
+        labels = report.left or [*report.ended, *report.killed]
+        what = report.failure or ", ".join(labels)
+        rows.append((report.word, report.node, what, memory.get(report.node, "")))
+    for line in screen.table(rows, screen.sys.stdout):
+        screen.out(line)
+
+
+def _notices(
+    cluster: Cluster, reports: Sequence[Stopped], findings: Sequence[checks.Finding]
+) -> None:
+    for finding in findings:
+        if finding.level == checks.FAIL:
+            screen.say(f"{finding.node}: {finding.what}: {finding.fix}")
+    killed = [report.node for report in reports if report.killed]
+    if killed:
+        screen.say(f"cooldown: the next start waits {cluster.cooldown:g} s ({', '.join(killed)})")
+
+
+def _judge_stop(reports: Sequence[Stopped]) -> None:
+    lost = [report.node for report in reports if report.failure]
+    left = [f"{report.node}: {', '.join(report.left)}" for report in reports if report.left]
+    if lost:
+        raise Unreachable(f"{', '.join(lost)}: can't tell whether all is stopped there")
+    if left:
+        raise ActionFailed(f"still running: {'; '.join(left)}: is it another user's?")
+    if not any(report.ended or report.killed for report in reports):
+        screen.say("nothing was running")
+
+
+def _stop_document(reports: Sequence[Stopped], after: Reading) -> Mapping[str, Any]:
+    def wired(node: str) -> int | None:
+        return getattr(after.facts.get(node, {}).get("memory"), "wired", None)
+
+    return {
+        "nodes": [
+            {**asdict(report), "state": report.word, "wired": wired(report.node)}
+            for report in reports
+        ]
+    }
+
+
+def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
+    """With jaccl the others start once rank 0 listens, seen on its node."""
+    if not cluster.backend.startswith("jaccl"):
+        return
+    port = cluster.ranks[0].ports[0]
+    end = time.monotonic() + launching.COORDINATOR_TIMEOUT
+    while not ended and time.monotonic() < end:
+        taken = reading.running(cluster).facts.get(cluster.leader.name, {}).get("ports", {})
+        if isinstance(taken, Mapping) and port in taken:
+            return
+        time.sleep(0.2)
+
+
+def _announce(cluster: Cluster, ended: Mapping[int, Any]) -> None:
+    """Say the URL once the server is ready, beside the ranks' own lines."""
+
+    def look() -> None:
+        api = api_of(cluster)
+        while not ended:
+            if api.is_up(cluster.engine.ready):
+                waiting.mark_ready(cluster)
+                screen.say(f"ready: {api.url} (Ctrl-C stops it)")
+                return
+            time.sleep(0.2)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+class _Tagged:
+    """A stream that writes whole lines to stdout, each with its rank's tag."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.rest = ""
+
+    def write(self, text: str) -> None:
+        *lines, self.rest = (self.rest + text).split("\n")
+        with self._lock:
+            for line in lines:
+                tagged = f"rank {self.rank} | {waiting.plain(line)}"
+                screen.out(screen.tagged(tagged, screen.sys.stdout))
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,215 @@
+"""inv tp.*: the life of a tensor-parallel server, from the checks to the shutdown."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from . import options
+from .options import WHAT, WHERE, cluster_task
+
+if TYPE_CHECKING:
+    from .cluster.cluster import Cluster
+
+
+@cluster_task(*WHAT)
+def model(c: Context, cluster: Cluster) -> None:
+    """Make the tiny model where the cluster asks for it and it is not there yet."""
+    from . import tiny
+
+    tiny.ensure(cluster.model)
+
+
+@cluster_task(*WHAT)
+def preflight(
+    c: Context,
+    cluster: Cluster,
+    skip: list[str] | None = None,
+    skip_checks: bool = False,
+    json: bool = False,
+) -> None:
+    """Check all nodes at once: memory, processes, ports, RDMA, model, versions, cooldown.
+
+    Nothing is changed. Exit 3 if a check fails, 5 if a node can't be reached.
+
+    inv tp.preflight --hosts mac1,mac2 --skip model -- --port 8001
+    """
+    from . import show
+
+    if not skip_checks:
+        show.preflight(cluster, options.items(skip), json)
+
+
+@cluster_task(*WHERE)
+def cooldown(
+    c: Context,
+    cluster: Cluster,
+    skip_checks: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Wait out the rest of 30 s since the last SIGKILL on any node.
+
+    After a SIGKILL the kernel needs some 30 s to reclaim RDMA resources (tp.cooldown in
+    invoke.yaml); another control machine's SIGKILL counts too.
+    """
+    from . import screen, steps
+
+    left = 0.0 if skip_checks else steps.cooling(cluster)
+    if left <= 0:
+        return
+    if steps.is_dry(c, dry_run):
+        screen.out(f"# would wait {left:.0f} s: a rank was killed lately")
+        return
+    screen.say(f"cooldown: a rank was killed lately, waiting {left:.0f} s")
+    end = time.monotonic() + left
+    while time.monotonic() < end:
+        time.sleep(min(5.0, max(end - time.monotonic(), 0)))
+        if time.monotonic() < end:
+            screen.say(f"cooldown: {end - time.monotonic():.0f} s left")
+
+
+@cluster_task(*WHAT)
+def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+    """Start rank 0, then the other ranks, and come back at once (tp.wait waits).
+
+    No check is made: tp.start is this with checks before and a wait after.
+    """
+    from . import steps
+
+    steps.launch(cluster, steps.is_dry(c, dry_run))
+
+
+@cluster_task(*WHAT)
+def wait(c: Context, cluster: Cluster, timeout: str | None = None) -> None:
+    """Wait until the server is ready; a rank that dies fails this at once (exit 4)."""
+    from . import steps
+
+    steps.wait(cluster, timeout)
+
+
+@cluster_task(*WHAT)
+def health(
+    c: Context,
+    cluster: Cluster,
+    timeout: str | None = None,
+    foreground: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Ask the server for its models and for one real token (exit 3 if it gives none).
+
+    A health page may be green over an engine that is dead: only a token proves it.
+    """
+    from . import steps
+
+    if not foreground and not steps.is_dry(c, dry_run):
+        steps.health(cluster, timeout)
+
+
+@cluster_task(*WHAT, pre=[model, preflight, cooldown], post=[health])
+def start(
+    c: Context,
+    cluster: Cluster,
+    timeout: str | None = None,
+    skip: list[str] | None = None,
+    skip_checks: bool = False,
+    foreground: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Start the server and wait until it has answered: checks, ranks, readiness, one token.
+
+    What follows -- goes to the server exactly. Exit 3: a check failed and nothing was started;
+    4: a rank died or the timeout passed, and the others were stopped; 5: a node can't be reached.
+
+    inv tp.start
+    inv tp.start --hosts mac1,mac2 --backend ring --engine mlx-lm -- --model M --port 8000
+    inv tp.start --hostfile hosts/hwstudio.json --env MLX_METAL_FAST_SYNCH=1 -- --model M
+    """
+    from . import steps
+
+    dry = steps.is_dry(c, dry_run)
+    if foreground:
+        steps.foreground(cluster, dry)
+        return
+    steps.launch(cluster, dry)
+    if not dry:
+        steps.wait(cluster, timeout)
+
+
+@cluster_task(
+    *WHERE,
+    "log_dir",
+    help={
+        "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
+        "timeout": "seconds until SIGKILL for what is left (default 15)",
+        "order": "leader: rank 0 first, it takes the others along; all: SIGTERM to all at once",
+    },
+)
+def stop(
+    c: Context,
+    cluster: Cluster,
+    force: bool = False,
+    timeout: str | None = None,
+    order: str = "leader",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Stop the server: SIGTERM to rank 0, then to what is left, SIGKILL only at the timeout.
+
+    Also stops servers of this engine that were started by hand. Nothing to stop is fine. Exit 4
+    if something could not be stopped, 5 if a node could not be reached.
+
+    inv tp.stop --hosts mac1,mac2 --timeout 30
+    """
+    from . import steps
+
+    steps.stop(cluster, order, force, timeout, steps.is_dry(c, dry_run), json)
+
+
+@cluster_task(*WHERE)
+def status(c: Context, cluster: Cluster, json: bool = False) -> None:
+    """Each rank's host, pid, state, uptime and memory; is it ready, which model, which URL.
+
+    Exit 3 for a degraded server (a rank gone, or no answer), 5 if a node can't be reached.
+    """
+    from . import show
+
+    show.status(cluster, json)
+
+
+@cluster_task(
+    *WHERE,
+    "log_dir",
+    help={
+        "follow": "go on showing what comes, until Ctrl-C",
+        "lines": "how many of the last lines (0: all)",
+        "rank": "only this rank's lines",
+        "grep": "only lines that match this regular expression",
+    },
+)
+def logs(
+    c: Context,
+    cluster: Cluster,
+    follow: bool = False,
+    lines: str = "100",
+    rank: str | None = None,
+    grep: str | None = None,
+) -> None:
+    """All ranks' logs in one view, also written to tp_server.log in --log-dir here.
+
+    inv tp.logs --follow --rank 0 --grep 'ERROR|warn'
+    """
+    from . import show
+
+    show.show_logs(cluster, follow, lines, rank, grep)
+
+
+@cluster_task(*WHERE)
+def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
+    """Wired memory of every node: what a killed server left only a reboot frees (exit 3)."""
+    from . import show
+
+    show.memory(cluster, json)
+
+
