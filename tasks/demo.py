@@ -46,7 +46,9 @@ def ask(api: object, prompt: str) -> None:
     text = data["choices"][0]["message"]["content"]
     tokens = data["usage"]["completion_tokens"]
     screen.out(repr(text))
-    screen.out(f"{tokens} tokens, {tokens / seconds:.1f} tokens/s (random weights: nonsense is right)")
+    screen.out(
+        f"{tokens} tokens, {tokens / seconds:.1f} tokens/s (random weights: nonsense is right)"
+    )
 
 
 def _is_free(port: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from invoke.context import Context
 from invoke.tasks import Call, Task, task
@@ -69,7 +69,7 @@ def cluster_task(
         run.__name__, run.__doc__ = body.__name__, body.__doc__
         run.__module__ = body.__module__
         run.__signature__ = _signature(shared, own)  # type: ignore[attr-defined]
-        made = task(
+        made: Any = task(
             run,
             name=name,
             pre=list(pre),
@@ -79,7 +79,7 @@ def cluster_task(
             auto_shortflags=False,
             klass=ClusterTask,
         )
-        return made  # type: ignore[no-any-return]
+        return cast("Task[Any]", made)
 
     return decorate
 

@@ -46,24 +46,24 @@ def paint(word: str, stream: IO[str], width: int = 0, colour: int | None = None)
     return f"\033[{code}m{padded}\033[0m" if code and is_colourful(stream) else padded
 
 
-def tagged(line: str, stream: IO[str]) -> str:
-    """A line of the combined log ("rank 0 | text") with its tag in the rank's colour."""
+def log_line(line: str) -> None:
+    """A line of the combined log ("rank 0 | text"), with its tag in the rank's colour."""
     tag, bar, rest = line.partition(" | ")
     number = tag.removeprefix("rank ")
     if not bar or not number.isdigit():
-        return line
-    return paint(tag, stream, colour=_RANKS[int(number) % len(_RANKS)]) + bar + rest
+        out(line)
+    else:
+        out(paint(tag, sys.stdout, colour=_RANKS[int(number) % len(_RANKS)]) + bar + rest)
 
 
-def table(rows: Sequence[Sequence[str]], stream: IO[str]) -> list[str]:
-    """Rows with aligned columns; the first column's words are coloured by their meaning."""
+def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
+    """Rows with aligned columns, on stdout; the first column's words have colours of meaning."""
+    stream = stream or sys.stdout
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    lines = []
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         cells[0] = paint(row[0], stream, widths[0])
-        lines.append("  ".join(cells).rstrip())
-    return lines
+        print("  ".join(cells).rstrip(), file=stream, flush=True)
 
 
 @contextmanager

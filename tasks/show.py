@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -32,8 +33,7 @@ def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> None:
         ok = not any(finding.level == FAIL for finding in findings)
         screen.document({"ok": ok, "findings": [asdict(each) for each in findings]})
     else:
-        for line in _findings(findings):
-            screen.say(line)
+        screen.table(_findings(findings), sys.stderr)
     failed = [finding for finding in findings if finding.level == FAIL]
     unreachable(read)
     if failed:
@@ -68,8 +68,7 @@ def memory(cluster: Cluster, as_json: bool) -> None:
         screen.document([asdict(finding) for finding in findings])
     else:
         rows = [(each.level, each.node, _with_fix(each)) for each in findings]
-        for line in screen.table(rows, screen.sys.stdout):
-            screen.out(line)
+        screen.table(rows)
     unreachable(read)
     if any(finding.level == FAIL for finding in findings):
         raise CheckFailed("memory: too much is wired")
@@ -176,8 +175,7 @@ def _size(read: Reading, default: int) -> int:
 
 
 def _print_status(found: Mapping[str, Any]) -> None:
-    stdout = screen.sys.stdout
-    words = [screen.paint(found["state"], stdout)]
+    words = [screen.paint(found["state"], sys.stdout)]
     words += [found["model"]] if found["model"] else []
     words += [found["url"]] if found["url"] and found["state"] != "stopped" else []
     screen.out("  ".join(words))
@@ -192,20 +190,20 @@ def _print_status(found: Mapping[str, Any]) -> None:
         )
         for row in found["ranks"]
     ]
-    rows += [
-        ("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()
-    ]
-    for line in screen.table(rows, stdout):
-        screen.out(line)
+    rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
+    screen.table(rows)
 
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: 42s, 3m10s, 5h02m, 2d03h."""
-    whole = int(seconds)
-    for unit, small, size in (("d", "h", 86400), ("h", "m", 3600), ("m", "s", 60)):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size * 60 // size if unit != 'd' else whole % size // 3600:02d}{small}"
-    return f"{whole}s"
+    days, rest = divmod(int(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 def show_logs(
@@ -221,7 +219,7 @@ def show_logs(
     where = logs.place(cluster, reading.states(cluster))
     failed = logs.collect(cluster, where)
     for line in logs.tail(where.combined, count, only, grep):
-        screen.out(screen.tagged(line, screen.sys.stdout))
+        screen.log_line(line)
     if follow:
         _follow(cluster, where, only, grep)
     if failed:
@@ -234,13 +232,13 @@ def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | N
         while True:
             logs.collect(cluster, where)
             for line in logs.select(file, rank, grep):
-                screen.out(screen.tagged(line, screen.sys.stdout))
+                screen.log_line(line)
             time.sleep(0.3)
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
-    """A line per check where all nodes agree that it is fine, else a line per node."""
-    rows = []
+def _findings(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """A row per check where all nodes agree that it is fine, else a row per node."""
+    rows: list[tuple[str, ...]] = []
     for check in dict.fromkeys(each.check for each in findings):
         of_check = [each for each in findings if each.check == check]
         same = {(each.level, each.what) for each in of_check}
@@ -249,7 +247,7 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
             rows.append((of_check[0].level, check, nodes, _with_fix(of_check[0])))
         else:
             rows += [(each.level, check, each.node, _with_fix(each)) for each in of_check]
-    return screen.table(rows, screen.sys.stderr)
+    return rows
 
 
 def _with_fix(finding: Finding) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
 import threading
 import time
@@ -50,14 +52,15 @@ def launch(cluster: Cluster, dry: bool) -> None:
         _print_scripts(cluster, run)
         return
     _collect(cluster, reading.states(cluster), final=True)
-    screen.say(f"starting {len(cluster.ranks)} ranks of {cluster.engine.name} over {cluster.backend}")
+    screen.say(
+        f"starting {len(cluster.ranks)} ranks of {cluster.engine.name} over {cluster.backend}"
+    )
     if cluster.bind == "0.0.0.0":
         screen.say(f"the server listens on all addresses (0.0.0.0:{cluster.http_port})")
     try:
         launching.launch(cluster, run)
-    except (ActionFailed, Unreachable):
-        screen.say("a rank could not be started: stopping the others")
-        _stop_quietly(cluster)
+    except (ActionFailed, CheckFailed, Unreachable):
+        _stop_quietly(cluster, run.id)
         raise
 
 
@@ -67,7 +70,7 @@ def wait(cluster: Cluster, timeout: str | None) -> None:
     try:
         with screen.progress() as display:
             took = waiting.until_ready(cluster, api_of(cluster), seconds, display)
-    except waiting.NotReady as failure:
+    except waiting.NotReadyError as failure:
         raise _failed(cluster, failure) from None
     except KeyboardInterrupt:
         screen.say("\nthe server goes on starting: inv tp.status, inv tp.stop")
@@ -97,7 +100,7 @@ def health(cluster: Cluster, timeout: str | None) -> None:
 
 def curl(url: str, model: str) -> str:
     """A command to paste that asks the server something."""
-    body = '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}' % model
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
     return (
         f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )
@@ -108,7 +111,7 @@ def foreground(cluster: Cluster, dry: bool) -> None:
     run = Run.new()
     scripts = [launching.foreground(cluster, rank, run, mask=dry) for rank in cluster.ranks]
     if dry:
-        for rank, script in zip(cluster.ranks, scripts):
+        for rank, script in zip(cluster.ranks, scripts, strict=True):
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
         return
     by_name = {node.name: node for node in cluster.nodes}
@@ -131,9 +134,9 @@ def foreground(cluster: Cluster, dry: bool) -> None:
             screen.say("a rank has ended: stopping the others")
         except KeyboardInterrupt:
             screen.say("\nstopping all ranks")
-            _stop_quietly(cluster)
+            _stop_quietly(cluster, run.id)
             raise
-        _stop_quietly(cluster)
+        _stop_quietly(cluster, run.id)
     first = next(iter(ended))
     if ended[first].status != 0:
         words = ended[first].failure or hints.exit_words(ended[first].status)
@@ -169,24 +172,25 @@ def stop(
     _judge_stop(reports)
 
 
-def _failed(cluster: Cluster, failure: waiting.NotReady) -> ActionFailed:
+def _failed(cluster: Cluster, failure: waiting.NotReadyError) -> ActionFailed:
     """Tell why the server is not ready, stop what is left; the error to raise."""
-    where = logs.place(cluster, reading.states(cluster))
-    found = logs.errors(cluster, where)
+    read = reading.states(cluster)
+    found = logs.errors(cluster, logs.place(cluster, read))
     for rank, (first, last) in sorted(found.items()):
         is_dead = any(view.rank == rank for view in failure.dead)
         if first or is_dead or not failure.dead:
             screen.say(f"rank {rank}, first error: {first or 'none in its log'}")
         if is_dead or (not failure.dead and rank == 0):
-            screen.say("\n".join(f"  {line}" for line in last))
+            for line in last:
+                screen.say(f"  {line}")
     errors = [first for first, _ in found.values() if first]
     hint = hints.hint(errors) or hints.hint(line for _, last in found.values() for line in last)
     if hint:
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
     screen.say("stopping the other ranks")
-    _stop_quietly(cluster)
+    _stop_quietly(cluster, next((r.record.run for _, r in read.ranks if r.record), None))
     if not failure.dead:
-        return ActionFailed(f"not ready within {failure.seconds:.0f} s; all ranks were stopped")
+        return ActionFailed(f"not ready within {failure.seconds:.1f} s; all ranks were stopped")
     words = ", ".join(
         f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"
         if view.exit is None
@@ -207,12 +211,12 @@ def _collect(cluster: Cluster, read: Reading, final: bool = False) -> None:
         screen.say(f"warn: {node}: its logs could not be collected: {why}")
 
 
-def _stop_quietly(cluster: Cluster) -> None:
-    """Stop all that was started, and say only what went wrong."""
+def _stop_quietly(cluster: Cluster, run: str | None) -> None:
+    """Stop what this start has started, and say only what went wrong."""
     before = reading.states(cluster)
-    reports = stopping.stop(cluster)
+    reports = stopping.stop(cluster, run=run)
     _collect(cluster, before, final=True)
-    stopping.forget(cluster, reports)
+    stopping.forget(cluster, reports, run)
     for report in reports:
         if report.left or report.failure:
             screen.say(f"{report.node}: {report.word} {', '.join(report.left)} {report.failure}")
@@ -246,8 +250,7 @@ def _print_reports(reports: Sequence[Stopped], findings: Sequence[checks.Finding
         labels = report.left or [*report.ended, *report.killed]
         what = report.failure or ", ".join(labels)
         rows.append((report.word, report.node, what, memory.get(report.node, "")))
-    for line in screen.table(rows, screen.sys.stdout):
-        screen.out(line)
+    screen.table(rows)
 
 
 def _notices(
@@ -312,21 +315,19 @@ def _announce(cluster: Cluster, ended: Mapping[int, Any]) -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
-class _Tagged:
+class _Tagged(io.TextIOBase):
     """A stream that writes whole lines to stdout, each with its rank's tag."""
 
     _lock = threading.Lock()
 
     def __init__(self, rank: int) -> None:
+        super().__init__()
         self.rank = rank
         self.rest = ""
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         *lines, self.rest = (self.rest + text).split("\n")
         with self._lock:
             for line in lines:
-                tagged = f"rank {self.rank} | {waiting.plain(line)}"
-                screen.out(screen.tagged(tagged, screen.sys.stdout))
-
-    def flush(self) -> None:
-        pass
+                screen.log_line(f"rank {self.rank} | {waiting.plain(line)}")
+        return len(text)

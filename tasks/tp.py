@@ -211,5 +211,3 @@ def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
     from . import show
 
     show.memory(cluster, json)
-
-

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .engine import Engine
-from .facts import Unknown
+from .facts import Unknown, known
 from .facts.memory import GIB, Memory
 from .facts.processes import Process
 from .facts.rdma import MATRIX, Device
@@ -120,19 +120,22 @@ def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
     """The model is on every node, and the same."""
     if not wanted.model:
         return []
-    first = next((f["model"] for f in facts.values() if getattr(f.get("model"), "path", None)), None)
+    there = [m for m in (known(f, "model") for f in facts.values()) if m and m.path]
 
     def judge(node: str, value: Any) -> Finding:
         if value.path is None:
             fix = "copy or download it to that node"
             return Finding("model", FAIL, node, f"{wanted.model} is not there", fix)
-        names = set(value.files) | set(first.files)
-        other = sorted(n for n in names if value.files.get(n) != first.files.get(n))
+        first = there[0].files
+        names = set(value.files) | set(first)
+        other = sorted(name for name in names if value.files.get(name) != first.get(name))
         if other:
             what = f"{other[0]} differs from the first node's" + _more(other)
             return Finding("model", FAIL, node, what, "copy the model to all nodes again")
         if "config.json" not in value.files:
-            return Finding("model", FAIL, node, f"{value.path} has no config.json", "is it a model?")
+            return Finding(
+                "model", FAIL, node, f"{value.path} has no config.json", "is it a model?"
+            )
         return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
 
     return _each("model", facts, "model", judge)
@@ -214,17 +217,23 @@ def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str
 def _device_wrong(device: str, values: Facts) -> str | None:
     interface = values["interfaces"].get(device.removeprefix("rdma_"))
     info: Device | None = values["ibv_devinfo"].get(device)
-    bridge = [i.name for i in values["interfaces"].values() if interface and interface.name in i.members]
+    bridge = [
+        i.name for i in values["interfaces"].values() if interface and interface.name in i.members
+    ]
     if device not in values["ibv_devices"]:
         return f"{device} is not among the devices ({', '.join(values['ibv_devices']) or 'none'})"
     if bridge:
         return f"{device}: its interface is in {bridge[0]}"
     if info is None or not info.is_active:
-        return f"{device}: its port is {info.state if info else 'unknown'} (cable, or peer's RDMA off)"
+        return (
+            f"{device}: its port is {info.state if info else 'unknown'} (cable, or peer's RDMA off)"
+        )
     if interface is None or not interface.ipv4:
         return f"{device}: its interface has no IPv4 address"
     if info.gids and not info.ipv4_gids:
-        return f"{device}: no IPv4-mapped GID (the kernel's GID table): reboot if setup can't mend it"
+        return (
+            f"{device}: no IPv4-mapped GID (the kernel's GID table): reboot if setup can't mend it"
+        )
     return None
 
 
@@ -233,6 +242,10 @@ def _devices(host: Host) -> list[str]:
     return [name for cell in cells for name in (cell if isinstance(cell, tuple) else (cell,))]
 
 
+UNKNOWN_FIX = {
+    "versions": "choose the right --python and --cwd for that node",
+    "model": "check --cwd and the model's permissions on that node",
+}
 CHECKS: dict[str, Check] = {
     "memory": memory,
     "processes": processes,
@@ -244,17 +257,21 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def _each(check: str, facts: Mapping[str, Facts], name: str, judge: Callable[[str, Any], Any]) -> list[Finding]:
+def _each(
+    check: str, facts: Mapping[str, Facts], name: str, judge: Callable[[str, Any], Finding | None]
+) -> list[Finding]:
     """`judge` every node's value; an unknown one fails with what the node said."""
+    fix = UNKNOWN_FIX.get(name, "run it on the node to see why")
     findings = []
     for node, values in facts.items():
         value = values.get(name, Unknown("it was not asked"))
-        if isinstance(value, Unknown):
-            finding = Finding(check, FAIL, node, f"unknown: {value.why}", "see it on the node")
-        else:
-            finding = judge(node, value)
-        if finding:
-            findings.append(finding)
+        unknown = isinstance(value, Unknown)
+        found = (
+            Finding(check, FAIL, node, f"unknown: {value.why}", fix)
+            if unknown
+            else judge(node, value)
+        )
+        findings += [found] if found else []
     return findings
 
 

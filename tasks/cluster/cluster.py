@@ -98,7 +98,9 @@ def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -
     """
     unknown = sorted(set(config) - set(DEFAULTS))
     if unknown:
-        raise BadInput(f"tp.{unknown[0]} in the configuration is unknown: see docs/configuration.md")
+        raise BadInput(
+            f"tp.{unknown[0]} in the configuration is unknown: see docs/configuration.md"
+        )
     given = {key: value for key, value in options.items() if value not in (None, [], "")}
     settings = {**DEFAULTS, **config, **given}
     file = _hostfile(settings, given)
@@ -108,7 +110,7 @@ def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -
         raise BadInput(f"--backend {wanted}: choose one of {', '.join(hostfiles.BACKENDS)}")
     backend = ranks.resolve(wanted, file.hosts)
     hosts = [_complete(host, settings, given) for host in file.hosts]
-    notes = []
+    notes: list[str] = []
     if backend == "ring":
         hosts, notes = _resolved(hosts)
     envs = _envs(file, settings)

@@ -88,7 +88,9 @@ def _configured(name: str, entry: Any) -> Engine:
         raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
     known = {"command", "ready", "process", "model", "env", "defaults"}
     if set(entry) - known:
-        raise ValueError(f"{where}.{min(set(entry) - known)} is unknown: {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{where}.{min(set(entry) - known)} is unknown: {', '.join(sorted(known))}"
+        )
     command = entry["command"]
     words = tuple(command.split() if isinstance(command, str) else map(str, command))
     process = str(entry.get("process") or re.escape(" ".join(words)) + "( |$)")

@@ -91,7 +91,9 @@ def from_names(names: list[str]) -> Hostfile:
     """`--hosts a,b`: each a name or an IPv4 address, which is then also its `ips` (as in MLX)."""
     flat = [part.strip() for name in names for part in name.split(",")]
     if "" in flat:
-        raise BadInput(f"--hosts {','.join(names)!r}: a host is empty: give names as in --hosts a,b")
+        raise BadInput(
+            f"--hosts {','.join(names)!r}: a host is empty: give names as in --hosts a,b"
+        )
     entries = [{"ssh": name, "ips": [name] if _is_ip(name) else []} for name in flat]
     return parse(json.dumps(entries), "--hosts")
 

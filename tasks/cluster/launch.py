@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from . import nodes, shell, state
 from .cluster import Cluster
-from .errors import ActionFailed, Unreachable
+from .errors import ActionFailed, CheckFailed, Unreachable
 from .nodes import Answer
 from .ranks import Rank
 from .state import Record
@@ -24,7 +24,7 @@ _CLEAR = (
     + "".join(
         f" -e '{_STALE % name}'" for name in ("JACCL_", "MLX_JACCL_", "MLX_RANK", "MLX_WORLD")
     )
-    + "); do unset \"$v\"; done; unset MLX_HOSTFILE MLX_IBV_DEVICES MLX_DISTRIBUTED_BACKEND"
+    + '); do unset "$v"; done; unset MLX_HOSTFILE MLX_IBV_DEVICES MLX_DISTRIBUTED_BACKEND'
 )
 # The rank becomes leader of a session of its own (macOS has no setsid), with signals as new:
 # a shell starts background processes with SIGINT ignored, and Python would inherit that.
@@ -35,8 +35,9 @@ _DETACH = (
     "os.setsid()\n"
     "os.execvp(sys.argv[1],sys.argv[1:])"
 )
+ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are started
-_OWN = "umask 077; mkdir -p \"$S\" && chmod 700 \"$S\" || exit"
+_OWN = 'umask 077; mkdir -p "$S" && chmod 700 "$S" || exit'
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,7 @@ def other_scripts(cluster: Cluster, run: Run, mask: bool = False) -> dict[str, s
     others = {
         node.name: [rank for rank in cluster.on(node) if rank.rank > 0] for node in cluster.nodes
     }
-    return {
-        name: background(cluster, ranks, run, mask) for name, ranks in others.items() if ranks
-    }
+    return {name: background(cluster, ranks, run, mask) for name, ranks in others.items() if ranks}
 
 
 def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = False) -> str:
@@ -135,14 +134,22 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
 
 
 def _head(cluster: Cluster) -> str:
-    return f"{state.PRELUDE}\nS={shell.path(cluster.state_dir)}\n{_OWN}\nS=$(cd \"$S\" && pwd)"
+    return f'{state.PRELUDE}\nS={shell.path(cluster.state_dir)}\n{_OWN}\nS=$(cd "$S" && pwd)'
 
 
 def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
-    """Writes the record and MLX's files; what an earlier run left is removed first."""
+    """Writes the record and MLX's files; what an earlier run left is removed first.
+
+    A rank that still lives is never forgotten, whatever checks were skipped.
+    """
     name = f"rank{rank.rank}"
-    lines = [f'rm -f "$S/{name}.pid" "$S/{name}.exit" "$S/{name}.json"']
-    lines += [f'rm -f "$S/ready" "$S"/rank[0-9]*.new'] if rank.rank == 0 else []
+    lines = [
+        f'P= T= B=; {{ read -r P; read -r T; read -r B; }} 2>/dev/null <"$S/{name}.pid"',
+        f'if is_alive "${{P:-0}}" "$T" "$B"; then echo "rank {rank.rank} already runs (pid $P):'
+        f' inv tp.stop" >&2; exit {ALREADY}; fi',
+        f'rm -f "$S/{name}.pid" "$S/{name}.exit" "$S/{name}.json"',
+    ]
+    lines += ['rm -f "$S/ready" "$S"/rank[0-9]*.new'] if rank.rank == 0 else []
     text = state.dump(record(cluster, rank, run, log))
     lines.append(f'cat >"$S/{name}.json" {shell.heredoc(text)}')
     for variable, content in rank.files.items():
@@ -158,7 +165,7 @@ def _log(cluster: Cluster, rank: Rank, run: Run) -> str:
         'mkdir -p "$(dirname "$LOG")" && rm -f "$LOG" &&\n'
         f'  (set -C; printf "%s\\n" {line} >"$LOG") ||\n'
         '  { echo "can\'t write the log $LOG" >&2; exit 1; }\n'
-        'case $LOG in /*) ;; *) LOG=$PWD/$LOG ;; esac'
+        "case $LOG in /*) ;; *) LOG=$PWD/$LOG ;; esac"
     )
 
 
@@ -185,7 +192,7 @@ def _start(rank: Rank, run: Run, redirect: str) -> str:
         f'{{ echo "$pid"; start_id "$pid"; boot_id; }} >{base}.pid.new"'
         f' && mv {base}.pid.new" {base}.pid"\n'
         f'wait "$pid"; code=$?\n'
-        f"echo {run.id} $code >{base}.exit.new\" && mv {base}.exit.new\" {base}.exit\""
+        f'echo {run.id} $code >{base}.exit.new" && mv {base}.exit.new" {base}.exit"'
     )
 
 
@@ -202,7 +209,7 @@ def _listening(port: int) -> str:
     """Waits until rank 0 listens, seen with lsof: a connection would be taken for a rank."""
     return (
         '{ read -r P; read -r T; read -r B; } <"$S/rank0.pid"\n'
-        f"n=0; while [ $n -lt {COORDINATOR_TIMEOUT * 5} ] && is_alive \"$P\" \"$T\" \"$B\"; do\n"
+        f'n=0; while [ $n -lt {COORDINATOR_TIMEOUT * 5} ] && is_alive "$P" "$T" "$B"; do\n'
         f'  lsof -nP -a -p "$P" -iTCP:{port} -sTCP:LISTEN >/dev/null 2>&1 && break\n'
         "  n=$((n+1)); sleep 0.2\ndone\n"
     )
@@ -213,6 +220,8 @@ def _check(answers: dict[str, Answer]) -> None:
         if answer.failure:
             remedy = f": {answer.remedy}" if answer.remedy else ""
             raise Unreachable(f"{name}: {answer.failure}{remedy}")
+        if answer.status == ALREADY:
+            raise CheckFailed(f"{name}: {answer.err.strip()}")
         if not answer.ok:
             said = (answer.err.strip() or answer.out.strip()).splitlines()[-1:] or ["no reason"]
-            raise ActionFailed(f"{name}: the rank could not be started: {said[0]}")
+            raise ActionFailed(f"{name}: no rank started there: {said[0]}; the others were stopped")

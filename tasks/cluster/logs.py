@@ -12,11 +12,11 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from . import nodes, shell
 from .cluster import Cluster
@@ -94,7 +94,7 @@ def tail(where: Path, lines: int, rank: int | None = None, grep: str | None = No
     return list(kept)
 
 
-def select(file: BinaryIO, rank: int | None, grep: str | None) -> Iterator[str]:
+def select(file: IO[bytes], rank: int | None, grep: str | None) -> Iterator[str]:
     """The lines of a combined log, from where it stands, of one rank and that match `grep`."""
     pattern = re.compile(grep) if grep else None
     tag = f"rank {rank} | " if rank is not None else ""
@@ -104,7 +104,9 @@ def select(file: BinaryIO, rank: int | None, grep: str | None) -> Iterator[str]:
             yield line
 
 
-def errors(cluster: Cluster, where: Place, lines: int = 10) -> dict[int, tuple[str | None, list[str]]]:
+def errors(
+    cluster: Cluster, where: Place, lines: int = 10
+) -> dict[int, tuple[str | None, list[str]]]:
     """Rank -> (first error, last lines) of the logs as they are on the nodes now."""
     logs = {}
     pieces, _ = _fetch(cluster, where, {})
@@ -128,7 +130,9 @@ def _fetch(
         [node for node in cluster.nodes if node.name in scripts],
         lambda node: node.sh(scripts[node.name], encoding="latin-1"),
     )
-    pieces = [piece for answer in answers.values() for piece in parse(answer.node, answer.out, nonce)]
+    pieces = [
+        piece for answer in answers.values() for piece in parse(answer.node, answer.out, nonce)
+    ]
     return pieces, {name: a.failure for name, a in answers.items() if a.failure}
 
 
@@ -147,8 +151,8 @@ def _read_script(rank: int, path: str, key: str, offset: int, nonce: str) -> str
         'if [ -f "$L" ]; then\n'
         '  k=$(head -n 1 "$L" | cksum); set -- $k; k="$1 $2"; o=0\n'
         f'  [ "$k" = "{key}" ] && o={offset}\n'
-        f"  printf '\\n{nonce} begin {rank} %s %s\\n' \"$o\" \"$k\"\n"
-        f'  tail -c +$((o+1)) "$L" | head -c {CHUNK}; printf \'\\n{nonce} end\\n\'\n'
+        f'  printf \'\\n{nonce} begin {rank} %s %s\\n\' "$o" "$k"\n'
+        f"  tail -c +$((o+1)) \"$L\" | head -c {CHUNK}; printf '\\n{nonce} end\\n'\n"
         "fi\n"
     )
 
@@ -158,7 +162,7 @@ def _name(node: str, rank: int) -> str:
 
 
 @contextmanager
-def _locked(where: Place) -> Iterator[tuple[BinaryIO, dict[str, tuple[str, int]]]]:
+def _locked(where: Place) -> Iterator[tuple[IO[bytes], dict[str, tuple[str, int]]]]:
     """The combined log, open for appending by us alone, and what has been taken so far."""
     try:
         where.combined.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +184,7 @@ def _locked(where: Place) -> Iterator[tuple[BinaryIO, dict[str, tuple[str, int]]
             positions.write(json.dumps(taken).encode())
 
 
-def _own(path: Path, mode: str) -> BinaryIO:
+def _own(path: Path, mode: str) -> IO[bytes]:
     """Open or create `path` for us alone: in /tmp another user may have laid a link there."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if "a" in mode else 0)
     file = os.fdopen(os.open(path, flags, 0o600), mode)
@@ -202,7 +206,7 @@ def _positions(text: bytes) -> dict[str, tuple[str, int]]:
         return {}
 
 
-def _append(log: BinaryIO, piece: Piece, taken: dict[str, tuple[str, int]], final: bool) -> None:
+def _append(log: IO[bytes], piece: Piece, taken: dict[str, tuple[str, int]], final: bool) -> None:
     data = piece.data
     # The rest of a line that is still being written is taken the next time.
     if len(data) == CHUNK or not final:
@@ -214,7 +218,7 @@ def _append(log: BinaryIO, piece: Piece, taken: dict[str, tuple[str, int]], fina
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
+def _readable(path: Path) -> Iterator[IO[bytes]]:
     try:
         file = path.open("rb")
     except OSError:

@@ -73,7 +73,7 @@ class Node:
         self,
         script: str,
         timeout: float = SCRIPT_TIMEOUT,
-        out_stream: IO[str] | None = None,
+        out_stream: Any = None,
         encoding: str = "utf-8",
     ) -> Answer:
         """Run `script` by `/bin/sh`; never raise for what the node or the network does."""
@@ -159,7 +159,7 @@ def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
     pool = ThreadPoolExecutor(max_workers=max(len(nodes), 1))
     try:
         futures = [pool.submit(work, node) for node in nodes]
-        return {node.name: future.result() for node, future in zip(nodes, futures)}
+        return {node.name: future.result() for node, future in zip(nodes, futures, strict=True)}
     finally:
         # After Ctrl-C nobody waits for a node that hangs; its timeout still bounds it.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -135,13 +135,11 @@ def _backend_env(backend: str, hosts: Sequence[Host], port: int) -> dict[str, st
     return {**env, "MLX_JACCL_RING": "1"} if backend == "jaccl-ring" else env
 
 
-def _files(
-    backend: str, hosts: Sequence[Host], ports: Sequence[tuple[int, ...]]
-) -> dict[str, str]:
+def _files(backend: str, hosts: Sequence[Host], ports: Sequence[tuple[int, ...]]) -> dict[str, str]:
     if backend != "ring":
         return {"MLX_IBV_DEVICES": json.dumps([host.rdma for host in hosts])}
     ring = [
-        [f"{ip}:{number}" for ip, number in zip(host.ips, ports[rank])]
+        [f"{ip}:{number}" for ip, number in zip(host.ips, ports[rank], strict=True)]
         for rank, host in enumerate(hosts)
     ]
     # One host is no ring: mlx.launch gives an empty file, and MLX then runs a group of one.

@@ -93,12 +93,12 @@ def fact(directory: str) -> Fact:
     """The node's whole state in one reading; a missing directory is an empty state."""
     return Fact(
         "state",
-        f"{PRELUDE}\nb=$(boot_id); printf 'now %s\\nboot %s\\n' \"$(date +%s)\" \"$b\"\n"
+        f'{PRELUDE}\nb=$(boot_id); printf \'now %s\\nboot %s\\n\' "$(date +%s)" "$b"\n'
         f"cd {shell.path(directory)} 2>/dev/null || exit 0\n"
         "for f in rank*.json; do\n"
         '  [ -f "$f" ] || continue\n'
-        '  f=${f%.json}; printf \'rank %s\\n\' "${f#rank}"\n'
-        '  printf \'record %s\\n\' "$(head -c 65536 "$f.json" | tr -d \'\\n\\000\')"\n'
+        "  f=${f%.json}; printf 'rank %s\\n' \"${f#rank}\"\n"
+        "  printf 'record %s\\n' \"$(head -c 65536 \"$f.json\" | tr -d '\\n\\000')\"\n"
         '  P= T= B=; { read -r P; read -r T; read -r B; } <"$f.pid"\n'
         "  case $P in ''|*[!0-9]*) ;;\n"
         '  *) printf \'pid %s\\nstart %s\\nof %s\\n\' "$P" "$T" "$B"\n'
@@ -106,8 +106,8 @@ def fact(directory: str) -> Fact:
         "  esac\n"
         '  [ -f "$f.exit" ] && printf \'exit %s\\n\' "$(head -c 200 "$f.exit")"\n'
         "done 2>/dev/null\n"
-        '[ -f ready ] && printf \'ready %s\\n\' "$(head -c 200 ready)"\n'
-        '[ -f sigkill ] && printf \'sigkill %s\\n\' "$(head -c 200 sigkill)"\n'
+        "[ -f ready ] && printf 'ready %s\\n' \"$(head -c 200 ready)\"\n"
+        "[ -f sigkill ] && printf 'sigkill %s\\n' \"$(head -c 200 sigkill)\"\n"
         "true",
         parse,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import nodes, reading, shell, state
 from .checks import servers
 from .cluster import Cluster
 from .facts import known
+from .facts.processes import Process
 from .nodes import Answer
 from .reading import Reading
 from .state import RankState
@@ -51,12 +52,17 @@ class Stopped:
 
 
 def stop(
-    cluster: Cluster, order: str = "leader", force: bool = False, timeout: float | None = None
+    cluster: Cluster,
+    order: str = "leader",
+    force: bool = False,
+    timeout: float | None = None,
+    run: str | None = None,
 ) -> list[Stopped]:
     """Stop every rank and server on the cluster's nodes; one report per node.
 
     `order` "leader" signals rank 0 first and the others after a short grace, "all" signals all
-    at once; `force` goes straight to SIGKILL. A node that can't be reached delays no other.
+    at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped. A
+    node that can't be reached delays no other.
     """
     read = reading.running(cluster)
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
@@ -65,7 +71,7 @@ def stop(
     for name, values in read.facts.items():
         if known(values, "state") is None or known(values, "processes") is None:
             reports[name].failure = "its state or processes can't be read"
-    left = targets(cluster, read)
+    left = targets(cluster, read, run)
     deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
     if not force and order == "leader" and any(target.is_leader for target in left):
         first = [target for target in left if target.is_leader]
@@ -79,12 +85,17 @@ def stop(
     return list(reports.values())
 
 
-def targets(cluster: Cluster, read: Reading) -> list[Target]:
+def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Target]:
     """What there is to stop: recorded ranks by pid and start, others by their command line."""
     found = []
     for node, values in read.facts.items():
         processes = known(values, "processes") or {}
-        recorded = {r.pid: r for _, r in read.ranks if _ == node and r.alive and r.pid}
+        recorded = {r.pid: r for where, r in read.ranks if where == node and r.alive and r.pid}
+        if run:
+            recorded = {pid: r for pid, r in recorded.items() if r.record and r.record.run == run}
+            found += [_recorded(node, rank) for rank in recorded.values()]
+            found += _children(node, recorded, processes)
+            continue
         for pid, label in servers(cluster.engine, values).items():
             if pid in recorded:
                 found.append(_recorded(node, recorded[pid]))
@@ -96,13 +107,16 @@ def targets(cluster: Cluster, read: Reading) -> list[Target]:
     return found
 
 
-def forget(cluster: Cluster, reports: Sequence[Stopped]) -> None:
-    """Remove the run records of the nodes on which nothing is left; the SIGKILL stamp stays."""
+def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
+    """Remove the records (of `run`) where nothing is left of it; the SIGKILL stamp stays."""
     clean = [report.node for report in reports if not report.left and not report.failure]
     script = (
         f"cd {shell.path(cluster.state_dir)} 2>/dev/null || exit 0\n"
-        "rm -f rank[0-9]*.json rank[0-9]*.pid rank[0-9]*.exit rank[0-9]*.MLX_* rank[0-9]*.new"
-        " ready ready.new\n"
+        "for f in rank[0-9]*.json; do\n"
+        f'  grep -q \'"run": "{run or ""}\' "$f" 2>/dev/null || {"continue" if run else ":"}\n'
+        '  f=${f%.json}; rm -f "$f.json" "$f".pid* "$f".exit* "$f".MLX_*\n'
+        "done\n"
+        f"{'' if run else 'rm -f rank[0-9]* ready ready.new'}\n"
     )
     nodes.sh([node for node in cluster.nodes if node.name in clean], script)
 
@@ -118,20 +132,19 @@ def _same_command(pid: int, command: str) -> str:
 
 
 def _children(
-    node: str, recorded: dict[int | None, RankState], processes: reading.Mapping[int, object]
+    node: str, recorded: Mapping[int, RankState], processes: Mapping[int, Process]
 ) -> list[Target]:
     """What a rank has started and left in its process group; the group's id is the rank's pid."""
     found = []
     for pid, process in processes.items():
-        group = getattr(process, "pgid", None)
-        if pid != group and group in recorded:
-            same = _same_command(pid, getattr(process, "command", ""))
-            label = f"child of rank {recorded[group].rank}"
+        if pid != process.pgid and process.pgid in recorded:
+            same = _same_command(pid, process.command)
+            label = f"child of rank {recorded[process.pgid].rank}"
             found.append(Target(node, pid, label, same))
     return found
 
 
-def _holds_port(values: reading.Mapping[str, object], pid: int, port: int) -> bool:
+def _holds_port(values: Mapping[str, object], pid: int, port: int) -> bool:
     ports = known(values, "ports") or {}
     return any(holder.pid == pid for holder in ports.get(port, ()))
 

@@ -32,8 +32,8 @@ class RankView:
 Show = Callable[[float, Sequence[RankView]], None]
 
 
-@dataclass(frozen=True)
-class NotReady(Exception):
+@dataclass(eq=False)
+class NotReadyError(Exception):
     """The server did not become ready; `dead` are the ranks that ended, none at a timeout."""
 
     dead: Sequence[RankView]
@@ -43,7 +43,7 @@ class NotReady(Exception):
 def until_ready(cluster: Cluster, api: Api, timeout: float, show: Show) -> float:
     """Wait until the server's ready page answers; the seconds it took.
 
-    Raise NotReady as soon as a rank is dead, or after `timeout` seconds.
+    Raise NotReadyError as soon as a rank is dead, or after `timeout` seconds.
     """
     start = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -54,7 +54,7 @@ def until_ready(cluster: Cluster, api: Api, timeout: float, show: Show) -> float
             show(spent, views)
             dead = [view for view in views if view.state == "dead"]
             if dead or spent > timeout:
-                raise NotReady(dead, spent)
+                raise NotReadyError(dead, spent)
             if probe.done():
                 # A page that answers while a rank is unknown proves nothing about that rank.
                 if probe.result() and all(view.state == "running" for view in views):
@@ -72,7 +72,7 @@ def look(cluster: Cluster) -> list[RankView]:
         node = rank.host.ssh
         state = read.state(node)
         lines = known(read.facts.get(node, {}), "last") or {}
-        views.append(_view(rank.rank, node, state and state.ranks.get(rank.rank), lines))
+        views.append(_view(rank.rank, node, state.ranks.get(rank.rank) if state else None, lines))
         if node in read.unreachable:
             views[-1] = RankView(rank.rank, node, "unknown", last=read.unreachable[node][0])
     return views
@@ -82,7 +82,7 @@ def mark_ready(cluster: Cluster) -> None:
     """Note on rank 0's node that this run was ready once: later it is degraded, not starting."""
     script = (
         f"cd {shell.path(cluster.state_dir)} || exit\n"
-        "run=$(sed -n 's/.*\"run\": \"\\([0-9a-f]*\\)\".*/\\1/p' rank0.json)\n"
+        'run=$(sed -n \'s/.*"run": "\\([0-9a-f]*\\)".*/\\1/p\' rank0.json)\n'
         'umask 077; echo "$run" >ready.new && mv ready.new ready\n'
     )
     nodes.sh([cluster.leader], script)

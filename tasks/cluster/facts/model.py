@@ -29,10 +29,7 @@ def parse(text: str, status: int) -> Model:
     folder = re.search(r"^folder (.+)$", text, re.MULTILINE)
     if status != 0 or not folder:
         raise ValueError("the model's folder can't be read")
-    files = {
-        name: size
-        for size, name in re.findall(r"^size +(\d+) \./(.+)$", text, re.MULTILINE)
-    }
+    files = {name: size for size, name in re.findall(r"^size +(\d+) \./(.+)$", text, re.MULTILINE)}
     for checksum, name in re.findall(r"^sum (\d+) \d+ \./(.+)$", text, re.MULTILINE):
         files[name] = f"{files.get(name, '?')} {checksum}"
     return Model(folder.group(1), files)
