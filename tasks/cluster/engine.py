@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # A process is a server only if its program is a Python that runs it: mlx.launch, its bash wrapper,
@@ -83,30 +83,39 @@ def engines(configured: Mapping[str, Mapping[str, Any]]) -> dict[str, Engine]:
 
 
 def _configured(name: str, entry: Any) -> Engine:
+    """An entry of `tp.engines`: an engine of its own, or changes to a built-in one."""
     where = f"tp.engines.{name}"
-    if not isinstance(entry, Mapping) or not entry.get("command"):
+    if not isinstance(entry, Mapping) or not (entry.get("command") or name in BUILT_IN):
         raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
-    known = {"command", "ready", "process", "model", "env", "defaults"}
+    known = {"command", "ready", "process", "model", "env", "defaults", "prepare"}
     if set(entry) - known:
         raise ValueError(
             f"{where}.{min(set(entry) - known)} is unknown: {', '.join(sorted(known))}"
         )
-    command = entry["command"]
-    words = tuple(command.split() if isinstance(command, str) else map(str, command))
-    process = str(entry.get("process") or re.escape(" ".join(words)) + "( |$)")
+    made = {key: _setting(f"{where}.{key}", key, value) for key, value in entry.items()}
+    if "process" in made:
+        _check_pattern(f"{where}.process", made["process"])
+    elif "command" in made:
+        made["process"] = re.escape(" ".join(made["command"])) + "( |$)"
+    base = BUILT_IN.get(name, Engine(name, (), "/v1/models", ""))
+    return replace(base, **made)
+
+
+def _setting(where: str, key: str, value: Any) -> Any:
+    if key in ("env", "defaults"):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where}: give names and values")
+        return {str(name): str(each) for name, each in value.items()}
+    if key != "command":
+        return str(value)
+    return tuple(value.split() if isinstance(value, str) else map(str, value))
+
+
+def _check_pattern(where: str, pattern: str) -> None:
     try:
-        re.compile(process)
+        re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{where}.process is no regular expression ({error})") from None
-    return Engine(
-        name=name,
-        command=words,
-        ready=str(entry.get("ready", "/v1/models")),
-        process=process,
-        model=str(entry.get("model", "default")),
-        env={str(key): str(value) for key, value in dict(entry.get("env") or {}).items()},
-        defaults={str(key): str(value) for key, value in dict(entry.get("defaults") or {}).items()},
-    )
+        raise ValueError(f"{where} is no regular expression ({error})") from None
 
 
 def option(args: Sequence[str], name: str) -> str | None:
