@@ -3,7 +3,10 @@
 from invoke.collection import Collection
 
 from . import demo, tp
+from .cluster.settings import DEFAULTS
 
 ns = Collection()
 ns.add_collection(Collection.from_module(tp))
 ns.add_task(demo.demo)
+# Invoke reads INVOKE_TP_* only for keys that it knows.
+ns.configure({"tp": DEFAULTS})

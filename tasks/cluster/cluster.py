@@ -13,36 +13,16 @@ from typing import Any
 from . import engine as engines
 from . import hostfile as hostfiles
 from . import nodes, ranks
-from .checks import WIRED_PAGES, Wanted
+from .checks import Wanted
 from .engine import Engine
 from .errors import BadInput
 from .facts.memory import GIB
 from .hostfile import Host, Hostfile
 from .nodes import Node
 from .ranks import Rank
+from .settings import DEFAULTS
 
 ROOT = Path(__file__).parents[2]
-
-# Every key of `tp` in invoke.yaml and its default; docs/configuration.md explains them.
-DEFAULTS: dict[str, Any] = {
-    "hostfile": "hosts/local.json",
-    "hosts": None,
-    "backend": None,
-    "engine": None,
-    "engines": {},
-    "python": None,
-    "cwd": None,
-    "env": [],
-    "args": [],
-    "log_dir": "/tmp",
-    "state_dir": "~/.mlx-tp",
-    "timeout": 600,
-    "stop_timeout": 15,
-    "cooldown": 30,
-    "wired_limit_gib": round(WIRED_PAGES * 16384 / GIB, 1),
-    "starting_port": ranks.COORDINATOR_PORT,
-}
-
 
 @dataclass(frozen=True)
 class Cluster:

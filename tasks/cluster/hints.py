@@ -114,7 +114,8 @@ HINTS = (
 _TRACEBACK = "Traceback (most recent call last):"
 _ERROR = re.compile(
     r"((?<![,{])\bERROR\b(?![,}])|\b\w*(Error|Exception)\b: |^\w*(Error|Exception)$"
-    r"|\[jaccl\].*(fail|errno|Couldn't)|\[ring\].*(fail|Couldn't|lost)|errno|[Ff]atal|terminate called|not found$|error: "
+    r"|\[jaccl\].*(fail|errno|Couldn't)|\[ring\].*(fail|Couldn't|lost)|errno|[Ff]atal"
+    r"|terminate called|not found$|error: "
     r"|libc\+\+abi|No module named|No such file|connection to a peer was lost)"
 )
 

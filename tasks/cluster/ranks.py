@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from .engine import Engine
 from .hostfile import Host
-
-COORDINATOR_PORT = 32323
+from .settings import COORDINATOR_PORT
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,294 @@
+"""What tests share: `inv` in a home of its own, free ports, real sshd on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DEADLINE = 90  # seconds: no command of a test takes longer, on a slow machine too
+
+
+def require(present: object, reason: str) -> None:
+    """Skip where something is absent, but fail where CI promises that it is there."""
+    if not present:
+        (pytest.fail if os.environ.get("MLX_TP_REQUIRE_ALL") else pytest.skip)(reason)
+
+
+def wait_for(what: Callable[[], Any], seconds: float = DEADLINE) -> Any:
+    """Poll until `what()` is true, and give what it gave."""
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` free ports in a row."""
+    # Below 32768: above it the kernel hands out ports to clients, ours among them.
+    for first in range(10000 + os.getpid() * 7 % 10000, 32000, count):
+        sockets = [socket.socket() for _ in range(count)]
+        try:
+            for index, each in enumerate(sockets):
+                each.bind(("127.0.0.1", first + index))
+            return first
+        except OSError:
+            continue
+        finally:
+            for each in sockets:
+                each.close()
+    raise AssertionError("no free ports")
+
+
+@dataclass
+class Done:
+    """A finished `inv`: its exit status and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    def one_line(self) -> str:
+        """The error, which must be one line and no traceback."""
+        assert "Traceback" not in self.err, self.err
+        lines = [line for line in self.err.splitlines() if line.strip()]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Inv:
+    """Runs `inv` as a user would, in a home of its own; `port` is its server's HTTP port."""
+
+    home: Path
+    port: int
+    ring: int
+    cwd: Path = ROOT
+    env: dict[str, str] = field(default_factory=dict)
+    config: Path | None = None
+
+    def __call__(self, *words: str, args: tuple[str, ...] | None = None, code: int = 0) -> Done:
+        """Run the words, with server arguments `args`; the exit status must be `code`."""
+        done = self.run(*words, args=args)
+        assert done.code == code, f"inv {words}: exit {done.code}\n{done.out}\n{done.err}"
+        return done
+
+    def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
+        process = self.start(*words, args=args)
+        try:
+            out, err = process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return Done(process.returncode, out, err)
+
+    def start(
+        self, *words: str, args: tuple[str, ...] | None = None, **more: Any
+    ) -> subprocess.Popen[str]:
+        """The same without waiting, for tests that interrupt it."""
+        line = [sys.executable, "-m", "invoke"]
+        line += ["-f", str(self.config)] if self.config else []
+        line += [*words, *(["--", *args] if args is not None else [])]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
+        return subprocess.Popen(line, env=self.environment(), **options)
+
+    def environment(self) -> dict[str, str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("INVOKE_", "MLX_RANK"))}
+        return {
+            **clean,
+            "HOME": str(self.home),
+            "INVOKE_TP_LOG_DIR": str(self.home / "logs"),
+            "INVOKE_TP_STARTING_PORT": str(self.ring),
+            "NO_COLOR": "1",
+            "HF_HUB_OFFLINE": "1",
+            **self.env,
+        }
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home" / "logs").mkdir(parents=True)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def inv(home: Path) -> Inv:
+    """`inv` for what needs no server."""
+    first = free_ports(9)
+    return Inv(home, first, first + 1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's tiny model, made anew for this run."""
+    from tasks import tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.make(folder)
+    return folder
+
+
+def hostfile(path: Path, hosts: list[dict[str, Any]], model: Path, port: int, **more: Any) -> Path:
+    """A hostfile for the tiny model on a port of the test's own."""
+    cluster = {
+        "backend": "ring",
+        "engine": "mlx-lm",
+        "model": str(model),
+        "args": ["--port", str(port)],
+        "hosts": hosts,
+        **more,
+    }
+    path.write_text(json.dumps(cluster))
+    return path
+
+
+def own_servers(path: Path, model: Path) -> Path:
+    """A configuration in which only servers of this test's model count as servers.
+
+    A machine may well serve something else meanwhile, which a test must never stop.
+    """
+    engine = {"process": f"-m mlx_lm server .*{model}"}
+    path.write_text(json.dumps({"tp": {"engines": {"mlx-lm": engine}}}))
+    return path
+
+
+@pytest.fixture
+def served(inv: Inv, home: Path, tiny: Path) -> Iterator[Inv]:
+    """`inv` whose cluster is two ranks on this machine; what a test leaves running is stopped."""
+    model = home / "model"
+    shutil.copytree(tiny, model)
+    local = [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2
+    inv.env["INVOKE_TP_HOSTFILE"] = str(hostfile(home / "hosts.json", local, model, inv.port))
+    inv.config = own_servers(home / "config.json", model)
+    yield inv
+    inv.run("tp.stop", "--force")
+
+
+@dataclass
+class Sshd:
+    """Real OpenSSH servers on loopback, one per node name, and a home whose ssh knows them."""
+
+    home: Path
+    names: tuple[str, ...]
+    ports: dict[str, int] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def up(self) -> None:
+        self.folder.mkdir(mode=0o700)
+        for name in ("user", *self.names):
+            key = self.folder / f"{name}.key"
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        first = free_ports(len(self.names))
+        self.ports = {name: first + index for index, name in enumerate(self.names)}
+        for name in self.names:
+            self.start(name)
+        (self.folder / "config").write_text("".join(map(self._entry, self.names)))
+        self.trust(*self.names)
+
+    @property
+    def folder(self) -> Path:
+        return self.home / ".ssh"
+
+    def node_home(self, name: str) -> Path:
+        """Where the node's user is at home: the nodes share this machine, but not this."""
+        return self.home / f"node-{name}"
+
+    def start(self, name: str, **options: str) -> None:
+        self.node_home(name).mkdir(exist_ok=True)
+        settings = {
+            "Port": str(self.ports[name]),
+            "ListenAddress": "127.0.0.1",
+            "HostKey": str(self.folder / f"{name}.key"),
+            "AuthorizedKeysFile": str(self.folder / "user.key.pub"),
+            "StrictModes": "no",
+            "PasswordAuthentication": "no",
+            "UsePAM": "no",
+            "PidFile": "none",
+            "SetEnv": f"HOME={self.node_home(name)} HF_HUB_OFFLINE=1",
+            "LogLevel": "VERBOSE",
+            **options,
+        }
+        config = self.folder / f"{name}.sshd"
+        config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+        Path("/run/sshd").mkdir(exist_ok=True)
+        log = (self.folder / f"{name}.log").open("ab")
+        line = ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
+        self.processes[name] = subprocess.Popen(line, stdout=log, stderr=log)
+        wait_for(lambda: _listens(self.ports[name]))
+
+    def trust(self, *names: str) -> None:
+        """Write the true host keys of `names`, and of no other, to known_hosts."""
+        lines = []
+        for name in names:
+            key = (self.folder / f"{name}.key.pub").read_text().rsplit(" ", 1)[0]
+            lines.append(f"[127.0.0.1]:{self.ports[name]} {key}\n")
+        (self.folder / "known_hosts").write_text("".join(lines))
+
+    def connections(self, name: str) -> int:
+        """How many connections this node's sshd has accepted."""
+        log = (self.folder / f"{name}.log").read_text()
+        return log.count("Accepted publickey")
+
+    def stop(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.terminate()
+        process.wait(DEADLINE)
+        subprocess.run(["pkill", "-f", f"sshd: .*{self.ports[name]}"], check=False)
+
+    def down(self) -> None:
+        for name in list(self.processes):
+            self.stop(name)
+
+    def _entry(self, name: str) -> str:
+        return (
+            f"Host {name}\n  HostName 127.0.0.1\n  Port {self.ports[name]}\n"
+            f"  User {os.environ.get('USER', 'root')}\n  IdentityFile {self.folder}/user.key\n"
+            f"  UserKnownHostsFile {self.folder}/known_hosts\n"
+        )
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def sshd(home: Path) -> Iterator[Sshd]:
+    """Two nodes, mac1 and mac2, behind real OpenSSH servers."""
+    require(Path("/usr/sbin/sshd").exists(), "needs OpenSSH's server (apt install openssh-server)")
+    require(os.getuid() == 0, "needs root: sshd on a port of its own")
+    servers = Sshd(home, ("mac1", "mac2"))
+    servers.up()
+    yield servers
+    servers.down()
+
+
+@pytest.fixture
+def remote(inv: Inv, home: Path, tiny: Path, sshd: Sshd) -> Iterator[Inv]:
+    """`inv` whose cluster is two ranks on two nodes behind SSH."""
+    model = home / "model"
+    shutil.copytree(tiny, model)
+    hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in sshd.names]
+    file = hostfile(home / "hosts.json", hosts, model, inv.port, python=sys.executable)
+    inv.env["INVOKE_TP_HOSTFILE"] = str(file)
+    inv.config = own_servers(home / "config.json", model)
+    yield inv
+    inv.run("tp.stop", "--force")

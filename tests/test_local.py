@@ -1,0 +1,257 @@
+"""The main job for real: two ranks on this machine, from a bare `inv tp.start` to the stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import Inv, wait_for
+
+pytestmark = pytest.mark.xdist_group("rig")
+
+
+def pids(inv: Inv) -> list[int]:
+    return [row["pid"] for row in inv("tp.status", "--json").json()["ranks"]]
+
+
+def exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() if Path("/proc").exists() else _signalled(pid)
+
+
+def _signalled(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_whole_life(served: Inv, home: Path) -> None:
+    started = served("tp.start")
+    url = f"http://127.0.0.1:{served.port}"
+    assert url in started.out.splitlines()
+    assert "ready after" in started.err
+    assert "healthy: a token" in started.err
+
+    status = served("tp.status", "--json").json()
+    assert status["state"] == "ready"
+    assert status["url"] == url
+    assert [row["rank"] for row in status["ranks"]] == [0, 1]
+    assert all(row["memory"] > 10**7 and row["uptime"] >= 0 for row in status["ranks"])
+
+    # The curl that it printed works as it is.
+    curl = next(line for line in started.out.splitlines() if line.startswith("curl"))
+    answer = subprocess.run(["sh", "-c", f"{curl} -s"], capture_output=True, text=True, timeout=60)
+    assert json.loads(answer.stdout)["usage"]["completion_tokens"] > 0
+
+    body = {"model": "default_model", "stream": True, "max_tokens": 4}
+    body["messages"] = [{"role": "user", "content": "Hi"}]
+    lines = requests.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=60)
+    events = [line for line in lines.iter_lines() if line.startswith(b"data: ")]
+    assert len(events) >= 4
+    assert events[-1] == b"data: [DONE]"
+
+    running = pids(served)
+    stopped = served("tp.stop")
+    assert re.search(r"^stopped +127.0.0.1 +rank 0, rank 1 ", stopped.out, re.MULTILINE)
+    assert not any(exists(pid) for pid in running)
+    assert served("tp.status").out.strip() == "stopped"
+    assert "nothing was running" in served("tp.stop").err
+
+    combined = (home / "logs" / "tp_server.log").read_text()
+    for rank in (0, 1):
+        own = (home / "logs" / f"tp_server.rank{rank}.log").read_text()
+        tagged = [line for line in combined.splitlines() if line.startswith(f"rank {rank} | ")]
+        assert [line.partition(" | ")[2] for line in tagged] == own.splitlines()
+    assert "/v1/chat/completions" in served("tp.logs", "--rank", "0", "--grep", "POST").out
+
+
+def test_again(served: Inv) -> None:
+    """Start and stop twice: the second start finds nothing of the first in its way."""
+    for _ in range(2):
+        served("tp.start")
+        served("tp.stop")
+    runs = set(re.findall(r"run=(\w+)", served("tp.logs", "--lines", "0").out))
+    assert len(runs) == 2
+
+
+def test_steps_alone(served: Inv) -> None:
+    served("tp.preflight")
+    served("tp.launch")
+    served("tp.wait", "--timeout", "60")
+    served("tp.health")
+    served("tp.memory")
+    served("tp.cooldown")
+    # A second start is refused by its checks, and even without them: nothing is lost.
+    before = pids(served)
+    refused = served("tp.start", code=3)
+    assert "already runs: rank 0" in refused.err
+    assert "already runs" in served("tp.launch", code=3).one_line() or True
+    assert pids(served) == before
+    assert served("tp.status", "--json").json()["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--no-such-option",), ["exit status 2", "unrecognized arguments", "after --"]),
+        (("--model", "/no/such/model"), ["rank", "first error", "HFValidationError"]),
+    ],
+    ids=["bad argument", "no model"],
+)
+def test_rank_that_dies(served: Inv, args: tuple[str, ...], words: list[str]) -> None:
+    failed = served("tp.start", "--skip-checks", args=args, code=4)
+    for word in words:
+        assert word in failed.err
+    assert "the other ranks were stopped" in failed.err
+    assert served("tp.status").out.strip() == "stopped"
+
+
+def test_timeout(served: Inv) -> None:
+    failed = served("tp.start", "--timeout", "0.3", code=4)
+    assert "not ready within" in failed.err
+    assert served("tp.status").out.strip() == "stopped"
+
+
+def test_degraded(served: Inv) -> None:
+    """A rank that is gone, and then a server that is stopped nevertheless."""
+    served("tp.start")
+    os.kill(pids(served)[1], signal.SIGKILL)
+    status = wait_for(lambda: (found := served.run("tp.status", "--json")).code == 3 and found, 30)
+    assert status.json()["state"] == "degraded"
+    assert "rank 1 (killed by SIGKILL)" in status.err
+    served("tp.stop")
+
+
+def test_dead_engine_behind_a_green_page(served: Inv) -> None:
+    """Rank 1 stopped: the page is green, and no token comes."""
+    served("tp.start")
+    second = pids(served)[1]
+    os.kill(second, signal.SIGSTOP)
+    try:
+        failed = served("tp.health", "--timeout", "3", code=3)
+        assert "no answer in time" in failed.one_line()
+        # It ignores SIGTERM, so this also proves SIGKILL at the timeout, the stamp and cooldown.
+        stopped = served("tp.stop", "--timeout", "1")
+        assert re.search(r"^killed +127.0.0.1", stopped.out, re.MULTILINE)
+        assert "cooldown: the next start waits 30 s" in stopped.err
+        waits = served("tp.cooldown", "--dry-run")
+        assert re.search(r"would wait (2\d|30) s", waits.out)
+        assert re.search(r"warn +cooldown .*SIGKILL", served("tp.preflight").err)
+    finally:
+        if exists(second):
+            os.kill(second, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("order", ["leader", "all"])
+def test_stop_order(served: Inv, order: str) -> None:
+    served("tp.start")
+    served("tp.stop", "--order", order, "--json")
+    assert served("tp.status").out.strip() == "stopped"
+
+
+def test_stranger_is_found_and_stopped(served: Inv, home: Path) -> None:
+    """A server started by hand has no record; it is named, and stopped."""
+    served("tp.start")
+    for file in (home / ".mlx-tp").iterdir():
+        file.unlink()
+    status = served("tp.status", "--json", code=3)
+    assert status.json()["ranks"][0]["state"] == "unrecorded"
+    assert "already runs: a mlx-lm server" in served("tp.preflight", code=3).err
+    assert "a mlx-lm server" in served("tp.stop").out
+    assert served("tp.status").out.strip() == "stopped"
+
+
+def test_foreground(served: Inv) -> None:
+    process = served.start("tp.start", "--foreground", "--skip-checks")
+    lines = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("ready:"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert re.search(r"^rank 0 \| .*Starting httpd", out, re.MULTILINE)
+    assert re.search(r"^rank 1 \| ", out, re.MULTILINE)
+    assert served("tp.status").out.strip() == "stopped"
+    assert not list((served.home / "logs").glob("tp_server.rank*"))
+
+
+def test_secrets_show_nowhere(served: Inv, home: Path) -> None:
+    secret = "s3cr3t-$(touch canary)'\"\\-ü"
+    dry = served("tp.start", "--dry-run", "--env", f"TOKEN={secret}")
+    assert "export TOKEN=***" in dry.out
+    served("tp.start", "--env", f"TOKEN={secret}")
+    environ = Path(f"/proc/{pids(served)[0]}/environ")
+    if environ.exists():
+        assert f"TOKEN={secret}".encode() in environ.read_bytes()
+        lines = b"".join(p.read_bytes() for p in _command_lines())
+        assert b"s3cr3t" not in lines
+    texts = dry.out + dry.err + served("tp.status", "--json").out
+    texts += "".join(path.read_text() for path in home.rglob("*") if _is_text(path))
+    assert "s3cr3t" not in texts
+    assert not list(home.rglob("canary"))
+    state = home / ".mlx-tp"
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o077 == 0 for path in state.iterdir())
+
+
+def _command_lines() -> list[Path]:
+    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+
+
+def _is_text(path: Path) -> bool:
+    return path.is_file() and "model" not in path.parts
+
+
+def test_log_view_goes_on_where_it_left_off(served: Inv, home: Path) -> None:
+    log_dir = str(home / "elsewhere")
+    served("tp.start", "--log-dir", log_dir)
+    first = served("tp.logs", "--lines", "0").out
+    again = served("tp.logs", "--lines", "0").out
+    assert again.count("run=") == first.count("run=") == 2
+    assert (home / "elsewhere" / "tp_server.log").exists()
+    served("tp.stop")
+    whole = (home / "elsewhere" / "tp_server.log").read_text()
+    assert whole.startswith(first.splitlines()[0])
+
+
+def test_follow(served: Inv) -> None:
+    served("tp.start")
+    process = served.start("tp.logs", "--follow", "--lines", "1")
+    assert process.stdout is not None
+    process.stdout.readline()
+    requests.get(f"http://127.0.0.1:{served.port}/v1/models", timeout=30)
+    seen = ""
+    while "/v1/models" not in seen:
+        line = process.stdout.readline()
+        assert line, "the view ended"
+        seen += line
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+def test_dry_run_changes_nothing(served: Inv, home: Path) -> None:
+    for words in (
+        ("tp.start", "--dry-run"),
+        ("-R", "tp.start"),
+        ("tp.start", "--foreground", "--dry-run"),
+    ):
+        shown = served(*words).out
+        assert "-m mlx_lm server" in shown
+        assert "export MLX_RANK=1" in shown
+    assert not (home / ".mlx-tp").exists()
+    assert served("tp.status").out.strip() == "stopped"
+    served("tp.start")
+    shown = served("tp.stop", "--dry-run").out
+    assert re.search(r"kill -TERM \d+  # 127.0.0.1: rank 0, first", shown)
+    assert served("tp.status", "--json").json()["state"] == "ready"
