@@ -64,6 +64,7 @@ def cluster_task(
         def run(c: Context, **options: Any) -> Any:
             given = {key: options.get(key) for key in _CLUSTER if key in options}
             mine = {p.name: options[p.name] for p in own if p.name in options}
+            _check_timeout(mine.get("timeout"))
             return body(c, build(c, **given), **mine)
 
         run.__name__, run.__doc__ = body.__name__, body.__doc__
@@ -99,6 +100,14 @@ def build(c: Context, **options: Any) -> Any:
 
 
 _said: set[str] = set()
+
+
+def _check_timeout(text: str | None) -> None:
+    """A wrong timeout is said before anything is done, not when it comes to the wait."""
+    from .cluster.cluster import number
+
+    if text is not None:
+        number(text, "--timeout", 0)
 
 
 def _signature(shared: Iterable[str], own: list[inspect.Parameter]) -> inspect.Signature:

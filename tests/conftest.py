@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -37,10 +38,17 @@ def wait_for(what: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         time.sleep(0.05)
 
 
+# Below 32768: above it the kernel hands out ports to clients, ours among them. Each worker goes
+# through the range from a place of its own, and never gives a port twice.
+_BLOCK = 16
+_blocks = itertools.cycle(range(10000, 32000, _BLOCK))
+for _ in range(os.getpid() * 11 % 1300):
+    next(_blocks)
+
+
 def free_ports(count: int) -> int:
-    """The first of `count` free ports in a row."""
-    # Below 32768: above it the kernel hands out ports to clients, ours among them.
-    for first in range(10000 + os.getpid() * 7 % 10000, 32000, count):
+    """The first of `count` (at most 16) free ports in a row."""
+    for first in itertools.islice(_blocks, 1300):
         sockets = [socket.socket() for _ in range(count)]
         try:
             for index, each in enumerate(sockets):
@@ -184,7 +192,10 @@ def served(inv: Inv, home: Path, tiny: Path) -> Iterator[Inv]:
 
 @dataclass
 class Sshd:
-    """Real OpenSSH servers on loopback, one per node name, and a home whose ssh knows them."""
+    """Real OpenSSH servers on loopback, one per node name, and a home whose ssh knows them.
+
+    Each has processes and a home of its own; the network and the files are this machine's.
+    """
 
     home: Path
     names: tuple[str, ...]
@@ -228,11 +239,19 @@ class Sshd:
         }
         config = self.folder / f"{name}.sshd"
         config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
-        Path("/run/sshd").mkdir(exist_ok=True)
-        log = (self.folder / f"{name}.log").open("ab")
-        line = ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]
-        self.processes[name] = subprocess.Popen(line, stdout=log, stderr=log)
+        (self.folder / f"{name}.up").touch()
+        if name not in self.processes:
+            self.processes[name] = self._machine(name)
         wait_for(lambda: _listens(self.ports[name]))
+
+    def _machine(self, name: str) -> subprocess.Popen[bytes]:
+        """Processes of a node's own (a PID namespace), in which sshd may come and go."""
+        Path("/run/sshd").mkdir(exist_ok=True)
+        sshd = f"/usr/sbin/sshd -D -e -f {self.folder}/{name}.sshd"
+        loop = f"while :; do [ -e {self.folder}/{name}.up ] && {sshd}; sleep 0.1; done"
+        line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", loop]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(line, stdout=log, stderr=log)
 
     def trust(self, *names: str) -> None:
         """Write the true host keys of `names`, and of no other, to known_hosts."""
@@ -248,14 +267,14 @@ class Sshd:
         return log.count("Accepted publickey")
 
     def stop(self, name: str) -> None:
-        process = self.processes.pop(name)
-        process.terminate()
-        process.wait(DEADLINE)
-        subprocess.run(["pkill", "-f", f"sshd: .*{self.ports[name]}"], check=False)
+        (self.folder / f"{name}.up").unlink()
+        subprocess.run(["pkill", "-f", f"^sshd: .*{self.folder}/{name}.sshd"], check=False)
+        wait_for(lambda: not _listens(self.ports[name]))
 
     def down(self) -> None:
-        for name in list(self.processes):
-            self.stop(name)
+        for process in self.processes.values():
+            process.kill()
+            process.wait(DEADLINE)
 
     def _entry(self, name: str) -> str:
         return (

@@ -113,6 +113,8 @@ def _body(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
 def _reason(error: BaseException) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return str(error) or type(error).__name__
@@ -130,10 +132,40 @@ class _NodeAdapter(HTTPAdapter):
 
         class Connection(HTTPConnection):
             def _new_conn(self) -> Any:
-                return node.socket(self.host, self.port or 80)
+                return _Socket(node.socket(self.host, self.port or 80))
 
         class Pool(HTTPConnectionPool):
             ConnectionCls = Connection
 
         host, _, port = request.url.split("/")[2].rpartition(":")
         return Pool(host, int(port))
+
+
+class _Socket:
+    """A channel that lives until its file is closed, as a socket does.
+
+    http.client closes the socket before it has read the body, and counts on that.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._has_file = False
+
+    def makefile(self, mode: str, *_: Any, **__: Any) -> Any:
+        self._has_file = True
+        file = self._channel.makefile(mode)
+        close = file.close
+
+        def close_both() -> None:
+            close()
+            self._channel.close()
+
+        file.close = close_both
+        return file
+
+    def close(self) -> None:
+        if not self._has_file:
+            self._channel.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)

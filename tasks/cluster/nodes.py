@@ -7,6 +7,7 @@ this machine and runs without SSH.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,8 @@ def _remote(host: Host) -> Any:
     import fabric
     from fabric.runners import Remote
 
+    # Its warnings (a port that is not open yet) are told, where they matter, by us.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     remote = type("RemoteRunner", (Whole, Remote), {})
     config = fabric.Config(overrides={"runners": {"remote": remote}})
     gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None

@@ -1,0 +1,160 @@
+"""The main job over real OpenSSH servers, and what SSH refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Inv, Sshd
+
+
+def test_whole_life(remote: Inv, sshd: Sshd, home: Path) -> None:
+    started = remote("tp.start")
+    assert f"http://127.0.0.1:{remote.port}" in started.out
+    assert "listens on all addresses" in started.err
+    # One connection per node serves the whole task with its hooks.
+    assert [sshd.connections(name) for name in sshd.names] == [1, 1]
+
+    status = remote("tp.status", "--json").json()
+    assert status["state"] == "ready"
+    assert [row["host"] for row in status["ranks"]] == ["mac1", "mac2"]
+    assert (sshd.node_home("mac2") / ".mlx-tp" / "rank1.json").exists()
+    assert not (home / ".mlx-tp").exists()
+
+    curl = next(line for line in started.out.splitlines() if line.startswith("curl"))
+    answer = subprocess.run(["sh", "-c", f"{curl} -s"], capture_output=True, text=True, timeout=60)
+    assert json.loads(answer.stdout)["choices"]
+
+    logs = remote("tp.logs").out
+    assert re.search(r"^rank 0 \| .*chat/completions", logs, re.MULTILINE)
+    assert re.search(r"^rank 1 \| ", logs, re.MULTILINE)
+
+    stopped = remote("tp.stop").out
+    assert re.search(r"^stopped +mac1 +rank 0", stopped, re.MULTILINE)
+    assert re.search(r"^stopped +mac2 +rank 1", stopped, re.MULTILINE)
+    assert remote("tp.status").out.strip() == "stopped"
+
+    # Again, from a start on other options of the same cluster.
+    remote("tp.start", "--backend", "ring", "--env", "A=b c")
+    remote("tp.stop")
+
+
+def test_node_that_is_gone(remote: Inv, sshd: Sshd) -> None:
+    """A node that can't be reached is said, and the others are still stopped."""
+    remote("tp.start")
+    sshd.stop("mac2")
+    status = remote("tp.status", code=5)
+    assert "not reached" in status.out
+    stopped = remote("tp.stop", code=5)
+    assert re.search(r"^stopped +mac1 ", stopped.out, re.MULTILINE)
+    assert re.search(r"^not reached +mac2 ", stopped.out, re.MULTILINE)
+    sshd.start("mac2")
+    remote("tp.stop")
+    assert remote("tp.status").out.strip() == "stopped"
+
+
+def test_start_with_a_node_gone(remote: Inv, sshd: Sshd) -> None:
+    sshd.stop("mac2")
+    failed = remote("tp.start", code=5)
+    assert re.search(r"fail +reachable +mac2 .*ssh -v mac2 true", failed.err)
+    assert not (sshd.node_home("mac1") / ".mlx-tp").exists()
+    # Without checks it is found when rank 1 is to be started; rank 0 is stopped again.
+    remote("tp.start", "--skip-checks", code=5)
+    sshd.start("mac2")
+    assert remote("tp.status").out.strip() == "stopped"
+
+
+def test_unknown_host_key(remote: Inv, sshd: Sshd) -> None:
+    sshd.trust("mac1")
+    failed = remote("tp.preflight", code=5)
+    assert re.search(r"mac2 .*host key is not known.*ssh mac2 true", failed.err)
+    assert "mac2" not in (sshd.folder / "known_hosts").read_text()
+
+
+def test_changed_host_key(remote: Inv, sshd: Sshd) -> None:
+    sshd.stop("mac2")
+    for file in (sshd.folder / "mac2.key", sshd.folder / "mac2.key.pub"):
+        file.unlink()
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", sshd.folder / "mac2.key"]
+    subprocess.run(make, check=True)
+    sshd.start("mac2")
+    failed = remote("tp.preflight", code=5)
+    assert re.search(r"mac2 .*host key.*has changed.*ssh-keygen -R", failed.err)
+
+
+def test_jump(remote: Inv, sshd: Sshd) -> None:
+    """ProxyJump, and the gateway key of a hostfile; the way there is checked as well."""
+    config = sshd.folder / "config"
+    plain = config.read_text()
+    config.write_text(plain.replace("Host mac2\n", "Host mac2\n  ProxyJump mac1\n"))
+    before = sshd.connections("mac1")
+    remote("tp.preflight")
+    assert sshd.connections("mac1") == before + 2
+    config.write_text(plain)
+
+    file = Path(remote.env["INVOKE_TP_HOSTFILE"])
+    data = json.loads(file.read_text())
+    data["hosts"][1]["gateway"] = "mac1"
+    file.write_text(json.dumps(data))
+    remote("tp.preflight")
+    assert sshd.connections("mac1") == before + 4
+
+    sshd.trust("mac2")
+    failed = remote("tp.preflight", code=5)
+    assert len(re.findall(r"host key is not known", failed.err)) == 2
+
+
+def test_refused_login(remote: Inv, sshd: Sshd) -> None:
+    (sshd.folder / "user.key.pub").rename(sshd.folder / "elsewhere.pub")
+    failed = remote("tp.preflight", code=5)
+    assert "SSH login refused" in failed.err
+
+
+def test_hosts_by_name(remote: Inv, home: Path) -> None:
+    """--hosts without a hostfile: addresses are looked up, and said."""
+    del remote.env["INVOKE_TP_HOSTFILE"]
+    words = ("--hosts", "mac1,mac2", "--engine", "mlx-lm", "--python", sys.executable)
+    args = ("--model", str(home / "model"), "--port", str(remote.port))
+    started = remote("tp.start", *words, args=args)
+    assert "mac2: no ips given, using 127.0.0.1" in started.err
+    remote("tp.stop", "--hosts", "mac1", "--hosts", "mac2", "--engine", "mlx-lm")
+
+
+def test_several_ranks_per_host(remote: Inv) -> None:
+    started = remote("tp.start", "-n", "4")
+    assert "starting 4 ranks" in started.err
+    rows = remote("tp.status", "--json").json()["ranks"]
+    assert [(row["rank"], row["host"]) for row in rows] == [
+        (0, "mac1"),
+        (1, "mac1"),
+        (2, "mac2"),
+        (3, "mac2"),
+    ]
+    remote("tp.stop")
+
+
+def test_arguments_reach_the_rank_exactly(remote: Inv, sshd: Sshd) -> None:
+    """Quotes, spaces, JSON and empty strings after `--` arrive as they were typed."""
+    odd = ["--chat-template-args", '{"a b": "$HOME `x` \'q\' \\\\"}', "--stop", "", "-- ü\n*"]
+    remote("tp.launch", args=("--port", str(remote.port), *odd))
+    record = json.loads((sshd.node_home("mac1") / ".mlx-tp" / "rank0.json").read_text())
+    first = record["command"].index(odd[0])
+    assert record["command"][first : first + len(odd)] == odd
+    log = remote.home / "logs" / "tp_server.rank0.log"
+    assert log.exists()
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish", "tcsh"])
+def test_login_shells(remote: Inv, sshd: Sshd, shell: str) -> None:
+    """What the user's login shell is, and says, matters not: scripts run in /bin/sh."""
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"needs {shell}")
+    sshd.stop("mac1")
+    sshd.start("mac1", ForceCommand=f'{path} -c "echo banner; $SSH_ORIGINAL_COMMAND"')
+    remote("tp.preflight")
