@@ -27,6 +27,14 @@ def require(present: object, reason: str) -> None:
         (pytest.fail if os.environ.get("MLX_TP_REQUIRE_ALL") else pytest.skip)(reason)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything is required, a skipped test fails the run, whatever skipped it."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("MLX_TP_REQUIRE_ALL") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def wait_for(what: Callable[[], Any], seconds: float = DEADLINE) -> Any:
     """Poll until `what()` is true, and give what it gave."""
     end = time.monotonic() + seconds
