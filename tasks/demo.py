@@ -39,7 +39,7 @@ def ask(api: object, prompt: str) -> None:
     screen.out(f"> {prompt}")
     start = time.monotonic()
     try:
-        data = api.chat("default_model", prompt, max_tokens=48)
+        data = api.chat("default_model", prompt, max_tokens=48, temperature=1.0)
     except ApiError as error:
         raise ActionFailed(f"chat: {error}") from None
     seconds = time.monotonic() - start

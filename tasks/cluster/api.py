@@ -67,9 +67,11 @@ class Api:
                 f"GET /v1/models answered {answer.status_code}: {answer.text[:200]!r}"
             ) from None
 
-    def chat(self, model: str, prompt: str, max_tokens: int, timeout: float = 60) -> dict[str, Any]:
+    def chat(
+        self, model: str, prompt: str, max_tokens: int, timeout: float = 60, **sampling: Any
+    ) -> dict[str, Any]:
         """One chat completion as the server's JSON; raise ApiError unless it holds a token."""
-        body = _body(model, prompt, max_tokens)
+        body = {**_body(model, prompt, max_tokens), **sampling}
         answer = self._send("POST", "/v1/chat/completions", timeout, json=body)
         try:
             data: dict[str, Any] = answer.json()
