@@ -120,6 +120,6 @@ def _weights(path: Path) -> None:
     model = Model(make_args(CONFIG))
     weights = dict(tree_flatten(model.parameters()))
     # Bytes that are no letters come out faint, so that its nonsense can be read aloud.
-    loud = [1.0 if chr(token) in " aehilmnorstu" else 0.05 for token in range(CONFIG["vocab_size"])]
+    loud = [3.0 if chr(token) in " aehilmnorstu" else 0.05 for token in range(CONFIG["vocab_size"])]
     weights[_EMBEDDING] = weights[_EMBEDDING] * mx.array(loud)[:, None]
     mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})

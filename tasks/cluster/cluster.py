@@ -24,6 +24,7 @@ from .settings import DEFAULTS
 
 ROOT = Path(__file__).parents[2]
 
+
 @dataclass(frozen=True)
 class Cluster:
     """The server to be: its ranks, the nodes they run on, and what the tasks need to know.
