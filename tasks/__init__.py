@@ -2,10 +2,11 @@
 
 from invoke.collection import Collection
 
-from . import demo, tp
+from . import demo, rdma, tp
 from .cluster.settings import DEFAULTS
 
 ns = Collection()
+ns.add_collection(Collection.from_module(rdma))
 ns.add_collection(Collection.from_module(tp))
 ns.add_task(demo.demo)
 # Invoke reads INVOKE_TP_* only for keys that it knows.

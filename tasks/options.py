@@ -27,12 +27,16 @@ HELP = {
     "foreground": "stay attached: all ranks' lines here, no log files; Ctrl-C stops them",
     "dry_run": "print every command that would change something, and run none of those",
     "json": "print the result as one JSON document",
+    "node": "one end of a link, HOST:IFACE:IP (repeat): mac1:en5:10.254.0.5; rank 0 first",
+    "proxy": "reach HOST through VIA, VIA:HOST (repeat)",
+    "netmask": "prefix or mask of the links' subnets with --node (default 30)",
+    "verbose": "print every command that is run on a node",
+    "ask_sudo": "ask once for the nodes' sudo password, where they want one",
 }
 WHERE = ("hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
-LISTS = ("hosts", "env", "skip")
-# Names of options that `build` takes as they are.
-_CLUSTER = {*WHAT}
+LINKS = ("node", "proxy", "netmask", "hostfile")
+LISTS = ("hosts", "env", "skip", "node", "proxy")
 
 
 class ClusterTask(Task[Any]):
@@ -47,6 +51,7 @@ class ClusterTask(Task[Any]):
 
 def cluster_task(
     *shared: str,
+    of: Callable[..., Any] | None = None,
     pre: Iterable[Task[Any] | Call] = (),
     post: Iterable[Task[Any] | Call] = (),
     help: Mapping[str, str] | None = None,
@@ -54,7 +59,8 @@ def cluster_task(
 ) -> Callable[[Callable[..., Any]], Task[Any]]:
     """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
 
-    The body's own parameters become options too, with their help from `help` or `HELP`.
+    The body's own parameters become options too, with their help from `help` or `HELP`. `of` makes
+    what the body gets in place of a cluster.
     """
 
     def decorate(body: Callable[..., Any]) -> Task[Any]:
@@ -62,10 +68,10 @@ def cluster_task(
         names = [*shared, *(parameter.name for parameter in own)]
 
         def run(c: Context, **options: Any) -> Any:
-            given = {key: options.get(key) for key in _CLUSTER if key in options}
+            given = {key: options.get(key) for key in shared}
             mine = {p.name: options[p.name] for p in own if p.name in options}
             _check_timeout(mine.get("timeout"))
-            return body(c, build(c, **given), **mine)
+            return body(c, (of or build)(c, **given), **mine)
 
         run.__name__, run.__doc__ = body.__name__, body.__doc__
         run.__module__ = body.__module__
@@ -97,6 +103,28 @@ def build(c: Context, **options: Any) -> Any:
             _said.add(note)
             screen.say(note)
     return made
+
+
+def wiring(
+    c: Context,
+    node: list[str] | None = None,
+    proxy: list[str] | None = None,
+    netmask: str | None = None,
+    hostfile: str | None = None,
+) -> Any:
+    """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
+    from .cluster import cluster, links
+    from .cluster import hostfile as hostfiles
+    from .cluster.errors import BadInput
+
+    if node and hostfile:
+        raise BadInput("give --node or --hostfile, not both")
+    if node:
+        return links.from_specs(node, proxy or [], netmask or str(links.PREFIX))
+    if proxy or netmask:
+        raise BadInput("--proxy and --netmask belong to --node: a hostfile says gateway and links")
+    path = hostfile or cluster.configured(dict(c.config.get("tp", {})))
+    return links.from_hostfile(hostfiles.load(path))
 
 
 _said: set[str] = set()

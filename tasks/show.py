@@ -43,13 +43,18 @@ def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> None:
 
 def judge(cluster: Cluster, read: Reading, skip: Sequence[str]) -> list[Finding]:
     """The findings of all checks that are not skipped, unreachable nodes first."""
-    findings = [
-        Finding("reachable", FAIL, node, why, fix) for node, (why, fix) in read.unreachable.items()
-    ]
+    findings = lost(read)
     for name, check in CHECKS.items():
         if name not in skip:
             findings += check(cluster.wanted, read.facts)
     return findings
+
+
+def lost(read: Reading) -> list[Finding]:
+    """A finding per node that could not be reached."""
+    return [
+        Finding("reachable", FAIL, node, why, fix) for node, (why, fix) in read.unreachable.items()
+    ]
 
 
 def unreachable(read: Reading) -> None:
@@ -67,7 +72,7 @@ def memory(cluster: Cluster, as_json: bool) -> None:
     if as_json:
         screen.document([asdict(finding) for finding in findings])
     else:
-        rows = [(each.level, each.node, _with_fix(each)) for each in findings]
+        rows = [(each.level, each.node, with_fix(each)) for each in findings]
         screen.table(rows)
     unreachable(read)
     if any(finding.level == FAIL for finding in findings):
@@ -244,11 +249,11 @@ def _findings(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
         same = {(each.level, each.what) for each in of_check}
         if len(same) == 1 and of_check[0].level != FAIL:
             nodes = of_check[0].node if len(of_check) == 1 else f"{len(of_check)} nodes"
-            rows.append((of_check[0].level, check, nodes, _with_fix(of_check[0])))
+            rows.append((of_check[0].level, check, nodes, with_fix(of_check[0])))
         else:
-            rows += [(each.level, check, each.node, _with_fix(each)) for each in of_check]
+            rows += [(each.level, check, each.node, with_fix(each)) for each in of_check]
     return rows
 
 
-def _with_fix(finding: Finding) -> str:
+def with_fix(finding: Finding) -> str:
     return f"{finding.what}: {finding.fix}" if finding.fix else finding.what

@@ -7,7 +7,7 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from invoke.context import Context
 
 from . import screen, show
-from .cluster import checks, hints, logs, nodes, reading
+from .cluster import checks, hints, logs, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
@@ -23,6 +23,8 @@ from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster, number
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.launch import Run
+from .cluster.nodes import Answer
+from .cluster.ranks import Rank
 from .cluster.reading import Reading
 from .cluster.stop import Stopped
 
@@ -109,38 +111,60 @@ def curl(url: str, model: str) -> str:
 def foreground(cluster: Cluster, dry: bool) -> None:
     """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all."""
     run = Run.new()
-    scripts = [launching.foreground(cluster, rank, run, mask=dry) for rank in cluster.ranks]
     if dry:
-        for rank, script in zip(cluster.ranks, scripts, strict=True):
+        for rank in cluster.ranks:
+            script = launching.foreground(cluster, rank, run, mask=True)
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
         return
+    ended: dict[int, Answer] = {}
+
+    def attend() -> None:
+        _announce(cluster, ended)
+        while not ended:
+            time.sleep(0.1)
+        screen.say("a rank has ended: stopping the others")
+
+    try:
+        attached(cluster, run, ended, attend, lambda rank: _Tagged(rank))
+    except KeyboardInterrupt:
+        screen.say("\nall ranks were stopped")
+        raise
+    failed = [rank for rank, answer in ended.items() if answer.status != 0]
+    if failed:
+        raise ActionFailed(f"rank {failed[0]}: {how_it_ended(ended[failed[0]])}")
+
+
+def attached(
+    cluster: Cluster,
+    run: Run,
+    ended: dict[int, Answer],
+    attend: Callable[[], object],
+    stream: Callable[[int], Any] = lambda rank: None,
+) -> None:
+    """Run all ranks attached to us while `attend()` lasts; then, or after Ctrl-C, stop them.
+
+    `ended` gets each rank's answer in the order in which they end, all of them by the end.
+    """
     by_name = {node.name: node for node in cluster.nodes}
-    ended: dict[int, nodes.Answer] = {}
 
-    def attend(index: int) -> None:
-        rank = cluster.ranks[index]
+    def serve(rank: Rank) -> None:
+        script = launching.foreground(cluster, rank, run)
         node = by_name[rank.host.ssh]
-        ended[index] = node.sh(scripts[index], timeout=0, out_stream=_Tagged(rank.rank))
+        ended[rank.rank] = node.sh(script, timeout=0, out_stream=stream(rank.rank))
 
-    with ThreadPoolExecutor(len(scripts) + 1) as pool:
-        pool.submit(attend, 0)
+    with ThreadPoolExecutor(len(cluster.ranks)) as pool:
+        pool.submit(serve, cluster.ranks[0])
         try:
             _await_coordinator(cluster, ended)
-            for index in range(1, len(scripts)):
-                pool.submit(attend, index)
-            _announce(cluster, ended)
-            while not ended:
-                time.sleep(0.1)
-            screen.say("a rank has ended: stopping the others")
-        except KeyboardInterrupt:
-            screen.say("\nstopping all ranks")
+            for rank in cluster.ranks[1:]:
+                pool.submit(serve, rank)
+            attend()
+        finally:
             _stop_quietly(cluster, run.id)
-            raise
-        _stop_quietly(cluster, run.id)
-    first = next(iter(ended))
-    if ended[first].status != 0:
-        words = ended[first].failure or hints.exit_words(ended[first].status)
-        raise ActionFailed(f"rank {first}: {words}")
+
+
+def how_it_ended(answer: Answer) -> str:
+    return answer.failure or hints.exit_words(answer.status)
 
 
 def stop(

@@ -193,44 +193,53 @@ def rdma(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
 
 def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str, str] | None:
     """The first thing that is wrong with a node's RDMA, as (what, fix)."""
-    names = ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix")
-    for name in names:
+    return (
+        rdma_off(values)
+        or matrix_wrong(values, matrix)
+        or next(filter(None, (device_wrong(name, values) for name in _devices(host))), None)
+    )
+
+
+def rdma_off(values: Facts) -> tuple[str, str] | None:
+    """Why a node can do no RDMA at all, as (what, fix), or None."""
+    for name in ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix"):
         if isinstance(values.get(name), Unknown):
             return f"unknown: {values[name].why}", f"try it on the node ({name})"
-    setup = "inv rdma.setup"
     if not values["rdma_enabled"]:
         return "RDMA is disabled", "in Recovery (hold the power button at boot): rdma_ctl enable"
-    if values["matrix"] is None:
-        return f"{MATRIX} is missing", setup
-    if values["matrix"] != matrix:
-        return f"{MATRIX} is not the hostfile's matrix", setup
-    for device in _devices(host):
-        wrong = _device_wrong(device, values)
-        if wrong:
-            return wrong, setup
+    if not values["ibv_devices"]:
+        # rdma_ctl says "enabled" there too, for ever.
+        return "RDMA is enabled, but there are no devices", "Thunderbolt 4 can't do RDMA: use ring"
     return None
 
 
-def _device_wrong(device: str, values: Facts) -> str | None:
-    interface = values["interfaces"].get(device.removeprefix("rdma_"))
+def matrix_wrong(values: Facts, matrix: list[list[Any]]) -> tuple[str, str] | None:
+    """What is wrong with MLX's matrix of devices on a node, as (what, fix), or None."""
+    if values["matrix"] is None:
+        return f"{MATRIX} is missing", "inv rdma.setup"
+    if values["matrix"] != matrix:
+        return f"{MATRIX} is not the hostfile's matrix", "inv rdma.setup"
+    return None
+
+
+def device_wrong(device: str, values: Facts) -> tuple[str, str] | None:
+    """What keeps a device from carrying RDMA, as (what, fix), or None."""
+    name = device.removeprefix("rdma_")
+    interface = values["interfaces"].get(name)
     info: Device | None = values["ibv_devinfo"].get(device)
-    bridge = [
-        i.name for i in values["interfaces"].values() if interface and interface.name in i.members
-    ]
     if device not in values["ibv_devices"]:
-        return f"{device} is not among the devices ({', '.join(values['ibv_devices']) or 'none'})"
-    if bridge:
-        return f"{device}: its interface is in {bridge[0]}"
+        what = f"{device} is not among the devices ({', '.join(values['ibv_devices'])})"
+        return what, "names change after a reboot or replug: inv rdma.discover --diff"
+    bridges = [i.name for i in values["interfaces"].values() if name in i.members]
+    if bridges:
+        return f"{device}: its interface is in {bridges[0]}", "inv rdma.setup"
     if info is None or not info.is_active:
-        return (
-            f"{device}: its port is {info.state if info else 'unknown'} (cable, or peer's RDMA off)"
-        )
+        what = f"{device}: its port is {info.state if info else 'unknown'}"
+        return what, "check the cable, and that RDMA is on at its other end"
     if interface is None or not interface.ipv4:
-        return f"{device}: its interface has no IPv4 address"
+        return f"{device}: its interface has no IPv4 address", "inv rdma.setup"
     if info.gids and not info.ipv4_gids:
-        return (
-            f"{device}: no IPv4-mapped GID (the kernel's GID table): reboot if setup can't mend it"
-        )
+        return f"{device}: no IPv4-mapped GID in its table", "inv rdma.setup, else reboot that node"
     return None
 
 

@@ -156,13 +156,18 @@ def _hostfile(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Hostfile
     elif given.get("hostfile"):
         file = hostfiles.load(str(given["hostfile"]))
     else:
-        file = hostfiles.load(_from_root(str(settings["hostfile"])))
+        file = hostfiles.load(configured(settings))
     if settings.get("num_ranks") is not None:
         count = number(settings["num_ranks"], "-n", 1, 1024)
         if count != int(count):
             raise BadInput(f"-n {settings['num_ranks']}: give a whole number of ranks")
         file = hostfiles.repeat(file, int(count))
     return file
+
+
+def configured(config: Mapping[str, Any]) -> str:
+    """The path of the configured hostfile."""
+    return _from_root(str({**DEFAULTS, **config}["hostfile"]))
 
 
 def _from_root(path: str) -> str:

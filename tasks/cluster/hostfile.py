@@ -24,12 +24,14 @@ class Host:
     """One rank's host, as MLX's `Host` has it, and how we reach it.
 
     `ips` are IPv4 addresses; `rdma` has one entry per host of the file (None for itself) or none
-    at all; `python`, `cwd`, `user`, `port` and `gateway` are ours, and mlx.launch ignores them.
+    at all. `links` (interface and "address/prefix", for rdma.setup), `python`, `cwd`, `user`,
+    `port` and `gateway` are ours, and mlx.launch ignores them.
     """
 
     ssh: str
     ips: tuple[str, ...] = ()
     rdma: tuple[Rdma, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     python: str | None = None
     cwd: str | None = None
     user: str | None = None
@@ -60,11 +62,13 @@ def load(path: str) -> Hostfile:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such hostfile: give --hostfile FILE or --hosts a,b") from None
+        raise BadInput(
+            f"{_line(path)}: no such hostfile: give --hostfile FILE or --hosts a,b"
+        ) from None
     except (OSError, ValueError, RuntimeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
-        raise BadInput(f"{path}: can't be read ({why}): give a JSON file") from None
-    return parse(text, path)
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"{_line(path)}: can't be read ({why}): give a JSON file") from None
+    return parse(text, _line(path))
 
 
 def parse(text: str, source: str) -> Hostfile:
@@ -72,6 +76,9 @@ def parse(text: str, source: str) -> Hostfile:
     data = _validated(_json(text, source), source)
     cluster = data if isinstance(data, dict) else {"hosts": data}
     _refuse_typos(cluster, source)
+    for index, entry in enumerate(cluster["hosts"]):
+        if "@" in entry["ssh"] and "user" in entry:
+            raise BadInput(f"{source}: hosts[{index}].user is also in its ssh: write it once")
     hosts = tuple(_host(entry, cluster) for entry in cluster["hosts"])
     _refuse_duplicates(hosts, source)
     for index, host in enumerate(hosts):
@@ -117,6 +124,8 @@ def repeat(hostfile: Hostfile, ranks: int) -> Hostfile:
 
 
 def _json(text: str, source: str) -> Any:
+    if not text.strip():
+        raise BadInput(f"{source}: is empty: see hosts/hwstudio.json for an example")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -125,7 +134,11 @@ def _json(text: str, source: str) -> Any:
             " see hosts/hwstudio.json for an example"
         ) from None
     except RecursionError:
-        raise BadInput(f"{source}: not a hostfile (nested too deeply)") from None
+        raise BadInput(
+            f"{source}: not a hostfile (nested too deeply): see hosts/hwstudio.json for an example"
+        ) from None
+    except ValueError as error:
+        raise BadInput(f"{source}: a number has too many digits: write a shorter one") from error
 
 
 def _validated(data: Any, source: str) -> Any:
@@ -135,47 +148,69 @@ def _validated(data: Any, source: str) -> Any:
     try:
         return fastjsonschema.compile(json.loads(SCHEMA.read_text(encoding="utf-8")))(data)
     except fastjsonschema.JsonSchemaValueException as error:
-        what = _plain(error.message)
-        remedy = _description(error.definition)
-        raise BadInput(f"{source}: {what}: {remedy}") from None
+        entry = re.sub(r"^data\.?", "", error.name)
+        # A list of hosts is short for {"hosts": [...]}.
+        entry = f"hosts{entry}" if entry.startswith("[") else entry or "the file"
+        remedy = error.definition.get("description", "see hosts/schema.json")
+        raise BadInput(f"{source}: {_line(entry)} {_wrong(error)}: {remedy}") from None
 
 
-def _plain(message: str) -> str:
-    """fastjsonschema's message in words that name the entry as the file's author would."""
-    entry, _, rest = message.partition(" ")
-    entry = re.sub(r"^data\.?", "", entry) or "the file"
-    rest = re.sub(r"must contain \['(\w+)'\] properties", r'has no "\1"', rest)
-    rest = rest.replace("must contain at least 1 items", "is empty")
-    rest = re.sub(r"must match pattern .*", "is not allowed", rest, flags=re.DOTALL)
-    rest = rest.replace("must be valid exactly by one definition (0 matches found)", "is wrong")
-    return f"{entry} {rest}"
+def _wrong(error: Any) -> str:
+    """What is wrong with an entry; what it should be is in the schema's description of it."""
+    if error.rule == "required":
+        return f'has no "{error.rule_definition[0]}"'
+    return {"minItems": "is empty", "pattern": "is not allowed"}.get(error.rule, "is wrong")
 
 
-def _description(definition: dict[str, Any]) -> str:
-    return str(definition.get("description", "see hosts/schema.json"))
+def _line(text: str) -> str:
+    """Text that may hold anything (a key, a path), for one line of a message."""
+    return text if text.isprintable() else json.dumps(text)
 
 
 def _refuse_typos(cluster: dict[str, Any], source: str) -> None:
     """A key that is almost one of ours is a typo; others may be MLX's own, now or one day."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["definitions"]
-    places = [("", cluster, "cluster")]
-    places += [(f"hosts[{i}].", host, "host") for i, host in enumerate(cluster["hosts"])]
-    for prefix, entry, kind in places:
-        known = list(schema[kind]["properties"])
-        for key in entry:
-            close = [] if key in known else difflib.get_close_matches(key, known, 1, 0.75)
+    known = {kind: list(schema[kind]["properties"]) for kind in ("cluster", "host")}
+    places = [("", cluster, "cluster", "host")]
+    places += [(f"hosts[{i}].", host, "host", "cluster") for i, host in enumerate(cluster["hosts"])]
+    for prefix, entry, kind, other in places:
+        for key in (key for key in entry if key not in known[kind]):
+            name = f"{source}: {prefix}{_line(key)}"
+            if key in known[other]:
+                raise BadInput(f"{name} is out of place: it is a key of {_PLACE[other]}")
+            close = difflib.get_close_matches(key.lower(), known[kind], 1, 0.75)
             if close:
-                raise BadInput(f'{source}: {prefix}{key} is unknown: did you mean "{close[0]}"?')
+                raise BadInput(f'{name} is unknown: did you mean "{close[0]}"?')
+
+
+_PLACE = {"cluster": 'the file, beside "hosts"', "host": 'a host, beside "ssh"'}
 
 
 def _host(entry: dict[str, Any], cluster: dict[str, Any]) -> Host:
     shared = {key: cluster.get(key) for key in ("python", "cwd", "user", "port", "gateway")}
     own = {key: entry[key] for key in shared if key in entry}
+    settings = {**shared, **own}
+    if "@" in entry["ssh"]:
+        settings["user"] = None
+    if settings["port"]:
+        settings["port"] = int(settings["port"])  # 22.0 is an integer in JSON schema
     rdma = tuple(tuple(cell) if isinstance(cell, list) else cell for cell in entry.get("rdma", ()))
-    return Host(ssh=entry["ssh"], ips=tuple(entry.get("ips", ())), rdma=rdma, **{**shared, **own})
+    return Host(
+        ssh=entry["ssh"],
+        ips=tuple(entry.get("ips", ())),
+        rdma=rdma,
+        links=tuple(entry.get("links", {}).items()),
+        **settings,
+    )
 
 
 def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
+    local = [index for index, host in enumerate(hosts) if host.is_local]
+    if len({hosts[index].ssh for index in local}) > 1:
+        raise BadInput(
+            f"{source}: hosts[{local[-1]}].ssh: localhost and 127.0.0.1 are the same machine:"
+            " write one of them for all its ranks"
+        )
     for name, times in Counter(host.ssh for host in hosts).items():
         if times > 1 and name not in LOCAL:
             second = [index for index, host in enumerate(hosts) if host.ssh == name][1]

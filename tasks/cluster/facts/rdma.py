@@ -39,12 +39,19 @@ class Device:
 
 @dataclass(frozen=True)
 class Interface:
-    """One interface of `ifconfig -a`; `status` is None where it prints none (lo0)."""
+    """One interface of `ifconfig -a`; `status` is None where it prints none (lo0).
+
+    `addresses` are its IPv4 addresses with their networks, `members` a bridge's interfaces.
+    """
 
     name: str
     status: str | None
-    ipv4: tuple[str, ...]
+    addresses: tuple[ipaddress.IPv4Interface, ...]
     members: tuple[str, ...]
+
+    @property
+    def ipv4(self) -> tuple[str, ...]:
+        return tuple(str(address.ip) for address in self.addresses)
 
 
 def parse_enabled(text: str, status: int) -> bool:
@@ -115,21 +122,34 @@ def _mapped(gid: str) -> str | None:
     return str(mapped) if mapped else None
 
 
+# Point-to-point interfaces (utun0) print a peer before the mask.
+_INET = re.compile(r"^\s+inet ([\d.]+) (?:--> [\d.]+ )?netmask 0x([0-9a-f]{8})\b", re.MULTILINE)
+
+
+def _address(row: tuple[str, str]) -> ipaddress.IPv4Interface | None:
+    try:
+        return ipaddress.IPv4Interface(f"{row[0]}/{ipaddress.IPv4Address(int(row[1], 16))}")
+    except ValueError:
+        return None
+
+
 def _interface(name: str, rows: str) -> Interface:
     status = re.search(r"^\s+status: (.+?)\s*$", rows, re.MULTILINE)
     return Interface(
         name=name,
         status=status.group(1) if status else None,
-        ipv4=tuple(re.findall(r"^\s+inet (\d+\.\d+\.\d+\.\d+)", rows, re.MULTILINE)),
+        addresses=tuple(filter(None, map(_address, _INET.findall(rows)))),
         members=tuple(re.findall(r"^\s+member: (\S+)", rows, re.MULTILINE)),
     )
 
 
+INTERFACES = Fact("interfaces", "/sbin/ifconfig -a", parse_interfaces)
+MATRIX_FACT = Fact("matrix", f"[ -e {MATRIX} ] || exit 3; cat {MATRIX}", parse_matrix)
 FACTS = (
     Fact("rdma_enabled", "rdma_ctl status", parse_enabled),
     Fact("ibv_devices", "ibv_devices", parse_devices),
     # It has been seen to hang, hence the limit.
     Fact("ibv_devinfo", limited(5, "ibv_devinfo -v"), parse_devinfo),
-    Fact("interfaces", "/sbin/ifconfig -a", parse_interfaces),
-    Fact("matrix", f"[ -e {MATRIX} ] || exit 3; cat {MATRIX}", parse_matrix),
+    INTERFACES,
+    MATRIX_FACT,
 )

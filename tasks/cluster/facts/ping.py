@@ -1,0 +1,54 @@
+"""Whether a node reaches addresses, and how fast: `ping` to all of them at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import Fact, limited
+
+COUNT = 5  # echo requests per address, 0.2 s apart
+LIMIT = 5  # seconds: `-W` is in ms on macOS and in s on Linux, so the bound is ours
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Round trips in milliseconds; `answered` is what ping's exit status says."""
+
+    answered: bool
+    least: float | None = None
+    mean: float | None = None
+    most: float | None = None
+
+
+def parse(text: str, status: int) -> dict[str, Ping]:
+    """Address -> Ping. The status counts, never the text (macOS: 2 for no answer, 68 no host)."""
+    if status != 0:
+        raise ValueError("ping can't be run")
+    blocks = re.findall(r"^ping (\S+)\n(.*?)^status (\d+)$", text, re.MULTILINE | re.DOTALL)
+    return {address: _one(rows, int(code)) for address, rows, code in blocks}
+
+
+def _one(rows: str, status: int) -> Ping:
+    """macOS says "round-trip min/avg/max/stddev", Linux "rtt min/avg/max/mdev"."""
+    times = re.search(r"min/avg/max/\w+ = ([\d.]+)/([\d.]+)/([\d.]+)/", rows)
+    try:
+        found = [float(each) for each in times.groups()] if times else [None] * 3
+    except ValueError:
+        found = [None] * 3
+    return Ping(status == 0, *found)
+
+
+def fact(addresses: Iterable[str]) -> Fact:
+    each = "".join(
+        f'{{ {limited(LIMIT, f"ping -n -c {COUNT} -i 0.2 {ip}")}; echo "status $?"; }}'
+        f' >"$d/{ip}" 2>&1 &\n'
+        for ip in addresses
+    )
+    return Fact(
+        "ping",
+        f"d=$(mktemp -d) || exit\n{each}wait\n"
+        'for f in "$d"/*; do echo "ping ${f##*/}"; cat "$f"; done; rm -r "$d"',
+        parse,
+    )

@@ -1,0 +1,193 @@
+"""From what a node is to what its links need: what to refuse, what to change, and by what commands.
+
+Pure. It converges: what is right is left alone. No command takes an interface down or up, which
+would corrupt the kernel's GID table.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import shell
+from .checks import FAIL, Finding
+from .facts import Unknown
+from .facts.rdma import MATRIX, Interface
+from .links import End, Wiring, collision
+
+KINDS = ("unbridge", "address", "devices")
+IFCONFIG = "/sbin/ifconfig"
+# Reads only: it shows whether sudo lets us run ifconfig, before anything is changed.
+PROBE = (IFCONFIG, "lo0")
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing to do on a host: `command` by root, or else `script` (/bin/sh text) by the user."""
+
+    kind: str
+    host: str
+    what: str
+    command: tuple[str, ...] = ()
+    script: str = ""
+
+
+def unbridge(end: End, facts: Facts) -> list[Change]:
+    """Take the end's interface out of every bridge: in one, its port carries no RDMA (mlx#3207)."""
+    bridges = [each for each in facts["interfaces"].values() if end.interface in each.members]
+    return [
+        Change(
+            "unbridge",
+            end.host,
+            f"take {end.interface} out of {bridge.name}",
+            (IFCONFIG, bridge.name, "deletemember", end.interface),
+        )
+        for bridge in bridges
+    ]
+
+
+def address(end: End, facts: Facts) -> list[Change]:
+    """Give the end's interface its address, unless that is its first one already."""
+    interface: Interface = facts["interfaces"][end.interface]
+    if interface.addresses[:1] == (end.address,):
+        return []
+    had = ", ".join(map(str, interface.addresses)) or "no address"
+    what = f"set {end.interface} to {end.address} (had {had})"
+    return [Change("address", end.host, what, assign(end))]
+
+
+def assign(end: End) -> tuple[str, ...]:
+    ip, mask = str(end.address.ip), str(end.address.netmask)
+    return (IFCONFIG, end.interface, "inet", ip, "netmask", mask)
+
+
+def devices(wiring: Wiring, host: str, facts: Facts) -> list[Change]:
+    """Write MLX's matrix on the host, unless it is there."""
+    if facts["matrix"] == json.loads(matrix_text(wiring)):
+        return []
+    had = "was missing" if facts["matrix"] is None else "was another"
+    return [Change("devices", host, f"write {MATRIX} ({had})", script=write_matrix(wiring))]
+
+
+def matrix_text(wiring: Wiring) -> str:
+    """MLX's device matrix as JSON: rows of null, a name, or a list of names."""
+    return json.dumps(wiring.matrix)
+
+
+def changes(wiring: Wiring, facts: Mapping[str, Facts], kinds: Iterable[str]) -> list[Change]:
+    """All that is not as wanted, of the `kinds` unbridge, address and devices, in their order."""
+    found: list[Change] = []
+    for host, values in facts.items():
+        for end in wiring.on(host):
+            found += unbridge(end, values) if "unbridge" in kinds else []
+            found += address(end, values) if "address" in kinds else []
+        found += devices(wiring, host, values) if wiring.rdma and "devices" in kinds else []
+    return found
+
+
+def refusals(wiring: Wiring, facts: Mapping[str, Facts], kinds: Sequence[str]) -> list[Finding]:
+    """Why nothing may be touched: facts that are unknown, interfaces missing, subnets in use."""
+    found = []
+    for host, values in facts.items():
+        unknown = [
+            Finding("read", FAIL, host, f"its {name} can't be read ({value.why})", "run it there")
+            for name, value in values.items()
+            if isinstance(value, Unknown) and name in _NEEDED
+        ]
+        found += unknown or [
+            finding for end in wiring.on(host) for finding in _refused(end, values, kinds)
+        ]
+    return found
+
+
+_NEEDED = ("interfaces", "routes", "matrix")
+
+
+def _refused(end: End, facts: Facts, kinds: Sequence[str]) -> list[Finding]:
+    if end.interface not in facts["interfaces"]:
+        there = ", ".join(name for name in facts["interfaces"] if name.startswith("en"))
+        what = f"no interface {end.interface} (there are {there})"
+        return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
+    taken = collision(end, facts["interfaces"], facts["routes"]) if "address" in kinds else None
+    if taken:
+        what = f"{end.address.network} for {end.interface} is in use: {taken}"
+        return [Finding("subnet", FAIL, end.host, what, "take a free one of 10.254.0.0/16")]
+    return []
+
+
+def sudoers(user: str, commands: Iterable[Sequence[str]]) -> str:
+    """The sudoers line that allows `user` just these commands, and the probe, without password."""
+    every = dict.fromkeys([" ".join(PROBE), *(" ".join(command) for command in commands)])
+    return f"{user} ALL=(root) NOPASSWD: {', '.join(every)}"
+
+
+def as_root(password: str | None) -> str:
+    """/bin/sh text that defines `root`: it runs its words by sudo, never asking on a terminal.
+
+    A password goes from the shell's own printf to sudo's stdin: it is in no process list.
+    """
+    if password is None:
+        return 'root() { sudo -n "$@" </dev/null; }\n'
+    return f"root() {{ printf '%s\\n' {shell.quote(password)} | sudo -S -p '' \"$@\"; }}\n"
+
+
+def may_script(commands: Sequence[Sequence[str]], password: str | None) -> str:
+    """Ends with 0 if sudo would run the commands; it runs none but the probe, which reads."""
+    asks = "".join(f"root -l {_words(command)} >/dev/null || exit\n" for command in commands)
+    return f"{as_root(password)}root {_words(PROBE)} >/dev/null || exit\n{asks}"
+
+
+def act_script(todo: Sequence[Change], password: str | None) -> str:
+    """Does one host's changes in their order; it stops at the first that fails."""
+    lines = [as_root(password)]
+    for change in todo:
+        act = f"root {_words(change.command)}" if change.command else f"(\n{change.script})"
+        lines.append(f"{act} >/dev/null || exit\necho done")
+    return "\n".join(lines) + "\n"
+
+
+def write_matrix(wiring: Wiring, owner: str | None = None) -> str:
+    """Writes the matrix beside its place and moves it there: no reader ever sees half of it.
+
+    A link or folder that someone has laid at its place is not followed. Where root writes it,
+    `owner` gets it: in /tmp only a file's owner may replace it.
+    """
+    own = f'chown {shell.quote(owner)} "$T" && ' if owner else ""
+    return (
+        f"[ ! -d {MATRIX} ] || {{ echo '{MATRIX} is a folder' >&2; false; }} || exit\n"
+        f"T=$(mktemp {MATRIX}.XXXXXX) || exit\n"
+        f'cat >"$T" {shell.heredoc(matrix_text(wiring))}\n'
+        f'chmod 644 "$T" && {own}mv -f "$T" {MATRIX}\n'
+    )
+
+
+def converge(wiring: Wiring, host: str, owner: str) -> str:
+    """What setup does on `host`, as /bin/sh text that looks by itself; root runs it at boot."""
+    ends = "\n".join(map(_converge_end, wiring.on(host)))
+    matrix = write_matrix(wiring, owner) if wiring.rdma else ""
+    return f"PATH=/usr/bin:/bin:/usr/sbin:/sbin\n{ends}\n{matrix}"
+
+
+def _converge_end(end: End) -> str:
+    mask = int(ipaddress.IPv4Address(end.address.netmask))
+    wanted = f"inet {end.address.ip} netmask 0x{mask:08x} "
+    name = end.interface
+    return (
+        # At boot the interface may come later than we do.
+        f"n=0; until {IFCONFIG} {name} >/dev/null 2>&1 || [ $n -ge 60 ]; do"
+        " n=$((n+1)); sleep 1; done\n"
+        f"for b in $({IFCONFIG} -l); do\n"
+        f'  case $b in bridge*) {IFCONFIG} "$b" | grep -q "member: {name} " &&\n'
+        f'    {IFCONFIG} "$b" deletemember {name} ;; esac\n'
+        "done\n"
+        f'{IFCONFIG} {name} | grep -q "{wanted}" || {" ".join(assign(end))}'
+    )
+
+
+def _words(command: Sequence[str]) -> str:
+    return " ".join(map(shell.quote, command))

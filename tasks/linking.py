@@ -1,0 +1,196 @@
+"""Acting and telling for inv rdma.*: read all nodes, refuse or change, look again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import screen, show
+from .cluster import launchd, link_checks, nodes, reading, setup
+from .cluster.checks import FAIL, Finding
+from .cluster.errors import ActionFailed, BadInput, CheckFailed
+from .cluster.facts import Fact, rdma, routes
+from .cluster.facts import ping as pings
+from .cluster.links import Wiring
+from .cluster.nodes import Answer
+from .cluster.reading import Reading
+from .cluster.setup import Change
+
+# Whom a sudoers line is for, and where a file of the user's is, as root sees it.
+_USER = Fact("user", 'id -un; printf "%s\\n" "$HOME"', lambda text, status: text.splitlines())
+
+
+@dataclass(frozen=True)
+class How:
+    """How changes are made: only printed, with their commands shown, with a password asked for."""
+
+    dry: bool
+    verbose: bool
+    ask_sudo: bool
+
+
+def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
+    """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
+    read = _read(wiring, [rdma.INTERFACES, routes.FACT, rdma.MATRIX_FACT, _USER])
+    refused = setup.refusals(wiring, read.facts, kinds)
+    if refused:
+        _print(refused)
+        raise CheckFailed("nothing was changed")
+    for one, two in wiring.unlinked:
+        screen.say(f"no link between {one} and {two}")
+    todo = setup.changes(wiring, read.facts, kinds)
+    right = {
+        host.ssh: ", ".join(f"{end.interface} {end.address}" for end in wiring.on(host.ssh))
+        for host in wiring.hosts
+    }
+    _carry_out(wiring, read, todo, right, how)
+    if todo and not how.dry:
+        _check_it_lasts(wiring, kinds)
+
+
+def persist(wiring: Wiring, how: How, remove: bool = False) -> None:
+    """Install (or remove) the LaunchDaemon that does at boot what setup does."""
+    read = _read(wiring, [launchd.FACT, _USER])
+    todo: list[Change] = []
+    for host, values in read.facts.items():
+        user, home = values["user"]
+        wanted = None if remove else launchd.plist(wiring, host, user)
+        todo += launchd.changes(host, home, values["launchd"], wanted)
+    state = "not installed" if remove else "installed, and as it would be"
+    right = {host.ssh: f"{launchd.PATH}: {state}" for host in wiring.hosts}
+    _carry_out(wiring, read, todo, right, how)
+
+
+def _carry_out(
+    wiring: Wiring, read: Reading, todo: Sequence[Change], right: Mapping[str, str], how: How
+) -> None:
+    """Do `todo` on all nodes at once, or print it; say what was `right` on the others."""
+    if how.dry or how.verbose:
+        _print_commands(todo)
+    if how.dry:
+        return
+    password = _password(wiring, read, todo, how.ask_sudo)
+    of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
+    scripts = {host: setup.act_script(each, password) for host, each in of.items()}
+    answers = nodes.sh(nodes.of(wiring.hosts), scripts)
+    rows, failed = [], []
+    for host, words in right.items():
+        rows += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
+        failed += [f"{host}: {row[2]}" for row in rows if row[:2] == ("fail", host)]
+    screen.table(rows)
+    if failed:
+        raise ActionFailed(f"{failed[0]}; run it again when that is mended: it goes on from there")
+
+
+def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, str, str]]:
+    """A row per change that was made, and one for the change at which it stopped."""
+    done = answer.out.count("done\n")
+    rows = [("changed", host, change.what) for change in todo[:done]]
+    if done < len(todo):
+        said = answer.failure or (answer.err.strip().splitlines() or ["no reason given"])[-1]
+        rows.append(("fail", host, f"{todo[done].what}: {said}"))
+    return rows
+
+
+def _check_it_lasts(wiring: Wiring, kinds: Sequence[str]) -> None:
+    read = _read(wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
+    left = setup.changes(wiring, read.facts, kinds)
+    if left:
+        raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
+
+
+def status(wiring: Wiring, as_json: bool) -> None:
+    """A row per node and per end of a link; raise unless all is as wanted."""
+    read = reading.read(nodes.of(wiring.hosts), lambda node: rdma.FACTS)
+    _tell("status", read, link_checks.judge(wiring, read.facts), as_json)
+
+
+def ping(wiring: Wiring, as_json: bool) -> None:
+    """A row per direction of every link; raise unless all answer."""
+    peers: dict[str, list[str]] = {}
+    for one, two in wiring.links:
+        peers.setdefault(one.host, []).append(str(two.address.ip))
+        peers.setdefault(two.host, []).append(str(one.address.ip))
+    read = reading.read(nodes.of(wiring.hosts), lambda node: [pings.fact(peers.get(node.name, []))])
+    _tell("ping", read, link_checks.pings(wiring, read.facts), as_json)
+
+
+def _read(wiring: Wiring, facts: Sequence[Fact]) -> Reading:
+    """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
+    read = reading.read(nodes.of(wiring.hosts), lambda node: facts)
+    if read.unreachable:
+        _print(show.lost(read))
+    show.unreachable(read)
+    return read
+
+
+def _password(wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: bool) -> str | None:
+    """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
+    commands = _commands(todo)
+    if not commands:
+        return None
+    password = _ask() if ask_sudo else None
+    scripts = {host: setup.may_script(each, password) for host, each in commands.items()}
+    refused = [
+        _no_sudo(answer, read, commands[host], password)
+        for host, answer in nodes.sh(nodes.of(wiring.hosts), scripts).items()
+        if not answer.ok
+    ]
+    if refused:
+        _print(refused)
+        raise CheckFailed("sudo is needed for these changes; nothing was changed")
+    return password
+
+
+def _commands(todo: Sequence[Change]) -> dict[str, list[tuple[str, ...]]]:
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for change in todo:
+        if change.command:
+            found.setdefault(change.host, []).append(change.command)
+    return found
+
+
+def _ask() -> str:
+    from getpass import getpass
+
+    if not sys.stdin.isatty():
+        raise BadInput("--ask-sudo: there is no terminal to ask on: allow the commands in sudoers")
+    return getpass("sudo password of the nodes: ")
+
+
+def _no_sudo(
+    answer: Answer, read: Reading, commands: Sequence[Sequence[str]], password: str | None
+) -> Finding:
+    said = answer.failure or (answer.err.strip().splitlines() or ["sudo refused"])[-1]
+    if password is not None:
+        return Finding("sudo", FAIL, answer.node, said, "is it the password of that node?")
+    line = setup.sudoers(read.facts[answer.node]["user"][0], commands)
+    fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
+    return Finding("sudo", FAIL, answer.node, said, fix)
+
+
+def _print_commands(todo: Sequence[Change]) -> None:
+    for change in todo:
+        command = f"sudo {' '.join(change.command)}" if change.command else change.script.rstrip()
+        screen.out(f"# {change.host}: {change.what}\n{command}")
+    if not todo:
+        screen.out("# nothing to change")
+
+
+def _tell(what: str, read: Reading, found: Sequence[Finding], as_json: bool) -> None:
+    findings = [*show.lost(read), *found]
+    failed = [finding for finding in findings if finding.level == FAIL]
+    if as_json:
+        screen.document({"ok": not failed, "findings": [asdict(each) for each in findings]})
+    else:
+        _print(findings, sys.stdout)
+    show.unreachable(read)
+    if failed:
+        raise CheckFailed(f"{what}: {len(failed)} of {len(findings)} are not as wanted")
+
+
+def _print(findings: Sequence[Finding], stream: Any = None) -> None:
+    rows = [(each.level, each.node, show.with_fix(each)) for each in findings]
+    screen.table(rows, stream or sys.stderr)

@@ -1,0 +1,144 @@
+"""inv rdma.*: the Thunderbolt links between the nodes, from the cables to a proven collective."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from . import options
+from .options import LINKS, WHAT, cluster_task
+
+if TYPE_CHECKING:
+    from .cluster.cluster import Cluster
+    from .cluster.links import Wiring
+    from .linking import How
+
+
+def how(c: Context, dry_run: bool, verbose: bool, ask_sudo: bool = False) -> How:
+    from . import linking, steps
+
+    return linking.How(steps.is_dry(c, dry_run), verbose, ask_sudo)
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def unbridge(
+    c: Context,
+    wiring: Wiring,
+    dry_run: bool = False,
+    verbose: bool = False,
+    ask_sudo: bool = False,
+) -> None:
+    """Take the links' interfaces out of every bridge (a bridged port carries no RDMA)."""
+    from . import linking
+
+    linking.apply(wiring, ("unbridge",), how(c, dry_run, verbose, ask_sudo))
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def address(
+    c: Context,
+    wiring: Wiring,
+    dry_run: bool = False,
+    verbose: bool = False,
+    ask_sudo: bool = False,
+) -> None:
+    """Give the links' interfaces their IPv4 addresses; never takes one down or up."""
+    from . import linking
+
+    linking.apply(wiring, ("address",), how(c, dry_run, verbose, ask_sudo))
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def devices(c: Context, wiring: Wiring, dry_run: bool = False, verbose: bool = False) -> None:
+    """Write MLX's matrix of devices to /tmp/mlx_ibv_devices.json on every node."""
+    from . import linking
+
+    linking.apply(wiring, ("devices",), how(c, dry_run, verbose))
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def status(c: Context, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+    """Every link's device, port, address and GID; exit 3 if one is not as wanted."""
+    from . import linking, steps
+
+    if not steps.is_dry(c, dry_run):
+        linking.status(wiring, json)
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def ping(c: Context, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+    """Ping over every link, both ways, all at once: the round trip's least, mean and most."""
+    from . import linking, steps
+
+    if not steps.is_dry(c, dry_run):
+        linking.ping(wiring, json)
+
+
+@cluster_task(*LINKS, of=options.wiring, post=[status, ping])
+def setup(
+    c: Context,
+    wiring: Wiring,
+    dry_run: bool = False,
+    verbose: bool = False,
+    ask_sudo: bool = False,
+) -> None:
+    """Make the links ready for RDMA: out of bridges, addresses, MLX's matrix; then look and ping.
+
+    It changes only what is not right, on all nodes at once; a second run changes nothing. All that
+    speaks against it is found before the first change (exit 3: nothing was touched).
+
+    inv rdma.setup --node mac1:en5:10.254.0.5 --node mac2:en5:10.254.0.6
+    inv rdma.setup --hostfile hosts/hwstudio.json --dry-run
+    """
+    from . import linking
+    from .cluster.setup import KINDS
+
+    linking.apply(wiring, KINDS, how(c, dry_run, verbose, ask_sudo))
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def persist(
+    c: Context,
+    wiring: Wiring,
+    dry_run: bool = False,
+    verbose: bool = False,
+    ask_sudo: bool = False,
+) -> None:
+    """Make the links' settings survive a reboot: a LaunchDaemon does what rdma.setup does.
+
+    --dry-run shows the plist. inv rdma.unpersist takes it away again.
+    """
+    from . import linking
+
+    linking.persist(wiring, how(c, dry_run, verbose, ask_sudo))
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def unpersist(
+    c: Context,
+    wiring: Wiring,
+    dry_run: bool = False,
+    verbose: bool = False,
+    ask_sudo: bool = False,
+) -> None:
+    """Take the LaunchDaemon of rdma.persist away; addresses stay until the next reboot."""
+    from . import linking
+
+    linking.persist(wiring, how(c, dry_run, verbose, ask_sudo), remove=True)
+
+
+@cluster_task(*WHAT)
+def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool = False) -> None:
+    """Run a real collective (all_sum) over the cluster's backend, as tp.start would start it.
+
+    Right sums and a world of all ranks, or exit 3 or 4; then latency and bandwidth per size, and
+    ping beside them. Nothing else may be running.
+
+    inv rdma.verify --hostfile hosts/hwstudio.json
+    """
+    from . import proving
+    from .cluster.cluster import number
+
+    seconds = number(timeout, "--timeout", 0.001) if timeout else proving.TIMEOUT
+    proving.verify(cluster, seconds, json)

@@ -1,0 +1,355 @@
+"""Specs and hostfiles -> links; facts -> refusals and changes. All pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import subprocess
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.cluster import hostfile, links, setup
+from tasks.cluster.errors import BadInput
+from tasks.cluster.facts import Unknown
+from tasks.cluster.facts.rdma import Interface
+from tasks.cluster.facts.routes import Route
+from tasks.cluster.links import Wiring
+
+TWO = ["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"]
+TWO_CABLES = [*TWO, "mac1:en3:10.254.0.9", "mac2:en4:10.254.0.10"]
+
+
+def specs(*pairs: tuple[int, int], cables: int = 1) -> list[str]:
+    """Specs of a wiring: host i's interface to host j is en<j> (en<j+10> for a second cable)."""
+    found = []
+    subnet = 0
+    for one, two in pairs:
+        for cable in range(cables):
+            subnet += 4
+            base = ipaddress.IPv4Address("10.254.0.0") + subnet
+            found.append(f"mac{one}:en{two + 10 * cable}:{base + 1}")
+            found.append(f"mac{two}:en{one + 10 * cable}:{base + 2}")
+    return sorted(found)
+
+
+def mesh(size: int, cables: int = 1) -> list[str]:
+    return specs(*combinations(range(1, size + 1), 2), cables=cables)
+
+
+def wired(found: list[str], netmask: str = "30") -> Wiring:
+    return links.from_specs(found, [], netmask)
+
+
+@pytest.mark.parametrize(
+    ("found", "matrix"),
+    [
+        (TWO, [[None, "rdma_en5"], ["rdma_en5", None]]),
+        (TWO_CABLES, [[None, ["rdma_en5", "rdma_en3"]], [["rdma_en5", "rdma_en4"], None]]),
+        (
+            mesh(3),
+            [
+                [None, "rdma_en2", "rdma_en3"],
+                ["rdma_en1", None, "rdma_en3"],
+                ["rdma_en1", "rdma_en2", None],
+            ],
+        ),
+        (
+            specs((1, 2), (2, 3), (3, 4), (1, 4)),
+            [
+                [None, "rdma_en2", None, "rdma_en4"],
+                ["rdma_en1", None, "rdma_en3", None],
+                [None, "rdma_en2", None, "rdma_en4"],
+                ["rdma_en1", None, "rdma_en3", None],
+            ],
+        ),
+    ],
+    ids=["two", "two cables", "mesh of three", "ring of four"],
+)
+def test_matrix(found: list[str], matrix: list[list[Any]]) -> None:
+    assert json.loads(setup.matrix_text(wired(found))) == matrix
+
+
+@pytest.mark.parametrize("cables", [1, 2])
+@pytest.mark.parametrize("size", [2, 3, 4, 6])
+def test_full_mesh(size: int, cables: int) -> None:
+    wiring = wired(mesh(size, cables))
+    assert not wiring.unlinked
+    assert len(wiring.links) == size * (size - 1) / 2 * cables
+    for i, row in enumerate(wiring.matrix):
+        assert row[i] is None
+        assert all(cell for j, cell in enumerate(row) if j != i)
+
+
+def test_pairs_without_a_link_are_known() -> None:
+    wiring = wired(specs((1, 2), (2, 3), (3, 4), (1, 4)))
+    assert wiring.unlinked == [("mac1", "mac3"), ("mac2", "mac4")]
+
+
+def test_hosts_are_in_the_order_of_mention_and_reached_by_proxy() -> None:
+    wiring = links.from_specs([*reversed(TWO)], ["mac1:mac2"], "255.255.255.252")
+    assert [host.ssh for host in wiring.hosts] == ["mac2", "mac1"]
+    assert wiring.hosts[0].gateway == "mac1"
+    assert wiring.hosts[1].gateway is None
+
+
+WRONG_SPECS: list[tuple[list[str], str]] = [
+    (["mac1"], "give HOST:IFACE:IP"),
+    (["mac1:en5"], "give HOST:IFACE:IP"),
+    ([":en5:10.254.0.5"], "give HOST:IFACE:IP"),
+    (["-oProxyCommand=x:en5:10.254.0.5"], "give HOST:IFACE:IP"),
+    (["$(x):en5:10.254.0.5"], "give HOST:IFACE:IP"),
+    (["mac1:5:10.254.0.5"], "'5' is no interface"),
+    (["mac1:en5;reboot:10.254.0.5"], "is no interface"),
+    (["mac1::10.254.0.5"], "'' is no interface"),
+    (["mac1:en5:10.254.0"], "'10.254.0' is no IPv4 address"),
+    (["mac1:en5:10.254.0.256"], "is no IPv4 address"),
+    (["mac1:en5:fe80::1"], "is no IPv4 address"),
+    (["mac1:en5:10.254.0.5/30"], "is no IPv4 address"),
+    (["mac1:en5:mac1"], "is no IPv4 address"),
+    (["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.5"], "address 10.254.0.5 is there twice"),
+    (
+        ["mac1:en5:10.254.0.5", "mac1:en5:10.254.0.9", "mac2:en5:10.254.0.6"],
+        "interface en5 of mac1 is there twice",
+    ),
+    (["mac1:en5:10.254.0.4", "mac2:en5:10.254.0.5"], "is not an address of a host in"),
+    (["mac1:en5:10.254.0.7", "mac2:en5:10.254.0.5"], "is not an address of a host in"),
+    (["mac1:en5:127.0.0.1", "mac2:en5:127.0.0.2"], "is a special address"),
+    (["mac1:en5:169.254.0.1", "mac2:en5:169.254.0.2"], "is a special address"),
+    (["mac1:en5:224.0.0.1", "mac2:en5:224.0.0.2"], "is a special address"),
+    (["mac1:en5:10.254.0.5"], "is alone in 10.254.0.4/30"),
+    (["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.9"], "is alone in"),
+    (["mac1:en5:10.254.0.5", "mac1:en6:10.254.0.6"], "a subnet of its own"),
+]
+
+
+@pytest.mark.parametrize(("found", "says"), WRONG_SPECS, ids=[" ".join(w[0]) for w in WRONG_SPECS])
+def test_wrong_specs(found: list[str], says: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        wired(found)
+    assert says in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+def test_three_hosts_in_one_subnet_are_no_cable() -> None:
+    with pytest.raises(BadInput, match="a subnet of its own"):
+        wired(["a:en1:10.254.0.1", "b:en1:10.254.0.2", "c:en1:10.254.0.3"], "24")
+
+
+@pytest.mark.parametrize("text", ["31", "7", "33", "x", "", "255.0.255.0", "-1", "0.0.0.3"])
+def test_wrong_netmask(text: str) -> None:
+    with pytest.raises(BadInput, match="--netmask"):
+        wired(TWO, text)
+
+
+@pytest.mark.parametrize("text", ["30", "/30", "255.255.255.252"])
+def test_netmask(text: str) -> None:
+    assert {end.address.network.prefixlen for end in wired(TWO, text).ends} == {30}
+
+
+@pytest.mark.parametrize("proxy", ["mac1", ":mac2", "mac1:", "a:b:c", "x:nobody"])
+def test_wrong_proxy(proxy: str) -> None:
+    with pytest.raises(BadInput, match="--proxy"):
+        links.from_specs(TWO, [proxy], "30")
+
+
+def file(*hosts: dict[str, Any], **more: Any) -> hostfile.Hostfile:
+    return hostfile.parse(json.dumps({"hosts": [*hosts], **more}), "hosts.json")
+
+
+def host(name: str, device: str, ips: list[str], self_at: int, **more: Any) -> dict[str, Any]:
+    row: list[Any] = [device, device]
+    row[self_at] = None
+    return {"ssh": name, "ips": ips, "rdma": row, **more}
+
+
+def test_hostfile_without_links_has_one_device_and_address_per_host() -> None:
+    wiring = links.from_hostfile(hostfile.load("hosts/hwstudio.json"))
+    assert [str(end) for end in wiring.ends] == [
+        "hwstudio1:en5:10.254.0.5",
+        "hwstudio2:en5:10.254.0.6",
+    ]
+    assert wiring.rdma
+
+
+def test_hostfile_with_links() -> None:
+    wiring = links.from_hostfile(
+        file(
+            {"ssh": "a", "links": {"en5": "10.254.0.5/30", "en3": "10.254.0.9"}},
+            {"ssh": "b", "links": {"en5": "10.254.0.6/30", "en4": "10.254.0.10/30"}},
+            backend="ring",
+        )
+    )
+    assert wiring.matrix[0] == (None, ("rdma_en5", "rdma_en3"))
+    assert not wiring.rdma
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (host("b", "rdma_en5", ["10.254.0.6", "10.254.0.10"], 1), 'in "links"'),
+        (host("b", "rdma_en5", ["10.254.0.6"], 1, links={"en4": "10.254.0.6/30"}), "links give"),
+        ({"ssh": "b", "links": {"en5": "10.254.0.600"}}, "links.en5"),
+        ({"ssh": "b", "links": {"en5": "10.254.0.6/16"}}, "different prefixes"),
+    ],
+)
+def test_wrong_hostfile(entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        links.from_hostfile(file(host("a", "rdma_en5", ["10.254.0.5"], 0), entry))
+    assert says in raised.value.message
+    assert raised.value.message.startswith("hosts.json: ")
+
+
+def test_hostfile_without_any_link() -> None:
+    with pytest.raises(BadInput, match='no "links"'):
+        links.from_hostfile(hostfile.load("hosts/local.json"))
+
+
+def interface(name: str, *addresses: str, members: tuple[str, ...] = ()) -> Interface:
+    return Interface(name, "active", tuple(map(ipaddress.IPv4Interface, addresses)), members)
+
+
+def facts(*interfaces: Interface, routes: tuple[Route, ...] = (), matrix: Any = None) -> Any:
+    return {
+        "interfaces": {each.name: each for each in interfaces},
+        "routes": routes,
+        "matrix": matrix,
+    }
+
+
+def route(network: str, name: str, gateway: str | None = None) -> Route:
+    via = ipaddress.IPv4Address(gateway) if gateway else None
+    return Route(ipaddress.IPv4Network(network), name, via)
+
+
+GOOD_MATRIX = [[None, "rdma_en5"], ["rdma_en5", None]]
+BARE = facts(interface("en0", "192.168.1.7/24"), interface("en5"), interface("bridge0"))
+RIGHT = {
+    "mac1": facts(interface("en5", "10.254.0.5/30"), matrix=GOOD_MATRIX),
+    "mac2": facts(interface("en5", "10.254.0.6/30"), matrix=GOOD_MATRIX),
+}
+
+
+def test_nothing_to_change() -> None:
+    assert setup.changes(wired(TWO), RIGHT, setup.KINDS) == []
+    assert setup.refusals(wired(TWO), RIGHT, setup.KINDS) == []
+
+
+def test_changes_of_a_fresh_mac() -> None:
+    bridge = interface("bridge0", members=("en3", "en5"))
+    fresh = facts(interface("en5"), interface("en3"), bridge)
+    found = setup.changes(wired(TWO), {**RIGHT, "mac1": fresh}, setup.KINDS)
+    assert {change.host for change in found} == {"mac1"}
+    assert [change.command for change in found] == [
+        ("/sbin/ifconfig", "bridge0", "deletemember", "en5"),
+        ("/sbin/ifconfig", "en5", "inet", "10.254.0.5", "netmask", "255.255.255.252"),
+        (),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [
+        (facts(interface("en5", "10.254.0.5/24"), matrix=GOOD_MATRIX), ["address"]),
+        (facts(interface("en5", "169.254.3.4/16"), matrix=GOOD_MATRIX), ["address"]),
+        (facts(interface("en5", "10.254.0.5/30"), matrix=[[None]]), ["devices"]),
+        (facts(interface("en5", "10.254.0.5/30")), ["devices"]),
+    ],
+    ids=["other mask", "self-assigned", "other matrix", "no matrix"],
+)
+def test_only_what_is_wrong_is_changed(values: Any, kinds: list[str]) -> None:
+    found = setup.changes(wired(TWO), {**RIGHT, "mac1": values}, setup.KINDS)
+    assert [change.kind for change in found] == kinds
+
+
+def test_no_matrix_for_a_cluster_without_rdma() -> None:
+    wiring = links.from_hostfile(
+        file(
+            {"ssh": "mac1", "links": {"en5": "10.254.0.5/30"}},
+            {"ssh": "mac2", "links": {"en5": "10.254.0.6/30"}},
+            backend="ring",
+        )
+    )
+    bare = {name: {**values, "matrix": None} for name, values in RIGHT.items()}
+    assert setup.changes(wiring, bare, setup.KINDS) == []
+
+
+REFUSED = [
+    (facts(interface("en0")), "interface", "no interface en5"),
+    (facts(interface("en5"), interface("en0", "10.254.0.7/24")), "subnet", "en0 has 10.254.0.7/24"),
+    (facts(interface("en5"), routes=(route("10.0.0.0/8", "utun3"),)), "subnet", "on utun3"),
+    (
+        facts(interface("en5"), routes=(route("0.0.0.0/0", "en0", "10.254.0.6"),)),
+        "subnet",
+        "the route to everywhere goes through 10.254.0.6",
+    ),
+    ({**BARE, "interfaces": Unknown("no ifconfig")}, "read", "its interfaces can't be read"),
+    ({**BARE, "routes": Unknown("no netstat")}, "read", "its routes can't be read"),
+    ({**BARE, "matrix": Unknown("no JSON")}, "read", "its matrix can't be read"),
+]
+
+
+@pytest.mark.parametrize(("values", "check", "says"), REFUSED, ids=[r[2] for r in REFUSED])
+def test_refusals(values: Any, check: str, says: str) -> None:
+    found = setup.refusals(wired(TWO), {**RIGHT, "mac1": values}, setup.KINDS)
+    assert [(finding.node, finding.check, finding.level) for finding in found] == [
+        ("mac1", check, "fail")
+    ]
+    assert says in found[0].what
+
+
+def test_the_offices_subnet_is_refused() -> None:
+    """A /30 of 192.168.1.x where the default route's network is 192.168.1/24."""
+    office = facts(
+        interface("en0", "192.168.1.7/24"),
+        interface("en5"),
+        routes=(route("0.0.0.0/0", "en0", "192.168.1.1"), route("192.168.1.0/24", "en0")),
+    )
+    wiring = wired(["mac1:en5:192.168.1.101", "mac2:en5:192.168.1.102"])
+    found = setup.refusals(wiring, {"mac1": office, "mac2": office}, setup.KINDS)
+    assert [finding.check for finding in found] == ["subnet", "subnet"]
+
+
+def test_own_and_harmless_routes_are_no_collision() -> None:
+    mine = facts(
+        interface("lo0", "127.0.0.1/8"),
+        interface("en5", "10.254.0.5/30"),
+        routes=(
+            route("0.0.0.0/0", "en0", "192.168.1.1"),
+            route("10.254.0.4/30", "en5"),
+            route("10.254.0.6/32", "en5"),
+            route("224.0.0.0/4", "en0"),
+            route("255.255.255.255/32", "en0"),
+        ),
+        matrix=GOOD_MATRIX,
+    )
+    assert setup.refusals(wired(TWO), {**RIGHT, "mac1": mine}, setup.KINDS) == []
+
+
+@given(password=st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"])))
+def test_a_password_reaches_sudo_exactly(password: str) -> None:
+    """By stdin, whatever it holds, and never among the words of a process."""
+    sudo = 'sudo() { [ "$*" = "-S -p  true" ] || exit 9; cat; }\n'
+    script = sudo + setup.as_root(password) + "root true\n"
+    done = subprocess.run(["/bin/sh", "-s"], input=script.encode(), capture_output=True, timeout=20)
+    assert done.stdout == password.encode() + b"\n"
+
+
+def test_sudoers_line_is_just_these_commands() -> None:
+    todo = setup.changes(wired(TWO), {**RIGHT, "mac1": BARE}, setup.KINDS)
+    line = setup.sudoers("me", [change.command for change in todo if change.command])
+    assert line == (
+        "me ALL=(root) NOPASSWD: /sbin/ifconfig lo0,"
+        " /sbin/ifconfig en5 inet 10.254.0.5 netmask 255.255.255.252"
+    )
+
+
+def test_nothing_takes_an_interface_down_or_up() -> None:
+    wiring = wired(mesh(4, 2))
+    texts = [setup.converge(wiring, host.ssh, "me") for host in wiring.hosts]
+    texts += [" ".join(setup.assign(end)) for end in wiring.ends]
+    for text in texts:
+        assert not {"down", "up"} & set(text.split())
