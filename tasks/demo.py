@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from invoke.context import Context
 from invoke.tasks import task
+
+if TYPE_CHECKING:
+    from .cluster.api import Api
 
 
 @task(auto_shortflags=False)
@@ -29,13 +33,12 @@ def demo(c: Context) -> None:
         run(c.config, tp.stop)
 
 
-def ask(api: object, prompt: str) -> None:
+def ask(api: Api, prompt: str) -> None:
     """One chat completion: the answer and tokens per second."""
     from . import screen
-    from .cluster.api import Api, ApiError
+    from .cluster.api import ApiError
     from .cluster.errors import ActionFailed
 
-    assert isinstance(api, Api)
     screen.out(f"> {prompt}")
     start = time.monotonic()
     try:

@@ -31,12 +31,13 @@ CONFIG: dict[str, Any] = {
     "max_position_embeddings": 8192,
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
-    "tie_word_embeddings": True,
+    "tie_word_embeddings": False,
     "torch_dtype": "float32",
     "bos_token_id": 256,
     "eos_token_id": 256,
 }
-_EMBEDDING = "model.embed_tokens.weight"
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+LETTERS = " aehilmnorstu"
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -119,7 +120,8 @@ def _weights(path: Path) -> None:
     make_args: Any = ModelArgs.from_dict
     model = Model(make_args(CONFIG))
     weights = dict(tree_flatten(model.parameters()))
-    # Bytes that are no letters come out faint, so that its nonsense can be read aloud.
-    loud = [3.0 if chr(token) in " aehilmnorstu" else 0.05 for token in range(CONFIG["vocab_size"])]
-    weights[_EMBEDDING] = weights[_EMBEDDING] * mx.array(loud)[:, None]
+    # One direction of the hidden state says "letters", so that its nonsense can be read aloud.
+    says = [1.0 if chr(token) in LETTERS else -1.0 for token in range(CONFIG["vocab_size"])]
+    weights[_EMBEDDING][:, 0] = 1.0
+    weights[_HEAD][:, 0] = mx.array(says)
     mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})
