@@ -121,7 +121,7 @@ def _weights(path: Path) -> None:
     model = Model(make_args(CONFIG))
     weights = dict(tree_flatten(model.parameters()))
     # One direction of the hidden state says "letters", so that its nonsense can be read aloud.
-    says = [1.0 if chr(token) in LETTERS else -1.0 for token in range(CONFIG["vocab_size"])]
+    says = [2.0 if chr(token) in LETTERS else -2.0 for token in range(CONFIG["vocab_size"])]
     weights[_EMBEDDING][:, 0] = 1.0
     weights[_HEAD][:, 0] = mx.array(says)
     mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})
