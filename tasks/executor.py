@@ -33,7 +33,7 @@ class Executor(InvokeExecutor):
             kwargs = _filled(call, inherited or {})
             passed = {**(inherited or {}), **kwargs}
             expanded += self.expand_calls(call.pre, passed)
-            expanded.append(Call(call.task, call.called_as, call.args, kwargs))
+            expanded.append(Call(call.task, call.called_as, kwargs=kwargs))
             expanded += self.expand_calls(call.post, passed)
         return expanded
 
@@ -63,9 +63,11 @@ def server_arguments(argv: Iterable[str] | None = None) -> list[str]:
 def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
     """The call's options: given ones, else those of the task it hangs on, else its defaults."""
     parameters = call.task.argspec(call.task.body).parameters.values()
+    # By name, so that `call(task, 1)` and `call(task, x=1)` are equal.
+    positional = {each.name: value for each, value in zip(parameters, call.args, strict=False)}
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     passed = {each.name: inherited[each.name] for each in parameters if each.name in inherited}
-    return {**defaults, **passed, **call.kwargs}
+    return {**defaults, **passed, **positional, **call.kwargs}
 
 
 def _close_connections() -> None:

@@ -36,7 +36,7 @@ def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     read = _read(wiring, [rdma.INTERFACES, routes.FACT, rdma.MATRIX_FACT, _USER])
     refused = setup.refusals(wiring, read.facts, kinds)
     if refused:
-        _print(refused)
+        print_findings(refused)
         raise CheckFailed("nothing was changed")
     for one, two in wiring.unlinked:
         screen.say(f"no link between {one} and {two}")
@@ -108,7 +108,7 @@ def status(wiring: Wiring, as_json: bool) -> None:
 
 
 def ping(wiring: Wiring, as_json: bool) -> None:
-    """A row per direction of every link; raise unless all answer."""
+    """A row per direction of every link, with round trips in ms; raise unless all answer."""
     peers: dict[str, list[str]] = {}
     for one, two in wiring.links:
         peers.setdefault(one.host, []).append(str(two.address.ip))
@@ -121,7 +121,7 @@ def _read(wiring: Wiring, facts: Sequence[Fact]) -> Reading:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
     read = reading.read(nodes.of(wiring.hosts), lambda node: facts)
     if read.unreachable:
-        _print(show.lost(read))
+        print_findings(show.lost(read))
     show.unreachable(read)
     return read
 
@@ -139,7 +139,7 @@ def _password(wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: b
         if not answer.ok
     ]
     if refused:
-        _print(refused)
+        print_findings(refused)
         raise CheckFailed("sudo is needed for these changes; nothing was changed")
     return password
 
@@ -185,12 +185,12 @@ def _tell(what: str, read: Reading, found: Sequence[Finding], as_json: bool) -> 
     if as_json:
         screen.document({"ok": not failed, "findings": [asdict(each) for each in findings]})
     else:
-        _print(findings, sys.stdout)
+        print_findings(findings, sys.stdout)
     show.unreachable(read)
     if failed:
         raise CheckFailed(f"{what}: {len(failed)} of {len(findings)} are not as wanted")
 
 
-def _print(findings: Sequence[Finding], stream: Any = None) -> None:
+def print_findings(findings: Sequence[Finding], stream: Any = None) -> None:
     rows = [(each.level, each.node, show.with_fix(each)) for each in findings]
     screen.table(rows, stream or sys.stderr)

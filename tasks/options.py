@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from invoke.context import Context
 from invoke.tasks import Call, Task, task
 
 from .executor import server_arguments
+
+if TYPE_CHECKING:
+    from .cluster.hostfile import Host
 
 HELP = {
     "hostfile": "MLX hostfile: JSON with hosts, ips and rdma (default: tp.hostfile in invoke.yaml)",
@@ -48,6 +52,12 @@ class ClusterTask(Task[Any]):
             opts["names"] = [*opts["names"], "n"]
         return opts
 
+    # Invoke takes tasks of one name and one code for the same, and bodies made here share theirs.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = Task.__hash__
+
 
 def cluster_task(
     *shared: str,
@@ -71,6 +81,7 @@ def cluster_task(
             given = {key: options.get(key) for key in shared}
             mine = {p.name: options[p.name] for p in own if p.name in options}
             _check_timeout(mine.get("timeout"))
+            _use_ssh_config(c)
             return body(c, (of or build)(c, **given), **mine)
 
         run.__name__, run.__doc__ = body.__name__, body.__doc__
@@ -127,7 +138,36 @@ def wiring(
     return links.from_hostfile(hostfiles.load(path))
 
 
+@dataclass(frozen=True)
+class Machines:
+    """Hosts to look at, and the hostfile that names them (None where --hosts does)."""
+
+    hosts: Sequence[Host]
+    hostfile: str | None
+
+
+def machines(c: Context, hosts: list[str] | None = None, hostfile: str | None = None) -> Machines:
+    """The hosts of `--hosts`, else those of the hostfile."""
+    from .cluster import cluster
+    from .cluster import hostfile as hostfiles
+    from .cluster.errors import BadInput
+
+    if hosts and hostfile:
+        raise BadInput("give --hosts or --hostfile, not both")
+    if hosts:
+        return Machines(hostfiles.from_names(hosts).hosts, None)
+    path = hostfile or cluster.configured(dict(c.config.get("tp", {})))
+    found = {host.ssh: host for host in hostfiles.load(path).hosts}
+    return Machines(tuple(found.values()), path)
+
+
 _said: set[str] = set()
+
+
+def _use_ssh_config(c: Context) -> None:
+    from .cluster import cluster
+
+    cluster.use_ssh_config(dict(c.config.get("tp", {})))
 
 
 def _check_timeout(text: str | None) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .cluster.cluster import Cluster
     from .cluster.links import Wiring
     from .linking import How
+    from .options import Machines
 
 
 def how(c: Context, dry_run: bool, verbose: bool, ask_sudo: bool = False) -> How:
@@ -142,3 +143,52 @@ def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool 
 
     seconds = number(timeout, "--timeout", 0.001) if timeout else proving.TIMEOUT
     proving.verify(cluster, seconds, json)
+
+
+@cluster_task(
+    "hosts",
+    "hostfile",
+    of=options.machines,
+    help={
+        "write": "write the hostfile there; what you wrote into it yourself is kept",
+        "diff": "only tell what has moved since the hostfile was written (exit 3 if anything has)",
+    },
+)
+def discover(
+    c: Context,
+    machines: Machines,
+    write: str | None = None,
+    diff: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Find the cables between the hosts; pick addresses and backend; print the rdma.setup for them.
+
+    inv rdma.discover --hosts mac1,mac2,mac3 --write hosts/mine.json
+    inv rdma.discover --hostfile hosts/mine.json --diff
+    """
+    from . import discovery, steps
+    from .cluster.errors import BadInput
+
+    if not diff:
+        discovery.discover_links(machines.hosts, write, json, steps.is_dry(c, dry_run))
+    elif write or machines.hostfile is None:
+        raise BadInput("--diff compares with --hostfile: give it without --write and --hosts")
+    else:
+        discovery.diff(machines.hosts, machines.hostfile, json)
+
+
+@cluster_task(
+    "hosts",
+    "hostfile",
+    of=options.machines,
+    help={"svg": "also draw it into this file, such as topology.svg"},
+)
+def topology(c: Context, machines: Machines, svg: str | None = None) -> None:
+    """Draw the cabling: each link's interfaces, addresses, speed and state.
+
+    inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
+    """
+    from . import discovery
+
+    discovery.draw(machines.hosts, svg, machines.hostfile)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,11 @@ def out(text: str) -> None:
 def document(data: Any) -> None:
     """The result as JSON, on stdout."""
     out(json.dumps(data, indent=2))
+
+
+def width() -> int:
+    """Columns of the terminal, 80 where there is none."""
+    return shutil.get_terminal_size().columns
 
 
 def is_colourful(stream: IO[str]) -> bool:

@@ -102,7 +102,8 @@ def health(cluster: Cluster, timeout: str | None) -> None:
 
 def curl(url: str, model: str) -> str:
     """A command to paste that asks the server something."""
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
+    message = {"role": "user", "content": "Hello"}
+    body = json.dumps({"model": model, "max_tokens": 64, "messages": [message]})
     return (
         f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )

@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import Cable, Rig, two_nodes
+from rig.fixtures import rigs as rigs
+from rig.fixtures import two_macs as two_macs
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 90  # seconds: no command of a test takes longer, on a slow machine too
@@ -306,6 +309,18 @@ def sshd(home: Path) -> Iterator[Sshd]:
     servers.up()
     yield servers
     servers.down()
+
+
+@pytest.fixture
+def macs(inv: Inv, rigs: Callable[..., Rig]) -> Callable[..., Rig]:
+    """`macs(count, cables, **options)`: fresh test hosts that `inv` reaches; two by default."""
+
+    def get(count: int = 2, cables: Sequence[Cable] = tuple(two_nodes()), **options: Any) -> Rig:
+        rig = rigs(count, cables, **options)
+        inv.env["INVOKE_TP_SSH_CONFIG"] = str(rig.ssh_config)
+        return rig
+
+    return get
 
 
 @pytest.fixture

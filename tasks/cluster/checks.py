@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .engine import Engine
 from .facts import Unknown, known
 from .facts.memory import GIB, Memory
 from .facts.processes import Process
 from .facts.rdma import MATRIX, Device
-from .hostfile import Host
 from .ranks import Rank
 from .state import State
+
+if TYPE_CHECKING:
+    from .hostfile import Host
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -144,8 +146,11 @@ def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
 
     def judge(node: str, value: Mapping[str, str]) -> Finding:
         what = ", ".join(f"{name} {value[name]}" for name in value)
-        if value.get("mlx") == "missing":
-            return Finding("versions", FAIL, node, what, "install mlx there (or choose --python)")
+        needed = ["mlx", "mlx-lm"] if wanted.engine.name == "mlx-lm" else ["mlx"]
+        missing = [name for name in needed if value.get(name) == "missing"]
+        if missing:
+            fix = f"install {missing[0]} there (or choose --python)"
+            return Finding("versions", FAIL, node, what, fix)
         differ = [name for name in value if value[name] != known[0].get(name)]
         if differ:
             what = ", ".join(f"{name} {value[name]}, not {known[0].get(name)}" for name in differ)
@@ -183,9 +188,14 @@ def rdma(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
     matrix = [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
     findings = []
     for node, values in facts.items():
-        wrong = _rdma_wrong(values, wanted.on(node)[0].host, matrix)
+        host = wanted.on(node)[0].host
+        wrong = _rdma_wrong(values, host, matrix)
+        unseen = [] if wrong else [n for n in _devices(host) if not values["ibv_devinfo"][n].gids]
         if wrong:
             findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
+        elif unseen:
+            what = f"{unseen[0]}: its GID table can't be seen" + _more(unseen)
+            findings.append(Finding("rdma", WARN, node, what, "ibv_devinfo -v on the node"))
         else:
             findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
     return findings
@@ -203,8 +213,9 @@ def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str
 def rdma_off(values: Facts) -> tuple[str, str] | None:
     """Why a node can do no RDMA at all, as (what, fix), or None."""
     for name in ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix"):
-        if isinstance(values.get(name), Unknown):
-            return f"unknown: {values[name].why}", f"try it on the node ({name})"
+        value = values.get(name, Unknown("it was not asked"))
+        if isinstance(value, Unknown):
+            return f"unknown: {value.why}", f"try it on the node ({name})"
     if not values["rdma_enabled"]:
         return "RDMA is disabled", "in Recovery (hold the power button at boot): rdma_ctl enable"
     if not values["ibv_devices"]:

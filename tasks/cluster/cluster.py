@@ -170,6 +170,17 @@ def configured(config: Mapping[str, Any]) -> str:
     return _from_root(str({**DEFAULTS, **config}["hostfile"]))
 
 
+def use_ssh_config(config: Mapping[str, Any]) -> None:
+    """Let every connection of this run go by the configured ssh configuration."""
+    settings = {**DEFAULTS, **config}
+    path = _text(settings, "ssh_config")
+    if path:
+        path = str(Path(_from_root(path)).expanduser())
+        if not Path(path).is_file():
+            raise BadInput(f"tp.ssh_config {path}: no such file")
+    nodes.use_ssh_config(path)
+
+
 def _from_root(path: str) -> str:
     """A configured path counts from here or from this project, wherever `inv` was called."""
     beside = ROOT / path

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+NAME = "[A-Za-z_][A-Za-z0-9_]*"  # of an environment variable
+
 # A process is a server only if its program is a Python that runs it: mlx.launch, its bash wrapper,
-# its ssh client and an editor carry the same words in their arguments. A path may hold spaces,
-# but a space before "-" or "/" begins the next argument.
-_PROGRAM = re.compile(r"(.*/)?[Pp]ython[0-9.]*$")
-_PYTHON = r"(/((?! [-/])[^;&|'\"])*/)?[Pp]ython[0-9.]*( -[^ ]+)*? "
+# its ssh client and an editor carry the same words in their arguments. An absolute path may hold
+# spaces, but a space before "-" or "/" begins the next argument.
+_PROGRAM = re.compile(r"(.*/)?[Pp]ython[0-9.]*t?$")
+_PYTHON = r"([^ ]*/|/((?! [-/])[^;&|'\"])*/)?[Pp]ython[0-9.]*t?( -[XW] [^ -][^ ]*| -[^ ]+)*? "
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Engine:
 
     def is_server(self, program: str, command_line: str) -> bool:
         """Whether a process is a rank of this engine (`ps -o comm=` and `ps -o command=`)."""
-        if not _PROGRAM.match(program):
+        # On Linux a script's process is named after the script, not after its Python.
+        script = rf"{_PYTHON}([^ ]*/)?{re.escape(program)}"
+        if not _PROGRAM.match(program) and not (program and re.match(script, command_line)):
             return False
         return re.match(_PYTHON + self.process, command_line) is not None
 
@@ -76,10 +80,12 @@ def engines(configured: Mapping[str, Mapping[str, Any]]) -> dict[str, Engine]:
 
     Raise ValueError with one line on an entry that is not complete.
     """
-    made = dict(BUILT_IN)
-    for name, entry in configured.items():
-        made[name] = _configured(name, entry)
-    return made
+    if not isinstance(configured, Mapping):
+        raise ValueError("tp.engines: give each engine's name and settings")
+    return {
+        **BUILT_IN,
+        **{str(name): _configured(str(name), configured[name]) for name in configured},
+    }
 
 
 def _configured(name: str, entry: Any) -> Engine:
@@ -88,10 +94,9 @@ def _configured(name: str, entry: Any) -> Engine:
     if not isinstance(entry, Mapping) or not (entry.get("command") or name in BUILT_IN):
         raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
     known = {"command", "ready", "process", "model", "env", "defaults", "prepare"}
-    if set(entry) - known:
-        raise ValueError(
-            f"{where}.{min(set(entry) - known)} is unknown: {', '.join(sorted(known))}"
-        )
+    unknown = sorted(str(key) for key in entry if key not in known)
+    if unknown:
+        raise ValueError(f"{where}.{unknown[0]} is unknown: {', '.join(sorted(known))}")
     made = {key: _setting(f"{where}.{key}", key, value) for key, value in entry.items()}
     if "process" in made:
         _check_pattern(f"{where}.process", made["process"])
@@ -102,20 +107,45 @@ def _configured(name: str, entry: Any) -> Engine:
 
 
 def _setting(where: str, key: str, value: Any) -> Any:
+    if key == "command":
+        return _command(where, value)
     if key in ("env", "defaults"):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{where}: give names and values")
-        return {str(name): str(each) for name, each in value.items()}
-    if key != "command":
-        return str(value)
-    return tuple(value.split() if isinstance(value, str) else map(str, value))
+        return _pairs(where, key, value)
+    if not isinstance(value, str) or not (value or key == "prepare"):
+        raise ValueError(f"{where}: give text, in quotes")
+    if key == "ready" and not value.startswith("/"):
+        raise ValueError(f"{where} {value!r}: give a page such as /health")
+    return value
+
+
+def _command(where: str, value: Any) -> tuple[str, ...]:
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        raise ValueError(f'{where}: give a list of words, as in ["-m", "my.server"]')
+    if not words or "\0" in "".join(words):
+        raise ValueError(f'{where}: give at least one word (and no NUL), as in ["-m", "my.server"]')
+    return tuple(words)
+
+
+def _pairs(where: str, key: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: give names and values")
+    for name, each in value.items():
+        if key == "env" and not re.fullmatch(NAME, str(name)):
+            raise ValueError(f"{where}.{name}: is no name of a variable")
+        if not isinstance(each, (str, int, float)):
+            raise ValueError(f"{where}.{name}: give text, in quotes")
+    return {str(name): str(each) for name, each in value.items()}
 
 
 def _check_pattern(where: str, pattern: str) -> None:
     try:
-        re.compile(pattern)
+        empty = re.match(pattern, "")
     except re.error as error:
         raise ValueError(f"{where} is no regular expression ({error})") from None
+    if empty:
+        # tp.stop would end whatever runs on Python.
+        raise ValueError(f"{where} {pattern!r} matches every Python process: name the server")
 
 
 def option(args: Sequence[str], name: str) -> str | None:
@@ -134,7 +164,8 @@ def http_port(args: Sequence[str]) -> int:
 
     Raise ValueError when it is no port.
     """
-    text = option(args, "--port") or "8000"
+    text = option(args, "--port")
+    text = "8000" if text is None else text
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise ValueError(f"--port {text}: write a port number from 1 to 65535")
     return int(text)

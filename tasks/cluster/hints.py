@@ -19,51 +19,74 @@ class Hint:
     remedy: str
 
 
-# The first that matches counts, so the particular come before the general. Wording of JACCL's
-# errors differs by version, and errno numbers by system (macOS/Linux): parsed tolerantly.
+# How JACCL, ring and Python give an errno: "errno 22", "errno=2", "(error: 60)", "error code -12".
+_CODE = r"(?:errno|\(error:|error code)\D{0,3}"
+
+# The first that matches counts, so the particular come before the general; case does not. Wording
+# of JACCL's errors differs by version, and errno numbers by system (macOS/Linux).
 HINTS = (
     Hint(
-        r"(RTR|queue pair).*errno\D{0,3}22\b",
+        rf"(RTR|queue pair).*{_CODE}22\b|IPv4.mapped GID",
         "the link has no IPv4-mapped GID: its interface has no IPv4 address or is in a bridge",
         "inv rdma.setup",
     ),
     Hint(
-        r"errno\D{0,3}96\b|IPv4.mapped GID|no IPv4",
+        rf"{_CODE}96\b",
         "the device has no usable GID or its protection domains are used up; retrying never helps",
         "inv rdma.status; if the addresses are right, reboot the node",
     ),
     Hint(
-        r"(queue pair|protection domain|jaccl).*errno\D{0,3}16\b",
+        rf"(queue pair|protection domain|jaccl).*{_CODE}16\b",
         "the kernel has not reclaimed the RDMA resources of the last server yet",
-        "wait 30 s (inv tp.cooldown), then start again",
+        "wait 30 s (inv tp.cooldown), then start again; reboot the node if that does not help",
     ),
     Hint(
-        r"errno\D{0,3}(-?12)\b|post_recv.*-12",
+        r"Couldn't (allocate protection domain|create (queue pair|completion queue))",
+        "the device's RDMA resources are used up: servers that died keep theirs",
+        "reboot that node; retrying never helps",
+    ),
+    Hint(
+        rf"jaccl.*{_CODE}12\b|post_recv.*-12|Register memory region failed",
         "RDMA could not pin memory: too much is wired, or too many buffers are in use",
         "inv tp.memory; reboot the node if memory has leaked",
     ),
     Hint(
-        r"[Rr]ecv failed with errno\D{0,3}2\b",
+        r"Could not (find|open) device",
+        "that RDMA device is not on the node: names change after a reboot or a replug",
+        "inv rdma.discover --diff",
+    ),
+    Hint(
+        r"valid mesh|valid ring",
+        "the devices of the hostfile make no full mesh (jaccl) or ring (jaccl-ring)",
+        "check rdma in the hostfile: inv rdma.discover",
+    ),
+    Hint(
+        rf"Recv failed with {_CODE}2\b",
         "another rank died first, or something connected to the coordinator port",
         "look for the earliest error of all ranks; never probe port 32323",
     ),
     Hint(
-        r"errno\D{0,3}65\b|No route to host",
+        rf"{_CODE}(65|113)\b|No route to host",
         "macOS's Local Network privacy refuses this python, or the route is missing",
         "allow it in System Settings, Privacy & Security, Local Network; inv rdma.ping",
     ),
     Hint(
-        r"errno\D{0,3}(60|110)\b|Operation timed out|Connection timed out",
+        rf"{_CODE}(60|110)\b|Operation timed out|Connection timed out",
         "a peer's address does not answer",
         "check ips in the hostfile and the cable: inv rdma.ping",
     ),
     Hint(
-        r"Address already in use|errno\D{0,3}(48|98)\b|Couldn't bind",
+        rf"{_CODE}(49|99)\b|assign requested address",
+        "an address of the hostfile is not on that node: links lose theirs at a reboot",
+        "inv rdma.setup; check ips in the hostfile",
+    ),
+    Hint(
+        rf"Address already in use|{_CODE}(48|98)\b|Couldn't bind",
         "a port is taken, mostly by a server that is still there",
         "inv tp.status, inv tp.stop; or another port: -- --port N",
     ),
     Hint(
-        r"Couldn't connect|errno\D{0,3}(61|111)\b|Connection refused",
+        rf"Couldn't connect|{_CODE}(61|111)\b|Connection refused",
         "a peer is not listening: it died, or is not started yet",
         "look at that rank's log: inv tp.logs",
     ),
@@ -73,9 +96,20 @@ HINTS = (
         "look at the other ranks' logs: inv tp.logs",
     ),
     Hint(
-        r"No module named '?(mlx_lm|mlx|vllm_mlx)\b",
+        r"No module named '?mlx_lm\.models\.|Model type .* not supported",
+        "this mlx-lm does not know that kind of model",
+        "update mlx-lm on all nodes, or choose another model",
+    ),
+    Hint(
+        r"No module named '?(mlx|mlx_lm|vllm_mlx)\b",
         "the python of that rank does not have the server",
         "install it there, or choose the right one: --python, or python in the hostfile",
+    ),
+    Hint(
+        r"config\.json.*(not found|No such file)|No such file.*config\.json"
+        r"|Repo(sitory)? ?Not ?Found|HFValidationError|LocalEntryNotFoundError",
+        "the model is not where that rank looks",
+        "check --model and cwd on that node: inv tp.preflight",
     ),
     Hint(
         r"(No such file or directory|not found).*python|python[\d.]*:.*(not found|No such file)",
@@ -83,21 +117,15 @@ HINTS = (
         "give an absolute path: --python /opt/homebrew/bin/python3.14",
     ),
     Hint(
-        r"(Insufficient Memory|kIOGPUCommandBufferCallbackErrorOutOfMemory|out of memory"
-        r"|MemoryError|Cannot allocate memory)",
+        r"Insufficient Memory|CallbackErrorOutOfMemory|out of memory|MemoryError"
+        r"|Cannot allocate memory",
         "the model and its cache do not fit into the node's memory",
         "a smaller model or context, or more nodes; inv tp.memory",
     ),
     Hint(
-        r"(kIOGPUCommandBufferCallbackErrorTimeout|GPU Timeout|Caused GPU Timeout)",
+        r"CallbackErrorTimeout|GPU Timeout",
         "a GPU command waited too long for its peers",
         "set MLX_METAL_FAST_SYNCH=1 in envs; look at the other ranks",
-    ),
-    Hint(
-        r"(config\.json.*(not found|No such file)|No such file.*config\.json|Repo(sitory)? Not"
-        r" Found|RepositoryNotFoundError|HFValidationError|LocalEntryNotFoundError)",
-        "the model is not where that rank looks",
-        "check --model and cwd on that node: inv tp.preflight",
     ),
     Hint(
         r"unrecognized arguments|error: argument|the following arguments are required",
@@ -105,7 +133,8 @@ HINTS = (
         "check what you gave after --",
     ),
     Hint(
-        r"Missing \d+ parameters|Received \d+ parameters not in model|safetensors",
+        r"Missing \d+ parameters|Received \d+ parameters not in model|No safetensors found"
+        r"|safetensor.*(error|invalid|fail)",
         "the model's files are incomplete or of another kind",
         "copy the model again; inv tp.preflight compares the nodes",
     ),
@@ -114,8 +143,8 @@ HINTS = (
 _TRACEBACK = "Traceback (most recent call last):"
 _ERROR = re.compile(
     r"((?<![,{])\bERROR\b(?![,}])|\b\w*(Error|Exception)\b: |^\w*(Error|Exception)$"
-    r"|\[jaccl\].*(fail|errno|Couldn't)|\[ring\].*(fail|Couldn't|lost)|errno|[Ff]atal"
-    r"|terminate called|not found$|error: "
+    r"|\[jaccl\].*(fail|errno|Could|No )|\[ring\].*(fail|Couldn't|lost)|errno|[Ff]atal"
+    r"|\[METAL\].*fail|terminate called|not found$|command not found|error: "
     r"|libc\+\+abi|No module named|No such file|connection to a peer was lost)"
 )
 
@@ -124,7 +153,7 @@ def hint(lines: Iterable[str]) -> Hint | None:
     """The first known error in `lines`."""
     for line in lines:
         for known in HINTS:
-            if re.search(known.pattern, line):
+            if re.search(known.pattern, line, re.IGNORECASE):
                 return known
     return None
 

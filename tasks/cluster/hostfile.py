@@ -148,7 +148,7 @@ def _validated(data: Any, source: str) -> Any:
     try:
         return fastjsonschema.compile(json.loads(SCHEMA.read_text(encoding="utf-8")))(data)
     except fastjsonschema.JsonSchemaValueException as error:
-        entry = re.sub(r"^data\.?", "", error.name)
+        entry = re.sub(r"^data\.?", "", error.name or "")
         # A list of hosts is short for {"hosts": [...]}.
         entry = f"hosts{entry}" if entry.startswith("[") else entry or "the file"
         remedy = error.definition.get("description", "see hosts/schema.json")

@@ -37,7 +37,7 @@ _DETACH = (
 )
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are started
-_OWN = 'umask 077; mkdir -p "$S" && chmod 700 "$S" || exit'
+_OWN = 'umask 077; mkdir -p "$tp_state" && chmod 700 "$tp_state" || exit'
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = F
     parts = [_head(cluster)]
     for rank in ranks:
         parts += [_files(cluster, rank, run, log_path(cluster, rank)), _log(cluster, rank, run)]
-        start = _start(rank, run, '>>"$LOG"')
+        start = _start(rank, run, '>>"$tp_log"')
         parts.append(
             f"(\n{_environment(cluster, rank, mask)}\n( trap '' HUP INT QUIT\n{start}\n"
             ") </dev/null >/dev/null 2>&1 &\n) || exit"
@@ -134,7 +134,9 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
 
 
 def _head(cluster: Cluster) -> str:
-    return f'{state.PRELUDE}\nS={shell.path(cluster.state_dir)}\n{_OWN}\nS=$(cd "$S" && pwd)'
+    # Names that no variable of --env has: a rank's environment is set in the same shell.
+    path = shell.path(cluster.state_dir)
+    return f'{state.PRELUDE}\ntp_state={path}\n{_OWN}\ntp_state=$(cd "$tp_state" && pwd)'
 
 
 def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
@@ -144,16 +146,16 @@ def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
     """
     name = f"rank{rank.rank}"
     lines = [
-        f'P= T= B=; {{ read -r P; read -r T; read -r B; }} 2>/dev/null <"$S/{name}.pid"',
+        f'P= T= B=; {{ read -r P; read -r T; read -r B; }} 2>/dev/null <"$tp_state/{name}.pid"',
         f'if is_alive "${{P:-0}}" "$T" "$B"; then echo "rank {rank.rank} already runs (pid $P):'
         f' inv tp.stop" >&2; exit {ALREADY}; fi',
-        f'rm -f "$S/{name}.pid" "$S/{name}.exit" "$S/{name}.json"',
+        f'rm -f "$tp_state/{name}.pid" "$tp_state/{name}.exit" "$tp_state/{name}.json"',
     ]
-    lines += ['rm -f "$S/ready" "$S"/rank[0-9]*.new'] if rank.rank == 0 else []
+    lines += ['rm -f "$tp_state/ready" "$tp_state"/rank[0-9]*.new'] if rank.rank == 0 else []
     text = state.dump(record(cluster, rank, run, log))
-    lines.append(f'cat >"$S/{name}.json" {shell.heredoc(text)}')
+    lines.append(f'cat >"$tp_state/{name}.json" {shell.heredoc(text)}')
     for variable, content in rank.files.items():
-        lines.append(f'cat >"$S/{name}.{variable}" {shell.heredoc(content)}')
+        lines.append(f'cat >"$tp_state/{name}.{variable}" {shell.heredoc(content)}')
     return "\n".join(lines)
 
 
@@ -161,11 +163,11 @@ def _log(cluster: Cluster, rank: Rank, run: Run) -> str:
     """A new log, created exclusively: in /tmp another user may have laid a link to elsewhere."""
     line = shell.quote(header(run, rank))
     return (
-        f"LOG={shell.path(log_path(cluster, rank))}\n"
-        'mkdir -p "$(dirname "$LOG")" && rm -f "$LOG" &&\n'
-        f'  (set -C; printf "%s\\n" {line} >"$LOG") ||\n'
-        '  { echo "can\'t write the log $LOG" >&2; exit 1; }\n'
-        "case $LOG in /*) ;; *) LOG=$PWD/$LOG ;; esac"
+        f"tp_log={shell.path(log_path(cluster, rank))}\n"
+        'mkdir -p "$(dirname "$tp_log")" && rm -f "$tp_log" &&\n'
+        f'  (set -C; printf "%s\\n" {line} >"$tp_log") ||\n'
+        '  { echo "can\'t write the log $tp_log" >&2; exit 1; }\n'
+        "case $tp_log in /*) ;; *) tp_log=$PWD/$tp_log ;; esac"
     )
 
 
@@ -174,7 +176,7 @@ def _environment(cluster: Cluster, rank: Rank, mask: bool) -> str:
     for name, value in rank.env.items():
         hidden = mask and name in cluster.env_names
         lines.append(f"export {name}={'***' if hidden else shell.quote(value)}")
-    lines += [f'export {name}="$S/rank{rank.rank}.{name}"' for name in rank.files]
+    lines += [f'export {name}="$tp_state/rank{rank.rank}.{name}"' for name in rank.files]
     lines += [cluster.engine.prepare] if cluster.engine.prepare else []
     if rank.cwd:
         lines.append(f"cd {shell.path(rank.cwd)} || exit 1")
@@ -185,7 +187,7 @@ def _start(rank: Rank, run: Run, redirect: str) -> str:
     """Starts the rank, writes down its pid and start, waits for it, writes down its end."""
     python = shell.path(rank.command[0])
     arguments = " ".join(map(shell.quote, rank.command[1:]))
-    base = f'"$S/rank{rank.rank}'
+    base = f'"$tp_state/rank{rank.rank}'
     return (
         f"{python} -c {shell.quote(_DETACH)} {python} {arguments} </dev/null {redirect} 2>&1 &\n"
         "pid=$!\n"
@@ -199,7 +201,7 @@ def _start(rank: Rank, run: Run, redirect: str) -> str:
 def _started(rank: Rank) -> str:
     """Waits until the rank's pid is written down."""
     return (
-        f'n=0; until [ -f "$S/rank{rank.rank}.pid" ]; do\n'
+        f'n=0; until [ -f "$tp_state/rank{rank.rank}.pid" ]; do\n'
         '  n=$((n+1)); [ $n -lt 100 ] || { echo "the rank was not started" >&2; exit 1; }\n'
         "  sleep 0.05\ndone"
     )
@@ -208,7 +210,7 @@ def _started(rank: Rank) -> str:
 def _listening(port: int) -> str:
     """Waits until rank 0 listens, seen with lsof: a connection would be taken for a rank."""
     return (
-        '{ read -r P; read -r T; read -r B; } <"$S/rank0.pid"\n'
+        '{ read -r P; read -r T; read -r B; } <"$tp_state/rank0.pid"\n'
         f'n=0; while [ $n -lt {COORDINATOR_TIMEOUT * 5} ] && is_alive "$P" "$T" "$B"; do\n'
         f'  lsof -nP -a -p "$P" -iTCP:{port} -sTCP:LISTEN >/dev/null 2>&1 && break\n'
         "  n=$((n+1)); sleep 0.2\ndone\n"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .checks import FAIL, OK, WARN, Finding, device_wrong, matrix_wrong, rdma_off
-from .facts import Unknown
+from .facts import Unknown, known
 from .facts.ping import Ping
 from .facts.rdma import Device, Interface
 from .links import End, Wiring
@@ -39,7 +39,8 @@ def _link(wiring: Wiring, end: End, values: Facts) -> Finding:
     wrong = _wrong(wiring, end, values)
     if wrong:
         return Finding("link", FAIL, end.host, *wrong)
-    info: Device | None = values["ibv_devinfo"].get(end.device) if wiring.rdma else None
+    seen: Mapping[str, Device] = known(values, "ibv_devinfo") or {}
+    info = seen.get(end.device) if wiring.rdma else None
     port = f", {end.device} {info.state}" if info else ""
     if info and not info.gids:
         what = f"{end.interface} {end.address}{port}; its GID table can't be seen"
@@ -83,5 +84,5 @@ def _ping(one: End, two: End, value: Mapping[str, Ping] | Unknown | None) -> Fin
     times = [found.least, found.mean, found.most]
     if None in times:
         return Finding("ping", OK, one.host, f"{what}: answered")
-    shown = " / ".join(f"{each:.2f}" for each in times if each is not None)
-    return Finding("ping", OK, one.host, f"{what}: {shown} ms")
+    least, mean, most = (f"{each:.2f}" for each in times if each is not None)
+    return Finding("ping", OK, one.host, f"{what}: {mean} ms ({least} to {most})")

@@ -60,11 +60,7 @@ class Wiring:
     @property
     def links(self) -> list[Link]:
         """Both ends of every link, the end of the lower rank first."""
-        return [
-            (one, two)
-            for one, two in combinations(self.ends, 2)
-            if one.address.network == two.address.network
-        ]
+        return pairs(self.ends)
 
     @property
     def unlinked(self) -> list[tuple[str, str]]:
@@ -149,13 +145,21 @@ def _wiring(source: str, hosts: tuple[Host, ...], ends: Sequence[End]) -> Wiring
     return Wiring(source, hosts, tuple(ends), matrix(names, ends))
 
 
+def pairs(ends: Iterable[End]) -> list[Link]:
+    """The ends that share a subnet, the earlier one first."""
+    return [
+        (one, two)
+        for one, two in combinations(ends, 2)
+        if one.address.network == two.address.network
+    ]
+
+
 def matrix(names: Sequence[str], ends: Iterable[End]) -> tuple[tuple[Rdma, ...], ...]:
     """MLX's matrix: the devices from row to column, null without a link (and for itself)."""
     found: dict[tuple[str, str], list[str]] = {}
-    for one, two in combinations(ends, 2):
-        if one.address.network == two.address.network:
-            found.setdefault((one.host, two.host), []).append(one.device)
-            found.setdefault((two.host, one.host), []).append(two.device)
+    for one, two in pairs(ends):
+        found.setdefault((one.host, two.host), []).append(one.device)
+        found.setdefault((two.host, one.host), []).append(two.device)
     return tuple(tuple(_cell(found.get((row, column), [])) for column in names) for row in names)
 
 

@@ -22,6 +22,7 @@ from invoke.context import Context
 from invoke.exceptions import CommandTimedOut, ThreadException
 from invoke.runners import Local
 
+from . import shell
 from .hostfile import Host
 
 T = TypeVar("T")
@@ -134,6 +135,15 @@ class Node:
             return context
 
 
+_ssh_config: str | None = None
+
+
+def use_ssh_config(path: str | None) -> None:
+    """Connect by this ssh configuration instead of the user's and the system's (None: those)."""
+    global _ssh_config
+    _ssh_config = path
+
+
 _pool: dict[tuple[str, str | None, int | None, str | None], Node] = {}
 
 
@@ -185,14 +195,15 @@ def explain(error: BaseException, name: str) -> tuple[str, str]:
     import paramiko
     from paramiko.ssh_exception import NoValidConnectionsError
 
-    see = f"see why with: ssh -v {name} true"
+    ssh = f"ssh -F {shell.quote(_ssh_config)}" if _ssh_config else "ssh"
+    see = f"see why with: {ssh} -v {name} true"
     if isinstance(error, ThreadException):
         error = error.exceptions[0].value
     if isinstance(error, paramiko.BadHostKeyException):
         at = error.hostname
         return f"the host key of {at} has changed", f"if you know why: ssh-keygen -R '{at}'"
     if "not found in known_hosts" in str(error):
-        return "its host key is not known", f"check and accept it with: ssh {name} true"
+        return "its host key is not known", f"check and accept it with: {ssh} {name} true"
     if isinstance(error, paramiko.PasswordRequiredException):
         return "its SSH key has a passphrase", "unlock it with: ssh-add"
     if isinstance(error, paramiko.AuthenticationException):
@@ -219,14 +230,15 @@ def _local() -> Context:
 
 
 def _remote(host: Host) -> Any:
-    """A Fabric connection that honours ~/.ssh/config and, unlike Fabric's own, known_hosts."""
+    """A Fabric connection that honours ssh's configuration and, unlike Fabric's own, known_hosts."""
     import fabric
     from fabric.runners import Remote
 
     # Its warnings (a port that is not open yet) are told, where they matter, by us.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     remote = type("RemoteRunner", (Whole, Remote), {})
-    config = fabric.Config(overrides={"runners": {"remote": remote}})
+    runners = {"runners": {"remote": remote}}
+    config = fabric.Config(overrides=runners, runtime_ssh_path=_ssh_config)
     gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None
     connection = fabric.Connection(
         host.ssh,
@@ -249,9 +261,14 @@ def _check_host_key(connection: Any) -> None:
     import paramiko
 
     config = connection.ssh_config
-    files = config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
-    files += config.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts").split()
+    files = _files(config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
+    files += _files(config.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts"))
     for path in (Path(name).expanduser() for name in files):
         if path.is_file():
             connection.client.load_system_host_keys(str(path))
     connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+
+
+def _files(text: str) -> list[str]:
+    """A list of paths; of one in quotes Paramiko has taken these off, so it may have spaces."""
+    return [text] if Path(text).expanduser().is_file() else text.split()

@@ -10,10 +10,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .engine import Engine
-from .hostfile import Host
+from .engine import NAME, Engine
 from .settings import COORDINATOR_PORT
+
+if TYPE_CHECKING:
+    from .hostfile import Host
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def plan(
         raise ValueError(wrong)
     ports = _ring_ports(hosts, port) if backend == "ring" else [(port,)] + [()] * len(hosts)
     shared = {**_split(envs), **_backend_env(backend, hosts, port)}
-    shared.update({key: value.format(backend=backend) for key, value in engine.env.items()})
+    shared.update({key: value.replace("{backend}", backend) for key, value in engine.env.items()})
     files = _files(backend, hosts, ports)
     return [
         Rank(
@@ -109,7 +112,7 @@ def plan(
 
 def env_error(pair: str) -> str | None:
     """What is wrong with `NAME=value`, or None."""
-    if not re.match(r"[A-Za-z_][A-Za-z0-9_]*=", pair):
+    if not re.match(f"{NAME}=", pair):
         return f"{pair.split('=')[0]!r} is no NAME=value"
     return "a value can't hold a NUL" if "\0" in pair else None
 

@@ -12,6 +12,7 @@ WIRED_PAGES = 23_000_000
 DEFAULTS: dict[str, Any] = {
     "hostfile": "hosts/local.json",
     "hosts": None,
+    "ssh_config": None,
     "backend": None,
     "engine": None,
     "engines": {},

@@ -94,7 +94,9 @@ def fact(directory: str) -> Fact:
     return Fact(
         "state",
         f'{PRELUDE}\nb=$(boot_id); printf \'now %s\\nboot %s\\n\' "$(date +%s)" "$b"\n'
-        f"cd {shell.path(directory)} 2>/dev/null || exit 0\n"
+        # A directory that is there but can't be entered is no empty state.
+        f'D={shell.path(directory)}; [ -e "$D" ] || {{ echo end; exit 0; }}\n'
+        'cd "$D" || exit\n'
         "for f in rank*.json; do\n"
         '  [ -f "$f" ] || continue\n'
         "  f=${f%.json}; printf 'rank %s\\n' \"${f#rank}\"\n"
@@ -108,7 +110,7 @@ def fact(directory: str) -> Fact:
         "done 2>/dev/null\n"
         "[ -f ready ] && printf 'ready %s\\n' \"$(head -c 200 ready)\"\n"
         "[ -f sigkill ] && printf 'sigkill %s\\n' \"$(head -c 200 sigkill)\"\n"
-        "true",
+        "echo end",
         parse,
     )
 
@@ -118,7 +120,7 @@ def parse(text: str, status: int) -> State:
     head, *blocks = re.split(r"^rank (?=\d+$)", text, flags=re.MULTILINE)
     now = re.search(r"^now (\d+)$", head, re.MULTILINE)
     boot = re.search(r"^boot (.*)$", head, re.MULTILINE)
-    if status != 0 or not now or not boot:
+    if status != 0 or not now or not boot or not re.search(r"^end\s*$", text, re.MULTILINE):
         raise ValueError("the state directory can't be read")
     killed = re.search(r"^sigkill (\d{1,12}) (.+)$", text, re.MULTILINE)
     ready = re.search(r"^ready (\S+)$", text, re.MULTILINE)

@@ -28,6 +28,9 @@ class Fact:
     parse: Callable[[str, int], Any]
 
 
+_ALARM = 128 + 14  # the exit status of what `limited` has ended
+
+
 def limited(seconds: int, command: str) -> str:
     """`command` (a program and its words) with a time limit: macOS has no `timeout`."""
     return f"perl -e 'alarm shift; exec @ARGV or exit 127' {seconds} {command}"
@@ -54,6 +57,8 @@ def _read(fact: Fact, output: str, nonce: str) -> Any:
     if not found:
         return Unknown("the node did not answer in time")
     text, status = found.group(1), int(found.group(2))
+    if status == _ALARM:
+        return Unknown("it gave no answer in time")
     try:
         return fact.parse(text, status)
     except ValueError as error:

@@ -25,6 +25,8 @@ class Memory:
 
 def parse(text: str, status: int) -> Memory:
     """`sysctl -n hw.memsize` and `vm_stat` (macOS), or /proc/meminfo (Linux)."""
+    if status != 0:
+        raise ValueError("the memory can't be read")
     if "MemTotal:" in text:
         return _linux(text)
     total = re.search(r"^(?:hw\.memsize: )?(\d+)\s*$", text, re.MULTILINE)
@@ -37,7 +39,8 @@ def parse(text: str, status: int) -> Memory:
 def vm_stat(text: str) -> tuple[int, int]:
     """(wired pages, bytes per page): the page size is 16384 on Apple silicon, 4096 on Intel."""
     page = re.search(r"page size of (\d{1,9}) bytes", text)
-    wired = re.search(r'^"?Pages wired down"?:\s+(\d{1,15})\.?\s*$', text, re.MULTILINE)
+    # The dot ends a value: without it the number may be cut off.
+    wired = re.search(r'^"?Pages wired down"?:\s+(\d{1,15})\.\s*$', text, re.MULTILINE)
     if not page or not wired or not int(page.group(1)):
         raise ValueError("vm_stat can't be read")
     return int(wired.group(1)), int(page.group(1))
@@ -45,9 +48,9 @@ def vm_stat(text: str) -> tuple[int, int]:
 
 def _linux(text: str) -> Memory:
     rows = dict(re.findall(r"^(\w+):\s+(\d+) kB\s*$", text, re.MULTILINE))
-    if "MemTotal" not in rows:
+    if not {"MemTotal", "Unevictable", "SUnreclaim"} <= set(rows):
         raise ValueError("/proc/meminfo can't be read")
-    wired = sum(int(rows.get(name, 0)) for name in ("Unevictable", "SUnreclaim"))
+    wired = sum(int(rows[name]) for name in ("Unevictable", "SUnreclaim"))
     return Memory(int(rows["MemTotal"]) * 1024, wired * 1024, 4096)
 
 

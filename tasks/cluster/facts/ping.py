@@ -26,7 +26,9 @@ def parse(text: str, status: int) -> dict[str, Ping]:
     """Address -> Ping. The status counts, never the text (macOS: 2 for no answer, 68 no host)."""
     if status != 0:
         raise ValueError("ping can't be run")
-    blocks = re.findall(r"^ping (\S+)\n(.*?)^status (\d+)$", text, re.MULTILINE | re.DOTALL)
+    # No address takes the status of the next one.
+    block = r"^ping (\S+)\n((?:(?!ping \S+$).*\n)*?)status (\d+)$"
+    blocks = re.findall(block, text, re.MULTILINE)
     return {address: _one(rows, int(code)) for address, rows, code in blocks}
 
 

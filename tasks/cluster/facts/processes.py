@@ -21,11 +21,13 @@ class Process:
 
 
 def parse(text: str, status: int) -> dict[int, Process]:
-    """Rows of `c pid program` and of `p pid ppid pgid rss command`, by pid."""
-    programs = dict(re.findall(r"^c +(\d+) +(.*?) *$", text, re.MULTILINE))
+    """Rows of `c pid program` and of `p pid ppid pgid rss command`, by pid, each up to an `end`."""
+    programs = dict(re.findall(r"^c +(\d+) +(.*?)[ \r]*$", text, re.MULTILINE))
     rows = re.findall(r"^p +(\d+) +(\d+) +(-?\d+) +(\d+) (.*)$", text, re.MULTILINE)
-    if not rows:
-        raise ValueError("no process list")
+    # A server that a cut list does not show would pass for stopped.
+    is_whole = all(re.search(rf"^{kind} end\s*$", text, re.MULTILINE) for kind in "cp")
+    if not rows or not is_whole:
+        raise ValueError("the process list can't be read")
     return {
         int(pid): Process(
             int(pid), int(ppid), int(pgid), int(rss) * 1024, programs.get(pid, ""), command.strip()
@@ -47,8 +49,9 @@ done"""
 FACT = Fact(
     "processes",
     "if command -v ps >/dev/null; then\n"
-    "ps axww -o pid=,comm= | sed 's/^/c /'\n"
-    "ps axww -o pid=,ppid=,pgid=,rss=,command= | sed 's/^/p /'\n"
-    f"else {_PROC}\nfi",
+    # The exit status of ps is lost in a pipe; its mark is not.
+    "{ ps axww -o pid=,comm= && echo end; } | sed 's/^/c /'\n"
+    "{ ps axww -o pid=,ppid=,pgid=,rss=,command= && echo end; } | sed 's/^/p /'\n"
+    f"else {_PROC}\necho 'c end'; echo 'p end'\nfi",
     parse,
 )

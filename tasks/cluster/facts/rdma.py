@@ -71,8 +71,11 @@ def parse_devices(text: str, status: int) -> tuple[str, ...]:
 
 def parse_devinfo(text: str, status: int) -> dict[str, Device]:
     """`ibv_devinfo -v`, by device name."""
-    if "No IB devices found" in text:
+    if re.search(r"^No IB devices found\s*$", text, re.MULTILINE):
         return {}
+    # Killed (by our limit), it may have told only a part.
+    if status >= 128:
+        raise ValueError("ibv_devinfo gave no answer in time")
     blocks = re.split(r"^\s*hca_id:\s*", text, flags=re.MULTILINE)[1:]
     devices = [_device(block) for block in blocks if block.strip()]
     if not devices:
@@ -83,7 +86,9 @@ def parse_devinfo(text: str, status: int) -> dict[str, Device]:
 def parse_interfaces(text: str, status: int) -> dict[str, Interface]:
     """`ifconfig -a`, by interface name; its rows are indented by tabs or spaces."""
     blocks = re.findall(r"^(\S+?): flags=(.*(?:\n[ \t].*)*)", text, re.MULTILINE)
-    if not blocks:
+    # Rows that belong to no interface may be the members of a bridge.
+    is_torn = re.search(r"^(?!\S+?: flags=|[ \t]).*\n[ \t]+\S", text, re.MULTILINE)
+    if status != 0 or not blocks or is_torn:
         raise ValueError("ifconfig can't be read")
     return {name: _interface(name, rows) for name, rows in blocks}
 
@@ -99,10 +104,12 @@ def parse_matrix(text: str, status: int) -> Any:
 
 
 def _device(block: str) -> Device:
-    state = re.search(r"\bstate:\s*(PORT_\w+)", block)
+    states = re.findall(r"\bstate:\s*(PORT_\w+)", block)
+    if len(states) > 1:
+        raise ValueError("ibv_devinfo tells of two devices at once")
     return Device(
         name=block.split()[0],
-        state=state.group(1) if state else None,
+        state=states[0] if states else None,
         gids=tuple(re.findall(r"\bGID\[\s*\d+\]:\s*([0-9A-Fa-f:.]+)", block)),
         max_pd=_number(r"\bmax_pd:\s*(\d{1,9})\b", block),
         max_qp=_number(r"\bmax_qp:\s*(\d{1,9})\b", block),
@@ -122,15 +129,13 @@ def _mapped(gid: str) -> str | None:
     return str(mapped) if mapped else None
 
 
-# Point-to-point interfaces (utun0) print a peer before the mask.
-_INET = re.compile(r"^\s+inet ([\d.]+) (?:--> [\d.]+ )?netmask 0x([0-9a-f]{8})\b", re.MULTILINE)
-
-
-def _address(row: tuple[str, str]) -> ipaddress.IPv4Interface | None:
-    try:
-        return ipaddress.IPv4Interface(f"{row[0]}/{ipaddress.IPv4Address(int(row[1], 16))}")
-    except ValueError:
-        return None
+def _address(row: str) -> ipaddress.IPv4Interface:
+    # Point-to-point interfaces (utun0) print a peer before the mask.
+    found = re.match(r"([\d.]+) (?:--> [\d.]+ )?netmask 0x([0-9a-f]{8})\b", row)
+    if not found:
+        raise ValueError("ifconfig can't be read")
+    mask = ipaddress.IPv4Address(int(found.group(2), 16))
+    return ipaddress.IPv4Interface(f"{found.group(1)}/{mask}")
 
 
 def _interface(name: str, rows: str) -> Interface:
@@ -138,17 +143,17 @@ def _interface(name: str, rows: str) -> Interface:
     return Interface(
         name=name,
         status=status.group(1) if status else None,
-        addresses=tuple(filter(None, map(_address, _INET.findall(rows)))),
+        addresses=tuple(map(_address, re.findall(r"^\s+inet (.*)$", rows, re.MULTILINE))),
         members=tuple(re.findall(r"^\s+member: (\S+)", rows, re.MULTILINE)),
     )
 
 
-INTERFACES = Fact("interfaces", "/sbin/ifconfig -a", parse_interfaces)
+# ibv_devinfo has been seen to hang, hence the limits.
+INTERFACES = Fact("interfaces", limited(5, "/sbin/ifconfig -a"), parse_interfaces)
 MATRIX_FACT = Fact("matrix", f"[ -e {MATRIX} ] || exit 3; cat {MATRIX}", parse_matrix)
 FACTS = (
-    Fact("rdma_enabled", "rdma_ctl status", parse_enabled),
-    Fact("ibv_devices", "ibv_devices", parse_devices),
-    # It has been seen to hang, hence the limit.
+    Fact("rdma_enabled", limited(5, "rdma_ctl status"), parse_enabled),
+    Fact("ibv_devices", limited(5, "ibv_devices"), parse_devices),
     Fact("ibv_devinfo", limited(5, "ibv_devinfo -v"), parse_devinfo),
     INTERFACES,
     MATRIX_FACT,

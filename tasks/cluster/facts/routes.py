@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from . import Fact
+from . import Fact, limited
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ def _bsd(lines: list[str]) -> tuple[Route, ...]:
     rows = words[titles[0] + 1 :]
     if any(len(row) <= column for row in rows):
         raise ValueError("a route has no interface")
-    return tuple(Route(_network(row[0]), row[column], _gateway(row[1])) for row in rows)
+    found = [Route(_network(row[0]), row[column], _gateway(row[1])) for row in rows]
+    # macOS routes each of its own addresses to lo0: no network, and no other subnet's rival.
+    return tuple(r for r in found if r.interface != "lo0" or r.network.prefixlen < 32)
 
 
 def _network(word: str) -> IPv4Network:
-    """netstat leaves out octets of zeros, and a prefix that the octets tell: "192.168.1", "10.254/30".
+    """netstat leaves out octets of zeros, and a prefix that they tell: "192.168.1", "10.254/30".
 
     Source: netname() in netstat's route.c (Apple network_cmds).
     """
@@ -68,7 +70,7 @@ def _gateway(word: str) -> IPv4Address | None:
 
 
 def _linux(row: list[str]) -> Route:
-    """Iface Destination Gateway Flags RefCnt Use Metric Mask ...; addresses as the kernel has them."""
+    """Iface Destination Gateway Flags RefCnt Use Metric Mask ...; addresses are little endian."""
     if len(row) < 8:
         raise ValueError("/proc/net/route can't be read")
     address, gateway, mask = (_little_endian(row[index]) for index in (1, 2, 7))
@@ -82,6 +84,7 @@ def _little_endian(word: str) -> IPv4Address:
 
 FACT = Fact(
     "routes",
-    "if command -v sw_vers >/dev/null; then netstat -rn -f inet; else cat /proc/net/route; fi",
+    f"if command -v sw_vers >/dev/null; then {limited(5, 'netstat -rn -f inet')}\n"
+    "else cat /proc/net/route; fi",
     parse,
 )

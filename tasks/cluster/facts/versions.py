@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 from .. import shell
 from . import Fact
+
+_NAMES = ("python", "mlx", "mlx-lm")
 
 # Metadata only: importing mlx takes a second and would touch the GPU.
 _ASK = """
@@ -24,10 +27,13 @@ def parse(text: str, status: int) -> dict[str, str]:
     if status != 0 or len(lines) < 2:
         raise ValueError("python can't be asked")
     try:
-        said = json.loads(lines[-1])
-        return {**{name: said[name] or "missing" for name in said}, "os": lines[0].strip()}
-    except (ValueError, TypeError, AttributeError):
+        said = {name: json.loads(lines[-1])[name] or "missing" for name in _NAMES}
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError("python gave no versions") from None
+    said["os"] = lines[0].strip()
+    if not all(isinstance(each, str) and re.fullmatch(r"\S+", each) for each in said.values()):
+        raise ValueError("python gave no versions")
+    return said
 
 
 def fact(python: str, cwd: str | None) -> Fact:

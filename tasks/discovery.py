@@ -1,0 +1,220 @@
+"""inv rdma.discover and rdma.topology: which cable is where, what it is for, and a picture."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import linking, screen, show
+from .cluster import cabling, discover, drift, nodes, reading, topology
+from .cluster.cabling import Cable
+from .cluster.checks import FAIL, WARN, Finding
+from .cluster.errors import ActionFailed, CheckFailed
+from .cluster.facts import known
+from .cluster.facts.rdma import Device, Interface
+from .cluster.hostfile import Host
+from .cluster.links import End, Link, pairs
+from .cluster.reading import Reading
+
+
+@dataclass(frozen=True)
+class Found:
+    """The cabling as it is now, and the hostfile that it comes to (as JSON)."""
+
+    read: Reading
+    cables: Sequence[Cable]
+    findings: Sequence[Finding]
+    links: Sequence[Link]
+    hostfile: Mapping[str, Any]
+    why: str
+
+
+def discover_links(hosts: Sequence[Host], path: str | None, as_json: bool, dry: bool) -> None:
+    """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
+    old = _old(path)
+    found = _look(hosts, discover.ends(old) if old else ())
+    merged = drift.merged(old, dict(found.hostfile)) if old else dict(found.hostfile)
+    if as_json:
+        screen.document(_document(found, merged))
+    else:
+        _tell(found, merged)
+    _judge(found.findings)
+    if path and not dry:
+        _write(Path(path), json.dumps(merged, indent=2) + "\n")
+        screen.say(f"wrote {path}")
+
+
+def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
+    """Tell what has moved since the hostfile at `path` was written; raise if anything has."""
+    old = _json(path)
+    found = _look(hosts, discover.ends(old))
+    moved = drift.diff(old, dict(found.hostfile))
+    if as_json:
+        screen.document({"ok": not moved, "moved": moved})
+    else:
+        for line in moved:
+            screen.out(line)
+    _judge(found.findings)
+    if moved:
+        raise CheckFailed(f"{path} is out of date: inv rdma.discover --write {path}")
+    screen.say(f"nothing has moved since {path} was written")
+
+
+def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
+    """Draw the cables as they are, and those of the hostfile that are missing."""
+    wanted = discover.ends(_json(hostfile)) if hostfile else []
+    read = _read(hosts)
+    cables, findings = cabling.cables(read.facts)
+    _print([*show.lost(read), *findings])
+    show.unreachable(read)
+    picture = topology.Picture(
+        tuple(host.ssh for host in hosts), tuple(_lines(cables, read, wanted))
+    )
+    lines, segments = topology.terminal(picture, width=max(screen.width(), 40))
+    for row, line in enumerate(lines):
+        screen.out(_coloured(line, [each for each in segments if each.row == row]))
+    if path:
+        _write(Path(path), topology.svg(picture))
+        screen.say(f"wrote {path}")
+    _judge(findings)
+
+
+def _look(hosts: Sequence[Host], written: Iterable[End]) -> Found:
+    read = _read(hosts)
+    if read.unreachable:
+        _print(show.lost(read))
+    show.unreachable(read)
+    cables, findings = cabling.cables(read.facts)
+    links = discover.subnets(cables, read.facts, written)
+    backend, why = discover.backend(links, read.facts)
+    reached = {node.name: _address(node.address) for node in nodes.of(hosts)}
+    hostfile = discover.hostfile(backend, links, read.facts, reached)
+    return Found(read, cables, findings, links, hostfile, why)
+
+
+def _read(hosts: Sequence[Host]) -> Reading:
+    return reading.read(nodes.of(hosts), lambda node: discover.FACTS)
+
+
+def _address(name: str) -> str:
+    """The IPv4 address behind a name, as the control machine sees it; else the name."""
+    with suppress(OSError, UnicodeError):
+        return str(socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0])
+    return name
+
+
+def _tell(found: Found, hostfile: Mapping[str, Any]) -> None:
+    _print(found.findings)
+    rows = []
+    for cable, (one, two) in zip(found.cables, found.links, strict=True):
+        speed = f"{cable.speed} Gb/s" if cable.speed else "speed unknown"
+        ends = (f"{one.host} {one.interface}", f"{two.host} {two.interface}")
+        rows.append((*ends, speed, f"{one.address} - {two.address.ip}"))
+    screen.table(rows)
+    screen.out(f"backend {hostfile['backend']}: {found.why}")
+    command = discover.setup_command(dict(found.hostfile))
+    if command:
+        screen.out(command)
+
+
+def _document(found: Found, hostfile: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "cables": [asdict(cable) for cable in found.cables],
+        "findings": [asdict(finding) for finding in found.findings],
+        "why": found.why,
+        "setup": discover.setup_command(dict(found.hostfile)),
+        "hostfile": hostfile,
+    }
+
+
+def _judge(findings: Sequence[Finding]) -> None:
+    wrong = [finding for finding in findings if finding.level == FAIL]
+    if wrong:
+        raise CheckFailed(f"{wrong[0].node}: {wrong[0].what}: {wrong[0].fix}")
+
+
+def _old(path: str | None) -> Any:
+    """What is in the file that is to be written: what people wrote there is kept."""
+    return _json(path) if path and Path(path).exists() else None
+
+
+def _json(path: str) -> Any:
+    """A hostfile as JSON, after it was found to be a right one."""
+    from .cluster import hostfile
+
+    hostfile.load(path)
+    return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write beside the file and move it there: no reader sees half of it, no failure loses it."""
+    try:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as new:
+            new.write(text.encode())
+        Path(new.name).chmod(0o644)
+        Path(new.name).replace(path)
+    except OSError as error:
+        raise ActionFailed(f"{path}: can't be written ({error.strerror})") from None
+
+
+def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> list[topology.Line]:
+    """The cables as they are, then the links that are wanted and have none."""
+    seen = set()
+    lines = []
+    for cable in cables:
+        a, b = (_port(read, plug.host, plug.interface) for plug in (cable.a, cable.b))
+        seen |= {(port.host, port.interface) for port in (a, b)}
+        states = {_state(read, port.host, port.interface) for port in (a, b)}
+        state = next((each for each in _WORST if each in states), "good")
+        lines.append(topology.Line(a, b, cable.speed, state))
+    for link in pairs(wanted):
+        if not {(end.host, end.interface) for end in link} & seen:
+            a, b = (topology.Port(end.host, end.interface, str(end.address)) for end in link)
+            lines.append(topology.Line(a, b, None, "missing"))
+    return lines
+
+
+_WORST = ("unknown", "port down", "in a bridge", "no address")
+
+
+def _port(read: Reading, host: str, name: str) -> topology.Port:
+    interface = _interfaces(read, host).get(name)
+    addresses = [str(each) for each in interface.addresses] if interface else []
+    return topology.Port(host, name, addresses[0] if addresses else None)
+
+
+def _interfaces(read: Reading, host: str) -> Mapping[str, Interface]:
+    return known(read.facts[host], "interfaces") or {}
+
+
+def _state(read: Reading, host: str, name: str) -> str:
+    interfaces = _interfaces(read, host)
+    if name not in interfaces:
+        return "unknown"
+    devices: Mapping[str, Device] = known(read.facts[host], "ibv_devinfo") or {}
+    device = devices.get(f"rdma_{name}")
+    if interfaces[name].status != "active" or (device and not device.is_active):
+        return "port down"
+    if any(name in each.members for each in interfaces.values()):
+        return "in a bridge"
+    return "good" if interfaces[name].addresses else "no address"
+
+
+def _coloured(line: str, segments: Sequence[topology.Segment]) -> str:
+    for each in reversed(segments):
+        code = topology.STATES[each.state].code
+        end = each.column + len(each.text)
+        painted = screen.paint(line[each.column : end], sys.stdout, colour=code)
+        line = line[: each.column] + painted + line[end:]
+    return line
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    linking.print_findings([each for each in findings if each.level in (FAIL, WARN)])

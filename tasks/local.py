@@ -1,0 +1,200 @@
+"""inv local.*: test hosts that are like Macs, on this Linux machine, to try things out on.
+
+The same rig as the tests' own (tests/rig). Its files are in `.rig` of this checkout (`local.base`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from .cluster.errors import ActionFailed, BadInput
+
+ROOT = Path(__file__).parents[1]
+DEFAULTS = {"base": str(ROOT / ".rig")}
+TOPOLOGIES = ("mesh", "ring", "two-cables")
+NEEDED = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "lsof": "lsof"}
+NEEDED |= {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "ping": "iputils-ping"}
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "nodes": "how many hosts: 2 to 6 (default 2)",
+        "topology": "mesh (default): a cable between any two; ring; two-cables: two between two",
+    },
+)
+def up(c: Context, nodes: str = "2", topology: str = "mesh") -> None:
+    """Start hosts that are like Macs: each with sshd, macOS commands and Thunderbolt ports.
+
+    Needs Linux and root. They are fresh from the box: interfaces in bridge0, no addresses. They
+    live on until inv local.down.
+
+    inv local.up --nodes 3 --topology ring
+    """
+    from . import screen
+
+    count = _count(nodes, topology)
+    base = _base(c)
+    _check("local.up")
+    if base.exists():
+        raise BadInput("test hosts are up already: inv local.down first")
+    rig = _rig()
+    cables = {"mesh": rig.mesh, "ring": rig.ring, "two-cables": lambda _: rig.two_cables()}
+    try:
+        made = rig.Rig(base, rig.names(count), cables[topology](count)).up(detached=True)
+    except (OSError, RuntimeError) as error:
+        raise ActionFailed(f"local.up: {error}") from None
+    _write(made)
+    screen.say(f"{count} hosts are up: {', '.join(made.names)}")
+    for line in _next(made):
+        screen.out(line)
+
+
+@task(auto_shortflags=False)
+def down(c: Context) -> None:
+    """Remove the test hosts: their processes, interfaces and files."""
+    from . import screen
+
+    base = _base(c)
+    if not base.exists():
+        screen.say("no test hosts are up")
+        return
+    _check("local.down")
+    _rig().discard(base)
+    screen.say("the test hosts are gone")
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "host": "a host, as mac1",
+        "name": "a fault, as rdma_disabled or port_down:rdma_en5 (a wrong one lists all)",
+        "off": "mend it again",
+    },
+)
+def fault(c: Context, host: str, name: str, off: bool = False) -> None:
+    """Break something on a test host, or mend it again.
+
+    inv local.fault mac1 link_cut:en5
+    inv local.fault mac1 link_cut:en5 --off
+    """
+    rig, made = _loaded(c, "local.fault", host)
+    word, _, what = name.partition(":")
+    known = {key: each.what for key, each in rig.FAULTS.items()}
+    if word not in known or bool(what) != bool(known[word]):
+        names = (f"{key}:{takes}" if takes else key for key, takes in known.items())
+        raise BadInput(f"{name} is no fault: choose one of {', '.join(names)}")
+    try:
+        made.fault(host, word, *([what] if what else []), on=not off)
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"{name}: {error}") from None
+
+
+@task(auto_shortflags=False, help={"host": "a host, as mac1"})
+def reboot(c: Context, host: str) -> None:
+    """Reboot a test host: its addresses are gone, its LaunchDaemons run."""
+    _, made = _loaded(c, "local.reboot", host)
+    made.reboot(host)
+
+
+def _count(nodes: str, topology: str) -> int:
+    if topology not in TOPOLOGIES:
+        raise BadInput(f"--topology {topology}: choose one of {', '.join(TOPOLOGIES)}")
+    if nodes not in ("2", "3", "4", "5", "6"):
+        raise BadInput(f"--nodes {nodes}: give a number from 2 to 6")
+    if topology == "two-cables" and nodes != "2":
+        raise BadInput("--topology two-cables: it is for 2 nodes")
+    return int(nodes)
+
+
+def _check(name: str) -> None:
+    """Say in one line what is missing, before anything is done."""
+    if not sys.platform.startswith("linux"):
+        raise BadInput(f"{name} needs Linux: its hosts are network namespaces")
+    if os.getuid() != 0:
+        raise BadInput(f"{name} needs root, for network namespaces: sudo uv run inv {name}")
+    folders = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    for program, package in NEEDED.items():
+        if not shutil.which(program, path=folders):
+            raise BadInput(f"{name} needs {program}: apt install {package}")
+
+
+def _rig() -> Any:
+    """The tests' rig, which knows nothing of these tasks."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import rig
+
+    return rig
+
+
+def _base(c: Context) -> Path:
+    return Path(c.config.local.base).absolute()
+
+
+def _loaded(c: Context, name: str, host: str) -> tuple[Any, Any]:
+    _check(name)
+    rig = _rig()
+    try:
+        made = rig.Rig.load(_base(c))
+    except LookupError as error:
+        raise BadInput(str(error)) from None
+    if host not in made.names:
+        raise BadInput(f"{host} is no test host: choose one of {', '.join(made.names)}")
+    return rig, made
+
+
+def _write(made: Any) -> None:
+    """The hostfile and the configuration that make `inv -f .rig/invoke.yaml` work on the hosts."""
+    from . import tiny
+
+    hosts = [
+        {
+            "ssh": name,
+            "ips": [made.ring_address(name)],
+            "links": {port: text for (host, port), text in made.links.items() if host == name},
+        }
+        for name in made.names
+    ]
+    hostfile = {
+        "$schema": str(ROOT / "hosts" / "schema.json"),
+        "backend": "ring",
+        "engine": "mlx-lm",
+        "model": str(tiny.PATH),
+        "python": sys.executable,
+        "hosts": hosts,
+    }
+    (made.base / "hosts.json").write_text(json.dumps(hostfile, indent=2) + "\n")
+    tp = {"hostfile": str(made.base / "hosts.json"), "ssh_config": str(made.ssh_config)}
+    # JSON is YAML too.
+    (made.base / "invoke.yaml").write_text(json.dumps({"tp": tp}, indent=2) + "\n")
+    _hand_over(made.base)
+
+
+def _hand_over(base: Path) -> None:
+    """Who came by sudo may use the key and read the files; the hosts stay root's."""
+    user, group = (int(os.environ.get(name, "0")) for name in ("SUDO_UID", "SUDO_GID"))
+    for path in base.iterdir():
+        if path.is_file():
+            os.chown(path, user, group)
+
+
+def _next(made: Any) -> list[str]:
+    base = shlex.quote(os.path.relpath(made.base))
+    first, (host, port) = made.names[0], next(iter(made.links))
+    return [
+        f"ssh -F {base}/ssh_config {first}",
+        f"inv -f {base}/invoke.yaml rdma.setup",
+        f"inv -f {base}/invoke.yaml tp.start",
+        f"inv -f {base}/invoke.yaml tp.stop",
+        f"inv local.fault {host} link_cut:{port}",
+        "inv local.down",
+    ]

@@ -1,0 +1,48 @@
+"""Rigs for tests: started once for a pytest worker, and fresh for each test that asks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from .rig import Rig
+from .topology import Cable, names, two_nodes
+
+
+@pytest.fixture(scope="session")
+def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig]]:
+    """`rigs(count, cables, **options)`: the same rig for the same words, reset.
+
+    Every folder of pytest's is the same in the hosts as here: a model in `tmp_path` is seen there.
+    """
+    from conftest import require
+
+    require(sys.platform.startswith("linux") and os.getuid() == 0, "needs root on Linux")
+    for program in ("ip", "unshare", "setpriv", "nsenter", "/usr/sbin/sshd"):
+        require(shutil.which(program), f"needs {program}")
+    made: dict[str, Rig] = {}
+
+    def get(count: int = 2, cables: Sequence[Cable] = (), **options: Any) -> Rig:
+        key = repr((count, list(cables), options))
+        if key in made:
+            made[key].reset()
+        else:
+            share = [tmp_path_factory.getbasetemp()]
+            base = tmp_path_factory.mktemp("rig")
+            made[key] = Rig(base, names(count), cables, share=share, **options).up()
+        return made[key]
+
+    yield get
+    for rig in made.values():
+        rig.down()
+
+
+@pytest.fixture
+def two_macs(rigs: Callable[..., Rig]) -> Rig:
+    """mac1 and mac2, fresh from the box, with a cable between their en5."""
+    return rigs(2, two_nodes())

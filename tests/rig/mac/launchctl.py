@@ -1,0 +1,103 @@
+"""launchctl: bootstrap, bootout, print, list and kickstart of the system's daemons."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from . import launchd, node, plists
+
+MESSAGES = {
+    3: "No such process",
+    5: "Input/output error",
+    122: "Path had bad ownership/permissions",
+}
+
+
+def launchctl(words: list[str]) -> int:
+    verb, rest = (words[0] if words else "help"), words[1:]
+    if verb == "list":
+        print("PID\tStatus\tLabel")
+        for label, daemon in launchd.loaded().items():
+            print(f"{daemon['pid'] if _lives(daemon['pid']) else '-'}\t0\t{label}")
+        return 0
+    if verb == "print" and rest:
+        return _print(rest[0])
+    if verb not in ("bootstrap", "bootout", "kickstart", "enable", "disable") or not rest:
+        node.say(f"Unrecognized subcommand: {verb}")
+        return 64
+    if not node.is_root():
+        node.say(f"{_failure(verb)}: 1: Operation not permitted")
+        return 1
+    if verb in ("enable", "disable"):
+        return 0
+    code = {"bootstrap": _bootstrap, "bootout": _bootout, "kickstart": _kickstart}[verb](rest)
+    if code:
+        node.say(f"{_failure(verb)}: {code}: {MESSAGES[code]}")
+    return code
+
+
+def _failure(verb: str) -> str:
+    words = {"bootstrap": "Bootstrap failed", "bootout": "Boot-out failed"}
+    return words.get(verb, f"Could not {verb} service")
+
+
+def _bootstrap(words: list[str]) -> int:
+    if words[0] != "system" or len(words) != 2:
+        return 5
+    return launchd.bootstrap(words[1])
+
+
+def _bootout(words: list[str]) -> int:
+    daemons = launchd.loaded()
+    label = _label(words)
+    if label not in daemons:
+        return 3
+    _stop(daemons.pop(label)["pid"])
+    launchd.save(daemons)
+    return 0
+
+
+def _kickstart(words: list[str]) -> int:
+    daemons = launchd.loaded()
+    label = _label(words[-1:])
+    if label not in daemons:
+        return 3
+    if "-k" in words:
+        _stop(daemons[label]["pid"])
+    job = plists.read(daemons[label]["path"])
+    daemons[label]["pid"] = launchd.start(job, label, daemons[label]["program"])
+    launchd.save(daemons)
+    return 0
+
+
+def _label(words: list[str]) -> str:
+    """Of `system/LABEL`, or of `system PATH`."""
+    if words[0].startswith("system/"):
+        return words[0].removeprefix("system/")
+    paths = {daemon["path"]: label for label, daemon in launchd.loaded().items()}
+    return paths.get(words[-1], "")
+
+
+def _print(target: str) -> int:
+    label = target.removeprefix("system/")
+    daemon = launchd.loaded().get(label)
+    if daemon is None:
+        print("Bad request.")
+        print(f'Could not find service "{label}" in domain for system')
+        return 113
+    state = "running" if _lives(daemon["pid"]) else "not running"
+    print(f"{target} = {{\n\tactive count = {int(state == 'running')}\n\tpath = {daemon['path']}")
+    print(f"\ttype = LaunchDaemon\n\tstate = {state}\n\n\tprogram = {daemon['program'][0]}\n}}")
+    return 0
+
+
+def _lives(pid: int) -> bool:
+    return bool(pid) and os.path.exists(f"/proc/{pid}")
+
+
+def _stop(pid: int) -> None:
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)

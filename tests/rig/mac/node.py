@@ -1,0 +1,87 @@
+"""What this host knows of itself: `/.rig/NAME/state.json`, `/.rig/cables.json`, and its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+RIG = "/.rig"
+NAME = os.uname().nodename
+
+
+def path(name: str, of: str = NAME) -> str:
+    return f"{RIG}/{of}/{name}"
+
+
+def state(of: str = NAME) -> dict[str, Any]:
+    with open(path("state.json", of)) as file:
+        found: dict[str, Any] = json.load(file)
+    return found
+
+
+def change(**values: Any) -> None:
+    """Replace values of this host's state; written beside and moved, so that it is always whole."""
+    new = path(f"state.json.{os.getpid()}")
+    with open(new, "w") as file:
+        json.dump({**state(), **values}, file)
+    os.replace(new, path("state.json"))
+
+
+def fault(name: str) -> list[str]:
+    """What a fault is switched on for (devices, commands)."""
+    found: list[str] = state()["faults"].get(name, [])
+    return found
+
+
+def peer(interface: str) -> tuple[str, str] | None:
+    """(host, interface) at the other end of the cable in `interface`, or None."""
+    with open(f"{RIG}/cables.json") as file:
+        cables = json.load(file)
+    for one, at_one, other, at_other in cables:
+        if (one, at_one) == (NAME, interface):
+            return other, at_other
+        if (other, at_other) == (NAME, interface):
+            return one, at_one
+    return None
+
+
+def is_root() -> bool:
+    """Every user of a test host is root, so what counts is whether sudo or launchd was asked."""
+    return "SUDO_UID" in os.environ or "XPC_SERVICE_NAME" in os.environ
+
+
+def log(argv: list[str]) -> None:
+    row = json.dumps({"argv": argv, "root": is_root()}) + "\n"
+    with open(path("calls"), "a") as file:
+        file.write(row)
+
+
+def ip(*words: str) -> Any:
+    """The rows of `ip -json WORDS`; raise OSError with ip's message when it refuses."""
+    line = [f"{RIG}/bin/ip", "-json", *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(done.stderr.strip())
+    return json.loads(done.stdout or "[]")
+
+
+def has_carrier(interface: str) -> bool:
+    try:
+        with open(f"/sys/class/net/{interface}/carrier") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def bridge_of(interface: str) -> str | None:
+    try:
+        return os.path.basename(os.readlink(f"/sys/class/net/{interface}/master"))
+    except OSError:
+        return None
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)

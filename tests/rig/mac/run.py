@@ -1,0 +1,47 @@
+"""Which command is in which module, and what happens before each: it is logged, it may hang."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+
+from . import node
+
+# Where a Mac keeps each command -> the module here that is it.
+PLACES = {
+    "usr/bin/vm_stat": "system",
+    "usr/bin/sw_vers": "system",
+    "usr/sbin/sysctl": "system",
+    "sbin/ifconfig": "ifconfig",
+    "sbin/route": "routes",
+    "usr/sbin/netstat": "routes",
+    "usr/sbin/networksetup": "networksetup",
+    "usr/sbin/system_profiler": "thunderbolt",
+    "usr/bin/rdma_ctl": "rdma",
+    "usr/bin/ibv_devices": "rdma",
+    "usr/bin/ibv_devinfo": "rdma",
+    "usr/sbin/ioclasscount": "rdma",
+    "usr/bin/sudo": "sudo",
+    "sbin/launchd": "launchd",
+    "bin/launchctl": "launchctl",
+    "usr/bin/plutil": "plists",
+}
+COMMANDS = {os.path.basename(place): module for place, module in PLACES.items()}
+
+
+def main() -> None:
+    name = os.path.basename(sys.argv[0])
+    words = sys.argv[1:]
+    if name != "launchd":
+        node.log([name, *words])
+        if name in node.fault("hang"):
+            hang()
+    module = importlib.import_module(f".{COMMANDS[name]}", __package__)
+    sys.exit(getattr(module, name)(words))
+
+
+def hang() -> None:
+    while True:
+        signal.pause()

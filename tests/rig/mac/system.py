@@ -1,0 +1,110 @@
+"""vm_stat, sysctl and sw_vers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import node
+
+GIB = 1024**3
+
+
+def vm_stat(words: list[str]) -> int:
+    state = node.state()
+    size = state["page_size"]
+    total = int(state["memory_gib"] * GIB) // size
+    wired = int(state["wired_gib"] * GIB) // size
+    rest = max(total - wired, 0)
+    rows = {
+        "Pages free:": rest // 2,
+        "Pages active:": rest // 5,
+        "Pages inactive:": rest // 5,
+        "Pages speculative:": 41231,
+        "Pages throttled:": 0,
+        "Pages wired down:": wired,
+        "Pages purgeable:": 1873,
+        '"Translation faults":': 918273645,
+        "Pages copy-on-write:": 5512345,
+        "Pages zero filled:": 612345678,
+        "Pages reactivated:": 912345,
+        "Pages purged:": 81234,
+        "File-backed pages:": rest // 10,
+        "Anonymous pages:": rest // 10,
+        "Pages stored in compressor:": 0,
+        "Pages occupied by compressor:": 0,
+        "Decompressions:": 12345,
+        "Compressions:": 45678,
+        "Pageins:": 8123456,
+        "Pageouts:": 1234,
+        "Swapins:": 0,
+        "Swapouts:": 0,
+    }
+    print(f"Mach Virtual Memory Statistics: (page size of {size} bytes)")
+    for label, value in rows.items():
+        print(f"{label:<30} {value:>16}.")
+    return 0
+
+
+def sw_vers(words: list[str]) -> int:
+    state = node.state()
+    values = {
+        "ProductName": "macOS",
+        "ProductVersion": state["product_version"],
+        "BuildVersion": state["build_version"],
+    }
+    for word in words:
+        name = word.lstrip("-")
+        print(values[name[:1].upper() + name[1:]])
+    if not words:
+        for name, value in values.items():
+            print(f"{name + ':':<16}\t{value}".replace(" ", ""))
+    return 0
+
+
+# The names of sysctl that a test host knows, as functions of its state.
+OIDS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "hw.memsize": lambda s: int(s["memory_gib"] * GIB),
+    "hw.pagesize": lambda s: s["page_size"],
+    "hw.model": lambda s: s["identifier"],
+    "machdep.cpu.brand_string": lambda s: s["chip"],
+    "iogpu.wired_limit_mb": lambda s: s["wired_limit_mb"],
+    "kern.boottime": lambda s: _boottime(s["boot_seconds"]),
+    "kern.bootsessionuuid": lambda s: s["boot_uuid"],
+    "kern.hostname": lambda s: s["name"],
+    "kern.osversion": lambda s: s["build_version"],
+    "kern.osproductversion": lambda s: s["product_version"],
+}
+
+
+def sysctl(words: list[str]) -> int:
+    """Its exit status is the number of unknown names; the known ones are still told."""
+    bare = "-n" in words
+    failed = 0
+    state = node.state()
+    for name, _, value in (word.partition("=") for word in words if not word.startswith("-")):
+        if name not in OIDS:
+            node.say(f"sysctl: unknown oid '{name}'")
+            failed += 1
+        elif value:
+            failed += _set(name, value)
+        else:
+            print(("" if bare else f"{name}: ") + str(OIDS[name](state)))
+    return failed
+
+
+def _set(name: str, value: str) -> int:
+    if name != "iogpu.wired_limit_mb":
+        node.say(f"sysctl: oid '{name}' is read only")
+        return 1
+    if not node.is_root():
+        node.say(f"sysctl: {name}={value}: Operation not permitted")
+        return 1
+    print(f"{name}: {node.state()['wired_limit_mb']} -> {int(value)}")
+    node.change(wired_limit_mb=int(value))
+    return 0
+
+
+def _boottime(seconds: int) -> str:
+    return f"{{ sec = {seconds}, usec = 147247 }} {time.ctime(seconds)}"

@@ -1,0 +1,205 @@
+"""One test host: namespaces of its own around a copy-on-write view of this machine's files.
+
+Process 1 is the launchd of `mac/`. Everything that a host writes, but for the shared folders,
+goes to a tmpfs and is gone with it; nothing is written to this machine's own files.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .mac.run import PLACES
+
+PATH = "/usr/bin:/bin:/usr/sbin:/sbin"  # of a non-interactive ssh session on macOS
+# A Mac has none of these; a script that calls one must fail here too.
+HIDDEN = ("timeout", "setsid", "flock", "nproc", "tac", "ip", "ss", "bridge", "brctl", "free")
+HERE = Path(__file__).parent
+PATIENCE = 60  # seconds, for anything that should take far less than one
+
+
+def wait_for(what: Callable[[], Any], of: str) -> Any:
+    """Poll until `what()` is true, and give what it gave."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        found = what()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise RuntimeError(f"not within {PATIENCE} s: {of}")
+        time.sleep(0.01)
+
+
+def build_commands(base: Path) -> None:
+    """What all hosts of a rig share: the macOS commands, and the `ip` that they stand on."""
+    commands = base / "bin"
+    commands.mkdir()
+    ip = shutil.which("ip")
+    assert ip, "needs ip (apt install iproute2)"
+    shutil.copy(Path(ip).resolve(), commands / "ip")
+    program = commands / "mac"
+    python = Path(sys.executable).resolve()
+    program.write_text(
+        f"#!{python} -IS\nimport sys\nsys.dont_write_bytecode = True\n"
+        f"sys.path.insert(0, {str(HERE)!r})\nfrom mac.run import main\nmain()\n"
+    )
+    program.chmod(0o755)
+
+
+def build_tree(folder: Path, name: str, hosts: str) -> None:
+    """The files that a host has instead of, or besides, this machine's."""
+    tree = folder / "tree"
+    for place in PLACES:
+        # On Linux /sbin is a link to /usr/sbin, and an overlay must leave it one.
+        path = tree / (place if place.startswith("usr/") else f"usr/{place}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to("/.rig/bin/mac")
+    for program in ("lsof", "ping"):
+        path = tree / "usr" / "sbin" / program
+        path.symlink_to(f"../bin/{program}")
+    for place in ("etc/sudoers.d", "Library/LaunchDaemons", "Users", ".rig"):
+        (tree / place).mkdir(parents=True)
+    (tree / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{hosts}")
+    groups = Path("/etc/group").read_text()
+    (tree / "etc" / "group").write_text(f"{groups}wheel:x:0:\nadmin:x:80:\n")
+    (tree / "etc" / "hostname").write_text(f"{name}\n")
+    # No name server: a look-up fails at once, as this network leads nowhere.
+    (tree / "etc" / "resolv.conf").write_text("")
+
+
+def script(name: str, base: Path, share: Sequence[Path]) -> str:
+    """What process 1 of a host does before it becomes launchd."""
+    # A Linux namesake in the other folder would be found first.
+    hidden = " ".join(f"usr/{side}/{name}" for name in HIDDEN for side in ("bin", "sbin"))
+    twins = " ".join(f"usr/{_other_side(place)}" for place in PLACES)
+    lines = [
+        f"hostname {name}",
+        "for f in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 >$f || :; done",
+        f"cd {shlex.quote(str(base / name))}",
+        "mount -t tmpfs -o mode=755 tmpfs root",
+        "cd root; mkdir upper work new; cp -a ../tree lower",
+        f"for f in {hidden} {twins}; do [ ! -e /$f ] || mknod lower/$f c 0 0; done",
+        "mount -t overlay -o lowerdir=lower:/,upperdir=upper,workdir=work overlay new",
+        "cd new",
+        "mount -t proc proc proc",
+        "mount -t sysfs sysfs sys",
+        "mount --rbind /dev dev",
+        "mount -t tmpfs tmpfs dev/shm",
+        "mount -t tmpfs -o mode=1777 tmpfs tmp",
+        "mount -t tmpfs -o mode=755 tmpfs run; mkdir run/sshd",
+        *(_bind(path, writable=False) for path in (HERE.parents[1], *_pythons())),
+        *(_bind(path, writable=True) for path in (*share, base)),
+        f"mount --bind {shlex.quote(str(base))} .rig",
+        f"mount --bind .rig/{name}/boot_id proc/sys/kernel/random/boot_id",
+        "mkdir .old; pivot_root . .old; cd /",
+        "umount -l .old; rmdir .old",
+        f"touch /.rig/{name}/ready",
+        f"exec env -i PATH={PATH} /sbin/launchd",
+    ]
+    return "\n".join(lines)
+
+
+def _other_side(place: str) -> str:
+    side, name = place.split("/")[-2:]
+    return f"{'bin' if side == 'sbin' else 'sbin'}/{name}"
+
+
+def _bind(path: Path, writable: bool) -> str:
+    """A folder of this machine at the same path in the host."""
+    word = shlex.quote(f".{path}")
+    line = f"mkdir -p {word}; mount --bind {shlex.quote(str(path))} {word}"
+    return line if writable else f"{line}; mount -o remount,bind,ro {word}"
+
+
+def _pythons() -> list[Path]:
+    """Where python and its packages are, so that ranks run with `sys.executable`."""
+    paths = {Path(sys.prefix), Path(sys.base_prefix)}
+    return sorted(
+        path for path in paths if path != Path("/usr") and HERE.parents[1] not in path.parents
+    )
+
+
+class Machine:
+    """The processes of one host: started, entered, killed."""
+
+    def __init__(self, name: str, base: Path) -> None:
+        self.name = name
+        self.folder = base / name
+        self.pid = 0
+        self.keeper = ""
+
+    def start(self, line: str, detached: bool) -> None:
+        """Start process 1; `pid` is its number on this machine."""
+        spaces = ["--net", "--pid", "--uts", "--ipc", "--mount", "--fork", "--kill-child"]
+        self.keeper = keep([*spaces, "--mount-proc"], line, self.folder / "log", detached)
+        self.pid = child_of(self.keeper)
+
+    def wait(self) -> None:
+        ready = self.folder / "ready"
+        wait_for(lambda: ready.exists() or not identity(self.pid), f"{self.name} ready")
+        if not ready.exists():
+            raise RuntimeError(f"{self.name}: {(self.folder / 'log').read_text().strip()}")
+
+    def enter(self, *words: str) -> list[str]:
+        return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "-u", "-i", *words]
+
+    def stop(self) -> None:
+        stop(self.keeper)
+
+
+def keep(spaces: Sequence[str], line: str, log: Path, detached: bool) -> str:
+    """Start `unshare`, give its identity; it dies with this process unless it is detached."""
+    leash = [] if detached else ["setpriv", "--pdeathsig", "KILL"]
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [*leash, "unshare", *spaces, "sh", "-e", "-c", line],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    keeper = identity(process.pid)
+    _processes[keeper] = process
+    return keeper
+
+
+_processes: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def child_of(keeper: str) -> int:
+    """The process that `unshare` has started, which is process 1 of its namespaces."""
+    pid = keeper.partition(":")[0]
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return int(wait_for(lambda: children.exists() and children.read_text(), "a child").split()[0])
+
+
+def identity(pid: int) -> str:
+    """`pid:start`, which no later process has; "" if it is gone or only waits to be reaped."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state == "Z" else f"{pid}:{fields[18]}"
+
+
+def is_alive(known: str) -> bool:
+    """Whether the process with this identity still runs."""
+    return bool(known) and identity(int(known.partition(":")[0])) == known
+
+
+def stop(keeper: str) -> None:
+    """Kill `unshare`, and with it process 1 and so all processes of the host."""
+    if is_alive(keeper):
+        os.kill(int(keeper.partition(":")[0]), signal.SIGKILL)
+    process = _processes.pop(keeper, None)
+    if process:
+        process.wait()
+    wait_for(lambda: not is_alive(keeper), f"the end of {keeper}")

@@ -1,0 +1,425 @@
+"""Checks as data: facts -> findings. Unknown is never ok."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.cluster import checks, ranks, state
+from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Finding, Wanted
+from tasks.cluster.engine import MLX_LM, VLLM_MLX, Engine
+from tasks.cluster.facts import Unknown, memory, ports, processes, rdma
+from tasks.cluster.facts.memory import GIB, Memory
+from tasks.cluster.facts.model import Model
+from tasks.cluster.facts.ports import Holder
+from tasks.cluster.hostfile import Host
+
+DATA = Path(__file__).parent / "data" / "macos"
+MATRIX = [[None, "rdma_en5"], ["rdma_en4", None]]
+HOSTS = [
+    Host("mac1", ("10.254.0.5",), (None, "rdma_en5")),
+    Host("mac2", ("10.254.0.9",), ("rdma_en4", None)),
+]
+
+
+def wanted(backend: str = "jaccl", engine: Engine = MLX_LM, **more: Any) -> Wanted:
+    planned = ranks.plan(HOSTS, backend, engine)
+    made = Wanted(planned, backend, engine, 8000, "llama", 350 * GIB, 30.0)
+    return replace(made, **more)
+
+
+def found(check: str, mac1: Any, mac2: Any, **more: Any) -> list[Finding]:
+    """The findings of one check; each node's facts, or the one that the check reads."""
+    facts = {
+        node: value if isinstance(value, dict) and "state" in value else {FACT[check]: value}
+        for node, value in (("mac1", mac1), ("mac2", mac2))
+    }
+    return CHECKS[check](wanted(**more), facts)
+
+
+FACT = {
+    "memory": "memory",
+    "ports": "ports",
+    "model": "model",
+    "versions": "versions",
+    "cooldown": "state",
+}
+
+
+def levels(findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(finding.node, finding.level) for finding in findings]
+
+
+def text(name: str, *swaps: tuple[str, str]) -> str:
+    """A good output of a Mac, with some of it swapped for a fault."""
+    good = (DATA / name).read_text()
+    for old, new in swaps:
+        bad = re.sub(old, new, good, flags=re.MULTILINE)
+        assert bad != good, old
+        good = bad
+    return good
+
+
+def idle(**more: Any) -> state.State:
+    return replace(state.State(1000.0, {}, None, None), **more)
+
+
+def ran(rank: int, alive: bool, pid: int | None = 4130) -> state.State:
+    return idle(ranks={rank: state.RankState(rank, None, pid, alive=alive)})
+
+
+WIRED = [
+    (9.0, OK, "9.0 of 512 GiB wired"),
+    (350.0, OK, "350.0 of 512 GiB wired"),
+    (350.1, FAIL, "350.1 of 512 GiB wired (limit 350 GiB)"),
+    (414.0, FAIL, "414.0 of 512 GiB wired (limit 350 GiB)"),
+]
+
+
+@pytest.mark.parametrize(("gib", "level", "what"), WIRED)
+def test_memory(gib: float, level: str, what: str) -> None:
+    value = Memory(512 * GIB, int(gib * GIB), 16384)
+    one, two = found("memory", value, value)
+    assert one == replace(two, node="mac1")
+    assert (one.check, one.level, one.what) == ("memory", level, what)
+    assert ("reboot" in one.fix) == (level == FAIL)
+
+
+def test_memory_of_a_mac() -> None:
+    value = memory.parse(text("memory.txt"), 0)
+    assert levels(found("memory", value, value, wired_limit=20 * GIB)) == [
+        ("mac1", OK),
+        ("mac2", OK),
+    ]
+    assert levels(found("memory", value, value, wired_limit=20 * GIB - 1)) == [
+        ("mac1", FAIL),
+        ("mac2", FAIL),
+    ]
+
+
+def _node(listed: Any, kept: Any) -> dict[str, Any]:
+    return {"processes": listed, "state": kept}
+
+
+SERVER = processes.parse(text("processes.txt"), 0)
+STRANGERS = {pid: each for pid, each in SERVER.items() if pid != 4130}
+PROCESSES = [
+    (_node(STRANGERS, idle()), [(OK, "no server runs")]),
+    (_node({}, ran(0, alive=False)), [(OK, "no server runs")]),
+    (_node(SERVER, idle()), [(FAIL, "already runs: a mlx-lm server (pid 4130)")]),
+    # Our own rank is called by its rank, also where ps shows it.
+    (_node(SERVER, ran(1, alive=True)), [(FAIL, "already runs: rank 1 (pid 4130)")]),
+    (
+        _node(SERVER, ran(1, alive=True, pid=7)),
+        [(FAIL, "already runs: rank 1 (pid 7), a mlx-lm server (pid 4130)")],
+    ),
+    (_node({}, ran(1, alive=True, pid=7)), [(FAIL, "already runs: rank 1 (pid 7)")]),
+    (_node(Unknown("x"), idle()), [(FAIL, "unknown: x")]),
+    (_node({}, Unknown("y")), [(FAIL, "unknown: y"), (OK, "no server runs")]),
+    (_node(Unknown("x"), Unknown("y")), [(FAIL, "unknown: y"), (FAIL, "unknown: x")]),
+    ({"state": idle()}, [(FAIL, "unknown: it was not asked")]),
+]
+
+
+@pytest.mark.parametrize(("node", "expected"), PROCESSES)
+def test_processes(node: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    judged = checks.processes(wanted(), {"mac1": node})
+    assert [(each.level, each.what) for each in judged] == expected
+    assert all(each.fix for each in judged if each.level == FAIL)
+
+
+LISTENING = ports.parse(text("ports.txt"), 0)
+FREE = {22: (Holder(1, "sshd"),)}
+PORTS: list[tuple[str, Any, Any, list[str]]] = [
+    ("jaccl", FREE, FREE, ["free: 8000, 32323", "free: none needed"]),
+    ("jaccl", {}, {}, ["free: 8000, 32323", "free: none needed"]),
+    (
+        "jaccl",
+        LISTENING,
+        LISTENING,
+        [
+            "! port 8000 (HTTP) is taken by Python (pid 4130), Python (pid 4131)",
+            "free: none needed",
+        ],
+    ),
+    (
+        "jaccl",
+        {32323: (Holder(0, ""),)},
+        {32323: (Holder(0, ""),)},
+        ["! port 32323 (rank) is taken by another user's process", "free: none needed"],
+    ),
+    ("ring", FREE, FREE, ["free: 8000, 32323", "free: 32324"]),
+    # Rank 1's own port counts on its node only.
+    (
+        "ring",
+        {32324: (Holder(5, "x"),)},
+        {32324: (Holder(5, "x"),), 8000: (Holder(6, "y"),)},
+        ["free: 8000, 32323", "! port 32324 (rank) is taken by x (pid 5)"],
+    ),
+    ("ring", Unknown("z"), FREE, ["! unknown: z", "free: 32324"]),
+]
+
+
+@pytest.mark.parametrize(("backend", "mac1", "mac2", "expected"), PORTS)
+def test_ports(backend: str, mac1: Any, mac2: Any, expected: list[str]) -> None:
+    judged = found("ports", mac1, mac2, backend=backend)
+    assert [("! " if each.level == FAIL else "") + each.what for each in judged] == expected
+    assert all(each.fix for each in judged if each.level == FAIL)
+
+
+def test_the_coordinator_port_must_not_be_probed() -> None:
+    judged = found("ports", {32323: (Holder(7, "x"),)}, FREE)[0]
+    assert "never test it with nc" in judged.fix
+
+
+FILES = {"config.json": "1084 17", "model.safetensors": "9446744"}
+WHOLE = Model("/m/llama", FILES)
+MODELS = [
+    (WHOLE, WHOLE, ["/m/llama, 2 files", "/m/llama, 2 files"]),
+    (WHOLE, Model(None), ["/m/llama, 2 files", "! llama is not there"]),
+    (Model(None), WHOLE, ["! llama is not there", "/m/llama, 2 files"]),
+    (Model(None), Model(None), ["! llama is not there", "! llama is not there"]),
+    (
+        WHOLE,
+        replace(WHOLE, files={**FILES, "config.json": "1084 18"}),
+        ["/m/llama, 2 files", "! config.json differs from the first node's"],
+    ),
+    (
+        WHOLE,
+        replace(WHOLE, files={"config.json": "1084 17"}),
+        ["/m/llama, 2 files", "! model.safetensors differs from the first node's"],
+    ),
+    (
+        WHOLE,
+        replace(WHOLE, files={"config.json": "1 1", "more": "2"}),
+        ["/m/llama, 2 files", "! config.json differs from the first node's (and 2 more)"],
+    ),
+    (
+        Model("/m", {"x": "1"}),
+        Model("/m", {"x": "1"}),
+        ["! /m has no config.json", "! /m has no config.json"],
+    ),
+    (Unknown("w"), WHOLE, ["! unknown: w", "/m/llama, 2 files"]),
+]
+
+
+@pytest.mark.parametrize(("mac1", "mac2", "expected"), MODELS)
+def test_model(mac1: Any, mac2: Any, expected: list[str]) -> None:
+    judged = found("model", mac1, mac2)
+    assert [("! " if each.level == FAIL else "") + each.what for each in judged] == expected
+    assert all(each.fix for each in judged if each.level == FAIL)
+
+
+def test_no_model_no_check() -> None:
+    assert found("model", WHOLE, Model(None), model=None) == []
+
+
+SAME = {"python": "3.14.0", "mlx": "0.32.4", "mlx-lm": "0.32.2", "os": "25E253"}
+NO_LM = {**SAME, "mlx-lm": "missing"}
+VERSIONS: list[tuple[Any, Any, list[str]]] = [
+    (SAME, SAME, [OK, OK]),
+    (SAME, {**SAME, "os": "25E246"}, [OK, "os 25E246, not 25E253"]),
+    (
+        SAME,
+        {**SAME, "mlx": "0.32.1", "python": "3.13.1"},
+        [OK, "python 3.13.1, not 3.14.0, mlx 0.32.1, not 0.32.4"],
+    ),
+    (SAME, {**SAME, "mlx": "missing"}, [OK, "mlx missing"]),
+    ({**SAME, "mlx": "missing"}, {**SAME, "mlx": "missing"}, ["mlx missing", "mlx missing"]),
+    (NO_LM, NO_LM, ["mlx-lm missing", "mlx-lm missing"]),
+    (Unknown("no python"), SAME, ["unknown: no python", OK]),
+    (SAME, Unknown("no python"), [OK, "unknown: no python"]),
+]
+
+
+@pytest.mark.parametrize(("mac1", "mac2", "expected"), VERSIONS)
+def test_versions(mac1: Any, mac2: Any, expected: list[str]) -> None:
+    judged = found("versions", mac1, mac2)
+    for finding, says in zip(judged, expected, strict=True):
+        assert finding.level == (OK if says == OK else FAIL)
+        assert says == OK or says in finding.what
+        assert bool(finding.fix) == (says != OK)
+
+
+def test_another_engine_needs_no_mlx_lm() -> None:
+    assert {each.level for each in found("versions", NO_LM, NO_LM, engine=VLLM_MLX)} == {OK}
+
+
+COOLDOWN = [
+    (idle(), OK, "no SIGKILL lately"),
+    (idle(sigkill=999.0), WARN, "29 s left after a SIGKILL"),
+    (idle(sigkill=971.0), WARN, "1 s left after a SIGKILL"),
+    (idle(sigkill=970.0), OK, "no SIGKILL lately"),
+    (idle(sigkill=5000.0), WARN, "30 s left after a SIGKILL"),  # the clock was set back
+    (Unknown("v"), FAIL, "unknown: v"),
+]
+
+
+@pytest.mark.parametrize(("value", "level", "what"), COOLDOWN)
+def test_cooldown(value: Any, level: str, what: str) -> None:
+    judged = found("cooldown", value, idle())
+    assert (judged[0].level, judged[0].what) == (level, what)
+    assert judged[1].level == OK
+
+
+# RDMA: a good Mac, and one fault each on mac1 as (outputs in which something is swapped, or facts
+# given as they are), the level, what is said, and what is to be done.
+
+GIDS = r"^\t\t\tGID.*\n"
+RDMA: dict[str, tuple[Mapping[str, Any], str, str, str]] = {
+    "good": ({}, OK, "devices up, links have IPv4", ""),
+    "disabled": ({"rdma_enabled": False}, FAIL, "RDMA is disabled", "rdma_ctl enable"),
+    "no devices": (
+        {"ibv_devices": ()},
+        FAIL,
+        "RDMA is enabled, but there are no devices",
+        "Thunderbolt 4",
+    ),
+    "device missing": (
+        {"ibv_devices": ("rdma_en2", "rdma_en3")},
+        FAIL,
+        "rdma_en5 is not among the devices (rdma_en2, rdma_en3)",
+        "inv rdma.discover --diff",
+    ),
+    "port down": (
+        {"ibv_devinfo": [(r"(rdma_en5(?s:.*?)state:\s*)PORT_ACTIVE \(4\)", r"\1PORT_DOWN (1)")]},
+        FAIL,
+        "rdma_en5: its port is PORT_DOWN",
+        "cable",
+    ),
+    "port state not told": (
+        {"ibv_devinfo": [(r"(rdma_en5(?s:.*?))\t\t\tstate:.*\n", r"\1")]},
+        FAIL,
+        "rdma_en5: its port is None",
+        "cable",
+    ),
+    "not in ibv_devinfo": (
+        {"ibv_devinfo": [(r"^hca_id:\trdma_en5(?s:.*)", "")]},
+        FAIL,
+        "rdma_en5: its port is unknown",
+        "cable",
+    ),
+    "no IPv4": (
+        {"interfaces": [(r"^\tinet 10\.254\.0\.5 .*\n", "")]},
+        FAIL,
+        "rdma_en5: its interface has no IPv4 address",
+        "inv rdma.setup",
+    ),
+    "no interface": (
+        {"interfaces": [(r"^en5: flags(.*\n)((\t.*\n)*)", "")]},
+        FAIL,
+        "rdma_en5: its interface has no IPv4 address",
+        "inv rdma.setup",
+    ),
+    "in a bridge": (
+        {"interfaces": [(r"member: en3 ", "member: en5 ")]},
+        FAIL,
+        "rdma_en5: its interface is in bridge0",
+        "inv rdma.setup",
+    ),
+    "no IPv4-mapped GID": (
+        {"ibv_devinfo": [(r"::ffff:10\.254\.0\.5", "fe80::5")]},
+        FAIL,
+        "rdma_en5: no IPv4-mapped GID in its table",
+        "inv rdma.setup",
+    ),
+    "no GID table": (
+        {"ibv_devinfo": [(GIDS, "")]},
+        WARN,
+        "rdma_en5: its GID table can't be seen",
+        "ibv_devinfo -v",
+    ),
+    "no matrix": (
+        {"matrix": None},
+        FAIL,
+        "/tmp/mlx_ibv_devices.json is missing",
+        "inv rdma.setup",
+    ),
+    "another matrix": (
+        {"matrix": [[None, "rdma_en5"], ["rdma_en5", None]]},
+        FAIL,
+        "/tmp/mlx_ibv_devices.json is not the hostfile's matrix",
+        "inv rdma.setup",
+    ),
+    "no matrix at all": (
+        {"matrix": {"a": 1}},
+        FAIL,
+        "/tmp/mlx_ibv_devices.json is not the hostfile's matrix",
+        "inv rdma.setup",
+    ),
+    **{
+        f"{name} unknown": ({name: Unknown("it hangs")}, FAIL, "unknown: it hangs", name)
+        for name in ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix")
+    },
+}
+OUTPUTS = {
+    "rdma_enabled": (rdma.parse_enabled, "enabled\n"),
+    "ibv_devices": (rdma.parse_devices, text("ibv_devices.txt")),
+    "ibv_devinfo": (rdma.parse_devinfo, text("ibv_devinfo.txt")),
+    "interfaces": (rdma.parse_interfaces, text("ifconfig.txt")),
+    "matrix": (rdma.parse_matrix, json.dumps(MATRIX)),
+}
+FILE = {"ibv_devinfo": "ibv_devinfo.txt", "interfaces": "ifconfig.txt"}
+
+
+def mac(fault: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: parse(output, 0) for name, (parse, output) in OUTPUTS.items()}
+    for name, change in fault.items():
+        is_swap = name in FILE and isinstance(change, list)
+        facts[name] = OUTPUTS[name][0](text(FILE[name], *change), 0) if is_swap else change
+    return facts
+
+
+@pytest.mark.parametrize(("fault", "level", "what", "fix"), RDMA.values(), ids=RDMA)
+def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None:
+    one, two = checks.rdma(wanted(), {"mac1": mac(fault), "mac2": mac({})})
+    assert (one.check, one.node, one.level, one.what) == ("rdma", "mac1", level, what)
+    assert fix in one.fix
+    assert bool(one.fix) == (level != OK)
+    assert (two.level, two.node) == (OK, "mac2")
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_rdma_that_was_not_asked_is_unknown(name: str) -> None:
+    facts = {"mac1": mac({}), "mac2": mac({})}
+    del facts["mac1"][name]
+    assert checks.rdma(wanted(), facts)[0].what == "unknown: it was not asked"
+
+
+@pytest.mark.parametrize(
+    ("backend", "count"), [("jaccl", 2), ("jaccl-ring", 2), ("ring", 0), ("any", 0)]
+)
+def test_rdma_is_for_jaccl(backend: str, count: int) -> None:
+    made = replace(wanted(), backend=backend)
+    assert len(checks.rdma(made, {"mac1": mac({}), "mac2": mac({})})) == count
+
+
+def test_two_cables() -> None:
+    """Both devices of a list are judged; the matrix has lists where the hostfile has them."""
+    hosts = [
+        replace(HOSTS[0], rdma=(None, ("rdma_en5", "rdma_en4"))),
+        replace(HOSTS[1], rdma=(("rdma_en4", "rdma_en5"), None)),
+    ]
+    made = replace(wanted(), ranks=ranks.plan(hosts, "jaccl", MLX_LM))
+    matrix = {"matrix": [[None, ["rdma_en5", "rdma_en4"]], [["rdma_en4", "rdma_en5"], None]]}
+    down = [(r"::ffff:10\.254\.0\.9", "fe80::9")]
+    facts = {"mac1": mac(matrix), "mac2": mac({**matrix, "ibv_devinfo": down})}
+    judged = checks.rdma(made, facts)
+    assert levels(judged) == [("mac1", OK), ("mac2", FAIL)]
+    assert judged[1].what == "rdma_en4: no IPv4-mapped GID in its table"
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_unknown_is_never_ok(check: str) -> None:
+    """Neither what can't be read nor what was not asked is ok, for any check."""
+    names = {"memory", "processes", "state", "ports", "model", "versions", *OUTPUTS}
+    for facts in ({}, {name: Unknown("it hangs") for name in names}):
+        judged = CHECKS[check](wanted(), {"mac1": facts, "mac2": facts})
+        assert {each.node for each in judged} == {"mac1", "mac2"}
+        assert all(each.level == FAIL and each.fix for each in judged), judged

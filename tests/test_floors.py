@@ -1,0 +1,158 @@
+"""The floors of the house: tasks -> tasks/cluster -> (fabric, stdlib), and what stays pure."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+FILES = sorted((ROOT / "tasks").rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+CLUSTER = [name for name in MODULES if name.startswith("tasks.cluster")]
+# Invoke's command line, as against its runners, configuration and errors.
+COMMAND_LINE = {
+    f"{package}.{name}"
+    for package in ("invoke", "fabric")
+    for name in ("tasks", "collection", "program", "executor", "parser", "loader", "main", "task")
+}
+OUTSIDE = ("invoke", "fabric", "paramiko", "patchwork", "requests", "rich", "mlx", "mlx_lm")
+
+
+def imports(name: str) -> set[str]:
+    """All that a module imports, at the top or in functions, but for types alone."""
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    return set(_imports(ast.parse(MODULES[name].read_text()), package))
+
+
+def _imports(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        base = resolve_name("." * node.level + (node.module or ""), package) if node.level else ""
+        base = base or str(node.module)
+        for alias in node.names:
+            # `from package import module` is an import of the module.
+            whole = f"{base}.{alias.name}"
+            yield whole if whole in MODULES or base in ("invoke", "fabric") else base
+    for child in ast.iter_child_nodes(node):
+        yield from _imports(child, package)
+
+
+GRAPH = {name: imports(name) for name in MODULES}
+
+
+def reached(name: str) -> set[str]:
+    """What is imported by a module and, within the project, by what it imports."""
+    seen: set[str] = set()
+    new = {name}
+    while new:
+        seen |= new
+        new = {each for name in new for each in GRAPH.get(name, ())} - seen
+    return seen - {name}
+
+
+def outside(names: set[str]) -> set[str]:
+    return {name for name in names if name.split(".")[0] in OUTSIDE}
+
+
+def test_the_parser_sees_imports() -> None:
+    """Of each form one that is there: a test of floors must be able to fail."""
+    assert "tasks.cluster.engine" in GRAPH["tasks.cluster.ranks"]
+    assert "tasks.cluster.hostfile" not in GRAPH["tasks.cluster.ranks"]
+    assert "tasks.cluster.nodes" in GRAPH["tasks.cluster.cluster"]
+    assert "tasks.cluster.shell" in GRAPH["tasks.cluster.facts.model"]
+    assert {"fabric", "paramiko", "invoke.context"} <= GRAPH["tasks.cluster.nodes"]
+    assert "invoke.exceptions" in reached("tasks.cluster.cluster")
+    example = ast.parse("from invoke import task\nfrom .. import tp\nif x:\n  import rich.live")
+    assert set(_imports(example, "tasks.cluster")) == {"invoke.task", "tasks.tp", "rich.live"}
+
+
+@pytest.mark.parametrize("name", CLUSTER)
+def test_cluster_imports_nothing_above_it(name: str) -> None:
+    ours = {each for each in GRAPH[name] if each.split(".")[0] == "tasks"}
+    assert {each for each in ours if not each.startswith("tasks.cluster")} == set()
+    assert GRAPH[name] & COMMAND_LINE == set()
+    # `import invoke` gives all of it, command line too.
+    assert "invoke" not in GRAPH[name]
+
+
+PURE = [
+    *(name for name in CLUSTER if name.startswith("tasks.cluster.facts")),
+    *(f"tasks.cluster.{name}" for name in ("checks", "ranks", "engine", "hints", "state")),
+    *(f"tasks.cluster.{name}" for name in ("settings", "shell")),
+]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure(name: str) -> None:
+    assert outside(reached(name)) == set()
+
+
+def says_pure(name: str) -> bool:
+    text = ast.get_docstring(ast.parse(MODULES[name].read_text())) or ""
+    return re.search(r"\bPure[.:;]", text) is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["tasks.cluster.hostfile", *(name for name in CLUSTER if says_pure(name))]
+)
+def test_pure_but_for_errors(name: str) -> None:
+    """A module that tells the user what is wrong may raise an `Exit`, and knows no more of it."""
+    runners = {each for each in reached(name) if each.split(".")[0] in OUTSIDE[:3]}
+    assert runners <= {"invoke.exceptions"}
+
+
+def test_pure_without_invoke() -> None:
+    """The pure modules load where there is no Invoke, Fabric or paramiko at all."""
+    code = (
+        "import importlib, sys, types\n"
+        "for name in ('invoke', 'fabric', 'paramiko'):\n"
+        "    sys.modules[name] = None\n"
+        "sys.modules['tasks'] = types.ModuleType('tasks')\n"
+        "sys.modules['tasks'].__path__ = ['tasks']\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+    )
+    line = [sys.executable, "-c", code]
+    subprocess.run([*line, *PURE], cwd=ROOT, check=True)
+    refused = subprocess.run([*line, "tasks.cluster.errors"], cwd=ROOT, capture_output=True)
+    assert b"ModuleNotFoundError" in refused.stderr
+
+
+def test_no_cycles() -> None:
+    graph = {name: GRAPH[name] & set(MODULES) for name in MODULES}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise AssertionError(f"import cycle: {' -> '.join(error.args[1])}") from None
+    assert set(order) == set(MODULES)
+
+
+HEAVY = ("fabric", "paramiko", "requests", "rich", "patchwork", "fastjsonschema", "mlx", "mlx_lm")
+
+
+@pytest.mark.parametrize("words", [["--list"], ["--help", "tp.start"], ["--complete"]])
+def test_light(words: list[str]) -> None:
+    """Looking around imports nothing heavy."""
+    line = [sys.executable, "-X", "importtime", "-m", "invoke", *words]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines() if "|" in row}
+    assert {"invoke.program", "tasks.tp"} <= loaded
+    assert {name for name in loaded if name.split(".")[0] in HEAVY} == set()

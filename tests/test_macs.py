@@ -1,0 +1,169 @@
+"""The whole way on test hosts: cables, setup, a tensor-parallel server over en5, and its end."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Inv, own_servers
+from rig import Rig, mesh, ring, two_cables, two_nodes
+
+Ready = Callable[..., Rig]
+
+
+@pytest.fixture
+def ready(
+    inv: Inv, home: Path, tiny: Path, macs: Callable[..., Rig]
+) -> Iterator[Callable[..., Rig]]:
+    """`ready(count, cables)`: hosts whose links were found and set up, and their hostfile.
+
+    They are Thunderbolt 4, for which rdma.discover picks the ring over the links: Linux has no
+    RDMA over Thunderbolt, and the ring is real.
+    """
+    model = home / "model"
+    shutil.copytree(tiny, model)
+    file = home / "hosts.json"
+
+    def get(count: int, cables: Any) -> Rig:
+        names = [f"mac{number + 1}" for number in range(count)]
+        rig = macs(count, cables, states={name: {"thunderbolt": 4} for name in names})
+        inv("rdma.discover", "--hosts", ",".join(names), "--write", str(file))
+        more = {"engine": "mlx-lm", "python": sys.executable, "model": str(model)}
+        data = {**json.loads(file.read_text()), **more, "args": ["--port", str(inv.port)]}
+        file.write_text(json.dumps(data))
+        inv.env["INVOKE_TP_HOSTFILE"] = str(file)
+        inv.config = own_servers(home / "config.json", model)
+        inv("rdma.setup")
+        return rig
+
+    yield get
+    inv.run("tp.stop", "--force")
+
+
+def hosts(inv: Inv) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(inv.env["INVOKE_TP_HOSTFILE"]).read_text())[
+        "hosts"
+    ]
+    return found
+
+
+def links(inv: Inv) -> set[str]:
+    """The addresses of all links."""
+    return {address.partition("/")[0] for host in hosts(inv) for address in host["links"].values()}
+
+
+def log(rig: Rig, inv: Inv, rank: int) -> str:
+    host = hosts(inv)[rank]["ssh"]
+    folder = inv.environment()["INVOKE_TP_LOG_DIR"]
+    return rig.run(host, f"cat {folder}/tp_server.rank{rank}.log").stdout
+
+
+@pytest.mark.parametrize(
+    ("count", "cables"),
+    [
+        (2, two_nodes()),
+        (2, two_cables()),
+        (3, mesh(3)),
+        (4, ring(4)),
+        (4, mesh(4)),
+    ],
+    ids=["two", "two cables", "three", "ring of four", "mesh of four"],
+)
+def test_setup_start_chat_stop(inv: Inv, ready: Ready, count: int, cables: Any) -> None:
+    rig = ready(count, cables)
+    started = inv("tp.start")
+    assert "healthy: a token" in started.err
+    status = inv("tp.status", "--json").json()
+    assert status["state"] == "ready"
+    assert len(status["ranks"]) == count
+    assert {row["host"] for row in status["ranks"]} == set(rig.names)
+
+    # The ranks are connected over the links, and over nothing else.
+    addresses = links(inv)
+    for row in status["ranks"]:
+        shown = rig.run(row["host"], f"lsof -nP -a -p {row['pid']} -iTCP -sTCP:ESTABLISHED").stdout
+        ends = re.findall(r"TCP ([\d.]+):\d+->([\d.]+):\d+", shown)
+        assert len(ends) >= 1
+        assert {each for pair in ends for each in pair} <= addresses | {"127.0.0.1"}
+
+    # A curl on rank 0's node, as the started server's own words have it.
+    curl = next(line for line in started.out.splitlines() if line.startswith("curl"))
+    answer = rig.run(status["ranks"][0]["host"], f"{curl} -s").stdout
+    assert json.loads(answer)["usage"]["completion_tokens"] > 0
+    inv("tp.health")
+
+    stopped = inv("tp.stop").out
+    assert len(re.findall(r"^stopped +mac\d +rank \d ", stopped, re.MULTILINE)) == count
+    assert inv("tp.status").out.strip() == "stopped"
+    assert inv("tp.stop").code == 0
+
+
+def test_verify(inv: Inv, ready: Ready) -> None:
+    """A real collective over the links, with the environment that tp.start would use."""
+    rig = ready(3, mesh(3))
+    shown = inv("rdma.verify")
+    assert "right sums on all 3 ranks" in shown.err
+    assert len(re.findall(r"^\d+ (?:B|KiB|MiB) +\d+ us +[\d.]+ GB/s$", shown.out, re.M)) == 5
+    pings = re.findall(r"^ping (mac\d) -> ([\d.]+): \d+ us$", shown.out, re.MULTILINE)
+    assert {host for host, _ in pings} == set(rig.names)
+    assert {ip for _, ip in pings} <= links(inv)
+    report = inv("rdma.verify", "--json").json()
+    assert [each["world"] for each in report["ranks"]] == [3, 3, 3]
+    assert not any(
+        "rank" in rig.run(host, "ls ~/.mlx-tp 2>/dev/null; true").stdout for host in rig.names
+    )
+
+
+def test_verify_finds_a_cut_link(inv: Inv, ready: Ready) -> None:
+    rig = ready(2, two_nodes())
+    rig.cut("mac1", "en5")
+    failed = inv("rdma.verify", "--timeout", "6", code=4)
+    assert "verify: " in failed.err
+    assert inv("tp.status").out.strip() == "stopped"
+
+
+def test_verify_beside_a_server_is_refused(inv: Inv, ready: Ready) -> None:
+    ready(2, two_nodes())
+    inv("tp.start")
+    refused = inv("rdma.verify", code=3)
+    assert "already runs: rank 0" in refused.err
+    assert inv("tp.status", "--json").json()["state"] == "ready"
+
+
+def test_memory_that_a_killed_server_left(inv: Inv, ready: Ready) -> None:
+    rig = ready(2, two_nodes())
+    inv("tp.start")
+    rig.fault("mac2", "wired_leak", "380")
+    stopped = inv("tp.stop", "--force")
+    assert re.search(r"^killed +mac2 +rank 1 +389.0 of 512 GiB wired", stopped.out, re.MULTILINE)
+    assert "mac2: 389.0 of 512 GiB wired (limit 351 GiB): reboot it" in stopped.err
+    assert "cooldown: the next start waits 30 s" in stopped.err
+    refused = inv("tp.start", code=3)
+    assert re.search(r"^fail +memory +mac2 ", refused.err, re.MULTILINE)
+
+
+def test_logs_stay_on_their_nodes_and_are_collected(inv: Inv, ready: Ready) -> None:
+    rig = ready(2, two_nodes())
+    inv("tp.start")
+    inv("tp.stop")
+    combined = (inv.home / "logs" / "tp_server.log").read_text()
+    for rank in (0, 1):
+        tagged = re.findall(rf"^rank {rank} \| (.*)$", combined, re.MULTILINE)
+        assert tagged == log(rig, inv, rank).splitlines()
+
+
+def test_a_reboot_ends_the_record(inv: Inv, ready: Ready) -> None:
+    """A record from before a reboot is of no server, whatever has its pid now."""
+    rig = ready(2, two_nodes())
+    inv("tp.start")
+    rig.reboot("mac2")
+    assert "rank 1" in inv("tp.status", code=3).err
+    inv("tp.stop")
+    inv("rdma.setup")
+    inv("tp.start")

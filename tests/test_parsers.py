@@ -1,0 +1,553 @@
+"""No output upsets a parser, and none that was damaged says more good than the truth.
+
+The outputs in data/macos are ours, in the form of macOS's; test_samples.py has real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.cluster import checks, facts, logs, state
+from tasks.cluster.checks import Wanted
+from tasks.cluster.engine import MLX_LM
+from tasks.cluster.facts import (
+    Fact,
+    Unknown,
+    memory,
+    model,
+    ping,
+    ports,
+    processes,
+    rdma,
+    routes,
+    thunderbolt,
+    versions,
+)
+from tasks.cluster.facts.routes import Route
+from tasks.cluster.hints import exit_words, first_error, hint
+
+DATA = Path(__file__).parent / "data" / "macos"
+MATRIX = '[[null, "rdma_en5"], ["rdma_en5", null]]\n'
+Parse = Callable[[str, int], Any]
+
+
+def data(name: str) -> str:
+    return (DATA / name).read_text()
+
+
+# What a damaged output may say: (what was read, the truth) -> is it no better than the truth?
+
+
+def _same(value: Any, truth: Any) -> bool:
+    return bool(value == truth)
+
+
+def _part(value: Any, truth: Any) -> bool:
+    """Less is worse: devices, interfaces of ports."""
+    is_map = isinstance(truth, Mapping)
+    return set(value.items() if is_map else value) <= set(truth.items() if is_map else truth)
+
+
+def _no_freer(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
+    """All ports that are taken are still taken."""
+    return set(truth) <= set(value)
+
+
+def _still_serves(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
+    def servers(listed: Mapping[int, Any]) -> set[int]:
+        return set(checks.servers(MLX_LM, {"processes": listed}))
+
+    assert servers(truth) == {4130}
+    return servers(truth) <= servers(value)
+
+
+def _no_readier(value: Mapping[str, Any], truth: Mapping[str, Any]) -> bool:
+    """No device is active, or has an IPv4-mapped GID, that has not."""
+    ready = {name for name, each in value.items() if each.is_active}
+    mapped = {name for name, each in value.items() if each.ipv4_gids}
+    return ready <= {name for name, each in truth.items() if each.is_active} and mapped <= {
+        name for name, each in truth.items() if each.ipv4_gids
+    }
+
+
+def _no_more_cables(value: Any, truth: Any) -> bool:
+    whole = {port.domain: port for port in truth}
+    return all(
+        port.domain in whole
+        and set(port.peers) <= set(whole[port.domain].peers)
+        and port.speed in (None, whole[port.domain].speed)
+        and port.top in (None, whole[port.domain].top)
+        for port in value
+    )
+
+
+def _answered_no_more(value: Mapping[str, Any], truth: Mapping[str, Any]) -> bool:
+    return all(not each.answered or truth[name].answered for name, each in value.items())
+
+
+def _no_deader(value: state.State, truth: state.State) -> bool:
+    alive = {rank.rank for rank in truth.ranks.values() if rank.alive}
+    still = {rank.rank for rank in value.ranks.values() if rank.alive}
+    return alive <= still and value.sigkill == truth.sigkill
+
+
+def _same_or_told(value: model.Model, truth: model.Model) -> bool:
+    """Beside a node that has the whole model, the check tells the difference."""
+    both = {"mac1": {"model": truth}, "mac2": {"model": value}}
+    wanted = Wanted([], "ring", MLX_LM, 8000, "llama", 0, 0)
+    levels = [finding.level for finding in checks.model(wanted, both)]
+    return value.files == truth.files or checks.FAIL in levels
+
+
+@dataclass(frozen=True)
+class Case:
+    """A parser, a good output, and what may be done to it without its seeming better.
+
+    `status` is False where the parser may read what a command printed that then failed.
+    """
+
+    parse: Parse
+    text: str
+    no_better: Callable[[Any, Any], bool]
+    damage: tuple[str, ...] = ("cut", "gap", "crlf", "indent")
+    status: bool = True
+
+    @property
+    def truth(self) -> Any:
+        return self.parse(self.text, 0)
+
+
+# "gap", a line that is missing, can't be told in a list; and that ifconfig and netstat were cut
+# short only their exit status tells. They are not numbered, and have no last line of their own.
+CASES: Mapping[str, Case] = {
+    "memory": Case(
+        memory.parse, data("memory.txt"), _same, ("cut", "gap", "crlf", "indent", "digits")
+    ),
+    "ports": Case(ports.parse, data("ports.txt"), _no_freer, ("cut", "crlf", "indent"), False),
+    "processes": Case(
+        processes.parse, data("processes.txt"), _still_serves, ("cut", "crlf", "indent"), False
+    ),
+    "versions": Case(versions.parse, data("versions.txt"), _same),
+    "state": Case(state.parse, data("state.txt"), _no_deader, ("cut", "crlf", "indent")),
+    "model": Case(model.parse, data("model.txt"), _same_or_told),
+    "rdma_enabled": Case(rdma.parse_enabled, "enabled\n", _same, status=False),
+    "rdma_disabled": Case(rdma.parse_enabled, "disabled\n", _same, status=False),
+    "ibv_devices": Case(rdma.parse_devices, data("ibv_devices.txt"), _part, status=False),
+    "ibv_devinfo": Case(rdma.parse_devinfo, data("ibv_devinfo.txt"), _no_readier, status=False),
+    "interfaces": Case(rdma.parse_interfaces, data("ifconfig.txt"), _same, ("crlf", "indent")),
+    "matrix": Case(rdma.parse_matrix, MATRIX, _same, status=False),
+    "thunderbolt": Case(thunderbolt.parse_ports, data("system_profiler.json"), _no_more_cables),
+    "hardware_ports": Case(thunderbolt.parse_hardware_ports, data("networksetup.txt"), _part),
+    "routes": Case(routes.parse, data("netstat_routes.txt"), _same, ("crlf", "indent", "digits")),
+    "ping": Case(ping.parse, data("ping.txt"), _answered_no_more),
+}
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def _digits(text: str) -> list[str]:
+    """Numbers as other languages write them: in groups, or with digits of their own."""
+    groups = [
+        re.sub(r"(?<=\d)(?=(\d{3})+(?!\d))", mark, text) for mark in (",", ".", "'", "\u202f")
+    ]
+    arabic = {ord("0") + n: ord("\u0660") + n for n in range(10)}
+    return [*groups, text.translate(arabic)]
+
+
+def _damaged(case: Case) -> list[str]:
+    """All damaged forms of the case's output."""
+    lines = case.text.splitlines(keepends=True)
+    forms = {
+        "cut": [case.text[:end] for end in range(len(case.text))],
+        "gap": ["".join(lines[:i] + lines[i + 1 :]) for i in range(len(lines))],
+        "crlf": [case.text.replace("\n", "\r\n")],
+        "indent": [
+            case.text.expandtabs(8),
+            re.sub(r"^ {8}", "\t", case.text, flags=re.MULTILINE),
+            re.sub(r"$", "  ", case.text, flags=re.MULTILINE),
+        ],
+        "digits": _digits(case.text),
+    }
+    return [text for kind in case.damage for text in forms[kind]]
+
+
+@each_case
+def test_damage_never_looks_better(case: Case) -> None:
+    truth = case.truth
+    for text in _damaged(case):
+        try:
+            value = case.parse(text, 0)
+        except ValueError:
+            continue
+        assert case.no_better(value, truth), text
+
+
+@each_case
+@settings(deadline=None)
+@given(cut=st.floats(0, 1), status=st.integers(1, 255).filter(lambda n: n != 3))
+def test_a_failed_command_is_unknown(case: Case, cut: float, status: int) -> None:
+    """What a command printed before it failed is not all there is."""
+    text = case.text[: round(cut * len(case.text))]
+    try:
+        value = case.parse(text, status)
+    except ValueError:
+        return
+    assert not case.status
+    assert case.no_better(value, case.truth)
+
+
+# Any text: letters, and pieces of what parsers look for, in any order.
+_PIECES = sorted({line for case in CASES.values() for line in case.text.splitlines(keepends=True)})
+anything = st.one_of(
+    st.text(),
+    st.lists(st.one_of(st.sampled_from(_PIECES), st.text(max_size=9))).map("".join),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "SPThunderboltDataType",
+                        "_items",
+                        "_name",
+                        "domain_uuid_key",
+                        "receptacle_1_tag",
+                        "current_speed_key",
+                        "python",
+                        "mlx",
+                        "mlx-lm",
+                    ]
+                ),
+                inner,
+            )
+        ),
+    ).map(json.dumps),
+)
+
+
+@each_case
+@settings(deadline=None)
+@given(text=anything, status=st.integers(0, 255))
+def test_any_text_is_a_value_or_unknown(case: Case, text: str, status: int) -> None:
+    said = None
+    try:
+        case.parse(text, status)
+    except ValueError as error:
+        said = str(error)
+    assert said != ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"SPThunderboltDataType":' + '[{"_items":' * 5000, "9" * 10_000, "\0", "²"],
+    ids=["deep", "deep ports", "long", "nul", "superscript"],
+)
+@each_case
+def test_hostile_text(case: Case, text: str) -> None:
+    for form in (text, f"build\n{text}\n", case.text + text, f"p {text} {text}\nrank {text}\n"):
+        try:
+            case.parse(form, 0)
+        except ValueError:
+            continue
+
+
+def test_deep_items_are_walked() -> None:
+    """A tree of docks as deep as JSON allows does not exhaust the walk."""
+    item: dict[str, Any] = {"_name": "last", "domain_uuid_key": "X"}
+    for _ in range(400):
+        item = {"_name": "dock", "_items": [item]}
+    bus = {"domain_uuid_key": "A", "_items": [item]}
+    port = thunderbolt.parse_ports(json.dumps({"SPThunderboltDataType": [bus]}), 0)[0]
+    assert (port.peers, len(port.devices)) == ({"X": "last"}, 400)
+
+
+@settings(deadline=None)
+@given(text=st.text())
+def test_any_text_is_a_log(text: str) -> None:
+    hint(text.splitlines())
+    error = first_error(text.splitlines())
+    assert error is None or error.strip()
+    assert logs.parse("mac1", text, "nonce") == []
+
+
+@settings(deadline=None)
+@given(status=st.none() | st.integers())
+def test_any_exit_status_has_words(status: int | None) -> None:
+    assert exit_words(status)
+
+
+# What the good outputs say: without this, "no better" could hold for parsers that read nothing.
+
+
+def test_good_outputs() -> None:
+    read = {name: case.truth for name, case in CASES.items()}
+    assert read["memory"] == memory.Memory(512 * memory.GIB, 1310720 * 16384, 16384)
+    assert read["memory"].wired_pages == 1310720
+    assert sorted(read["ports"]) == [22, 5000, 7000, 8000, 32323]
+    assert [str(each) for each in read["ports"][8000]] == ["Python (pid 4130)", "Python (pid 4131)"]
+    assert [str(each) for each in read["ports"][22]] == ["another user's process"]
+    assert len(read["processes"]) == 5
+    assert read["processes"][4130].rss == 202951136 * 1024
+    assert read["versions"] == {
+        "python": "3.14.0",
+        "mlx": "0.32.4",
+        "mlx-lm": "0.32.2",
+        "os": "25E253",
+    }
+    assert read["rdma_enabled"] is True
+    assert read["rdma_disabled"] is False
+    assert read["ibv_devices"] == ("rdma_en2", "rdma_en3", "rdma_en4", "rdma_en5")
+    assert read["matrix"] == [[None, "rdma_en5"], ["rdma_en5", None]]
+    assert read["hardware_ports"] == {
+        "Thunderbolt 1": "en2",
+        "Thunderbolt 2": "en5",
+        "Thunderbolt 3": "en3",
+        "Thunderbolt 4": "en4",
+    }
+
+
+def test_good_state() -> None:
+    found: state.State = CASES["state"].truth
+    assert (found.now, found.sigkill, found.ready) == (1765432160.0, 1765432150.0, "r1")
+    rank = found.ranks[0]
+    assert rank.record is not None
+    assert (rank.pid, rank.alive, rank.exit, rank.record.port) == (4130, True, None, 8000)
+
+
+def test_good_devices() -> None:
+    found = CASES["ibv_devinfo"].truth
+    assert [(d.is_active, d.ipv4_gids) for d in found.values()] == [
+        (False, ()),
+        (True, ()),
+        (True, ("10.254.0.9",)),
+        (True, ("10.254.0.5",)),
+    ]
+    assert {(d.max_pd, d.max_qp) for d in found.values()} == {(11, 11)}
+
+
+def test_good_interfaces() -> None:
+    found = CASES["interfaces"].truth
+    assert found["bridge0"].members == ("en2", "en3")
+    assert found["en5"].ipv4 == ("10.254.0.5",)
+    assert str(found["en5"].addresses[0].network) == "10.254.0.4/30"
+    assert (found["lo0"].status, found["en2"].status) == (None, "inactive")
+    assert str(found["utun4"].addresses[0]) == "100.96.0.7/32"
+
+
+def test_good_ports() -> None:
+    """Behind the dock there are a drive and another Mac; a drive alone is no peer."""
+    by_number = {port.receptacle: port for port in CASES["thunderbolt"].truth}
+    assert list(by_number["4"].peers.values()) == ["Mac mini"]
+    assert by_number["4"].devices == ("Example Dock", "Example Drive")
+    assert (by_number["3"].peers, by_number["3"].speed) == ({}, 40)
+    assert (by_number["2"].speed, by_number["2"].top) == (80, None)
+    assert (by_number["1"].speed, by_number["1"].top) == (None, 120)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "expected"),
+    [
+        ([("Up to 120 Gb/s", False)], True),
+        ([("Up to 40 Gb/s", False)], False),
+        ([("Up to 40 Gb/s x1", False)], False),  # as older systems write it
+        ([("80 Gb/s", True)], True),
+        # Linked at 40 Gb/s: the port itself may be of either kind.
+        ([("40 Gb/s", True)], None),
+        ([("40 Gb/s", True), ("Up to 40 Gb/s", False)], False),
+        ([("40 Gb/s", True), ("Up to 120 Gb/s", False)], True),
+        ([("Up to 40 Gb/s", True)], None),
+        ([("", False)], None),
+        ([], None),
+    ],
+)
+def test_thunderbolt_5(speeds: list[tuple[str, bool]], expected: bool | None) -> None:
+    buses = [
+        {
+            "domain_uuid_key": "A",
+            "receptacle_1_tag": {"current_speed_key": speed},
+            "_items": [{"_name": "drive"}] if linked else [],
+        }
+        for speed, linked in speeds
+    ]
+    found = thunderbolt.parse_ports(json.dumps({"SPThunderboltDataType": buses}), 0)
+    assert thunderbolt.is_thunderbolt5(found) is expected
+
+
+def test_intel_bus_has_no_receptacle() -> None:
+    """Two receptacles on one bus: which has the cable is not told."""
+    bus = {
+        "domain_uuid_key": "A",
+        "receptacle_1_tag": {"receptacle_id_key": "1"},
+        "receptacle_2_tag": {"receptacle_id_key": "2"},
+    }
+    found = thunderbolt.parse_ports(json.dumps({"SPThunderboltDataType": [bus]}), 0)
+    assert found[0].receptacle is None
+
+
+def test_good_ping() -> None:
+    found = CASES["ping"].truth
+    assert [(each.answered, each.mean) for each in found.values()] == [(True, 0.106), (False, None)]
+
+
+def test_good_routes() -> None:
+    found = CASES["routes"].truth
+    assert Route(IPv4Network("0.0.0.0/0"), "en0", IPv4Address("192.0.2.1")) in found
+    networks = {str(each.network): each.interface for each in found if each.interface != "utun4"}
+    assert networks == {
+        "0.0.0.0/0": "en0",
+        "10.254.0.0/30": "en3",  # netstat writes 10.254/30
+        "10.254.0.4/30": "en5",
+        "10.254.0.5/32": "en5",  # not the one to lo0
+        "10.254.0.6/32": "en5",
+        "10.254.0.8/30": "en4",
+        "127.0.0.0/8": "lo0",
+        "128.0.0.0/1": "en0",
+        "169.254.0.0/16": "en0",
+        "172.16.0.0/12": "en0",
+        "192.0.2.0/24": "en0",
+        "192.0.2.1/32": "en0",
+        "192.168.44.0/24": "bridge100",
+        "224.0.0.0/4": "en0",
+        "255.255.255.255/32": "en0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "network"),
+    [
+        ("default", "0.0.0.0/0"),
+        ("0/1", "0.0.0.0/1"),
+        ("10", "10.0.0.0/8"),
+        ("10/16", "10.0.0.0/16"),
+        ("10.254/30", "10.254.0.0/30"),
+        ("10.254.1/30", "10.254.1.0/30"),
+        ("10.254.0.4/30", "10.254.0.4/30"),
+        ("172.16", "172.16.0.0/16"),
+        ("192.168.0", "192.168.0.0/24"),
+        ("192.168.0/16", "192.168.0.0/16"),
+        ("192.168.68.1", "192.168.68.1/32"),
+        ("10.1&0xff00ff00", None),
+        ("10.1.2.3.4", None),
+        ("10.1/33", None),
+        ("300.1", None),
+        ("fe80::1", None),
+    ],
+)
+def test_netstat_destinations(row: str, network: str | None) -> None:
+    titles = "Internet:\nDestination Gateway Flags Netif Expire\n"
+    text = f"{titles}{row} link#9 UCS en5 !\nInternet6:\nDestination\ndefault fe80::1 UGc en5\n"
+    if network is None:
+        with pytest.raises(ValueError, match=r"."):
+            routes.parse(text, 0)
+    else:
+        assert [str(each.network) for each in routes.parse(text, 0)] == [network]
+
+
+def test_linux_routes() -> None:
+    text = (
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+        "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+        "en5\t0400FE0A\t00000000\t0001\t0\t0\t0\tFCFFFFFF\t0\t0\t0\n"
+    )
+    assert routes.parse(text, 0) == (
+        Route(IPv4Network("0.0.0.0/0"), "eth0", IPv4Address("192.0.2.1")),
+        Route(IPv4Network("10.254.0.4/30"), "en5"),
+    )
+    with pytest.raises(ValueError, match="can't be read"):
+        routes.parse(text[:-1], 0)
+    with pytest.raises(ValueError, match=r"."):
+        routes.parse(text + "en6\t0400FE0\t0\t1\t0\t0\t0\tFCFFFFFF\t0\t0\t0\n", 0)
+
+
+def test_linux_memory() -> None:
+    rows = "MemTotal:  2048 kB\nUnevictable:  8 kB\nSUnreclaim:  16 kB\n"
+    assert memory.parse(rows, 0) == memory.Memory(2048 * 1024, 24 * 1024, 4096)
+    for cut in range(len(rows) - 1):
+        with pytest.raises(ValueError, match="can't be read"):
+            memory.parse(rows[:cut], 0)
+
+
+@settings(deadline=None)
+@given(number=st.integers(0, 65535), other=st.integers(0, 65535))
+def test_linux_ports(number: int, other: int) -> None:
+    """Only what listens (state 0A) is taken."""
+    text = (
+        "== table\n  sl  local_address rem_address   st\n"
+        f"   0: 0100007F:{number:04X} 00000000:0000 0A 00000000:00000000\n"
+        f"   1: 0100007F:{other:04X} 0100007F:1F90 01 00000000:00000000\n== whole\n== lsof\n"
+    )
+    assert list(ports.parse(text, 0)) == [number]
+
+
+@pytest.mark.parametrize("row", ["tcp4 0 0 *:8000 *:* LISTEN", "tcp4 *.8000 *.* LISTEN"])
+def test_a_listener_of_another_form_is_unknown(row: str) -> None:
+    text = f"== table\nProto Local Address\ntcp4 0 0 *.22 *.* LISTEN\n{row}\n== whole\n== lsof\n"
+    with pytest.raises(ValueError, match="can't be read"):
+        ports.parse(text, 0)
+    assert list(ports.parse(text.replace(row, "tcp4 0 0 *.8000 *.* LISTEN 1 2 new"), 0)) == [
+        22,
+        8000,
+    ]
+
+
+# The facts' own scripts, on this machine.
+
+
+def _run(fact: Fact, shell: tuple[str, ...] = ("/bin/sh", "-s"), **more: Any) -> Any:
+    text = facts.script([fact], "n0nce")
+    done = subprocess.run(shell, input=text, capture_output=True, text=True, check=True, **more)
+    return facts.read([fact], done.stdout, "n0nce")[fact.name]
+
+
+@pytest.mark.parametrize(
+    "fact", [memory.FACT, ports.FACT, processes.FACT, routes.FACT], ids=lambda fact: fact.name
+)
+def test_facts_here(fact: Fact) -> None:
+    assert not isinstance(_run(fact), Unknown)
+
+
+def test_processes_without_ps(tmp_path: Path) -> None:
+    """A bare Debian has no ps: /proc tells the same."""
+    for name in ("cat", "tr"):
+        (tmp_path / name).symlink_to(f"/bin/{name}")
+    found = _run(processes.FACT, env={"PATH": str(tmp_path)})
+    assert not isinstance(found, Unknown), found
+    assert found[1].ppid == 0
+
+
+def test_a_list_that_fails_midway_is_unknown(tmp_path: Path) -> None:
+    """ps and netstat that print half and fail, on a node whose /proc is not there."""
+    for name in ("ps", "netstat"):
+        (tmp_path / name).write_text("#!/bin/sh\necho '1 1 1 1 half'\necho Local Address\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    assert isinstance(_run(processes.FACT, env=env), Unknown)
+    for fact in (ports.FACT, routes.FACT):
+        blind = replace(fact, command=fact.command.replace("/proc/net", str(tmp_path / "no")))
+        assert isinstance(_run(blind, env=env), Unknown)
+
+
+def test_a_state_directory_that_cannot_be_entered_is_unknown(tmp_path: Path) -> None:
+    """Another user's record is no proof that nothing runs; root can't enter a file either."""
+    (tmp_path / "state").write_text("")
+    assert isinstance(_run(state.fact(str(tmp_path / "state"))), Unknown)
+    empty = _run(state.fact(str(tmp_path / "none")))
+    assert empty.ranks == {}
+
+
+def test_hung_command_is_limited() -> None:
+    fact = Fact("slow", facts.limited(1, "sleep 600"), lambda text, status: status)
+    found = _run(fact)
+    assert isinstance(found, Unknown)
+    assert "in time" in found.why
