@@ -19,14 +19,15 @@ from .cluster.errors import ActionFailed
 PATH = ROOT / ".models" / "tiny"
 
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+# Heads and sizes can be divided by 2, 3, 4 and 6 ranks.
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 256,
-    "intermediate_size": 512,
+    "hidden_size": 192,
+    "intermediate_size": 384,
     "num_hidden_layers": 4,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 12,
     "vocab_size": 512,
     "max_position_embeddings": 8192,
     "rms_norm_eps": 1e-5,
@@ -36,7 +37,6 @@ CONFIG: dict[str, Any] = {
     "bos_token_id": 256,
     "eos_token_id": 256,
 }
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 LETTERS = " aehilmnorstu"
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
@@ -120,8 +120,13 @@ def _weights(path: Path) -> None:
     make_args: Any = ModelArgs.from_dict
     model = Model(make_args(CONFIG))
     weights = dict(tree_flatten(model.parameters()))
-    # One direction of the hidden state says "letters", so that its nonsense can be read aloud.
+    # One direction of the hidden state says "letters" and is left alone by the layers, so that
+    # the nonsense can be read aloud.
     says = [2.0 if chr(token) in LETTERS else -2.0 for token in range(CONFIG["vocab_size"])]
-    weights[_EMBEDDING][:, 0] = 1.0
-    weights[_HEAD][:, 0] = mx.array(says)
+    weights["model.embed_tokens.weight"][:, 0] = 1.0
+    weights["lm_head.weight"][:, 0] = mx.array(says)
+    for name in weights:
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            weights[name][0] = 0.0
+            weights[name] *= 0.3
     mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})

@@ -128,6 +128,11 @@ HINTS = (
         "set MLX_METAL_FAST_SYNCH=1 in envs; look at the other ranks",
     ),
     Hint(
+        r"Cannot shard|must be divisible by.*(world|ranks|group)",
+        "the model can't be divided by this number of ranks",
+        "another number of ranks: -n N, or another model",
+    ),
+    Hint(
         r"unrecognized arguments|error: argument|the following arguments are required",
         "the server does not know one of its arguments",
         "check what you gave after --",

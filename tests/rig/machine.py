@@ -127,26 +127,63 @@ def _pythons() -> list[Path]:
     )
 
 
+# Never where it is not meant to be: a script that kills or deletes is for a host alone.
+GUARD = '[ -d "/.rig/$(uname -n)" ] || exit 9\n'
+# Signalled processes take a moment; what is left at last is process 1 and this shell.
+END = f"""{GUARD}
+kill -9 -1
+while pgrep . >/run/left; grep -vxq -e 1 -e $$ /run/left; do :; done
+rm -f /run/left /run/sshd.pid
+"""
+# -xdev: a folder that is shared with this machine may be mounted below.
+EMPTY_TMP = f"{GUARD}find /tmp -xdev -mindepth 1 -delete 2>/dev/null\n"
+CLEAN = f"""{GUARD}
+for d in /Users /Library/LaunchDaemons /etc/sudoers.d; do
+  find "$d" -xdev -mindepth 1 -delete 2>/dev/null
+done
+rm -f "/.rig/$(uname -n)/launchd.json"
+"""
+
+
+def user(name: str, home: str, shell: str) -> str:
+    """Gives the user, who is root, this home and login shell (or sh, where it is missing)."""
+    entry = f"root:*:0:0:{name}:{home}:{shutil.which(shell) or '/bin/sh'}"
+    return (
+        f"{GUARD}rest=$(grep -v '^root:' /etc/passwd)\n"
+        f"printf '%s\\n%s\\n' {shlex.quote(entry)} \"$rest\" >/etc/passwd\n"
+        f"mkdir -p {shlex.quote(home)}\n"
+    )
+
+
 class Machine:
-    """The processes of one host: started, entered, killed."""
+    """The processes of one host: started, entered, killed.
+
+    `keeper` is the `unshare` that holds it, `first` its process 1, both as `identity`.
+    """
 
     def __init__(self, name: str, base: Path) -> None:
         self.name = name
         self.folder = base / name
-        self.pid = 0
         self.keeper = ""
+        self.first = ""
 
     def start(self, line: str, detached: bool) -> None:
-        """Start process 1; `pid` is its number on this machine."""
         spaces = ["--net", "--pid", "--uts", "--ipc", "--mount", "--fork", "--kill-child"]
         self.keeper = keep([*spaces, "--mount-proc"], line, self.folder / "log", detached)
-        self.pid = child_of(self.keeper)
+        self.first = identity(child_of(self.keeper))
 
     def wait(self) -> None:
         ready = self.folder / "ready"
-        wait_for(lambda: ready.exists() or not identity(self.pid), f"{self.name} ready")
+        wait_for(lambda: ready.exists() or not is_alive(self.first), f"{self.name} ready")
         if not ready.exists():
             raise RuntimeError(f"{self.name}: {(self.folder / 'log').read_text().strip()}")
+
+    @property
+    def pid(self) -> int:
+        """Process 1 as this machine numbers it. RuntimeError if it is gone: another may be it."""
+        if not is_alive(self.first):
+            raise RuntimeError(f"{self.name} is not up")
+        return int(self.first.partition(":")[0])
 
     def enter(self, *words: str) -> list[str]:
         return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "-u", "-i", *words]
@@ -178,7 +215,13 @@ def child_of(keeper: str) -> int:
     """The process that `unshare` has started, which is process 1 of its namespaces."""
     pid = keeper.partition(":")[0]
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    return int(wait_for(lambda: children.exists() and children.read_text(), "a child").split()[0])
+
+    def found() -> str:
+        if not is_alive(keeper):
+            raise RuntimeError("unshare has ended")
+        return children.read_text()
+
+    return int(wait_for(found, "a child of unshare").split()[0])
 
 
 def identity(pid: int) -> str:

@@ -6,7 +6,6 @@ import compileall
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -130,7 +129,7 @@ class Rig:
         shutil.rmtree(self.base, ignore_errors=True)
 
     def _save(self) -> None:
-        hosts = {name: [each.keeper, each.pid] for name, each in self.machines.items()}
+        hosts = {name: [each.keeper, each.first] for name, each in self.machines.items()}
         data = {
             "number": self.number,
             "cables_keeper": self.cables_keeper,
@@ -152,10 +151,10 @@ class Rig:
             base, tuple(data["hosts"]), data["cables"], ports=data["ports"], bridged=data["bridged"]
         )
         rig.number, rig.cables_keeper = data["number"], data["cables_keeper"]
-        for name, (keeper, pid) in data["hosts"].items():
-            if not machine.is_alive(keeper):
+        for name, (keeper, first) in data["hosts"].items():
+            if not machine.is_alive(first):
                 raise LookupError("the test hosts have died: inv local.down")
-            rig.machines[name].keeper, rig.machines[name].pid = keeper, pid
+            rig.machines[name].keeper, rig.machines[name].first = keeper, first
         return rig
 
     # Where things are.
@@ -257,11 +256,7 @@ class Rig:
         self.run(host, self._user(host, shell, home))
 
     def _user(self, host: str, shell: str | None = None, home: str | None = None) -> str:
-        shell = shell or self.shells.get(host, "zsh")
-        path = shutil.which(shell) or "/bin/sh"
-        home = home or self.home(host)
-        entry = f"root:*:0:0:{host}:{home}:{path}"
-        return f"set -- {shlex.quote(entry)} {shlex.quote(home)}\n{_PASSWD}"
+        return machine.user(host, home or self.home(host), shell or self.shells.get(host, "zsh"))
 
     # What the macOS commands see and did.
 
@@ -367,7 +362,7 @@ class Rig:
             if cable not in self.cables:
                 self.plug(*cable)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda name: self._restart(name, _CLEAN, self._user(name)), self.names))
+            list(pool.map(lambda n: self._restart(n, machine.CLEAN, self._user(n)), self.names))
         self.trust(*self.names)
         self.forget_calls()
 
@@ -380,35 +375,14 @@ class Rig:
     def _restart(self, host: str, *then: str) -> None:
         """End every process of the host but process 1, empty /tmp, set its interfaces, `then`."""
         (self.base / host / "sshd.log").unlink(missing_ok=True)
-        self.run(host, _END)
+        self.run(host, machine.END)
         self._interfaces(host)
-        self.run(host, "\n".join([_EMPTY_TMP, *then, self._sshd(host, {})]))
+        self.run(host, "\n".join([machine.EMPTY_TMP, *then, self._sshd(host, {})]))
         sshd.wait(self.address(host))
 
     def _interfaces(self, host: str) -> None:
         index, pid = self.names.index(host), self.machines[host].pid
         network.start_over(self.number, index, pid, self.ports, self.bridged)
-
-
-# Signalled processes take a moment; what is left at last is process 1 and this shell.
-_END = """
-kill -9 -1
-while pgrep . >/run/left; grep -vxq -e 1 -e $$ /run/left; do :; done
-rm -f /run/left /run/sshd.pid
-"""
-_PASSWD = """
-rest=$(grep -v '^root:' /etc/passwd)
-printf '%s\\n%s\\n' "$1" "$rest" >/etc/passwd
-mkdir -p "$2"
-"""
-# -xdev: a folder that is shared with this machine may be mounted below.
-_EMPTY_TMP = "find /tmp -xdev -mindepth 1 -delete 2>/dev/null; true"
-_CLEAN = """
-for d in /Users /Library/LaunchDaemons /etc/sudoers.d; do
-  find "$d" -xdev -mindepth 1 -delete 2>/dev/null
-done
-rm -f "/.rig/$(uname -n)/launchd.json"
-"""
 
 
 def _ends(cable: Cable) -> tuple[tuple[str, str], tuple[str, str]]:
