@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import linking, screen, show
-from .cluster import cabling, discover, drift, nodes, reading, topology
+from . import drawing, linking, screen, show
+from .cluster import cabling, discover, drift, nodes, reading
 from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
 from .cluster.errors import ActionFailed, CheckFailed
@@ -22,6 +22,7 @@ from .cluster.facts.rdma import Device, Interface
 from .cluster.hostfile import Host
 from .cluster.links import End, Link, pairs
 from .cluster.reading import Reading
+from .drawing import svg, terminal
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
     cables, findings = cabling.cables(read.facts)
     _print([*show.lost(read), *findings])
     show.unreachable(read)
-    picture = topology.Picture(
+    picture = drawing.Picture(
         tuple(host.ssh for host in hosts), tuple(_lines(cables, read, wanted))
     )
-    lines, segments = topology.terminal(picture, width=max(screen.width(), 40))
+    lines, segments = terminal.terminal(picture, width=max(screen.width(), 40))
     for row, line in enumerate(lines):
         screen.out(_coloured(line, [each for each in segments if each.row == row]))
     if path:
-        _write(Path(path), topology.svg(picture))
+        _write(Path(path), svg.svg(picture))
         screen.say(f"wrote {path}")
     _judge(findings)
 
@@ -164,7 +165,7 @@ def _write(path: Path, text: str) -> None:
         raise ActionFailed(f"{path}: can't be written ({error.strerror})") from None
 
 
-def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> list[topology.Line]:
+def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> list[drawing.Line]:
     """The cables as they are, then the links that are wanted and have none."""
     seen = set()
     lines = []
@@ -173,21 +174,21 @@ def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> lis
         seen |= {(port.host, port.interface) for port in (a, b)}
         states = {_state(read, port.host, port.interface) for port in (a, b)}
         state = next((each for each in _WORST if each in states), "good")
-        lines.append(topology.Line(a, b, cable.speed, state))
+        lines.append(drawing.Line(a, b, cable.speed, state))
     for link in pairs(wanted):
         if not {(end.host, end.interface) for end in link} & seen:
-            a, b = (topology.Port(end.host, end.interface, str(end.address)) for end in link)
-            lines.append(topology.Line(a, b, None, "missing"))
+            a, b = (drawing.Port(end.host, end.interface, str(end.address)) for end in link)
+            lines.append(drawing.Line(a, b, None, "missing"))
     return lines
 
 
 _WORST = ("unknown", "port down", "in a bridge", "no address")
 
 
-def _port(read: Reading, host: str, name: str) -> topology.Port:
+def _port(read: Reading, host: str, name: str) -> drawing.Port:
     interface = _interfaces(read, host).get(name)
     addresses = [str(each) for each in interface.addresses] if interface else []
-    return topology.Port(host, name, addresses[0] if addresses else None)
+    return drawing.Port(host, name, addresses[0] if addresses else None)
 
 
 def _interfaces(read: Reading, host: str) -> Mapping[str, Interface]:
@@ -207,9 +208,9 @@ def _state(read: Reading, host: str, name: str) -> str:
     return "good" if interfaces[name].addresses else "no address"
 
 
-def _coloured(line: str, segments: Sequence[topology.Segment]) -> str:
+def _coloured(line: str, segments: Sequence[terminal.Segment]) -> str:
     for each in reversed(segments):
-        code = topology.STATES[each.state].code
+        code = drawing.STATES[each.state].code
         end = each.column + len(each.text)
         painted = screen.paint(line[each.column : end], sys.stdout, colour=code)
         line = line[: each.column] + painted + line[end:]

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tasks.cluster.topology import STATES, Line, Picture, Port, Style, svg, terminal
+from tasks.drawing import STATES, Line, Picture, Port, Style
+from tasks.drawing.svg import svg
+from tasks.drawing.terminal import terminal
 
 SVG = "{http://www.w3.org/2000/svg}"
 WORDS = list(STATES)

@@ -1,7 +1,4 @@
-"""The cabling as a picture: an SVG document, and lines for a terminal. Pure: text out, no I/O.
-
-Colour is never the only sign of a link's state: each has a pattern of its own and its word too.
-"""
+"""The picture as an SVG document: hosts on a circle, labels along the cables, a legend."""
 
 from __future__ import annotations
 
@@ -9,77 +6,11 @@ import cmath
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
+from . import STATES, Line, Picture, clean, columns, cut, short_names, words
 
-class Style(NamedTuple):
-    """How a state looks: SVG colour and dash array, a terminal's stroke and SGR code."""
-
-    colour: str
-    dash: str
-    stroke: str
-    code: int
-
-
-STATES = {
-    "good": Style("#1a7f37", "none", "─", 32),
-    "port down": Style("#cf222e", "12 5", "╌", 31),
-    "no address": Style("#8a5a00", "2 4", "┄", 33),
-    "in a bridge": Style("#0b7285", "12 4 2 4", "═", 36),
-    "missing": Style("#a3217f", "5 11", "┈", 35),
-    "unknown": Style("#57606a", "5 4", "~", 2),
-}
-
-
-@dataclass(frozen=True)
-class Port:
-    """One end of a cable; `address` as "10.254.0.5/30", None where it has none."""
-
-    host: str
-    interface: str
-    address: str | None
-
-
-@dataclass(frozen=True)
-class Line:
-    """A cable between two hosts; `speed` in Gb/s, None if not known; `state` is one of STATES.
-
-    ValueError for another state and for two ends on one host.
-    """
-
-    a: Port
-    b: Port
-    speed: float | None
-    state: str
-
-    def __post_init__(self) -> None:
-        if self.state not in STATES:
-            raise ValueError(f"{self.state!r} is no state of a link")
-        if self.a.host == self.b.host:
-            raise ValueError(f"both ends of a cable are on {self.a.host}")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What to draw: one or more hosts, in this order, and cables between them."""
-
-    hosts: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-
-class Segment(NamedTuple):
-    """A part of a terminal's line to colour: `text` starts at character `column` of line `row`."""
-
-    row: int
-    column: int
-    text: str
-    state: str
-
-
-# Lengths in SVG units. A letter's width is that of the monospaced fonts that systems have.
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _SIZE, _LETTER = 12, 7.3
 _ALONG, _ACROSS = 16, 2  # the least room between two labels: so much of a cable stays visible
@@ -99,7 +30,7 @@ class _Box(NamedTuple):
 
     @property
     def width(self) -> float:
-        return _cells(self.text) * _LETTER + 2 * self.padding
+        return columns(self.text) * _LETTER + 2 * self.padding
 
     @property
     def corners(self) -> list[complex]:
@@ -152,7 +83,7 @@ def svg(picture: Picture) -> str:
     """
     hosts, curves, labels = _layout(picture)
     root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
-    ET.SubElement(root, "title").text = "Cabling of " + ", ".join(map(_clean, picture.hosts))
+    ET.SubElement(root, "title").text = "Cabling of " + ", ".join(map(clean, picture.hosts))
     ET.SubElement(root, "rect", {"fill": _PAPER})
     for curve in curves:
         _draw_curve(root, curve)
@@ -160,7 +91,7 @@ def svg(picture: Picture) -> str:
         _draw_box(root, label, {"fill": _PAPER}, "label")
     for name, host in zip(picture.hosts, hosts, strict=True):
         box = _draw_box(root, host, {"fill": "#eaeef2", "stroke": _INK, "rx": "8"}, "host")
-        ET.SubElement(box, "title").text = _clean(name)
+        ET.SubElement(box, "title").text = clean(name)
     seen = [corner for box in (*hosts, *labels) for corner in box.corners]
     seen += [curve.at(t / 10) for curve in curves for t in range(11)]
     _frame(root, seen, {line.state for line in picture.lines})
@@ -181,11 +112,11 @@ def _layout(picture: Picture) -> tuple[list[_Box], list[_Curve], list[_Box]]:
 
 
 def _hosts(picture: Picture, radius: float) -> list[_Box]:
-    names = _names(picture.hosts, 20)
-    widest, step = max(map(_cells, names)), 2 * math.pi / len(names)
+    names = short_names(picture.hosts, 20)
+    widest, step = max(map(columns, names)), 2 * math.pi / len(names)
     first = -math.pi / 2 - (step / 2 if len(names) % 2 == 0 else 0)  # a flat top, or a tip
     centres = [cmath.rect(radius, first + step * i) for i in range(len(names))]
-    paddings = [14 + (widest - _cells(name)) * _LETTER / 2 for name in names]
+    paddings = [14 + (widest - columns(name)) * _LETTER / 2 for name in names]
     return [
         _Box(name, centre, height=40, padding=padding)
         for name, centre, padding in zip(names, centres, paddings, strict=True)
@@ -226,32 +157,22 @@ def _places(curves: Sequence[_Curve]) -> Iterator[tuple[_Curve, Iterator[_Box], 
     """Each label's places, the best first, and whether it is the one in the cable's middle."""
     for curve in curves:
         for port, side in (curve.line.a, -1), (curve.line.b, 1):
-            text = f"{_cut(port.interface, 12)} {_cut(port.address or '', 20)}".strip()
+            text = f"{cut(port.interface, 12)} {cut(port.address or '', 20)}".strip()
             yield curve, curve.labels(text or "-", range(side * 48, side * 2, -side)), False
     for curve in curves:
         colour = STATES[curve.line.state].colour
         offsets = sorted(range(-25, 26), key=abs)
-        yield curve, curve.labels(_words(curve.line), offsets, colour), True
-
-
-def _words(line: Line) -> str:
-    """A cable's speed, its state where that is not good, or both."""
-    state = line.state if line.state != "good" else ""
-    return ", ".join(filter(None, (_speed(line), state))) or line.state
-
-
-def _speed(line: Line) -> str:
-    return "" if line.speed is None else f"{round(line.speed, 1):g} Gb/s"
+        yield curve, curve.labels(words(curve.line), offsets, colour), True
 
 
 def _draw_curve(root: ET.Element, curve: _Curve) -> None:
     start, *rest = [f"{point.real:.1f} {point.imag:.1f}" for point in curve.points]
     path = _draw_path(root, f"M {start} C {', '.join(rest)}", curve.line.state)
     ends = [
-        " ".join(map(_clean, filter(None, (port.host, port.interface, port.address))))
+        " ".join(map(clean, filter(None, (port.host, port.interface, port.address))))
         for port in (curve.line.a, curve.line.b)
     ]
-    ET.SubElement(path, "title").text = " to ".join(ends) + f": {_words(curve.line)}"
+    ET.SubElement(path, "title").text = " to ".join(ends) + f": {words(curve.line)}"
 
 
 def _draw_path(root: ET.Element, way: str, state: str) -> ET.Element:
@@ -295,133 +216,3 @@ def _frame(root: ET.Element, seen: Sequence[complex], used: set[str]) -> None:
     root[1].attrib.update(area)
     root.attrib.update({"width": area["width"], "height": area["height"]})
     root.set("viewBox", " ".join(area.values()))
-
-
-def terminal(picture: Picture, width: int = 80) -> tuple[list[str], list[Segment]]:
-    """The picture as lines of at most `width` (40 or more) columns, and what to colour in them.
-
-    Up to four hosts are drawn, if they fit: a box for each, and a line down from it to its cables.
-    A row of words for each cable follows. Segments are in order and do not overlap.
-    """
-    drawn = len(picture.hosts) <= 4 and width >= 18 * len(picture.hosts)
-    rows = [*(_sketch(picture, width) if drawn else []), *_rows(picture, width)]
-    lines, segments = [], []
-    for number, row in enumerate(rows):
-        line = ""
-        for text, state in row:
-            segments += [Segment(number, len(line), text, state)] if state else []
-            line += text
-        lines.append(line.rstrip())
-    return lines, segments
-
-
-_Row = list[tuple[str, str]]  # texts, each with the state whose colour it has, or ""
-
-
-def _sketch(picture: Picture, width: int) -> Iterator[_Row]:
-    count = len(picture.hosts)
-    names = _names(picture.hosts, width // count - 10)
-    box = max(map(_cells, names)) + 4
-    pitch = min((width - box) // max(count - 1, 1), box + 30)
-    foot = "─" * ((box - 2) // 2) + ("┬" if picture.lines else "─")
-    for left, texts, right in (
-        ("┌", ["─" * (box - 2)] * count, "┐"),
-        ("│", [_pad(f" {name}", box - 2) for name in names], "│"),
-        ("└", [foot.ljust(box - 2, "─")] * count, "┘"),
-    ):
-        yield [((" " * (pitch - box)).join(left + text + right for text in texts), "")]
-    for line in picture.lines:
-        yield [(" " * (box // 2), ""), *_wire(picture.hosts, line, pitch)]
-    yield []
-
-
-def _wire(hosts: Sequence[str], line: Line, pitch: int) -> _Row:
-    """A cable as ├en5── 80 Gb/s ──en5┤: │ is a host that it does not reach, ┼ one it passes by."""
-    a, b = sorted((line.a, line.b), key=lambda port: hosts.index(port.host))
-    first, last = hosts.index(a.host), hosts.index(b.host)
-    stroke = STATES[line.state].stroke
-    near, far = _cut(a.interface, 6), _cut(b.interface, 6)
-    free = pitch - 1 - _cells(near) - (_cells(far) if last - first == 1 else 0)
-    label = (_speed(line) if line.state == "good" else "") or line.state
-    wire = near + f" {_cut(label, free - 4)} ".center(free, stroke)
-    if last - first > 1:
-        passed = [wire, *[stroke * (pitch - 1)] * (last - first - 2)]
-        wire = "┼".join([*passed, stroke * (pitch - 1 - _cells(far))])
-    gap = " " * (pitch - 1)
-    before, after = ("│" + gap) * first + "├", "┤" + (gap + "│") * (len(hosts) - 1 - last)
-    return [(before, ""), (wire + far, line.state), (after, "")]
-
-
-def _rows(picture: Picture, width: int) -> Iterator[_Row]:
-    """mac1 en5 10.254.0.5/30 ── 80 Gb/s ── en5 10.254.0.6/30 mac2  good: aligned, one a cable."""
-    speeds = [f" {_speed(line)} " if _speed(line) else "" for line in picture.lines]
-    wire = max(map(len, speeds), default=0) + 2
-    state = max((len(line.state) for line in picture.lines), default=0)
-    cells, left = _ends(picture, width - wire - state - 8)
-    wire += 2 if left >= 2 else 0
-    for line, speed, (a, b) in zip(picture.lines, speeds, cells, strict=True):
-        drawn = speed.center(wire, STATES[line.state].stroke)
-        yield [(f"{a} ", ""), (drawn, line.state), (f" {b}  ", ""), (line.state, line.state)]
-
-
-def _ends(picture: Picture, room: int) -> tuple[list[tuple[str, str]], int]:
-    """Both ends of each cable as aligned words, and what they leave of `room` columns.
-
-    Where there is little room, the hosts' names give way first, down to 7 columns.
-    """
-    texts = [(x.a.interface, x.a.address or "-", x.b.interface, x.b.address or "-")
-             for x in picture.lines]  # fmt: skip
-    longest = max(_cells(_clean(name)) for name in picture.hosts)
-    widths = _fit(texts, room - 2 * min(longest, 7, room // 6))
-    host = min(longest, (room - sum(widths)) // 2)
-    names = dict(zip(picture.hosts, _names(picture.hosts, host), strict=True))
-    ends = []
-    for line, row in zip(picture.lines, texts, strict=True):
-        a, b, c, d = (_pad(_cut(text, n), n) for text, n in zip(row, widths, strict=True))
-        one, two = _pad(names[line.a.host], host), _pad(names[line.b.host], host)
-        ends.append((f"{one} {a} {b}", f"{c} {d} {two}"))
-    return ends, room - sum(widths) - 2 * host
-
-
-def _fit(rows: Sequence[Sequence[str]], room: int) -> list[int]:
-    """The widths of the columns of `rows`; in less `room` than they want, the widest give way."""
-    widths = [max(_cells(_clean(text)) for text in column) for column in zip(*rows, strict=True)]
-    while sum(widths) > room:
-        widths[widths.index(max(widths))] -= 1
-    return widths
-
-
-def _names(hosts: Sequence[str], width: int) -> list[str]:
-    """Names of at most `width` columns; numbered from 0, as ranks are, if else two look alike."""
-    names = [_cut(host, width) for host in hosts]
-    if len(set(names)) == len(names):
-        return names
-    return [_cut(f"{number} {host}", width) for number, host in enumerate(hosts)]
-
-
-@cache
-def _cells(text: str) -> int:
-    """Columns that a text takes in a terminal: two for each wide character."""
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _cells(text))
-
-
-def _clean(text: str) -> str:
-    """`text` without what could break a line, a terminal or XML, such as control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _cut(text: str, width: int) -> str:
-    """A clean `text` of at most `width` columns; its ends stay, since names differ there."""
-    text = _clean(text)
-    if _cells(text) <= width:
-        return text
-    left, right = text[:width], text[-width:]
-    while left and _cells(f"{left}…{right}") > width:
-        left, right = (left[:-1], right) if len(left) > len(right) else (left, right[1:])
-    return f"{left}…{right}"
