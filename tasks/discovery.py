@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from . import drawing, linking, screen, show
-from .cluster import cabling, discover, drift, nodes, reading
+from .cluster import cabling, discover, drift, links, nodes, reading
+from .cluster import hostfile as hostfiles
 from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
 from .cluster.errors import ActionFailed, CheckFailed
 from .cluster.facts import known
 from .cluster.facts.rdma import Device, Interface
 from .cluster.hostfile import Host
-from .cluster.links import End, Link, pairs
+from .cluster.links import End, Link
 from .cluster.reading import Reading
 from .drawing import svg, terminal
 
@@ -39,8 +40,8 @@ class Found:
 
 def discover_links(hosts: Sequence[Host], path: str | None, as_json: bool, dry: bool) -> None:
     """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
-    old = _old(path)
-    found = _look(hosts, discover.ends(old) if old else ())
+    old = _json(path) if path and Path(path).exists() else None
+    found = _look(hosts, _written(path) if path and old else ())
     merged = drift.merged(old, dict(found.hostfile)) if old else dict(found.hostfile)
     if as_json:
         screen.document(_document(found, merged))
@@ -55,7 +56,7 @@ def discover_links(hosts: Sequence[Host], path: str | None, as_json: bool, dry: 
 def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
     """Tell what has moved since the hostfile at `path` was written; raise if anything has."""
     old = _json(path)
-    found = _look(hosts, discover.ends(old))
+    found = _look(hosts, _written(path))
     moved = drift.diff(old, dict(found.hostfile))
     if as_json:
         screen.document({"ok": not moved, "moved": moved})
@@ -70,7 +71,7 @@ def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
 
 def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
     """Draw the cables as they are, and those of the hostfile that are missing."""
-    wanted = discover.ends(_json(hostfile)) if hostfile else []
+    wanted = _written(hostfile) if hostfile else ()
     read = _read(hosts)
     cables, findings = cabling.cables(read.facts)
     _print([*show.lost(read), *findings])
@@ -141,17 +142,18 @@ def _judge(findings: Sequence[Finding]) -> None:
         raise CheckFailed(f"{wrong[0].node}: {wrong[0].what}: {wrong[0].fix}")
 
 
-def _old(path: str | None) -> Any:
-    """What is in the file that is to be written: what people wrote there is kept."""
-    return _json(path) if path and Path(path).exists() else None
-
-
 def _json(path: str) -> Any:
-    """A hostfile as JSON, after it was found to be a right one."""
-    from .cluster import hostfile
-
-    hostfile.load(path)
+    """A hostfile as JSON, after it was found to be a right one: what people wrote is kept."""
+    hostfiles.load(path)
     return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+
+
+def _written(path: str) -> Sequence[End]:
+    """The ends of a hostfile's links; none where it names none."""
+    try:
+        return links.from_hostfile(hostfiles.load(path)).ends
+    except BadInput:
+        return ()
 
 
 def _write(path: Path, text: str) -> None:
@@ -175,7 +177,7 @@ def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> lis
         states = {_state(read, port.host, port.interface) for port in (a, b)}
         state = next((each for each in _WORST if each in states), "good")
         lines.append(drawing.Line(a, b, cable.speed, state))
-    for link in pairs(wanted):
+    for link in links.pairs(wanted):
         if not {(end.host, end.interface) for end in link} & seen:
             a, b = (drawing.Port(end.host, end.interface, str(end.address)) for end in link)
             lines.append(drawing.Line(a, b, None, "missing"))

@@ -454,6 +454,17 @@ def test_what_a_hostfile_says_is_kept_after_a_reboot() -> None:
     assert subnet(wired(there, written=written)) == ["10.254.0.5/30 - 10.254.0.6"]
 
 
+def test_what_is_written_for_one_cable_is_not_given_to_another() -> None:
+    written = [
+        End("mac1", "en5", IPv4Interface("10.254.0.1/30")),
+        End("mac2", "en5", IPv4Interface("10.254.0.2/30")),
+    ]
+    assert subnet(wired(lab(TWO_CABLES), written=written)) == [
+        "10.254.0.5/30 - 10.254.0.6",
+        "10.254.0.1/30 - 10.254.0.2",
+    ]
+
+
 networks = st.builds(
     lambda bits, prefix: IPv4Network((bits, prefix), strict=False),
     st.integers(0x0AFE0000, 0x0AFEFFFF) | st.integers(0, 2**32 - 1),

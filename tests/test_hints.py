@@ -120,6 +120,10 @@ LINES = [
     ),
     ("server: error: unrecognized arguments: --prot 8000", "the server does not know one"),
     ("server: error: argument --port: invalid int value: 'x'", "the server does not know one"),
+    (
+        "ValueError: Cannot shard the output of size 512 across 3 devices.",
+        "the model can't be divided by this number of ranks",
+    ),
     ("ValueError: Missing 3 parameters: lm_head.weight", "the model's files are incomplete"),
     ("FileNotFoundError: No safetensors found in /m", "the model's files are incomplete"),
     (

@@ -397,7 +397,7 @@ def test_intel_bus_has_no_receptacle() -> None:
 
 def test_good_ping() -> None:
     found = CASES["ping"].truth
-    assert [(each.answered, each.mean) for each in found.values()] == [(True, 0.106), (False, None)]
+    assert [(each.answered, each.mean) for each in found.values()] == [(False, None), (True, 0.106)]
 
 
 def test_good_routes() -> None:
@@ -421,6 +421,29 @@ def test_good_routes() -> None:
         "224.0.0.0/4": "en0",
         "255.255.255.255/32": "en0",
     }
+
+
+SAID = {"python": "3.14.0", "mlx": "0.32.4", "mlx-lm": None}
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        ("ProductName: macOS", SAID),
+        ("25E253", {**SAID, "mlx": 32}),
+        ("25E253", {**SAID, "mlx": ["0.32.4"]}),
+        ("25E253", {**SAID, "mlx": "0.32.4 or so"}),
+        ("25E253", {"python": "3.14.0"}),
+        ("25E253", {}),
+        ("25E253", [SAID]),
+        ("25E253", "python"),
+        ("25E253", None),
+    ],
+)
+def test_versions_of_another_form_are_unknown(build: str, said: Any) -> None:
+    assert versions.parse(f"25E253\n{json.dumps(SAID)}", 0)["mlx-lm"] == "missing"
+    with pytest.raises(ValueError, match="python gave no versions"):
+        versions.parse(f"{build}\n{json.dumps(said)}", 0)
 
 
 @pytest.mark.parametrize(

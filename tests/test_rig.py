@@ -755,6 +755,11 @@ class TestLocal:
         assert words[0] in inv("local.up", *words, code=2).one_line()
         assert not (home / "rig").exists()
 
+    def test_missing_ssh_configuration(self, inv: Inv) -> None:
+        inv.env["INVOKE_TP_SSH_CONFIG"] = "nix"
+        line = inv("tp.status", "--hosts", "mac1", code=2).one_line()
+        assert line == "tp.ssh_config nix: no such file"
+
     def test_needs_root_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "linux")
         monkeypatch.setattr(os, "getuid", lambda: 501)

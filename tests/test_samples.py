@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, require
 
-from tasks.cluster import engine, logs, state
+from tasks.cluster import cabling, engine, logs, state
 from tasks.cluster.facts import (
     memory,
     model,
@@ -797,3 +797,36 @@ def test_any_text_is_a_log(samples: Path) -> None:
         hint(text.splitlines())
         first_error(text.splitlines())
         assert ping.parse(text, 0) == {}
+
+
+REAL_PAIRS = [
+    (
+        ("m5max_mbp_3bus_peer_macstudio", "m4max_mbp_trimmed"),
+        ("m3ultra_macstudio_6bus_1peer_1drive", "m3ultra_studio_6tb_no_bridge_trimmed"),
+        ("en1", "en3", 80),
+    ),
+    # One of them has a dock, the other a drive at 40 Gb/s; Thunderbolt 2 is en6 there.
+    (
+        ("m5max_macos27_local_rdma_disabled_dock", "macB_bridge_2026-10"),
+        ("m5max_macos27_peer_rdma_enabled_tb3drive", "macB_bridge_2026-10"),
+        ("en6", "en6", 80),
+    ),
+]
+
+
+@pytest.mark.parametrize(("one", "two", "expected"), REAL_PAIRS)
+def test_real_macs_that_are_cabled(
+    samples: Path, one: tuple[str, str], two: tuple[str, str], expected: tuple[str, str, int]
+) -> None:
+    """Outputs of two Macs, taken at the same time: one cable, and nothing odd."""
+    facts = {}
+    for host, (profile, names) in (("mac1", one), ("mac2", two)):
+        said = _text(samples / f"sp_thunderbolt_json_{profile}.json")
+        listed = _text(samples / f"networksetup_listallhardwareports_{names}.txt")
+        facts[host] = {
+            "thunderbolt": thunderbolt.parse_ports(said, 0),
+            "hardware_ports": thunderbolt.parse_hardware_ports(listed, 0),
+        }
+    found, findings = cabling.cables(facts)
+    assert [(c.a.interface, c.b.interface, c.speed) for c in found] == [expected]
+    assert findings == []

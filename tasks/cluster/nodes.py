@@ -230,7 +230,7 @@ def _local() -> Context:
 
 
 def _remote(host: Host) -> Any:
-    """A Fabric connection that honours ssh's configuration and, unlike Fabric's own, known_hosts."""
+    """A Fabric connection that honours the ssh configuration and, unlike Fabric's, known_hosts."""
     import fabric
     from fabric.runners import Remote
 
