@@ -17,7 +17,7 @@ from .cluster import cabling, discover, drift, links, nodes, reading
 from .cluster import hostfile as hostfiles
 from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
-from .cluster.errors import ActionFailed, CheckFailed
+from .cluster.errors import ActionFailed, BadInput, CheckFailed
 from .cluster.facts import known
 from .cluster.facts.rdma import Device, Interface
 from .cluster.hostfile import Host
