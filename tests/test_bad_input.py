@@ -109,7 +109,14 @@ def test_help_and_list(inv: Inv) -> None:
 
 def test_from_elsewhere(inv: Inv, tmp_path: Path) -> None:
     """From a subdirectory, and with `inv -r`, the configured cluster is the same."""
+    words = ("tp.launch", "--dry-run")
+    here = _commands(inv(*words).out)
+    assert [line for line in here if "/.models/tiny" in line]
     inv.cwd = Path(__file__).parent
-    assert inv("tp.status").out.strip() == "stopped"
+    assert _commands(inv(*words).out) == here
     inv.cwd = tmp_path
-    assert inv("-r", str(Path(__file__).parents[1]), "tp.status").out.strip() == "stopped"
+    assert _commands(inv("-r", str(Path(__file__).parents[1]), *words).out) == here
+
+
+def _commands(text: str) -> list[str]:
+    return [line for line in text.splitlines() if " -m mlx_lm server " in line]
