@@ -18,8 +18,14 @@ from .cluster.nodes import Answer
 from .cluster.reading import Reading
 from .cluster.setup import Change
 
+
+def _user(text: str, status: int) -> tuple[str, str]:
+    name, home = text.splitlines()
+    return name, home
+
+
 # Whom a sudoers line is for, and where a file of the user's is, as root sees it.
-_USER = Fact("user", 'id -un; printf "%s\\n" "$HOME"', lambda text, status: text.splitlines())
+_USER = Fact("user", 'id -un; printf "%s\\n" "$HOME"', _user)
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,7 @@ class How:
 def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
     read = _read(wiring, [rdma.INTERFACES, routes.FACT, rdma.MATRIX_FACT, _USER])
-    refused = setup.refusals(wiring, read.facts, kinds)
-    if refused:
-        print_findings(refused)
-        raise CheckFailed("nothing was changed")
+    _refuse(setup.refusals(wiring, read.facts, kinds))
     for one, two in wiring.unlinked:
         screen.say(f"no link between {one} and {two}")
     todo = setup.changes(wiring, read.facts, kinds)
@@ -53,6 +56,9 @@ def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
 def persist(wiring: Wiring, how: How, remove: bool = False) -> None:
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
     read = _read(wiring, [launchd.FACT, _USER])
+    _refuse(
+        [each for host, values in read.facts.items() for each in setup.unreadable(host, values)]
+    )
     todo: list[Change] = []
     for host, values in read.facts.items():
         user, home = values["user"]
@@ -61,6 +67,12 @@ def persist(wiring: Wiring, how: How, remove: bool = False) -> None:
     state = "not installed" if remove else "installed, and as it would be"
     right = {host.ssh: f"{launchd.PATH}: {state}" for host in wiring.hosts}
     _carry_out(wiring, read, todo, right, how)
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    if findings:
+        print_findings(findings)
+        raise CheckFailed("nothing was changed")
 
 
 def _carry_out(

@@ -519,3 +519,12 @@ def test_persist_without_sudo(inv: Inv, macs: Macs) -> None:
     assert line
     rig.run("mac1", "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n")
     inv("rdma.persist", *nodes(rig))
+
+
+def test_persist_where_launchd_can_not_be_read(inv: Inv, macs: Macs) -> None:
+    rig = macs()
+    rig.run("mac2", "mkdir /Library/LaunchDaemons/com.mlx-tp-tasks.rdma.plist")
+    before = snapshot(rig)
+    refused = inv("rdma.persist", *nodes(rig), code=3).err
+    assert re.search(r"^fail +mac2 +its launchd can't be read", refused, re.MULTILINE)
+    assert snapshot(rig) == before

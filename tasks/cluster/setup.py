@@ -94,18 +94,19 @@ def refusals(wiring: Wiring, facts: Mapping[str, Facts], kinds: Sequence[str]) -
     """Why nothing may be touched: facts that are unknown, interfaces missing, subnets in use."""
     found = []
     for host, values in facts.items():
-        unknown = [
-            Finding("read", FAIL, host, f"its {name} can't be read ({value.why})", "run it there")
-            for name, value in values.items()
-            if isinstance(value, Unknown) and name in _NEEDED
-        ]
-        found += unknown or [
+        found += unreadable(host, values) or [
             finding for end in wiring.on(host) for finding in _refused(end, values, kinds)
         ]
     return found
 
 
-_NEEDED = ("interfaces", "routes", "matrix")
+def unreadable(host: str, facts: Facts) -> list[Finding]:
+    """A finding per fact of a host that could not be read: what is unknown is not changed."""
+    return [
+        Finding("read", FAIL, host, f"its {name} can't be read ({value.why})", "run it there")
+        for name, value in facts.items()
+        if isinstance(value, Unknown)
+    ]
 
 
 def _refused(end: End, facts: Facts, kinds: Sequence[str]) -> list[Finding]:
