@@ -2,13 +2,14 @@
 
 from invoke.collection import Collection
 
-from . import demo, local, rdma, tp
+from . import demo, dev, local, rdma, tp
 from .cluster.settings import DEFAULTS
 
 ns = Collection()
+ns.add_collection(Collection.from_module(dev))
 ns.add_collection(Collection.from_module(local))
 ns.add_collection(Collection.from_module(rdma))
 ns.add_collection(Collection.from_module(tp))
 ns.add_task(demo.demo)
-# Invoke reads INVOKE_TP_* and INVOKE_LOCAL_* only for keys that it knows.
-ns.configure({"tp": DEFAULTS, "local": local.DEFAULTS})
+# Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
+ns.configure({"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS})

@@ -81,7 +81,7 @@ def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
     )
     lines, segments = terminal.terminal(picture, width=max(screen.width(), 40))
     for row, line in enumerate(lines):
-        screen.out(_coloured(line, [each for each in segments if each.row == row]))
+        screen.coloured(_coloured(line, [each for each in segments if each.row == row]))
     if path:
         _write(Path(path), svg.svg(picture))
         screen.say(f"wrote {path}")

@@ -14,6 +14,7 @@ from invoke.config import Config
 from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
 
+from . import signals
 from .cluster.errors import Interrupted
 
 
@@ -40,9 +41,9 @@ class Executor(InvokeExecutor):
     def execute(self, *tasks: Any) -> Any:
         try:
             return super().execute(*tasks)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             # Invoke would exit with 1, as for its own parse errors.
-            raise Interrupted() from None
+            raise Interrupted(signals.number_of(error)) from None
         finally:
             _close_connections()
 
@@ -72,6 +73,7 @@ def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
 
 def _close_connections() -> None:
     # Not imported for this: a run that never read a node has nothing to close.
-    nodes = sys.modules.get("tasks.cluster.nodes")
-    if nodes:
-        nodes.close()
+    for name in ("lock", "nodes"):
+        module = sys.modules.get(f"tasks.cluster.{name}")
+        if module:
+            module.close()

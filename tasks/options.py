@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from invoke.context import Context
 from invoke.tasks import Call, Task, task
 
+from . import signals
 from .executor import server_arguments
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ HELP = {
     "proxy": "reach HOST through VIA, VIA:HOST (repeat)",
     "netmask": "prefix or mask of the links' subnets with --node (default 30)",
     "verbose": "print every command that is run on a node",
+    "lock_wait": "seconds to wait while another command holds the cluster (default 0: exit 3)",
     "ask_sudo": "ask once for the nodes' sudo password, where they want one",
 }
 WHERE = ("hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
 LINKS = ("node", "proxy", "netmask", "hostfile")
-LISTS = ("hosts", "env", "skip", "node", "proxy")
+LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude")
 
 
 class ClusterTask(Task[Any]):
@@ -82,7 +84,8 @@ def cluster_task(
             mine = {p.name: options[p.name] for p in own if p.name in options}
             _check_timeout(mine.get("timeout"))
             _use_ssh_config(c)
-            return body(c, (of or build)(c, **given), **mine)
+            with signals.watched():
+                return body(c, (of or build)(c, **given), **mine)
 
         run.__name__, run.__doc__ = body.__name__, body.__doc__
         run.__module__ = body.__module__
@@ -180,12 +183,11 @@ def _check_timeout(text: str | None) -> None:
 
 def _signature(shared: Iterable[str], own: list[inspect.Parameter]) -> inspect.Signature:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    names = ("c", *shared)
-    first = [
-        inspect.Parameter(each, kind, default=inspect.Parameter.empty if each == "c" else None)
-        for each in names
-    ]
-    return inspect.Signature([*first, *own])
+    # A parameter without a default is positional, and Python wants these first.
+    positional = [each for each in own if each.default is each.empty]
+    options = [inspect.Parameter(each, kind, default=None) for each in shared]
+    options += [each for each in own if each not in positional]
+    return inspect.Signature([inspect.Parameter("c", kind), *positional, *options])
 
 
 def items(value: list[str] | None) -> list[str]:

@@ -24,6 +24,11 @@ TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes
 
 def verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
     """Run it on all ranks and tell; raise unless every rank saw all ranks and right sums."""
+    with steps.locked(cluster, "rdma.verify", dry=False):
+        _verify(cluster, seconds, as_json)
+
+
+def _verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
     _check_free(cluster)
     pings = _pings(cluster)
     ended: dict[int, Answer] = {}

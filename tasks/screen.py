@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
+from .cluster.text import one_line, plain
 from .cluster.wait import RankView
 
 _COLOURS = {
@@ -23,12 +24,17 @@ _RANKS = (36, 35, 34, 33, 32, 31)
 
 def say(text: str) -> None:
     """A line of narration, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 def out(text: str) -> None:
     """A line of the result, on stdout."""
-    print(text, flush=True)
+    print(plain(text), flush=True)
+
+
+def coloured(line: str) -> None:
+    """A line of the result with colours of ours in it; the rest of it must be plain."""
+    print(line, flush=True)
 
 
 def document(data: Any) -> None:
@@ -56,15 +62,17 @@ def log_line(line: str) -> None:
     """A line of the combined log ("rank 0 | text"), with its tag in the rank's colour."""
     tag, bar, rest = line.partition(" | ")
     number = tag.removeprefix("rank ")
-    if not bar or not number.isdigit():
+    if not bar or not number.isdecimal():
         out(line)
     else:
-        out(paint(tag, sys.stdout, colour=_RANKS[int(number) % len(_RANKS)]) + bar + rest)
+        colour = _RANKS[int(number) % len(_RANKS)]
+        coloured(paint(tag, sys.stdout, colour=colour) + bar + plain(rest))
 
 
 def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
     """Rows with aligned columns, on stdout; the first column's words have colours of meaning."""
     stream = stream or sys.stdout
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
@@ -99,7 +107,7 @@ class _Plain:
                 self._say(f"{seconds:5.1f} s  rank {view.rank} on {view.host}: {view.state}")
         if time.monotonic() - self.spoke > 10:
             last = next((view.last for view in views if view.last), "")
-            self._say(f"{seconds:5.1f} s  still waiting  {last[:100]}".rstrip())
+            self._say(f"{seconds:5.1f} s  still waiting  {one_line(last)[:100]}".rstrip())
 
     def _say(self, text: str) -> None:
         self.spoke = time.monotonic()
@@ -117,5 +125,5 @@ def _live(seconds: float, views: Sequence[RankView]) -> Any:
     for view in views:
         style = "green" if view.state == "running" else "red"
         word = Text(view.state, style=style)
-        grid.add_row(Text(f"rank {view.rank}"), Text(view.host), word, Text(view.last))
+        grid.add_row(Text(f"rank {view.rank}"), Text(view.host), word, Text(one_line(view.last)))
     return grid

@@ -15,11 +15,12 @@ from .cluster.api import Api, ApiError
 from .cluster.checks import CHECKS, FAIL, Finding
 from .cluster.cluster import Cluster, number
 from .cluster.errors import BadInput, CheckFailed, Unreachable
-from .cluster.facts import known
+from .cluster.facts import Unknown, known
 from .cluster.facts.memory import GIB
 from .cluster.hints import exit_words
 from .cluster.reading import Reading
-from .cluster.state import RankState
+from .cluster.state import RankState, Record
+from .cluster.text import one_line
 
 
 def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> None:
@@ -109,7 +110,7 @@ def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
         "unreachable": {node: why for node, (why, _) in read.unreachable.items()},
     }
     dead = [row for row in ranks if row["state"] != "running"]
-    if ranks and not dead and len(ranks) == _size(read, len(ranks)):
+    if ranks and not dead and len(ranks) == size(read, len(ranks)):
         found.update(_serving(cluster, read))
     elif ranks:
         gone = ", ".join(f"rank {row['rank']} ({row['exit']})" for row in dead) or "some ranks"
@@ -117,10 +118,16 @@ def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
     elif strangers:
         found.update(state="degraded", why="a server without a record; inv tp.stop stops it")
     for node, values in read.facts.items():
-        for name in ("state", "processes"):
-            if known(values, name) is None:
-                found.update(state="degraded", why=f"{node}: its {name} can't be read")
+        for unknown in (values[name] for name in ("state", "processes")):
+            if isinstance(unknown, Unknown):
+                found.update(state="degraded", why=f"{node}: {unknown.why}")
     return found
+
+
+def api_of(cluster: Cluster, node: str, record: Record) -> Api:
+    """The HTTP side of a recorded server, wherever it was told to listen."""
+    home = next(each for each in cluster.nodes if each.name == node)
+    return Api(home, record.bind, record.port)
 
 
 def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:
@@ -129,8 +136,7 @@ def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:
     record = first.record
     if first.rank != 0 or record is None:
         return {"state": "degraded", "why": "rank 0 has no record"}
-    home = next(each for each in cluster.nodes if each.name == node)
-    api = Api(home, record.bind, record.port)
+    api = api_of(cluster, node, record)
     state = read.state(node)
     was_ready = state is not None and state.ready == record.run
     found: dict[str, Any] = {"url": api.url, "model": record.model or None}
@@ -174,16 +180,17 @@ def _strangers(cluster: Cluster, read: Reading) -> list[dict[str, Any]]:
     return found
 
 
-def _size(read: Reading, default: int) -> int:
+def size(read: Reading, default: int) -> int:
+    """How many ranks the recorded server has."""
     records = [rank.record for _, rank in read.ranks if rank.record]
     return records[0].size if records else default
 
 
 def _print_status(found: Mapping[str, Any]) -> None:
     words = [screen.paint(found["state"], sys.stdout)]
-    words += [found["model"]] if found["model"] else []
-    words += [found["url"]] if found["url"] and found["state"] != "stopped" else []
-    screen.out("  ".join(words))
+    words += [one_line(found["model"])] if found["model"] else []
+    words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
+    screen.coloured("  ".join(words))
     rows = [
         (
             row["state"],

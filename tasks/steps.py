@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from typing import Any
 
 from invoke.context import Context
 
-from . import screen, show
-from .cluster import checks, hints, logs, reading
+from . import screen, show, signals
+from .cluster import checks, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
@@ -29,6 +31,7 @@ from .cluster.reading import Reading
 from .cluster.stop import Stopped
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
+SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
 def is_dry(c: Context, dry_run: bool) -> bool:
@@ -47,12 +50,52 @@ def cooling(cluster: Cluster) -> float:
     return max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
 
 
-def launch(cluster: Cluster, dry: bool) -> None:
-    """Start all ranks; if one can't be started, the others are stopped."""
+def hold(cluster: Cluster, what: str) -> None:
+    """Take the lock for `what`; a node that gives no answer is left to the checks to tell."""
+    with suppress(Unreachable):
+        lock.hold(cluster, what, screen.say)
+
+
+def locked(cluster: Cluster, what: str, dry: bool) -> AbstractContextManager[None]:
+    """The lock for `what` while it lasts; nothing where nothing will be changed."""
+    return nullcontext() if dry else lock.held(cluster, what, screen.say)
+
+
+def unlock(cluster: Cluster, dry: bool) -> None:
+    """Remove the lock and tell whose it was."""
+    name = cluster.leader.name
+    if dry:
+        screen.out(f"rm -rf {cluster.state_dir}/lock  # on {name}")
+        return
+    was = lock.unlock(cluster)
+    if was is None:
+        screen.out(f"{name}: there is no lock")
+    else:
+        screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))
+
+
+def cool(cluster: Cluster, dry: bool = False) -> None:
+    """Wait out what is left of the cooldown, with a countdown."""
+    left = cooling(cluster)
+    if left <= 0:
+        return
+    if dry:
+        screen.out(f"# would wait {left:.0f} s: a rank was killed lately")
+        return
+    screen.say(f"cooldown: a rank was killed lately, waiting {left:.0f} s")
+    end = time.monotonic() + left
+    while time.monotonic() < end:
+        time.sleep(min(5.0, max(end - time.monotonic(), 0)))
+        if time.monotonic() < end:
+            screen.say(f"cooldown: {end - time.monotonic():.0f} s left")
+
+
+def launch(cluster: Cluster, dry: bool) -> str:
+    """Start all ranks, give the run's id; if one can't be started, the others are stopped."""
     run = Run.new()
     if dry:
         _print_scripts(cluster, run)
-        return
+        return run.id
     _collect(cluster, reading.states(cluster), final=True)
     screen.say(
         f"starting {len(cluster.ranks)} ranks of {cluster.engine.name} over {cluster.backend}"
@@ -64,18 +107,25 @@ def launch(cluster: Cluster, dry: bool) -> None:
     except (ActionFailed, CheckFailed, Unreachable):
         _stop_quietly(cluster, run.id)
         raise
+    except KeyboardInterrupt:
+        _undo(cluster, run.id)
+        raise
+    return run.id
 
 
-def wait(cluster: Cluster, timeout: str | None) -> None:
-    """Wait until ready; a dead rank or the timeout is told with its cause, the others stopped."""
+def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
+    """Wait until ready; a dead rank or the timeout is told with its cause, the others stopped.
+
+    With `run` only ranks of that start count.
+    """
     seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
     try:
         with screen.progress() as display:
-            took = waiting.until_ready(cluster, api_of(cluster), seconds, display)
+            took = waiting.until_ready(cluster, api_of(cluster), seconds, display, run)
     except waiting.NotReadyError as failure:
-        raise _failed(cluster, failure) from None
-    except KeyboardInterrupt:
-        screen.say("\nthe server goes on starting: inv tp.status, inv tp.stop")
+        raise _failed(cluster, failure, run) from None
+    except KeyboardInterrupt as error:
+        _leave(cluster, error, run)
         raise
     _collect(cluster, reading.states(cluster))
     screen.say(f"ready after {took:.1f} s")
@@ -85,16 +135,16 @@ def health(cluster: Cluster, timeout: str | None) -> None:
     """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
     seconds = HEALTH_TIMEOUT if timeout is None else number(timeout, "--timeout", 0.001)
     api = api_of(cluster)
+    start = time.monotonic()
     try:
-        names = api.models(seconds)
-        start = time.monotonic()
-        # Asking for the model by a name that is not the loaded one would load another.
-        model = cluster.model if cluster.model in names else cluster.engine.model
-        api.chat(model, "Hi", max_tokens=1, timeout=seconds)
+        model = api.one_token(cluster.model, cluster.engine.model, seconds)
     except ApiError as error:
         raise CheckFailed(
             f"health: {error}: see inv tp.logs; inv tp.stop stops the server"
         ) from None
+    except KeyboardInterrupt as interrupt:
+        _leave(cluster, interrupt)
+        raise
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
     screen.out(curl(api.url, model))
@@ -153,15 +203,21 @@ def attached(
         node = by_name[rank.host.ssh]
         ended[rank.rank] = node.sh(script, timeout=0, out_stream=stream(rank.rank))
 
-    with ThreadPoolExecutor(len(cluster.ranks)) as pool:
-        pool.submit(serve, cluster.ranks[0])
-        try:
-            _await_coordinator(cluster, ended)
-            for rank in cluster.ranks[1:]:
-                pool.submit(serve, rank)
-            attend()
-        finally:
-            _stop_quietly(cluster, run.id)
+    serving = [nodes.begin(serve, cluster.ranks[0])]
+    try:
+        _await_coordinator(cluster, ended)
+        serving += [nodes.begin(serve, rank) for rank in cluster.ranks[1:]]
+        attend()
+    finally:
+        _stop_attached(cluster, run.id, serving)
+
+
+def _stop_attached(cluster: Cluster, run: str, serving: Sequence[Future[None]]) -> None:
+    """Stop attached ranks, again while some still run: one may have been about to start."""
+    for _ in range(5):
+        _stop_quietly(cluster, run)
+        if nodes.settle(serving, 3):
+            return
 
 
 def how_it_ended(answer: Answer) -> str:
@@ -183,6 +239,27 @@ def stop(
     if dry:
         _print_stop(cluster, order, force)
         return
+    _hold_to_stop(cluster)
+    try:
+        _stop(cluster, order, force, seconds, as_json)
+    except KeyboardInterrupt:
+        screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
+        raise
+    finally:
+        lock.release(cluster)
+
+
+def _hold_to_stop(cluster: Cluster) -> None:
+    """Only another command at work keeps us from stopping a server; a lock that fails does not."""
+    try:
+        lock.hold(cluster, "tp.stop", screen.say)
+    except lock.LockHeld:
+        raise
+    except (ActionFailed, CheckFailed, Unreachable) as error:
+        screen.say(f"warn: stopping without the lock: {error.message}")
+
+
+def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool) -> None:
     before = reading.states(cluster)
     reports = stopping.stop(cluster, order, force, seconds)
     _collect(cluster, before, final=True)
@@ -193,11 +270,34 @@ def stop(
         screen.document(_stop_document(reports, after))
     else:
         _print_reports(reports, findings)
+    findings += checks.ports(cluster.wanted, after.facts)
+    findings += checks.domains(cluster.wanted, after.facts)
     _notices(cluster, reports, findings)
     _judge_stop(reports)
 
 
-def _failed(cluster: Cluster, failure: waiting.NotReadyError) -> ActionFailed:
+def _undo(cluster: Cluster, run: str) -> None:
+    """Stop what an interrupted launch has started."""
+    screen.say("\nstopping what was started")
+    _stop_quietly(cluster, run)
+    # Rank 0 gone, the scripts that are under way come to their end; one may have started a rank.
+    if not nodes.settle():
+        screen.say("warn: a node has not answered yet: look with inv tp.status")
+    _stop_quietly(cluster, run)
+
+
+def _leave(cluster: Cluster, error: KeyboardInterrupt, run: str | None = None) -> None:
+    """After a signal the server is left as it is; a second Ctrl-C, of who started it, stops it."""
+    screen.say("\nthe server is left as it is: inv tp.status, inv tp.stop")
+    if not lock.is_held(cluster) or signals.number_of(error) != signal.SIGINT:
+        return
+    screen.say(f"Ctrl-C again within {SECOND:g} s stops it")
+    if signals.again(SECOND):
+        screen.say("stopping it")
+        _stop_quietly(cluster, run)
+
+
+def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -> ActionFailed:
     """Tell why the server is not ready, stop what is left; the error to raise."""
     read = reading.states(cluster)
     found = logs.errors(cluster, logs.place(cluster, read))
@@ -213,7 +313,10 @@ def _failed(cluster: Cluster, failure: waiting.NotReadyError) -> ActionFailed:
     if hint:
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
     screen.say("stopping the other ranks")
-    _stop_quietly(cluster, next((r.record.run for _, r in read.ranks if r.record), None))
+    run = run or next((r.record.run for _, r in read.ranks if r.record), None)
+    # Without a record the server was stopped by another command, which may start the next one.
+    if run:
+        _stop_quietly(cluster, run)
     if not failure.dead:
         return ActionFailed(f"not ready within {failure.seconds:.1f} s; all ranks were stopped")
     words = ", ".join(
@@ -282,8 +385,8 @@ def _notices(
     cluster: Cluster, reports: Sequence[Stopped], findings: Sequence[checks.Finding]
 ) -> None:
     for finding in findings:
-        if finding.level == checks.FAIL:
-            screen.say(f"{finding.node}: {finding.what}: {finding.fix}")
+        if finding.level != checks.OK:
+            screen.say(f"{finding.level}: {finding.node}: {finding.what}: {finding.fix}")
     killed = [report.node for report in reports if report.killed]
     if killed:
         screen.say(f"cooldown: the next start waits {cluster.cooldown:g} s ({', '.join(killed)})")
@@ -333,6 +436,8 @@ def _announce(cluster: Cluster, ended: Mapping[int, Any]) -> None:
         while not ended:
             if api.is_up(cluster.engine.ready):
                 waiting.mark_ready(cluster)
+                # It may serve for days: from here on it is there to be stopped.
+                lock.let_go(cluster)
                 screen.say(f"ready: {api.url} (Ctrl-C stops it)")
                 return
             time.sleep(0.2)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
+from invoke.tasks import call
 
-from . import options
+from . import locking, options
 from .options import WHAT, WHERE, cluster_task
 
 if TYPE_CHECKING:
@@ -54,23 +54,13 @@ def cooldown(
     After a SIGKILL the kernel needs some 30 s to reclaim RDMA resources (tp.cooldown in
     invoke.yaml); another control machine's SIGKILL counts too.
     """
-    from . import screen, steps
+    from . import steps
 
-    left = 0.0 if skip_checks else steps.cooling(cluster)
-    if left <= 0:
-        return
-    if steps.is_dry(c, dry_run):
-        screen.out(f"# would wait {left:.0f} s: a rank was killed lately")
-        return
-    screen.say(f"cooldown: a rank was killed lately, waiting {left:.0f} s")
-    end = time.monotonic() + left
-    while time.monotonic() < end:
-        time.sleep(min(5.0, max(end - time.monotonic(), 0)))
-        if time.monotonic() < end:
-            screen.say(f"cooldown: {end - time.monotonic():.0f} s left")
+    if not skip_checks:
+        steps.cool(cluster, steps.is_dry(c, dry_run))
 
 
-@cluster_task(*WHAT)
+@cluster_task(*WHAT, "lock_wait")
 def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """Start rank 0, then the other ranks, and come back at once (tp.wait waits).
 
@@ -78,7 +68,9 @@ def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """
     from . import steps
 
-    steps.launch(cluster, steps.is_dry(c, dry_run))
+    dry = steps.is_dry(c, dry_run)
+    with steps.locked(cluster, "tp.launch", dry):
+        steps.launch(cluster, dry)
 
 
 @cluster_task(*WHAT)
@@ -107,7 +99,12 @@ def health(
         steps.health(cluster, timeout)
 
 
-@cluster_task(*WHAT, pre=[model, preflight, cooldown], post=[health])
+@cluster_task(
+    *WHAT,
+    "lock_wait",
+    pre=[call(locking.hold, what="tp.start"), model, preflight, cooldown],
+    post=[health, locking.release],
+)
 def start(
     c: Context,
     cluster: Cluster,
@@ -119,8 +116,10 @@ def start(
 ) -> None:
     """Start the server and wait until it has answered: checks, ranks, readiness, one token.
 
-    What follows -- goes to the server exactly. Exit 3: a check failed and nothing was started;
-    4: a rank died or the timeout passed, and the others were stopped; 5: a node can't be reached.
+    What follows -- goes to the server exactly. Exit 3: a check failed, or another command is at
+    work, and nothing was started; 4: a rank died or the timeout passed, and the others were
+    stopped; 5: a node can't be reached. Ctrl-C while it waits leaves the server as it is, twice
+    stops it.
 
     inv tp.start
     inv tp.start --hosts mac1,mac2 --backend ring --engine mlx-lm -- --model M --port 8000
@@ -129,17 +128,19 @@ def start(
     from . import steps
 
     dry = steps.is_dry(c, dry_run)
-    if foreground:
-        steps.foreground(cluster, dry)
-        return
-    steps.launch(cluster, dry)
-    if not dry:
-        steps.wait(cluster, timeout)
+    with steps.locked(cluster, "tp.start", dry):
+        if foreground:
+            steps.foreground(cluster, dry)
+            return
+        run = steps.launch(cluster, dry)
+        if not dry:
+            steps.wait(cluster, timeout, run)
 
 
 @cluster_task(
     *WHERE,
     "log_dir",
+    "lock_wait",
     help={
         "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
         "timeout": "seconds until SIGKILL for what is left (default 15)",
@@ -157,14 +158,29 @@ def stop(
 ) -> None:
     """Stop the server: SIGTERM to rank 0, then to what is left, SIGKILL only at the timeout.
 
-    Also stops servers of this engine that were started by hand. Nothing to stop is fine. Exit 4
-    if something could not be stopped, 5 if a node could not be reached.
+    Also stops servers of this engine that were started by hand. Nothing to stop is fine. Exit 3
+    if another command is at work (inv tp.unlock tp.stop ends a start that hangs), 4 if something
+    could not be stopped, 5 if a node could not be reached.
 
     inv tp.stop --hosts mac1,mac2 --timeout 30
     """
     from . import steps
 
     steps.stop(cluster, order, force, timeout, steps.is_dry(c, dry_run), json)
+
+
+@cluster_task(*WHERE)
+def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+    """Take the lock away from the command that has it, and say whose it was.
+
+    Of all commands that change a server, on any control machine, one acts at a time. What that
+    command has started is left as it is, and there may be no lock at all.
+
+    inv tp.unlock tp.stop
+    """
+    from . import steps
+
+    steps.unlock(cluster, steps.is_dry(c, dry_run))
 
 
 @cluster_task(*WHERE)
@@ -211,3 +227,38 @@ def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
     from . import show
 
     show.memory(cluster, json)
+
+
+@cluster_task(
+    *WHAT,
+    "lock_wait",
+    help={
+        "restart": "start it again when it has failed: stop, cool down, check, start",
+        "max_restarts": "how often at the most (default 3), after growing pauses",
+        "interval": "seconds between two looks (default 1)",
+        "patience": "seconds without a token until a server whose ranks all live has failed",
+    },
+)
+def watch(
+    c: Context,
+    cluster: Cluster,
+    restart: bool = False,
+    max_restarts: str = "3",
+    interval: str = "1",
+    patience: str = "600",
+) -> None:
+    """Watch the server: a dead rank is told at once, and an engine that gives no token.
+
+    A busy server is left alone. Ends with exit 3 when the server has failed and is not started
+    again. With --restart give the options and arguments that it was started with.
+
+    inv tp.watch --restart -- --model M
+    """
+    from . import watching
+    from .cluster.cluster import number
+
+    times = int(number(max_restarts, "--max-restarts", 0, 1000)) if restart else 0
+    how = watching.Watch(
+        number(interval, "--interval", 0.1), number(patience, "--patience", 1), times
+    )
+    watching.watch(cluster, how)

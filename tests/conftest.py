@@ -198,7 +198,7 @@ def served(inv: Inv, home: Path, tiny: Path) -> Iterator[Inv]:
     inv.env["INVOKE_TP_HOSTFILE"] = str(hostfile(home / "hosts.json", local, model, inv.port))
     inv.config = own_servers(home / "config.json", model)
     yield inv
-    inv.run("tp.stop", "--force")
+    inv.run("tp.unlock", "tp.stop", "--force")
 
 
 @dataclass
@@ -333,4 +333,4 @@ def remote(inv: Inv, home: Path, tiny: Path, sshd: Sshd) -> Iterator[Inv]:
     inv.env["INVOKE_TP_HOSTFILE"] = str(file)
     inv.config = own_servers(home / "config.json", model)
     yield inv
-    inv.run("tp.stop", "--force")
+    inv.run("tp.unlock", "tp.stop", "--force")

@@ -137,15 +137,44 @@ def test_verify_beside_a_server_is_refused(inv: Inv, ready: Ready) -> None:
 
 
 def test_memory_that_a_killed_server_left(inv: Inv, ready: Ready) -> None:
+    """The absolute limit, and the node's own baseline, which a smaller Mac needs."""
     rig = ready(2, two_nodes())
     inv("tp.start")
+    rig.fault("mac1", "wired_leak", "60")
     rig.fault("mac2", "wired_leak", "380")
     stopped = inv("tp.stop", "--force")
     assert re.search(r"^killed +mac2 +rank 1 +389.0 of 512 GiB wired", stopped.out, re.MULTILINE)
-    assert "mac2: 389.0 of 512 GiB wired (limit 351 GiB): reboot it" in stopped.err
+    more = "69.0 of 512 GiB wired: 60.0 GiB (12%) more than before this boot's first start"
+    assert f"fail: mac1: {more}: reboot it" in stopped.err
+    assert "fail: mac2: 389.0 of 512 GiB wired (limit 351 GiB): reboot it" in stopped.err
     assert "cooldown: the next start waits 30 s" in stopped.err
     refused = inv("tp.start", code=3)
-    assert re.search(r"^fail +memory +mac2 ", refused.err, re.MULTILINE)
+    assert re.findall(r"^fail +memory +(\S+) ", refused.err, re.MULTILINE) == ["mac1", "mac2"]
+    rig.reboot("mac1")
+    shown = inv("tp.memory", code=3).out
+    assert re.search(r"^ok +mac1 +9.0 of 512 GiB wired$", shown, re.MULTILINE)
+
+
+def test_protection_domains_that_failed_starts_used_up(inv: Inv, ready: Ready) -> None:
+    rig = ready(2, two_nodes())
+    rig.set("mac1", thunderbolt=5)
+    rig.set("mac2", thunderbolt=5)
+    file = Path(inv.env["INVOKE_TP_HOSTFILE"])
+    data = json.loads(file.read_text())
+    for host, row in zip(data["hosts"], [[None, "rdma_en5"], ["rdma_en5", None]], strict=True):
+        host["rdma"] = row
+    file.write_text(json.dumps({**data, "backend": "jaccl"}))
+    inv("rdma.setup")
+    skip = ("--skip", "memory,processes,ports,model,versions,cooldown")
+    rig.set("mac2", pds_used=3)
+    warned = inv("tp.preflight", *skip).err
+    assert re.search(r"^warn +rdma +mac2 +3 protection domains are in use", warned, re.MULTILINE)
+    assert "warn: mac2: 3 protection domains are in use" in inv("tp.stop").err
+    rig.fault("mac2", "max_pd_used")
+    refused = inv("tp.preflight", *skip, code=3).err
+    assert re.search(
+        r"^fail +rdma +mac2 +11 protection domains .*a device has 11.*: reboot it", refused, re.M
+    )
 
 
 def test_logs_stay_on_their_nodes_and_are_collected(inv: Inv, ready: Ready) -> None:

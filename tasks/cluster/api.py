@@ -22,6 +22,14 @@ from .nodes import Node
 class ApiError(Exception):
     """The server did not answer as it should; the message says what it did."""
 
+    is_timeout = False
+
+
+class ApiTimeoutError(ApiError):
+    """No answer in time: of a server that generates, this proves nothing."""
+
+    is_timeout = True
+
 
 @dataclass
 class Api:
@@ -85,6 +93,15 @@ class Api:
             raise ApiError(f"the completion holds no token: {answer.text[:200]!r}")
         return data
 
+    def one_token(self, model: str | None, default: str, timeout: float) -> str:
+        """Get one real token; the name by which the loaded model is to be asked for.
+
+        Asking by a name that is not the loaded one would load another.
+        """
+        name = model if model and model in self.models(timeout) else default
+        self.chat(name, "Hi", max_tokens=1, timeout=timeout)
+        return name
+
     def stream(
         self, model: str, prompt: str, max_tokens: int, timeout: float = 60
     ) -> Iterator[str]:
@@ -103,6 +120,8 @@ class Api:
         url = f"http://{self.target}:{self.port}{path}"
         try:
             return self.session.request(method, url, timeout=timeout, **more)
+        except requests.Timeout:
+            raise ApiTimeoutError(f"{method} {path}: no answer in time") from None
         except (requests.RequestException, OSError, EOFError) as error:
             raise ApiError(f"{method} {path}: {_reason(error)}") from None
 
@@ -113,8 +132,6 @@ def _body(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
     if isinstance(error, requests.ConnectionError):

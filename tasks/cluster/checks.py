@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .hostfile import Host
 
 OK, WARN, FAIL = "ok", "warn", "fail"
+REBOOT = "reboot it: nothing else frees it"
+LEAK = 0.1  # of a node's memory: more than a graceful exit leaves (5 GiB of 512, omlx#2184)
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,24 @@ def memory(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         what = f"{value.wired / GIB:.1f} of {value.total / GIB:.0f} GiB wired"
         if value.wired > wanted.wired_limit:
             limit = f" (limit {wanted.wired_limit / GIB:.0f} GiB)"
-            return Finding("memory", FAIL, node, what + limit, "reboot it: nothing else frees it")
+            return Finding("memory", FAIL, node, what + limit, REBOOT)
+        leak = leaked(wanted, facts[node])
+        if leak > LEAK * value.total:
+            share = f"{leak / GIB:.1f} GiB ({leak / value.total:.0%}) more"
+            what = f"{what}: {share} than before this boot's first start"
+            return Finding("memory", FAIL, node, what, REBOOT)
         return Finding("memory", OK, node, what)
 
     return _each("memory", facts, "memory", judge)
+
+
+def leaked(wanted: Wanted, facts: Facts) -> int:
+    """Bytes wired now over the baseline; 0 while a server runs, or where it is unknown."""
+    state: State | None = known(facts, "state")
+    value: Memory | None = known(facts, "memory")
+    if not state or not value or state.baseline is None or servers(wanted.engine, facts):
+        return 0
+    return max(value.wired - state.baseline, 0)
 
 
 def processes(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
@@ -142,7 +158,7 @@ def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
 
 def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
     """python, mlx, mlx-lm and the system's build are the same on all nodes."""
-    known = [f["versions"] for f in facts.values() if isinstance(f.get("versions"), Mapping)]
+    there = [f["versions"] for f in facts.values() if isinstance(f.get("versions"), Mapping)]
 
     def judge(node: str, value: Mapping[str, str]) -> Finding:
         what = ", ".join(f"{name} {value[name]}" for name in value)
@@ -151,9 +167,9 @@ def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         if missing:
             fix = f"install {missing[0]} there (or choose --python)"
             return Finding("versions", FAIL, node, what, fix)
-        differ = [name for name in value if value[name] != known[0].get(name)]
+        differ = [name for name in value if value[name] != there[0].get(name)]
         if differ:
-            what = ", ".join(f"{name} {value[name]}, not {known[0].get(name)}" for name in differ)
+            what = ", ".join(f"{name} {value[name]}, not {there[0].get(name)}" for name in differ)
             return Finding("versions", FAIL, node, what, "bring the nodes to the same versions")
         return Finding("versions", OK, node, what)
 
@@ -186,7 +202,7 @@ def rdma(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         return []
     rows = [list(rank.host.rdma) for rank in wanted.ranks]
     matrix = [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
-    findings = []
+    findings = domains(wanted, facts)
     for node, values in facts.items():
         host = wanted.on(node)[0].host
         wrong = _rdma_wrong(values, host, matrix)
@@ -199,6 +215,24 @@ def rdma(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         else:
             findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
     return findings
+
+
+def domains(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+    """Protection domains that are in use though no server runs; no finding where none are told.
+
+    At a device's maximum every start fails with errno 96, and retrying never helps (mlx PR 4209).
+    """
+    found = []
+    for node, values in facts.items():
+        used = known(values, "domains_in_use")
+        if not used or servers(wanted.engine, values):
+            continue
+        devices: Mapping[str, Device] = known(values, "ibv_devinfo") or {}
+        limits = [device.max_pd for device in devices.values() if device.max_pd]
+        what = f"{used} protection domains are in use (a device has {min(limits, default=11)})"
+        level = FAIL if used >= min(limits, default=11) else WARN
+        found.append(Finding("rdma", level, node, what, REBOOT))
+    return found
 
 
 def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str, str] | None:

@@ -47,6 +47,7 @@ class Cluster:
     state_dir: str
     timeout: float
     stop_timeout: float
+    lock_wait: float
     cooldown: float
     wired_limit: int
     notes: Sequence[str] = ()
@@ -126,6 +127,7 @@ def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -
         state_dir=_text(settings, "state_dir") or "~/.mlx-tp",
         timeout=number(settings["timeout"], "--timeout", 0.001),
         stop_timeout=number(settings["stop_timeout"], "--timeout", 0),
+        lock_wait=number(settings["lock_wait"], "--lock-wait", 0),
         cooldown=number(settings["cooldown"], "tp.cooldown", 0),
         wired_limit=int(number(settings["wired_limit_gib"], "tp.wired_limit_gib", 0) * GIB),
         notes=notes,

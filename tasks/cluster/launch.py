@@ -37,7 +37,10 @@ _DETACH = (
 )
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are started
-_OWN = 'umask 077; mkdir -p "$tp_state" && chmod 700 "$tp_state" || exit'
+_OWN = (
+    'umask 077; own "$tp_state" && mkdir -p "$tp_state" && own "$tp_state" &&'
+    ' chmod 700 "$tp_state" || exit'
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,12 @@ class Run:
 
     @classmethod
     def new(cls) -> Run:
-        who = f"{getpass.getuser()}@{socket.gethostname()}"
-        return cls(secrets.token_hex(6), who, time.time())
+        return cls(secrets.token_hex(6), who(), time.time())
+
+
+def who() -> str:
+    """Who acts, and from which control machine."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def launch(cluster: Cluster, run: Run) -> None:
@@ -81,9 +88,10 @@ def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = F
     parts = [_head(cluster)]
     for rank in ranks:
         parts += [_files(cluster, rank, run, log_path(cluster, rank)), _log(cluster, rank, run)]
-        start = _start(rank, run, '>>"$tp_log"')
+        parts.append(_still_wanted(rank, run))
+        start = _start(rank, run, _environment(cluster, rank, mask), '>>"$tp_log"')
         parts.append(
-            f"(\n{_environment(cluster, rank, mask)}\n( trap '' HUP INT QUIT\n{start}\n"
+            f"(\n{_enter(rank)}( trap '' HUP INT QUIT\n{start}\n"
             ") </dev/null >/dev/null 2>&1 &\n) || exit"
         )
         parts.append(_started(rank))
@@ -92,10 +100,10 @@ def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = F
 
 def foreground(cluster: Cluster, rank: Rank, run: Run, mask: bool = False) -> str:
     """Starts one rank whose output is the script's own; it ends as the rank does."""
-    start = _start(rank, run, "")
+    start = _start(rank, run, _environment(cluster, rank, mask), "")
     return (
         f"{_head(cluster)}\n{_files(cluster, rank, run, None)}\n"
-        f"{_environment(cluster, rank, mask)}\ntrap '' HUP INT QUIT\n{start}\nexit $code\n"
+        f"{_enter(rank)}trap '' HUP INT QUIT\n{start}\nexit $code\n"
     )
 
 
@@ -134,9 +142,9 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
 
 
 def _head(cluster: Cluster) -> str:
-    # Names that no variable of --env has: a rank's environment is set in the same shell.
     path = shell.path(cluster.state_dir)
-    return f'{state.PRELUDE}\ntp_state={path}\n{_OWN}\ntp_state=$(cd "$tp_state" && pwd)'
+    own = f'{state.PRELUDE}\ntp_state={path}\n{_OWN}\ntp_state=$(cd "$tp_state" && pwd)'
+    return f"{own}\n{state.keep_baseline('tp_state')}"
 
 
 def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
@@ -146,16 +154,18 @@ def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
     """
     name = f"rank{rank.rank}"
     lines = [
-        f'P= T= B=; {{ read -r P; read -r T; read -r B; }} 2>/dev/null <"$tp_state/{name}.pid"',
+        f'P= T= B=; is_own "$tp_state/{name}.pid" &&'
+        f' {{ read -r P; read -r T; read -r B; }} <"$tp_state/{name}.pid"',
         f'if is_alive "${{P:-0}}" "$T" "$B"; then echo "rank {rank.rank} already runs (pid $P):'
         f' inv tp.stop" >&2; exit {ALREADY}; fi',
-        f'rm -f "$tp_state/{name}.pid" "$tp_state/{name}.exit" "$tp_state/{name}.json"',
+        # A link that is still there would be followed.
+        f'rm -rf "$tp_state/{name}".*',
     ]
-    lines += ['rm -f "$tp_state/ready" "$tp_state"/rank[0-9]*.new'] if rank.rank == 0 else []
-    text = state.dump(record(cluster, rank, run, log))
-    lines.append(f'cat >"$tp_state/{name}.json" {shell.heredoc(text)}')
-    for variable, content in rank.files.items():
-        lines.append(f'cat >"$tp_state/{name}.{variable}" {shell.heredoc(content)}')
+    lines += ['rm -rf "$tp_state"/ready*'] if rank.rank == 0 else []
+    texts = {"json": state.dump(record(cluster, rank, run, log)), **rank.files}
+    for suffix, text in texts.items():
+        write = f'cat >"$tp_state/{name}.{suffix}" {shell.heredoc(text)}'
+        lines.append(f"{{ {write}\n}} || exit")
     return "\n".join(lines)
 
 
@@ -165,31 +175,47 @@ def _log(cluster: Cluster, rank: Rank, run: Run) -> str:
     return (
         f"tp_log={shell.path(log_path(cluster, rank))}\n"
         'mkdir -p "$(dirname "$tp_log")" && rm -f "$tp_log" &&\n'
-        f'  (set -C; printf "%s\\n" {line} >"$tp_log") ||\n'
-        '  { echo "can\'t write the log $tp_log" >&2; exit 1; }\n'
+        f'  (set -C; printf "%s\\n" {line} >"$tp_log") && is_own "$tp_log" || {{\n'
+        '  echo "can\'t write the log $tp_log: is it another user\'s? choose another --log-dir" >&2\n'
+        "  exit 1\n}\n"
         "case $tp_log in /*) ;; *) tp_log=$PWD/$tp_log ;; esac"
     )
 
 
+def _still_wanted(rank: Rank, run: Run) -> str:
+    """A script that was held up starts no rank once its run has been stopped and forgotten."""
+    return (
+        f'grep -q \'"run": "{run.id}"\' "$tp_state/rank{rank.rank}.json" 2>/dev/null ||\n'
+        f'  {{ echo "rank {rank.rank} was stopped before it had started" >&2; exit 1; }}'
+    )
+
+
+def _enter(rank: Rank) -> str:
+    return f"cd {shell.path(rank.cwd)} || exit 1\n" if rank.cwd else ""
+
+
 def _environment(cluster: Cluster, rank: Rank, mask: bool) -> str:
-    lines = [_CLEAR]
+    # The files first: a variable of --env may be called tp_state.
+    lines = [_CLEAR, *(f'export {n}="$tp_state/rank{rank.rank}.{n}"' for n in rank.files)]
     for name, value in rank.env.items():
-        hidden = mask and name in cluster.env_names
-        lines.append(f"export {name}={'***' if hidden else shell.quote(value)}")
-    lines += [f'export {name}="$tp_state/rank{rank.rank}.{name}"' for name in rank.files]
+        if name not in rank.files:
+            hidden = mask and (name in cluster.env_names or not name.startswith("MLX_"))
+            lines.append(f"export {name}={'***' if hidden else shell.quote(value)}")
     lines += [cluster.engine.prepare] if cluster.engine.prepare else []
-    if rank.cwd:
-        lines.append(f"cd {shell.path(rank.cwd)} || exit 1")
     return "\n".join(lines)
 
 
-def _start(rank: Rank, run: Run, redirect: str) -> str:
-    """Starts the rank, writes down its pid and start, waits for it, writes down its end."""
+def _start(rank: Rank, run: Run, environment: str, redirect: str) -> str:
+    """Starts the rank, writes down its pid and start, waits for it, writes down its end.
+
+    Only the process that becomes the rank has its environment: no other shows a secret in it.
+    """
     python = shell.path(rank.command[0])
     arguments = " ".join(map(shell.quote, rank.command[1:]))
     base = f'"$tp_state/rank{rank.rank}'
     return (
-        f"{python} -c {shell.quote(_DETACH)} {python} {arguments} </dev/null {redirect} 2>&1 &\n"
+        f"(\n{environment}\nexec {python} -c {shell.quote(_DETACH)} {python} {arguments}\n"
+        f") </dev/null {redirect} 2>&1 &\n"
         "pid=$!\n"
         f'{{ echo "$pid"; start_id "$pid"; boot_id; }} >{base}.pid.new"'
         f' && mv {base}.pid.new" {base}.pid"\n'

@@ -24,7 +24,7 @@ from .errors import ActionFailed
 from .hints import first_error
 from .launch import log_path
 from .reading import Reading
-from .wait import plain
+from .text import plain
 
 CHUNK = 4 * 1024 * 1024  # bytes of one log per round trip
 NAME = "tp_server.log"

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures import wait as _wait
 from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import IO, Any, TypeVar
 
 from invoke.config import Config
@@ -59,7 +61,17 @@ class Whole:
 
 
 class LocalRunner(Whole, Local):
-    """Invoke's local runner with `Whole`."""
+    """Invoke's local runner with `Whole`; as over SSH, Ctrl-C here is not for what runs there."""
+
+    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
+        self.process = Popen(
+            [shell, "-c", command],
+            env=env,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+        )
 
 
 class Node:
@@ -69,6 +81,7 @@ class Node:
         self.host = host
         self.name = host.ssh
         self._context: Any = None
+        self._full: list[Any] = []
         self._lock = threading.Lock()
 
     def sh(
@@ -77,13 +90,15 @@ class Node:
         timeout: float = SCRIPT_TIMEOUT,
         out_stream: Any = None,
         encoding: str = "utf-8",
+        in_stream: Any = None,
     ) -> Answer:
-        """Run `script` by `/bin/sh`; never raise for what the node or the network does."""
+        """Run `script` by `/bin/sh`; never raise for what the node or the network does.
+
+        With `in_stream` the script comes from its first `read()`, and more input from later ones.
+        """
         try:
-            context = self._open()
-            result = context.run(
-                "/bin/sh -s",
-                in_stream=StringIO(script),
+            result = self._run(
+                in_stream=in_stream or StringIO(script),
                 hide=out_stream is None or "stderr",
                 out_stream=out_stream,
                 warn=True,
@@ -116,10 +131,31 @@ class Node:
         """The name or address by which the control machine reaches this node."""
         return "127.0.0.1" if self.host.is_local else str(self._connection().host)
 
+    @property
+    def login(self) -> tuple[str, str, int]:
+        """The name that ssh's configuration may know, the user and the port."""
+        connection = self._connection()
+        return str(connection.original_host), str(connection.user), int(connection.port)
+
     def close(self) -> None:
-        if self._context is not None and not self.host.is_local:
-            with suppress(OSError, EOFError):
-                self._context.close()
+        for context in [*self._full, self._context]:
+            if context is not None and not self.host.is_local:
+                with suppress(OSError, EOFError):
+                    context.close()
+
+    def _run(self, **options: Any) -> Any:
+        import paramiko
+
+        context = self._open()
+        try:
+            return context.run("/bin/sh -s", **options)
+        except paramiko.ChannelException:
+            # sshd lets a connection have only so many sessions (MaxSessions); nothing ran yet.
+            with self._lock:
+                if self._context is context:
+                    self._full.append(context)
+                    self._context = None
+            return self._open().run("/bin/sh -s", **options)
 
     def _connection(self) -> Any:
         if self._context is None:
@@ -144,6 +180,12 @@ def use_ssh_config(path: str | None) -> None:
     _ssh_config = path
 
 
+def ssh_configs() -> list[Path]:
+    """The files by which connections are made, the first one first."""
+    paths = [_ssh_config] if _ssh_config else ["~/.ssh/config", "/etc/ssh/ssh_config"]
+    return [path for path in (Path(each).expanduser() for each in paths) if path.is_file()]
+
+
 _pool: dict[tuple[str, str | None, int | None, str | None], Node] = {}
 
 
@@ -164,16 +206,33 @@ def close() -> None:
 
 def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
     """`work` on all nodes at once; results by node name, in the nodes' order."""
-    nodes = list(nodes)
-    if len(nodes) == 1:
-        return {nodes[0].name: work(nodes[0])}
-    pool = ThreadPoolExecutor(max_workers=max(len(nodes), 1))
-    try:
-        futures = [pool.submit(work, node) for node in nodes]
-        return {node.name: future.result() for node, future in zip(nodes, futures, strict=True)}
-    finally:
-        # After Ctrl-C nobody waits for a node that hangs; its timeout still bounds it.
-        pool.shutdown(wait=False, cancel_futures=True)
+    futures = {node.name: begin(work, node) for node in nodes}
+    for future in futures.values():
+        _unfinished.add(future)
+        future.add_done_callback(_unfinished.discard)
+    return {name: future.result() for name, future in futures.items()}
+
+
+_unfinished: set[Future[Any]] = set()
+
+
+def begin(work: Callable[..., T], *arguments: Any) -> Future[T]:
+    """`work(*arguments)` in a thread that nobody waits for when the program ends (Ctrl-C)."""
+    future: Future[T] = Future()
+
+    def fulfil() -> None:
+        try:
+            future.set_result(work(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=fulfil, daemon=True).start()
+    return future
+
+
+def settle(futures: Iterable[Future[Any]] | None = None, seconds: float = SCRIPT_TIMEOUT) -> bool:
+    """Wait for `futures`, by default all that `each` has begun; whether they have ended."""
+    return not _wait(list(_unfinished if futures is None else futures), seconds).not_done
 
 
 def sh(

@@ -42,8 +42,9 @@ def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Reading:
 
 
 def running(cluster: Cluster) -> Reading:
-    """What runs: the record, the processes, the memory and the ports."""
+    """What runs: the record, the processes, the memory, the ports and, with RDMA, what it holds."""
     wanted = [state.fact(cluster.state_dir), processes.FACT, memory.FACT, ports.FACT]
+    wanted += [rdma.DEVINFO, rdma.IN_USE] if cluster.backend.startswith("jaccl") else []
     return read(cluster.nodes, lambda node: wanted)
 
 
@@ -53,12 +54,12 @@ def states(cluster: Cluster, more: Any = None) -> Reading:
     return read(cluster.nodes, lambda node: [base, *(more(node) if more else [])])
 
 
-def read(targets: Sequence[Node], wanted: Any) -> Reading:
+def read(targets: Sequence[Node], wanted: Any, timeout: float = SCRIPT_TIMEOUT) -> Reading:
     """The facts `wanted(node)` of each node."""
     nonce = secrets.token_hex(8)
     facts_of = {node.name: list(wanted(node)) for node in targets}
     scripts = {name: facts.script(each, nonce) for name, each in facts_of.items()}
-    answers = nodes.sh(targets, scripts, SCRIPT_TIMEOUT)
+    answers = nodes.sh(targets, scripts, timeout)
     found: dict[str, Mapping[str, Any]] = {}
     lost: dict[str, tuple[str, str]] = {}
     for name, answer in answers.items():
@@ -80,5 +81,5 @@ def _preflight_facts(cluster: Cluster, node: Node, skip: set[str]) -> list[Fact]
     if cluster.model and "model" not in skip:
         wanted.append(model.fact(cluster.model, cwd))
     if cluster.backend.startswith("jaccl") and "rdma" not in skip:
-        wanted += rdma.FACTS
+        wanted += [*rdma.FACTS, rdma.IN_USE]
     return wanted

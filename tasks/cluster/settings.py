@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "state_dir": "~/.mlx-tp",
     "timeout": 600,
     "stop_timeout": 15,
+    "lock_wait": 0,
     "cooldown": 30,
     "wired_limit_gib": round(WIRED_PAGES * 16384 / 1024**3, 1),
     "starting_port": COORDINATOR_PORT,

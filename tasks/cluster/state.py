@@ -2,21 +2,24 @@
 
 A node's state directory (`~/.mlx-tp`, mode 0700; not /tmp, which macOS cleans) holds per rank
 `rank<N>.json` (the record), `rank<N>.pid` (pid, start, boot), `rank<N>.exit` (run, status), and
-`ready` (run) and `sigkill` (epoch, boot). A pid with another start or boot is a stranger's.
+`ready` (run), `sigkill` (epoch, boot) and `baseline` (boot, and what the node said of its memory
+before this boot's first start). A pid with another start or boot is a stranger's.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from . import shell
-from .facts import Fact
+from .facts import Fact, memory
 
-# What a script needs to tell a process by pid and start, on Linux and macOS alike.
+# What a script needs to tell a process by pid and start, on Linux and macOS alike, and whether what
+# it reads is ours: a record that another user could lay there would name processes to stop.
 PRELUDE = r"""
 boot_id() {
   cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bootsessionuuid 2>/dev/null ||
@@ -33,6 +36,15 @@ start_id() { # pid: when it began, empty if it is gone or only waits to be reape
 }
 is_alive() { # pid start boot
   [ -n "$2" ] && [ "$3" = "$(boot_id)" ] && [ "$2" = "$(start_id "$1")" ]
+}
+is_own() { # file: one that no other user has laid there
+  [ -f "$1" ] && [ -O "$1" ] && [ ! -L "$1" ]
+}
+own() { # folder: says why not, if it is there and is not ours
+  [ -e "$1" ] || [ -L "$1" ] || return 0
+  [ -d "$1" ] && [ -O "$1" ] && [ ! -L "$1" ] && return 0
+  echo "$1 is a link or not ours: remove it, or set tp.state_dir" >&2
+  return 1
 }
 """
 
@@ -76,13 +88,15 @@ class RankState:
 class State:
     """A node's state directory; times are seconds since the epoch by the node's clock.
 
-    `sigkill` is when a rank was last killed in this boot, `ready` the run that was once ready.
+    `sigkill` is when a rank was last killed in this boot, `ready` the run that was once ready,
+    `baseline` how many bytes were wired before this boot's first start (None if that is unknown).
     """
 
     now: float
     ranks: Mapping[int, RankState]
     sigkill: float | None
     ready: str | None
+    baseline: int | None = None
 
 
 def dump(record: Record) -> str:
@@ -95,21 +109,22 @@ def fact(directory: str) -> Fact:
         "state",
         f'{PRELUDE}\nb=$(boot_id); printf \'now %s\\nboot %s\\n\' "$(date +%s)" "$b"\n'
         # A directory that is there but can't be entered is no empty state.
-        f'D={shell.path(directory)}; [ -e "$D" ] || {{ echo end; exit 0; }}\n'
-        'cd "$D" || exit\n'
+        f'D={shell.path(directory)}; [ -e "$D" ] || [ -L "$D" ] || {{ echo end; exit 0; }}\n'
+        'own "$D" && cd "$D" || exit\n'
         "for f in rank*.json; do\n"
-        '  [ -f "$f" ] || continue\n'
+        '  is_own "$f" || continue\n'
         "  f=${f%.json}; printf 'rank %s\\n' \"${f#rank}\"\n"
         "  printf 'record %s\\n' \"$(head -c 65536 \"$f.json\" | tr -d '\\n\\000')\"\n"
-        '  P= T= B=; { read -r P; read -r T; read -r B; } <"$f.pid"\n'
+        '  P= T= B=; is_own "$f.pid" && { read -r P; read -r T; read -r B; } <"$f.pid"\n'
         "  case $P in ''|*[!0-9]*) ;;\n"
         '  *) printf \'pid %s\\nstart %s\\nof %s\\n\' "$P" "$T" "$B"\n'
         '     is_alive "$P" "$T" "$B" && echo alive ;;\n'
         "  esac\n"
-        '  [ -f "$f.exit" ] && printf \'exit %s\\n\' "$(head -c 200 "$f.exit")"\n'
+        '  is_own "$f.exit" && printf \'exit %s\\n\' "$(head -c 200 "$f.exit")"\n'
         "done 2>/dev/null\n"
-        "[ -f ready ] && printf 'ready %s\\n' \"$(head -c 200 ready)\"\n"
-        "[ -f sigkill ] && printf 'sigkill %s\\n' \"$(head -c 200 sigkill)\"\n"
+        "is_own ready && printf 'ready %s\\n' \"$(head -c 200 ready)\"\n"
+        "is_own sigkill && printf 'sigkill %s\\n' \"$(head -c 200 sigkill)\"\n"
+        "[ -f baseline ] && head -c 65536 baseline | sed 's/^/baseline /'\n"
         "echo end",
         parse,
     )
@@ -130,7 +145,27 @@ def parse(text: str, status: int) -> State:
         ranks={rank.rank: rank for rank in ranks},
         sigkill=float(killed.group(1)) if killed and killed.group(2) == boot.group(1) else None,
         ready=ready.group(1) if ready else None,
+        baseline=_baseline(text, boot.group(1)),
     )
+
+
+def keep_baseline(variable: str) -> str:
+    """/bin/sh text that writes the baseline into the directory `$variable`, once per boot."""
+    file = f'"${variable}/baseline'
+    return (
+        f'[ "$(head -n 1 {file}" 2>/dev/null)" = "$(boot_id)" ] ||\n'
+        f'  {{ boot_id; (\n{memory.FACT.command}\n); }} >{file}.new" 2>/dev/null &&'
+        f' mv {file}.new" {file}"'
+    )
+
+
+def _baseline(text: str, boot: str) -> int | None:
+    """A baseline of an earlier boot says nothing of this one."""
+    first, *rows = [*re.findall(r"^baseline (.*)$", text, re.MULTILINE), ""]
+    try:
+        return memory.parse("\n".join(rows), 0).wired if first == boot else None
+    except ValueError:
+        return None
 
 
 def _rank(block: str) -> RankState:
@@ -155,6 +190,24 @@ def _record(text: str) -> Record | None:
     try:
         data: dict[str, Any] = json.loads(text)
         record = Record(**{field.name: data[field.name] for field in fields(Record)})
+        return record if all(_is_right(name, value) for name, value in vars(record).items()) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return record if isinstance(record.run, str) and isinstance(record.command, list) else None
+
+
+def _is_right(name: str, value: Any) -> bool:
+    """Whether a field of a record is of its kind: a node may answer anything."""
+    if name in ("command", "env", "ports"):
+        kind = int if name == "ports" else str
+        return isinstance(value, list) and all(type(each) is kind for each in value)
+    if name in ("rank", "size", "port"):
+        return type(value) is int and 0 <= value < 65536
+    if name == "started":
+        return type(value) in (int, float) and math.isfinite(value)
+    if name in _PATTERNS:
+        return isinstance(value, str) and re.fullmatch(_PATTERNS[name], value) is not None
+    return isinstance(value, str) or (name == "log" and value is None)
+
+
+# What goes into the address of a page, or into another script.
+_PATTERNS = {"run": r"[0-9A-Za-z]+", "bind": r"[0-9A-Za-z.:%_-]*", "ready": r"/[!-~]*"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from . import nodes, reading, shell, state
 from .checks import servers
 from .cluster import Cluster
-from .facts import known
+from .facts import Unknown, known
 from .facts.processes import Process
 from .nodes import Answer
 from .reading import Reading
@@ -69,8 +69,9 @@ def stop(
     for name, (why, fix) in read.unreachable.items():
         reports[name].failure = f"{why}: {fix}" if fix else why
     for name, values in read.facts.items():
-        if known(values, "state") is None or known(values, "processes") is None:
-            reports[name].failure = "its state or processes can't be read"
+        for unknown in (values[fact] for fact in ("state", "processes")):
+            if isinstance(unknown, Unknown):
+                reports[name].failure = unknown.why
     left = targets(cluster, read, run)
     deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
     if not force and order == "leader" and any(target.is_leader for target in left):
@@ -110,10 +111,11 @@ def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Tar
 def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
     """Remove the records (of `run`) where nothing is left of it; the SIGKILL stamp stays."""
     clean = [report.node for report in reports if not report.left and not report.failure]
+    which = shell.quote(f'"run": "{run or ""}')
     script = (
         f"cd {shell.path(cluster.state_dir)} 2>/dev/null || exit 0\n"
         "for f in rank[0-9]*.json; do\n"
-        f'  grep -q \'"run": "{run or ""}\' "$f" 2>/dev/null || {"continue" if run else ":"}\n'
+        f'  grep -qF -e {which} "$f" 2>/dev/null || {"continue" if run else ":"}\n'
         '  f=${f%.json}; rm -f "$f.json" "$f".pid* "$f".exit* "$f".MLX_*\n'
         "done\n"
         f"{'' if run else 'rm -f rank[0-9]* ready ready.new'}\n"
@@ -224,8 +226,9 @@ def script(
         f"if {target.same}; then kill -{name} {target.pid} && sent=1; fi" for target in signalled
     )
     stamp = (
-        f'S={shell.path(state_dir)}; umask 077; mkdir -p "$S"; chmod 700 "$S"\n'
-        'if [ -n "$sent" ]; then echo "$(date +%s) $(boot_id)" >"$S/sigkill.new" &&'
+        f'S={shell.path(state_dir)}; umask 077\n'
+        'if own "$S" && mkdir -p "$S" && chmod 700 "$S" && [ -n "$sent" ]; then\n'
+        '  rm -rf "$S/sigkill.new"; echo "$(date +%s) $(boot_id)" >"$S/sigkill.new" &&'
         ' mv "$S/sigkill.new" "$S/sigkill"; fi\n'
     )
     return (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from . import nodes, reading, shell
@@ -14,6 +13,7 @@ from .cluster import Cluster
 from .facts import Fact, known
 from .launch import log_path
 from .state import RankState
+from .text import plain as plain
 
 PAUSE = 0.2  # seconds between two looks at the nodes
 
@@ -40,41 +40,44 @@ class NotReadyError(Exception):
     seconds: float
 
 
-def until_ready(cluster: Cluster, api: Api, timeout: float, show: Show) -> float:
+def until_ready(
+    cluster: Cluster, api: Api, timeout: float, show: Show, run: str | None = None
+) -> float:
     """Wait until the server's ready page answers; the seconds it took.
 
-    Raise NotReadyError as soon as a rank is dead, or after `timeout` seconds.
+    Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds.
     """
     start = time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        probe: Future[bool] = pool.submit(api.is_up, cluster.engine.ready)
-        while True:
-            views = look(cluster)
-            spent = time.monotonic() - start
-            show(spent, views)
-            dead = [view for view in views if view.state == "dead"]
-            if dead or spent > timeout:
-                raise NotReadyError(dead, spent)
-            if probe.done():
-                # A page that answers while a rank is unknown proves nothing about that rank.
-                if probe.result() and all(view.state == "running" for view in views):
-                    mark_ready(cluster)
-                    return spent
-                probe = pool.submit(api.is_up, cluster.engine.ready)
-            time.sleep(PAUSE)
+    probe = nodes.begin(api.is_up, cluster.engine.ready)
+    while True:
+        views = look(cluster, run)
+        spent = time.monotonic() - start
+        show(spent, views)
+        dead = [view for view in views if view.state == "dead"]
+        if dead or spent > timeout:
+            raise NotReadyError(dead, spent)
+        if probe.done():
+            # A page that answers while a rank is unknown proves nothing about that rank.
+            if probe.result() and all(view.state == "running" for view in views):
+                mark_ready(cluster)
+                return spent
+            probe = nodes.begin(api.is_up, cluster.engine.ready)
+        time.sleep(PAUSE)
 
 
-def look(cluster: Cluster) -> list[RankView]:
-    """Every rank of the cluster as it is now, with the last line of its log."""
+def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
+    """Every rank of the cluster (of that `run`) as it is now, with the last line of its log."""
     read = reading.states(cluster, lambda node: [_last_lines(cluster, node)])
     views = []
     for rank in cluster.ranks:
         node = rank.host.ssh
         state = read.state(node)
         lines = known(read.facts.get(node, {}), "last") or {}
-        views.append(_view(rank.rank, node, state.ranks.get(rank.rank) if state else None, lines))
-        if node in read.unreachable:
-            views[-1] = RankView(rank.rank, node, "unknown", last=read.unreachable[node][0])
+        if state is None:
+            why, _ = read.unreachable.get(node, ("its state can't be read", ""))
+            views.append(RankView(rank.rank, node, "unknown", last=why))
+        else:
+            views.append(_view(rank.rank, node, state.ranks.get(rank.rank), lines, run))
     return views
 
 
@@ -88,9 +91,13 @@ def mark_ready(cluster: Cluster) -> None:
     nodes.sh([cluster.leader], script)
 
 
-def _view(rank: int, node: str, found: RankState | None, lines: dict[int, str]) -> RankView:
+def _view(
+    rank: int, node: str, found: RankState | None, lines: dict[int, str], run: str | None
+) -> RankView:
+    if found and found.record and run not in (None, found.record.run):
+        return RankView(rank, node, "dead", last="another start took its place")
     if found is None:
-        return RankView(rank, node, "dead", last="it was not started")
+        return RankView(rank, node, "dead", last="it was not started, or was stopped")
     word = "running" if found.alive else "dead"
     return RankView(rank, node, word, found.exit, lines.get(rank, ""))
 
@@ -108,9 +115,3 @@ def _parse_last(text: str, status: int) -> dict[int, str]:
     """Rank -> its last line, without colours and other controls."""
     rows = re.findall(r"^line (\d+) (.*)$", text, re.MULTILINE)
     return {int(rank): plain(line) for rank, line in rows}
-
-
-def plain(line: str) -> str:
-    """A line of a log as a terminal may be given it: no escape sequences, no controls."""
-    line = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.", "", line)
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", line)

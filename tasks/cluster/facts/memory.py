@@ -10,6 +10,17 @@ from . import Fact
 GIB = 1024**3
 
 
+def in_words(size: float) -> str:
+    """Bytes as people say them: 512 B, 1.5 MiB, 384.0 GiB."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024 or unit == "GiB":
+            break
+    return f"{size:.1f} {unit}"
+
+
 @dataclass(frozen=True)
 class Memory:
     """`wired` can't be paged out; on Linux it is what can't be reclaimed (unevictable, kernel)."""

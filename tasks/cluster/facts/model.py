@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .. import shell
-from . import Fact
+from . import Fact, files
 
 
 @dataclass(frozen=True)
@@ -23,34 +23,34 @@ class Model:
 
 
 def parse(text: str, status: int) -> Model:
-    """Rows "size name" and "sum checksum size name" below the folder's path."""
-    if status == 3:
+    """The folder's path, and what `files.listing` prints in it."""
+    if status == MISSING:
         return Model(None)
-    folder = re.search(r"^folder (.+)$", text, re.MULTILINE)
+    folder = re.match(r"\s*folder (.+)\n", text)
     if status != 0 or not folder:
         raise ValueError("the model's folder can't be read")
-    files = {name: size for size, name in re.findall(r"^size +(\d+) \./(.+)$", text, re.MULTILINE)}
-    for checksum, name in re.findall(r"^sum (\d+) \d+ \./(.+)$", text, re.MULTILINE):
-        files[name] = f"{files.get(name, '?')} {checksum}"
-    return Model(folder.group(1), files)
+    return Model(folder.group(1), files.parse_listing(text[folder.end() :]))
 
 
-def fact(model: str, cwd: str | None) -> Fact:
-    """Looks where mlx-lm would: a folder as seen from `cwd`, else the Hugging Face cache."""
+MISSING = 3  # the exit status of `enter` where the model is not there
+
+
+def enter(model: str, cwd: str | None) -> str:
+    """/bin/sh text that goes where mlx-lm would look: a folder seen from `cwd`, or HF's cache."""
     cd = f"cd {shell.path(cwd)} || exit\n" if cwd else ""
     cache = shell.quote("models--" + model.replace("/", "--"))
-    return Fact(
-        "model",
+    return (
         f"{cd}d={shell.path(model)}\n"
         'if [ ! -d "$d" ]; then\n'
         '  c="${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}"/' + cache + "\n"
         '  d=$c/snapshots/$(cat "$c/refs/main" 2>/dev/null)\n'
-        '  [ -d "$d" ] && [ -f "$c/refs/main" ] || exit 3\n'
+        f'  [ -d "$d" ] && [ -f "$c/refs/main" ] || exit {MISSING}\n'
         "fi\n"
-        'cd "$d" || exit; printf "folder %s\\n" "$PWD"\n'
-        # Hidden files are the downloader's notes (times, locks), not the model.
-        "all() { find -L . -name '.?*' -prune -o -type f \"$@\"; }\n"
-        "all -exec wc -c {} \\; | sed 's/^ */size /'\n"
-        "all -size -2048 -exec cksum {} \\; | sed 's/^/sum /'",
-        parse,
+        'cd "$d" || exit\n'
     )
+
+
+def fact(model: str, cwd: str | None) -> Fact:
+    """Hidden files are the downloader's notes (times, locks), not the model."""
+    show = 'printf "folder %s\\n" "$PWD"\n'
+    return Fact("model", enter(model, cwd) + show + files.listing(hidden=False), parse)

@@ -103,6 +103,18 @@ def parse_matrix(text: str, status: int) -> Any:
         raise ValueError(f"{MATRIX} is no JSON") from None
 
 
+def parse_in_use(text: str, status: int) -> int:
+    """`ioclasscount`: how many protection domains are in use, over all devices."""
+    found = re.search(rf"^{_DOMAIN} = (\d{{1,9}})\s*$", text, re.MULTILINE)
+    if status != 0 or not found:
+        raise ValueError("ioclasscount can't be read")
+    return int(found.group(1))
+
+
+# Failed starts use them up, and only a reboot gives them back (mlx PR 4209).
+_DOMAIN = "AppleThunderboltRDMAProtectionDomain"
+
+
 def _device(block: str) -> Device:
     states = re.findall(r"\bstate:\s*(PORT_\w+)", block)
     if len(states) > 1:
@@ -151,10 +163,12 @@ def _interface(name: str, rows: str) -> Interface:
 # ibv_devinfo has been seen to hang, hence the limits.
 INTERFACES = Fact("interfaces", limited(5, "/sbin/ifconfig -a"), parse_interfaces)
 MATRIX_FACT = Fact("matrix", f"[ -e {MATRIX} ] || exit 3; cat {MATRIX}", parse_matrix)
+DEVINFO = Fact("ibv_devinfo", limited(5, "ibv_devinfo -v"), parse_devinfo)
 FACTS = (
     Fact("rdma_enabled", limited(5, "rdma_ctl status"), parse_enabled),
     Fact("ibv_devices", limited(5, "ibv_devices"), parse_devices),
-    Fact("ibv_devinfo", limited(5, "ibv_devinfo -v"), parse_devinfo),
+    DEVINFO,
     INTERFACES,
     MATRIX_FACT,
 )
+IN_USE = Fact("domains_in_use", limited(5, f"ioclasscount {_DOMAIN}"), parse_in_use)

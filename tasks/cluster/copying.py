@@ -1,0 +1,219 @@
+"""A folder of this machine -> the same on nodes, by rsync over ssh.
+
+Nodes and control machines have one of rsync 3, openrsync (macOS 15 and later) and rsync 2.6.9
+(before); only options that all three know are used (openrsync: its main.c; it splits `--rsh` at
+spaces and takes no quotes there).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from . import nodes, patch, shell
+from .nodes import CONNECT_TIMEOUT, KEEPALIVE, Node
+
+# Links stay links, but one that leads out of the source (a Hugging Face cache is made of these)
+# is copied as what it leads to. Models can't be compressed, and trying costs more than it saves.
+_OPTIONS = ("--links", "--copy-unsafe-links", "--compress-level=0", "--progress")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What is in `source`, an absolute path here, goes into `target`: absolute, or from `~` on.
+
+    `exclude` are patterns that `excludes.matcher` takes; `delete` removes what is in the target
+    and not in the source.
+    """
+
+    source: str
+    target: str
+    exclude: tuple[str, ...] = ()
+    delete: bool = False
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """What patchwork's rsync wants to know of a Fabric connection.
+
+    ssh itself looks up keys, proxies and host keys by the name in its configuration, so that is
+    what `host` is; a Fabric connection's `host` would be the address.
+    """
+
+    host: str
+    user: str
+    port: int
+    connect_kwargs: Mapping[str, str] = field(default_factory=dict)
+
+    def local(self, command: str) -> str:
+        """patchwork would run it here; we want progress, and an end by Ctrl-C."""
+        return command
+
+
+def command(copy: Copy, node: Node, folder: str, ssh_config: str, dry: bool = False) -> str:
+    """/bin/sh text that copies into `folder`, an absolute path on the node; `dry` only lists."""
+    words = [*_OPTIONS, *(f"--exclude={pattern}" for pattern in copy.exclude)]
+    words += ["--dry-run"] if dry else []
+    source = shell.quote(copy.source + "/")
+    if node.host.is_local:
+        words += ["--delete"] if copy.delete else []
+        make = "" if dry else f"mkdir -p {shell.quote(folder)} && "
+        options = " ".join(map(shell.quote, words))
+        return f"{make}exec rsync -pthrv {options} {source} {shell.quote(folder + '/')}"
+    words.append(f"--rsync-path={_remote_rsync(folder, make=not dry)}")
+    host, user, port = node.login
+    line = patch.rsync(
+        _Destination(host, shell.quote(user), port),
+        source,
+        ".",
+        delete=copy.delete,
+        rsync_opts=" ".join(map(shell.quote, words)),
+        ssh_opts=f"-F {ssh_config}",
+    )
+    return f"exec {line}"
+
+
+def _remote_rsync(folder: str, make: bool) -> str:
+    """The command that rsync runs on the node, by whatever login shell the user has there.
+
+    rsync 3 quotes a target for that shell, older ones and openrsync do not, and shells differ in
+    what they take for special. So the target is the working directory, and its path goes over in
+    octal.
+    """
+    octal = "".join(f"\\0{octet:03o}" for octet in os.fsencode(folder))
+    mkdir = 'mkdir -p "$d" && ' if make else ""
+    return f'/bin/sh -c \'d=$(printf %b "{octal}") && {mkdir}cd "$d" && exec rsync "$@"\' rsync'
+
+
+# In ssh's configuration the first word on a matter is the last one.
+_STRICT = (
+    "Host *",
+    "BatchMode yes",
+    "StrictHostKeyChecking yes",
+    f"ConnectTimeout {CONNECT_TIMEOUT}",
+    f"ServerAliveInterval {KEEPALIVE}",
+    "ServerAliveCountMax 4",
+    "RequestTTY no",
+    "RemoteCommand none",
+    "ClearAllForwardings yes",
+    "LogLevel ERROR",
+)
+
+
+@contextmanager
+def ssh_config(targets: Iterable[Node]) -> Iterator[str]:
+    """A file for `ssh -F`: our connections' configuration, with host keys always checked.
+
+    ssh hands it on to the ssh of a proxy. Its path has no spaces.
+    """
+    lines = [*_STRICT]
+    for node in targets:
+        if node.host.gateway:
+            lines += [f"Host {node.login[0]}", f"ProxyJump {node.host.gateway}"]
+    with tempfile.TemporaryDirectory(prefix="mlx-tp-", dir="/tmp") as folder:
+        # Included by links: ssh takes some characters of a path for wildcards.
+        for number, path in enumerate(nodes.ssh_configs()):
+            (Path(folder) / str(number)).symlink_to(path.absolute())
+            lines += ["Host *", f"Include {folder}/{number}"]
+        file = Path(folder) / "config"
+        file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        yield str(file)
+
+
+class Progress:
+    """What rsync's lines tell so far: which files it sends, and which it deletes.
+
+    `sizes` are the bytes of the files by name; `bytes` are those of the files sent so far.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
+        self.sent: list[str] = []
+        self.deleted: list[str] = []
+        self.bytes = 0
+        self._before = self._size = 0  # bytes until the last file, and of it
+
+    @property
+    def total(self) -> int:
+        """Bytes of all files that it has begun to send."""
+        return self._before + self._size
+
+    def line(self, text: str) -> None:
+        percent = re.match(r"\s*[\d.,]+[KMGTP]?\s+(\d{1,3})%\s", text)
+        name = _name(text)
+        if name in self.sizes:
+            self._begin(name, self.sizes[name])
+        elif name.partition(" -> ")[0] in self.sizes:
+            self._begin(name.partition(" -> ")[0], 0)  # a link
+        elif name.startswith("deleting "):
+            self.deleted.append(name.removeprefix("deleting "))
+        elif percent and self.sent:
+            self.bytes = self._before + self._size * min(int(percent.group(1)), 100) // 100
+
+    def _begin(self, name: str, size: int) -> None:
+        self.sent.append(name)
+        self._before += self._size
+        self.bytes, self._size = self._before, size
+
+
+def _name(text: str) -> str:
+    """A name as rsync prints it: some octets as `\\#` and three octal digits."""
+    octets = text.rstrip("\n").encode("utf-8", "surrogateescape")
+    octets = re.sub(rb"\\#([0-3][0-7]{2})", lambda found: bytes([int(found[1], 8)]), octets)
+    return octets.decode("utf-8", "replace")
+
+
+class Runs:
+    """Commands that run here side by side; `close` ends those that still run."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[str]] = []
+        self._lock = threading.Lock()
+        self._over = False
+
+    def close(self) -> None:
+        with self._lock:
+            self._over = True
+            for process in self._processes:
+                if process.poll() is None:
+                    process.terminate()
+
+    def run(self, line: str, tell: Callable[[str], None]) -> str | None:
+        """Run /bin/sh text, `tell` each line it prints; why it failed, or None."""
+        with tempfile.TemporaryFile() as errors:
+            process = self._start(line, errors)
+            if process is None:
+                return "interrupted"
+            with process:
+                for text in process.stdout or ():
+                    tell(text)
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace").strip().splitlines()
+        if process.returncode == 0:
+            return None
+        return said[0] if said else f"rsync ended with status {process.returncode}"
+
+    def _start(self, line: str, errors: IO[bytes]) -> subprocess.Popen[str] | None:
+        with self._lock:
+            if self._over:
+                return None
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", line],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                text=True,  # a carriage return ends a line too
+                encoding="utf-8",
+                errors="surrogateescape",
+            )
+            self._processes.append(process)
+            return process

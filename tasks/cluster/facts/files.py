@@ -1,0 +1,108 @@
+"""A folder's files on a node: names, sizes, and a checksum of what is small."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .. import shell
+from . import Fact
+
+DANGLING = "a link that leads nowhere"
+_ROW = re.compile(r"(?:size +(\d+)|sum (\d+) (\d+)|(link)) \./(.+)")
+
+
+def listing(hidden: bool = True) -> str:
+    """/bin/sh text that lists the files below the working directory, links followed.
+
+    Rows are "sum CHECKSUM SIZE ./name" (of `cksum`) below 1 MiB, "size SIZE ./name" above it, and
+    "link ./name" for a link that leads nowhere. Sizes are in bytes.
+    """
+    skip = "" if hidden else "-name '.?*' -prune -o "
+    return (
+        f'all() {{ find -L . {skip}"$@"; }}\n'
+        "all -type f -size -2048 -exec cksum {} + | sed 's/^/sum /'\n"
+        "all -type f ! -size -2048 -exec wc -c {} \\; | sed 's/^ */size /'\n"
+        "all -type l -print | sed 's/^/link /'"
+    )
+
+
+def parse_listing(text: str) -> dict[str, str]:
+    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder."""
+    files = {}
+    for line in filter(str.strip, text.split("\n")):
+        row = _ROW.fullmatch(line)
+        if not row:
+            raise ValueError("its files can't be listed")
+        large, checksum, small, link, name = row.groups()
+        files[name] = large or (DANGLING if link else f"{small} {checksum}")
+    return files
+
+
+def size(value: str) -> int:
+    """The size in bytes that a listing tells, 0 for a link that leads nowhere."""
+    return 0 if value == DANGLING else int(value.split()[0])
+
+
+def fact(folder: str) -> Fact:
+    """The files of `folder` as `parse_listing` gives them."""
+    return Fact("files", f"cd {shell.path(folder)} || exit\n{listing()}", parse_files)
+
+
+def parse_files(text: str, status: int) -> dict[str, str]:
+    if status != 0:
+        raise ValueError("the folder can't be read")
+    return parse_listing(text)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a copy goes on a node: an absolute path without links, and whether it is there yet."""
+
+    home: str
+    folder: str
+    is_there: bool
+    has_rsync: bool
+
+
+def place(target: str) -> Fact:
+    """`target` is absolute or begins with `~`."""
+    return Fact(
+        "place",
+        "cd || exit\n"
+        'printf "home %s\\n" "$(pwd -P)"\n'
+        f"t={shell.path(target)}\n"
+        'if cd "$t" 2>/dev/null; then printf "folder %s\\n" "$(pwd -P)"\n'
+        'elif [ -e "$t" ] || [ -L "$t" ]; then echo "$t is no folder that can be entered"; exit 1\n'
+        'else printf "new %s\\n" "$t"; fi\n'
+        "if command -v rsync >/dev/null; then echo rsync; else echo none; fi",
+        parse_place,
+    )
+
+
+def parse_place(text: str, status: int) -> Place:
+    """Rows "home PATH", then "folder PATH" or "new PATH", then "rsync" or "none"."""
+    rows = re.fullmatch(r"home (/.*)\n(folder|new) (/.*)\n(rsync|none)\n?", text)
+    if status != 0 or not rows:
+        raise ValueError("the target can't be used")
+    home, kind, folder, rsync = rows.groups()
+    return Place(home, folder, kind == "folder", rsync == "rsync")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a node's files differ from those that were copied; names, sorted."""
+
+    missing: list[str]
+    other: list[str]
+    more: list[str]
+
+
+def compare(here: Mapping[str, str], there: Mapping[str, str]) -> Difference:
+    common = sorted(here.keys() & there.keys())
+    return Difference(
+        missing=sorted(here.keys() - there.keys()),
+        other=[name for name in common if here[name] != there[name]],
+        more=sorted(there.keys() - here.keys()),
+    )

@@ -1,0 +1,84 @@
+"""A model's configuration, and what its weights say of themselves: index and headers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import Fact, model
+
+
+@dataclass(frozen=True)
+class Weights:
+    """`named` are the files that the index names, None where there is no index.
+
+    `implied` is the size in bytes that each `*.safetensors` of the folder must have by its header,
+    None where it has no header that can be read: 8 bytes that tell the header's length, the
+    header, and the tensors up to the last `data_offsets` (https://huggingface.co/docs/safetensors).
+    """
+
+    named: frozenset[str] | None
+    implied: Mapping[str, int | None]
+
+
+def parse(text: str, status: int) -> Weights:
+    """Rows "index", 'named "FILE"' and "header LENGTH END ./FILE", and "end"."""
+    if status != 0 or not text.rstrip().endswith("end"):
+        raise ValueError("the weights can't be read")
+    index = re.search(r"^index$", text, re.MULTILINE)
+    named = re.findall(r'^named "(.+)"$', text, re.MULTILINE)
+    rows = re.findall(r"^header (\d{1,9}|-) (\d{1,15}|-) \./(.+)$", text, re.MULTILINE)
+    implied = {
+        name: None if "-" in (length, end) else 8 + int(length) + int(end)
+        for length, end, name in rows
+    }
+    if not index and named:
+        raise ValueError("the weights' index can't be read")
+    return Weights(frozenset(named) if index else None, implied)
+
+
+# `od` tells the header's length; a pointer of git-lfs, or an empty file, has none that makes sense
+# (safetensors allows 100 MB). Values are at most 15 digits, which sort -n compares exactly.
+_SCRIPT = r"""
+if [ -f model.safetensors.index.json ]; then
+  echo index
+  grep -o '"[^"/]*\.safetensors"' model.safetensors.index.json | sort -u | sed 's/^/named /'
+fi
+for f in *.safetensors; do
+  [ -f "$f" ] || continue
+  n=$(od -A n -t u8 -N 8 "$f" | tr -d ' \t\n')
+  case $n in
+    '' | ??????????*) n=- e=- ;;
+    *)
+      e=$(tail -c +9 "$f" | head -c "$n" | grep -a -o '"data_offsets" *: *\[[0-9 ]*,[0-9 ]*\]' |
+        sed 's/.*,//; s/[^0-9]//g' | sort -n | tail -n 1)
+      ;;
+  esac
+  printf 'header %s %s ./%s\n' "$n" "${e:-0}" "$f"
+done
+echo end
+"""
+
+
+def fact(path: str, cwd: str | None) -> Fact:
+    return Fact("weights", model.enter(path, cwd) + _SCRIPT, parse)
+
+
+def config(path: str, cwd: str | None) -> Fact:
+    """The model's config.json, as a dictionary."""
+    return Fact("config", model.enter(path, cwd) + "cat config.json", parse_config)
+
+
+def parse_config(text: str, status: int) -> dict[str, Any]:
+    if status != 0:
+        raise ValueError("config.json can't be read")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("config.json is no JSON") from None
+    if not isinstance(data, dict):
+        raise ValueError("config.json is no JSON object")
+    return data

@@ -1,0 +1,344 @@
+"""The lock of a cluster: of all commands that change its server, on any control machine, one acts.
+
+It is `lock/` in the state directory of rank 0's node, made by mkdir, which only one can do. It is
+kept by a shell on that node, the keeper, at the other end of a channel of our connection: its
+stdin ends when the command does, however that ends, and the keeper then removes the lock. A control
+machine that fell silent (its network gone, its lid closed) is known by the age of the last beat.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from . import nodes, shell, state
+from .cluster import Cluster
+from .errors import ActionFailed, CheckFailed, Unreachable
+from .launch import Run
+from .nodes import Answer, Node
+from .text import one_line
+
+BEAT = 5.0  # seconds between two signs of life
+SILENCE = 30  # seconds without one, by the node's clock, after which the holder is gone
+RELEASE = 10.0  # seconds that a keeper has to remove its lock; it takes milliseconds
+
+Say = Callable[[str], None]
+
+
+class LockHeld(CheckFailed):
+    """Another command holds the cluster; nothing was changed (exit 3)."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has the lock: what for, from where, since when (by the node's clock, as is `now`).
+
+    `gone` says why it can't be at work any more; empty while it can.
+    """
+
+    what: str
+    who: str
+    since: float | None
+    now: float
+    gone: str = ""
+
+    def __str__(self) -> str:
+        if self.since is None:
+            return "nobody can tell who"
+        clock = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"{self.what} of {self.who}, since {clock} ({max(self.now - self.since, 0):.0f} s)"
+
+
+@contextmanager
+def held(cluster: Cluster, what: str, say: Say) -> Iterator[None]:
+    """`hold`, and `release` at the end."""
+    hold(cluster, what, say)
+    try:
+        yield
+    finally:
+        release(cluster)
+
+
+def hold(cluster: Cluster, what: str, say: Say) -> None:
+    """Take the lock for `what`, waiting for it as long as the cluster's `lock_wait` allows.
+
+    A command that has it already has it once more, and must release it as often. Raise LockHeld if
+    another has it, Unreachable if the node gives no answer, CheckFailed if it can't be made and
+    ActionFailed if it was ours and is not any more.
+    """
+    mine = _kept.get(_key(cluster))
+    if mine is None:
+        mine = _kept[_key(cluster)] = _Keeper(cluster, what)
+        try:
+            mine.take(say)
+        except BaseException:
+            let_go(cluster)
+            raise
+    elif mine.end.done():
+        raise ActionFailed(f"{cluster.leader.name}: the lock was lost: {mine.why_lost()}")
+    mine.times += 1
+
+
+def release(cluster: Cluster) -> None:
+    """Give back one hold; the last one removes the lock."""
+    mine = _kept.get(_key(cluster))
+    if mine is not None:
+        mine.times -= 1
+        if mine.times <= 0:
+            let_go(cluster)
+
+
+def let_go(cluster: Cluster) -> None:
+    """Remove our lock, however often it is held; nothing happens if we have none."""
+    mine = _kept.pop(_key(cluster), None)
+    if mine is not None:
+        mine.let_go()
+
+
+def is_held(cluster: Cluster) -> bool:
+    """Whether this command has the lock."""
+    return _key(cluster) in _kept
+
+
+def close() -> None:
+    """Remove every lock of this command."""
+    while _kept:
+        _kept.popitem()[1].let_go()
+
+
+def unlock(cluster: Cluster) -> Holder | None:
+    """Remove the lock, whoever has it: who had it, None if there was none."""
+    answer = cluster.leader.sh(_head(cluster) + _UNLOCK)
+    _check(cluster.leader.name, answer)
+    rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
+    return parse(rows[0]) if rows else None
+
+
+def parse(line: str) -> Holder:
+    """A line of the keeper's: a word, the node's time, why the holder is gone, and the holder."""
+    _, now, gone, *fields = [*line.split("\t"), *[""] * 10][:10]
+    known = re.fullmatch(r"\d{1,12}", fields[4]) and fields[5] and fields[6]
+    return Holder(
+        what=one_line(fields[5]),
+        who=one_line(fields[6]),
+        since=float(fields[4]) if known else None,
+        now=float(now) if now.isdigit() else 0.0,
+        gone=_gone(gone),
+    )
+
+
+def _gone(word: str) -> str:
+    name, _, seconds = word.partition(" ")
+    return {
+        "": "",
+        "rebooted": "the node has rebooted since",
+        "ended": "its command has ended without a word",
+        "silent": f"its control machine gave no sign of life for {seconds} s",
+    }.get(name, "it is damaged")
+
+
+def _check(name: str, answer: Answer) -> None:
+    if answer.failure:
+        why = ": ".join(filter(None, (answer.failure, answer.remedy)))
+        raise Unreachable(f"{name}: {why}")
+    if not answer.ok:
+        said = re.findall(r"^error (.*)$", answer.out, re.MULTILINE) or [answer.err.strip()]
+        raise CheckFailed(f"{name}: the lock can't be made: {one_line(said[-1])}")
+
+
+def _key(cluster: Cluster) -> tuple[Node, str]:
+    return cluster.leader, cluster.state_dir
+
+
+class _Keeper:
+    """Our end of the keeper: its script and beats as its stdin, its lines in a queue.
+
+    `end` is its answer, once it has ended.
+    """
+
+    def __init__(self, cluster: Cluster, what: str) -> None:
+        self.cluster = cluster
+        self.times = 0
+        self.script = script(cluster, what, Run.new())
+        self.lines: queue.Queue[str | Answer] = queue.Queue()
+        self.has_lock = threading.Event()
+        self.released = threading.Event()
+        node = cluster.leader
+        self.end: Future[Answer] = nodes.begin(
+            lambda: node.sh("", timeout=0, in_stream=self, out_stream=_Lines(self.lines.put))
+        )
+        self.end.add_done_callback(lambda end: self.lines.put(end.result()))
+
+    def read(self) -> str | None:
+        """The script, then beats, and "" once the lock is let go: that ends the keeper."""
+        text, self.script = self.script, ""
+        if text:
+            return text
+        # A shell that reads its script by blocks would lose what comes before it has the lock.
+        pause = BEAT if self.has_lock.is_set() else 0.1
+        if self.released.wait(pause):
+            return ""
+        return "\n" if self.has_lock.is_set() else None
+
+    def take(self, say: Say) -> None:
+        """Come back once the lock is ours; raise what keeps it from being that."""
+        wait = self.cluster.lock_wait
+        end = time.monotonic() + nodes.CONNECT_TIMEOUT + nodes.SCRIPT_TIMEOUT + wait
+        name = self.cluster.leader.name
+        while True:
+            try:
+                line = self.lines.get(timeout=max(end - time.monotonic(), 0.01))
+            except queue.Empty:
+                raise Unreachable(f"{name}: the lock was not given or refused in time") from None
+            if isinstance(line, Answer):
+                _check(name, line)
+                raise Unreachable(f"{name}: the lock's keeper has ended: {line.err.strip()}")
+            word = line.partition("\t")[0]
+            if word == "held":
+                self.has_lock.set()
+                return
+            if word == "busy":
+                say(f"{name}: waiting up to {wait:g} s for {parse(line)}")
+            elif word == "broke":
+                say(f"{name}: removed the lock of {parse(line)}: {parse(line).gone}")
+            elif word == "refused":
+                raise LockHeld(
+                    f"{name}: busy with {parse(line)}; nothing was changed: wait for it"
+                    " (--lock-wait SECONDS), or take its lock away (inv tp.unlock)"
+                )
+
+    def let_go(self) -> None:
+        """End the keeper, and wait until it has removed the lock: another command may follow."""
+        self.released.set()
+        nodes.settle([self.end], RELEASE if self.has_lock.is_set() else 1.0)
+
+    def why_lost(self) -> str:
+        answer = self.end.result()
+        return answer.failure or "somebody has removed it (inv tp.unlock)"
+
+
+_kept: dict[tuple[Node, str], _Keeper] = {}
+
+
+class _Lines(io.TextIOBase):
+    """A stream that hands on whole lines."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        super().__init__()
+        self.take = take
+        self.rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            self.take(line)
+        return len(text)
+
+
+def script(cluster: Cluster, what: str, run: Run) -> str:
+    """The keeper: takes the lock, or says who has it, and removes it when its stdin ends.
+
+    Its lines are words and fields with tabs between: `busy` (it waits), `broke` (a lock whose
+    holder is gone), `refused`, `error`, `held` and `lost`.
+    """
+    words = [one_line(text).replace("\t", " ") or "?" for text in (what, run.by)]
+    return (
+        f"{_head(cluster)}token={run.id}\nwait={math.ceil(cluster.lock_wait)}\n"
+        f"what={shell.quote(words[0])}\nwho={shell.quote(words[1])}\n{_TAKE}{_KEEP}"
+    )
+
+
+def _head(cluster: Cluster) -> str:
+    path = shell.path(cluster.state_dir)
+    return f"{state.PRELUDE}\numask 077; D={path}\nlimit={SILENCE} token=unlock.$$\n{_COMMON}"
+
+
+# Whoever removes a lock has `lock.busy` meanwhile, and looks again before: else two who both saw
+# a dead holder would each remove one, and the second the living one of the first. It is had for
+# a moment only, so one that stays is nobody's.
+_COMMON = r"""
+case $D in /*) ;; *) D=$PWD/$D ;; esac
+L=$D/lock
+gone() { # whether the lock's holder is gone; $why
+  K= P= T= B= N= why=
+  { read -r K; read -r P; read -r T; read -r B; } 2>/dev/null <"$L/holder"
+  { read -r N; } 2>/dev/null <"$L/beat"
+  case $N in ''|0*|*[!0-9]*|????????????*) why=damaged ;; esac
+  [ -n "$K" ] && [ -n "$T" ] && [ -n "$B" ] || why=damaged
+  [ -z "$why" ] || return 0
+  if [ "$B" != "$(boot_id)" ]; then why=rebooted
+  elif ! is_alive "$P" "$T" "$B"; then why=ended
+  else N=$(($(date +%s) - N)); [ $N -le $limit ] || why="silent $N"
+  fi
+  [ -n "$why" ]
+}
+is_there() { [ -e "$L" ] || [ -L "$L" ]; }
+line() { # word: it, the time, why the holder is gone, the holder
+  h=$({ head -c 2000 "$L/holder" | tr -d '\000' | tr '\n' '\t'; } 2>/dev/null)
+  printf '%s\t%s\t%s\t%s\n' "$1" "$(date +%s)" "$why" "$h"
+}
+drop() { # word test: removes the lock if the test holds, and says so by that word
+  n=0
+  until mkdir "$L.busy" 2>/dev/null || [ $n -ge 100 ]; do n=$((n+1)); sleep 0.1; done
+  "$2" && said=$(line "$1") && mv "$L" "$L.$token" && [ -n "$1" ] && echo "$said"
+  rmdir "$L.busy" 2>/dev/null
+  rm -rf "$L.$token"
+}
+"""
+
+# A lock that is only just being made looks like a damaged one, for a moment.
+_TAKE = r"""
+is_mine() { K=; { read -r K; } 2>/dev/null <"$L/holder"; [ "$K" = "$token" ]; }
+take() {
+  said=$({ mkdir -p "$D" && chmod 700 "$D" && mkdir "$L"; } 2>&1) || return 1
+  date +%s >"$L/beat" && (
+    set -C
+    printf '%s\n' "$token" $$ "$start" "$boot" "$(date +%s)" "$what" "$who" >"$L/holder"
+  )
+  is_mine
+} 2>/dev/null
+again() { # after a failure, which a few may be: some other command came in between
+  failed=$((failed+1)); sleep 0.1
+  [ $failed -lt 10 ] || { echo "error ${said:-nothing can be written in $D}"; exit 1; }
+}
+trap '' HUP INT QUIT TERM
+start=$(start_id $$) boot=$(boot_id)
+failed=0 dubious=0 told= end=$(($(date +%s) + wait))
+until take; do
+  if ! is_there; then again
+  elif ! gone; then
+    dubious=0
+    [ "$(date +%s)" -lt $end ] || { line refused; exit 0; }
+    [ -n "$told" ] || { line busy; told=1; }
+    # Words that nobody reads end this shell, once its control machine is gone.
+    sleep 0.3; echo .
+  elif [ "$why" = damaged ] && [ $dubious -lt 20 ]; then dubious=$((dubious+1)); sleep 0.1
+  else dubious=0; drop broke gone; again
+  fi
+done
+"""
+
+_KEEP = r"""
+echo held
+while read -r beat; do
+  is_mine || { echo lost; exit 0; }
+  date +%s >"$L/beat.new" && mv "$L/beat.new" "$L/beat"
+done 2>/dev/null
+drop '' is_mine
+rmdir "$D" 2>/dev/null
+exit 0
+"""
+
+_UNLOCK = r"""
+is_there || exit 0
+gone
+drop was is_there
+"""

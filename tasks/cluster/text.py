@@ -1,0 +1,26 @@
+"""Text that others have written, such as logs and answers of nodes, made fit to be shown. Pure.
+
+A terminal takes sequences of control characters for orders: to move the cursor, to hide what was
+said before, on some even to type. What we show holds none but our own colours.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Control sequences as ECMA-48 has them, and strings such as a window's title (OSC) with their end.
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[^\n])?")
+# Controls but tab and newline, what turns the direction of reading, and what is no text at all.
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def plain(text: str) -> str:
+    """`text` without control sequences and controls; tabs and newlines stay."""
+    return _UNFIT.sub("", _SEQUENCE.sub("", text))
+
+
+def one_line(text: str) -> str:
+    """The same on one line: nothing can pass for a line of its own."""
+    return re.sub(r"\s*\n\s*", " ", plain(text).strip())

@@ -1,0 +1,81 @@
+"""inv dev.*: the loop of changing a server's code or model and trying it on the cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from . import options
+from .options import cluster_task
+
+if TYPE_CHECKING:
+    from .cluster.cluster import Cluster
+    from .options import Machines
+
+DEFAULTS = {
+    "source": None,
+    "target": None,
+    "exclude": [".git", "__pycache__", ".venv", "*.pyc", ".DS_Store"],
+}
+
+
+@cluster_task(
+    "hosts",
+    "hostfile",
+    of=options.machines,
+    help={
+        "source": "folder here whose contents are copied (default: dev.source in invoke.yaml)",
+        "target": "folder on the nodes; a relative one is in their user's home (dev.target)",
+        "exclude": "what to leave out (repeat), besides dev.exclude: a name, or a path from /",
+        "delete": "delete what is in the target and not in the source",
+    },
+)
+def sync(
+    c: Context,
+    machines: Machines,
+    source: str | None = None,
+    target: str | None = None,
+    exclude: list[str] | None = None,
+    delete: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Copy a folder (a checkout, a model) to all nodes at once by rsync, then compare.
+
+    Nodes then hold the same files, sizes and (below 1 MiB) contents as here, or it exits with 4.
+    A second run sends only what has changed.
+
+    inv dev.sync --source ~/src/vllm-mlx --target vllm-mlx
+    inv dev.sync --source ~/models/M --target models/M --hosts mac1,mac2 --dry-run
+    """
+    from . import steps, syncing
+
+    copy = syncing.wanted(c.config.get("dev", {}), source, target, exclude or [], delete)
+    syncing.sync(machines.hosts, copy, steps.is_dry(c, dry_run))
+
+
+@cluster_task(
+    "hosts",
+    "hostfile",
+    "num_ranks",
+    "cwd",
+    help={
+        "path": "the model: a folder as the ranks see it, or its name at Hugging Face",
+        "context": "tokens in the cache, of all requests together (default: config.json's most)",
+    },
+)
+def model(
+    c: Context, cluster: Cluster, path: str, context: str | None = None, json: bool = False
+) -> None:
+    """Is a model on all nodes, the same, whole, and does a rank's share fit into each node?
+
+    Whole: all weights that the index names, as long as their headers say. Fits: weights divided
+    by the ranks, and the cache, against memory and iogpu.wired_limit_mb. Exit 3 if not.
+
+    inv dev.model models/Llama-3.3-70B-Instruct-4bit --context 32768
+    """
+    from . import weighing
+    from .cluster.cluster import number
+
+    tokens = int(number(context, "--context", 1)) if context else None
+    weighing.weigh(cluster, path, tokens, json)

@@ -1,0 +1,85 @@
+"""Ctrl-C, SIGTERM and SIGHUP: all three end a task in one orderly way, and a second one is noted.
+
+Only the first raises. What cleans up after it can't be interrupted itself, so nothing is left
+half undone; SIGQUIT and SIGKILL still end a run at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signalled(KeyboardInterrupt):
+    """Raised in the main thread by a signal, as Python itself does for Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+# Dead once the exception has been swallowed, as Invoke does while a command of `c.run` runs.
+_first: Callable[[], Signalled | None] = lambda: None  # noqa: E731
+_more = 0
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Within it these signals raise `Signalled`; those that our parent ignores (nohup) do not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    found = {number: signal.getsignal(number) for number in NUMBERS}
+    before = {n: handler for n, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, _on_signal)
+    try:
+        yield
+    finally:
+        # After a signal the run only cleans up, and nothing may interrupt that.
+        if _first() is None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def again(seconds: float) -> bool:
+    """Whether a second signal has come since the first, or comes within so many seconds."""
+    end = time.monotonic() + seconds
+    while not _more and time.monotonic() < end:
+        time.sleep(0.05)
+    return _more > 0
+
+
+def number_of(error: KeyboardInterrupt) -> int:
+    """The signal behind it: Ctrl-C, where Python itself has raised it."""
+    return error.number if isinstance(error, Signalled) else int(signal.SIGINT)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _first, _more
+    if number == signal.SIGHUP:
+        _mute()
+    if _first() is not None:
+        _more += 1
+        return
+    error = Signalled(number)
+    _first, _more = weakref.ref(error), 0
+    raise error
+
+
+def _mute() -> None:
+    """The terminal is gone: words for it must not fail what is still to be done."""
+    with Path(os.devnull).open("r+b", buffering=0) as nowhere:
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None and stream.isatty():
+                os.dup2(nowhere.fileno(), stream.fileno())

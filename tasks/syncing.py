@@ -1,0 +1,293 @@
+"""Acting and telling for inv dev.sync: read, copy to all nodes at once, compare."""
+
+from __future__ import annotations
+
+import os.path
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import screen
+from .cluster import copying, excludes, nodes, reading
+from .cluster import hostfile as hostfiles
+from .cluster.copying import Copy, Progress
+from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from .cluster.facts import Unknown, files, known
+from .cluster.facts.files import Place
+from .cluster.facts.memory import in_words
+from .cluster.hostfile import Host
+from .cluster.nodes import Node
+from .cluster.reading import Reading
+from .cluster.text import one_line
+
+LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
+LOCAL = Host("127.0.0.1")
+
+Row = tuple[str, str, str]
+Tell = Callable[[str, Progress], None]
+
+
+def wanted(
+    config: Mapping[str, Any],
+    source: str | None,
+    target: str | None,
+    exclude: Sequence[str],
+    delete: bool,
+) -> Copy:
+    """The copy that options, and where they are silent `dev` in the configuration, ask for."""
+    source, target = source or config.get("source"), target or config.get("target")
+    for name, value in (("source", source), ("target", target)):
+        if not value:
+            raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
+        if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f]", value):
+            raise BadInput(f"--{name} {value!r}: give a path on one line")
+    patterns = tuple(map(str, [*(config.get("exclude") or []), *exclude]))
+    excludes.matcher(patterns)
+    folder = Path(str(source)).expanduser().resolve()
+    if not folder.is_dir():
+        raise BadInput(f"--source {source}: no such folder here")
+    return Copy(str(folder), _from_home(str(target)), patterns, delete)
+
+
+def _from_home(target: str) -> str:
+    """A relative target is in the home of the user on the node."""
+    if target.startswith("~") and target != "~" and not target.startswith("~/"):
+        raise BadInput(f"--target {target}: give a path of the node's user, such as ~/folder")
+    return target if target.startswith(("/", "~")) else f"~/{target}"
+
+
+def sync(hosts: Sequence[Host], copy: Copy, dry: bool) -> None:
+    """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
+
+    A node that fails is said, and the others are still done.
+    """
+    if not shutil.which("rsync"):
+        raise CheckFailed("rsync is not installed here; nothing was changed")
+    here = _here(copy)
+    read = reading.read(nodes.of(hosts), lambda node: [files.place(copy.target)])
+    _refuse(copy, read)
+    rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
+    places = {node: place for node in read.facts if (place := _usable(read, node, rows))}
+    targets = [node for node in nodes.of(hosts) if node.name in places]
+    with copying.ssh_config(targets) as config:
+        work = _Work(copy, places, config, here)
+        rows += work.show(targets) if dry else work.do(targets)
+    screen.table(rows)
+    _raise(rows)
+
+
+def _raise(rows: Sequence[Row]) -> None:
+    lost = [node for word, node, _ in rows if word == "not reached"]
+    failed = [f"{node}: {what}" for word, node, what in rows if word == "fail"]
+    if lost:
+        raise Unreachable(f"{', '.join(lost)}: can't be reached, see above")
+    if failed:
+        raise ActionFailed(failed[0])
+
+
+def _here(copy: Copy) -> dict[str, str]:
+    """What is to be copied: name -> size and checksum."""
+    read = reading.read(nodes.of([LOCAL]), lambda node: [files.fact(copy.source)], LIST_TIMEOUT)
+    listed = read.facts.get(LOCAL.ssh, {}).get("files", Unknown("no answer"))
+    if isinstance(listed, Unknown):
+        raise CheckFailed(f"{copy.source}: {listed.why}; nothing was changed")
+    found = _kept(copy, listed)
+    if not found:
+        raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
+    return found
+
+
+def _kept(copy: Copy, listed: Mapping[str, str]) -> dict[str, str]:
+    """The files that the patterns do not leave out."""
+    left_out = excludes.matcher(copy.exclude)
+    return {name: value for name, value in listed.items() if not left_out(name)}
+
+
+def _refuse(copy: Copy, read: Reading) -> None:
+    """Raise where the copy could delete what nobody meant, before anything is changed."""
+    for node in read.facts:
+        place: Place | None = known(read.facts[node], "place")
+        if place is None:
+            continue
+        if copy.delete and _is_within(place.home, place.folder):
+            why = f"--delete in {place.folder} would delete the user's home"
+            raise CheckFailed(f"{node}: {why}: give a folder of its own")
+        ours, theirs = copy.source, place.folder
+        nested = ours != theirs and (_is_within(ours, theirs) or _is_within(theirs, ours))
+        if nested and node in hostfiles.LOCAL:
+            raise CheckFailed(f"{node}: {ours} and {theirs} are within one another here")
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
+def _usable(read: Reading, node: str, rows: list[Row]) -> Place | None:
+    """Where the copy goes on a node; a row says why it can't."""
+    place = read.facts[node]["place"]
+    if isinstance(place, Unknown):
+        rows.append(("fail", node, place.why))
+    elif not place.has_rsync:
+        rows.append(("fail", node, "rsync is not installed there"))
+    else:
+        return place if isinstance(place, Place) else None
+    return None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One copy to many nodes; `here` are the files to be copied."""
+
+    copy: Copy
+    places: Mapping[str, Place]
+    ssh_config: str
+    here: Mapping[str, str]
+
+    def do(self, targets: Sequence[Node]) -> list[Row]:
+        """Copy, then read what the nodes hold; a row for each node."""
+        sizes = self._sizes
+        total = in_words(sum(sizes.values()))
+        screen.say(f"{self.copy.source}: {_count(len(sizes))} ({total}) to {_nodes(targets)}")
+        with closing(copying.Runs()) as runs, _shown(sum(sizes.values())) as tell:
+            done = nodes.each(targets, lambda node: self._run(node, runs, tell))
+        good = [node for node in targets if done[node.name][1] is None]
+        read = reading.read(good, self._listing, LIST_TIMEOUT)
+        return [self._row(node.name, *done[node.name], read) for node in targets]
+
+    def show(self, targets: Sequence[Node]) -> list[Row]:
+        """Print the commands; rows of what they would send and delete."""
+        rows: list[Row] = []
+        with closing(copying.Runs()) as runs:
+            done = nodes.each(targets, lambda node: self._run(node, runs, _silent, dry=True))
+        for node in targets:
+            if not self._is_source(node):
+                screen.out(f"# {node.name}\n{self._command(node)}")
+            seen, failure = done[node.name]
+            rows += [("fail", node.name, failure)] if failure else []
+            rows += [("send", node.name, name) for name in seen.sent]
+            rows += [("delete", node.name, name) for name in seen.deleted]
+        return rows
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {name: files.size(value) for name, value in self.here.items()}
+
+    def _command(self, node: Node, dry: bool = False) -> str:
+        folder = self.places[node.name].folder
+        return copying.command(self.copy, node, folder, self.ssh_config, dry)
+
+    def _is_source(self, node: Node) -> bool:
+        return node.host.is_local and self.places[node.name].folder == self.copy.source
+
+    def _listing(self, node: Node) -> list[Any]:
+        return [files.fact(self.places[node.name].folder)]
+
+    def _run(
+        self, node: Node, runs: copying.Runs, tell: Tell, dry: bool = False
+    ) -> tuple[Progress, str | None]:
+        """Run rsync for a node: what it did, and why it failed."""
+        seen = Progress(self._sizes)
+        if self._is_source(node):
+            return seen, None
+        if dry and not self.places[node.name].is_there:
+            seen.sent += sorted(self.here)
+            return seen, None
+
+        def line(text: str) -> None:
+            seen.line(text)
+            tell(node.name, seen)
+
+        return seen, runs.run(self._command(node, dry), line)
+
+    def _row(self, node: str, seen: Progress, failure: str | None, read: Reading) -> Row:
+        """What was done on a node, and whether it now holds what is here."""
+        if failure:
+            return "fail", node, failure
+        if node in read.unreachable:
+            return "not reached", node, ": ".join(read.unreachable[node])
+        listed = read.facts[node]["files"]
+        if isinstance(listed, Unknown):
+            return "fail", node, f"what is there now can't be compared: {listed.why}"
+        differ = files.compare(self.here, _kept(self.copy, listed))
+        if differ.missing:
+            return "fail", node, f"missing there: {_names(differ.missing)}"
+        dangling = [name for name in differ.other if listed[name] == files.DANGLING]
+        if set(differ.other) - set(dangling):
+            return "fail", node, f"not as here: {_names(differ.other)} (changed meanwhile?)"
+        return _good(node, seen, len(self.here), dangling, differ.more)
+
+
+def _good(node: str, seen: Progress, count: int, dangling: list[str], more: list[str]) -> Row:
+    sent = f"{_count(len(seen.sent))} sent ({in_words(seen.total)})" if seen.sent else "unchanged"
+    deleted = f", {len(seen.deleted)} deleted" if seen.deleted else ""
+    what = f"{sent}{deleted}; {_count(count)} there as here"
+    if dangling:
+        return "warn", node, f"{what}, but links lead nowhere: {_names(dangling)}"
+    if more:
+        return "warn", node, f"{what}, and more than here: {_names(more)} (--delete removes)"
+    return "ok", node, what
+
+
+def _names(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _count(number: int) -> str:
+    return f"{number} file{'' if number == 1 else 's'}"
+
+
+def _nodes(targets: Sequence[Node]) -> str:
+    return targets[0].name if len(targets) == 1 else f"{len(targets)} nodes"
+
+
+def _silent(node: str, seen: Progress) -> None:
+    pass
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Tell]:
+    """How far each node is: bars on a terminal, else a line every 10 seconds."""
+    if not screen.is_colourful(sys.stderr):
+        yield _Plain(total)
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TransferSpeedColumn(),
+        progress.TextColumn("{task.fields[file]}", markup=False),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def tell(node: str, seen: Progress) -> None:
+            if node not in tasks:
+                tasks[node] = bars.add_task(node, total=total, file="")
+            file = one_line(seen.sent[-1]) if seen.sent else ""
+            bars.update(tasks[node], completed=seen.bytes, file=file)
+
+        yield tell
+
+
+class _Plain:
+    """A sign of life of each node every 10 seconds."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.spoke: dict[str, float] = {}
+
+    def __call__(self, node: str, seen: Progress) -> None:
+        now = time.monotonic()
+        if seen.sent and now - self.spoke.setdefault(node, now) > 10:
+            self.spoke[node] = now
+            done = f"{in_words(seen.bytes)} of at most {in_words(self.total)}"
+            screen.say(f"{node}: {done}, {seen.sent[-1]}")

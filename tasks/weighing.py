@@ -1,0 +1,44 @@
+"""Reading and telling for inv dev.model. Nothing here changes a node."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+
+from . import screen, show
+from .cluster import checks, fit, reading
+from .cluster.checks import FAIL
+from .cluster.cluster import Cluster
+from .cluster.errors import BadInput, CheckFailed
+from .cluster.facts import Fact, gpu, memory, model, weights
+from .cluster.nodes import Node
+
+
+def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool) -> None:
+    """Is the model on all nodes, the same, whole, and does a rank's share fit? Raise if not."""
+    if not path or not path.isprintable():
+        raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
+
+    def facts(node: Node) -> list[Fact]:
+        cwd = cluster.on(node)[0].cwd
+        of_model = [each(path, cwd) for each in (model.fact, weights.config, weights.fact)]
+        return [*of_model, memory.FACT, gpu.FACT]
+
+    read = reading.read(cluster.nodes, facts)
+    ranks = Counter(rank.host.ssh for rank in cluster.ranks)
+    load = fit.load(read.facts, len(cluster.ranks), tokens)
+    findings = show.lost(read)
+    findings += checks.model(replace(cluster.wanted, model=path), read.facts)
+    findings += fit.complete(read.facts)
+    findings += fit.fits(read.facts, load, ranks) if load else []
+    failed = [finding for finding in findings if finding.level == FAIL]
+    if as_json:
+        document = {"ok": not failed, "findings": [asdict(each) for each in findings]}
+        screen.document({**document, "load": asdict(load) if load else None})
+    else:
+        rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
+        screen.table(rows, sys.stdout)
+    show.unreachable(read)
+    if failed:
+        raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")

@@ -1,0 +1,66 @@
+"""Gates: commands on the PATH that wait, while their gate is shut, before they are what they are.
+
+So a test holds a run at one place of it for as long as it likes, without guessing how long it
+takes to come there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from conftest import wait_for
+
+# Which place a gate on a command stands for: it is the only one where that command is called.
+PREFLIGHT = "ps"  # the processes of a node are read: by tp.preflight, tp.stop and tp.status
+LAUNCH = "dirname"  # a rank is about to be started
+COLLECT = "cksum"  # logs are collected: first when a server is ready, before its health is asked
+RANK = "python"  # a rank has been started, and does nothing yet
+
+
+class Gates:
+    """`folder` is for the PATH; each gate has a file there while it is shut."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        for name in (PREFLIGHT, LAUNCH, COLLECT):
+            self._build(name, str(shutil.which(name)), "*")
+        self._build(RANK, sys.executable, "*mlx_lm?server*")
+
+    @property
+    def python(self) -> str:
+        """The ranks' python, with a gate before the server."""
+        return str(self.folder / RANK)
+
+    def shut(self, name: str, after: int = 0) -> None:
+        """Let `after` calls pass, and hold those that follow."""
+        self._arrived(name).unlink(missing_ok=True)
+        (self.folder / f"{name}.passed").write_text("x" * 0)
+        (self.folder / f"{name}.shut").write_text(f"{after}\n")
+
+    def open(self, *names: str) -> None:
+        for name in names or (PREFLIGHT, LAUNCH, COLLECT, RANK):
+            (self.folder / f"{name}.shut").unlink(missing_ok=True)
+
+    def wait_for(self, name: str) -> None:
+        """Until somebody stands before the gate."""
+        wait_for(self._arrived(name).exists)
+
+    def _arrived(self, name: str) -> Path:
+        return self.folder / f"{name}.arrived"
+
+    def _build(self, name: str, real: str, held: str) -> None:
+        gate = self.folder / name
+        gate.write_text(
+            f"#!/bin/sh\ng='{gate}'\n"
+            f'case " $* " in {held})\n'
+            '  if [ -e "$g.shut" ]; then\n'
+            '    echo >>"$g.passed"\n'
+            '    if [ $(($(wc -l <"$g.passed"))) -gt $(($(cat "$g.shut"))) ]; then\n'
+            '      : >"$g.arrived"; while [ -e "$g.shut" ]; do sleep 0.05; done\n'
+            "    fi\n  fi ;;\nesac\n"
+            f'exec {real} "$@"\n'
+        )
+        gate.chmod(0o755)
