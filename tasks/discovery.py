@@ -132,8 +132,15 @@ def _document(found: Found, hostfile: Mapping[str, Any]) -> Mapping[str, Any]:
         "findings": [asdict(finding) for finding in found.findings],
         "why": found.why,
         "setup": discover.setup_command(dict(found.hostfile)),
-        "hostfile": hostfile,
+        "hostfile": _without_values(hostfile, known=found.hostfile["envs"]),
     }
+
+
+def _without_values(hostfile: Mapping[str, Any], known: Sequence[str]) -> Mapping[str, Any]:
+    """The hostfile to be shown: what people wrote into its `envs` may be secret."""
+    envs: Sequence[str] = hostfile.get("envs", [])
+    hidden = [each if each in known else f"{each.partition('=')[0]}=***" for each in envs]
+    return {**hostfile, "envs": hidden} if envs else hostfile
 
 
 def _judge(findings: Sequence[Finding]) -> None:
@@ -157,11 +164,15 @@ def _written(path: str) -> Sequence[End]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write beside the file and move it there: no reader sees half of it, no failure loses it."""
+    """Write beside the file and move it there: no reader sees half of it, no failure loses it.
+
+    One that was there keeps who may read it: a hostfile may hold secrets.
+    """
     try:
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as new:
             new.write(text.encode())
-        Path(new.name).chmod(0o644)
+        Path(new.name).chmod(mode)
         Path(new.name).replace(path)
     except OSError as error:
         raise ActionFailed(f"{path}: can't be written ({error.strerror})") from None

@@ -5,17 +5,22 @@ invoke.yaml names it as `tasks.executor_class`.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from invoke.collection import Collection
 from invoke.config import Config
+from invoke.exceptions import ParseError
 from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
 
 from . import signals
-from .cluster.errors import Interrupted
+from .cluster import settings
+from .cluster.errors import BadInput, Interrupted
 
 
 class Executor(InvokeExecutor):
@@ -36,9 +41,13 @@ class Executor(InvokeExecutor):
             expanded += self.expand_calls(call.pre, passed)
             expanded.append(Call(call.task, call.called_as, kwargs=kwargs))
             expanded += self.expand_calls(call.post, passed)
+        if inherited is None:
+            _check_options(expanded)
         return expanded
 
     def execute(self, *tasks: Any) -> Any:
+        _check_last_word(tasks)
+        self._check_configuration()
         try:
             return super().execute(*tasks)
         except KeyboardInterrupt as error:
@@ -46,6 +55,15 @@ class Executor(InvokeExecutor):
             raise Interrupted(signals.number_of(error)) from None
         finally:
             _close_connections()
+
+    def _check_configuration(self) -> None:
+        file = self.core[0].args.config.value if self.core else None
+        if file and not Path(os.path.expanduser(file)).is_file():
+            # Invoke would go on without it, and work on another cluster.
+            raise BadInput(f"-f {file}: no such configuration file")
+        wrong = settings.wrong(self.collection.configuration(), self.config, os.environ)
+        if wrong:
+            raise BadInput(wrong)
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:
@@ -59,6 +77,22 @@ def server_arguments(argv: Iterable[str] | None = None) -> list[str]:
     """What follows `--` on the command line, exactly: Invoke's `core.remainder` loses quoting."""
     words = list(sys.argv[1:] if argv is None else argv)
     return words[words.index("--") + 1 :] if "--" in words else []
+
+
+def _check_options(calls: Iterable[Call]) -> None:
+    """A wrong option is told before the first hook acts, whichever task it is for."""
+    for call in calls:
+        check = getattr(call.task, "check", None)
+        if check:
+            check(call.kwargs)
+
+
+def _check_last_word(contexts: Sequence[Any]) -> None:
+    """`inv tp.stop --hosts`: Invoke takes a list without its value for one that is not given."""
+    words = list(takewhile(lambda word: word != "--", sys.argv[1:]))
+    flags: Mapping[str, Any] = getattr(contexts[-1], "flags", {}) if contexts else {}
+    if words and words[-1] in flags and flags[words[-1]].kind is list:
+        raise ParseError(f"Flag {words[-1]!r} needed value and was not given one!")
 
 
 def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +21,10 @@ from .cluster.setup import Change
 
 
 def _user(text: str, status: int) -> tuple[str, str]:
-    name, home = text.splitlines()
-    return name, home
+    found = re.fullmatch(r"\s*([A-Za-z0-9_.][A-Za-z0-9_.-]*)\n(/[^\x00-\x1f\x7f]*)\s*", text)
+    if status != 0 or not found:
+        raise ValueError("who we are there can't be read")
+    return found.group(1), found.group(2)
 
 
 # Whom a sudoers line is for, and where a file of the user's is, as root sees it.

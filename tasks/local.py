@@ -137,7 +137,10 @@ def _rig() -> Any:
 
 
 def _base(c: Context) -> Path:
-    return Path(c.config.local.base).absolute()
+    base = c.config.local.base
+    if not isinstance(base, str) or not base or "\0" in base:
+        raise BadInput(f"local.base {base!r} in the configuration: give the path of a folder")
+    return Path(base).absolute()
 
 
 def _loaded(c: Context, name: str, host: str) -> tuple[Any, Any]:

@@ -36,6 +36,7 @@ HELP = {
     "proxy": "reach HOST through VIA, VIA:HOST (repeat)",
     "netmask": "prefix or mask of the links' subnets with --node (default 30)",
     "verbose": "print every command that is run on a node",
+    "with_": "arguments to add to those that it was started with, as one word: '--port 8001'",
     "lock_wait": "seconds to wait while another command holds the cluster (default 0: exit 3)",
     "ask_sudo": "ask once for the nodes' sudo password, where they want one",
 }
@@ -53,6 +54,10 @@ class ClusterTask(Task[Any]):
         if name == "num_ranks":
             opts["names"] = [*opts["names"], "n"]
         return opts
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise BadInput for what is wrong whatever the cluster is."""
+        check(options)
 
     # Invoke takes tasks of one name and one code for the same, and bodies made here share theirs.
     def __eq__(self, other: object) -> bool:
@@ -82,7 +87,6 @@ def cluster_task(
         def run(c: Context, **options: Any) -> Any:
             given = {key: options.get(key) for key in shared}
             mine = {p.name: options[p.name] for p in own if p.name in options}
-            _check_timeout(mine.get("timeout"))
             _use_ssh_config(c)
             with signals.watched():
                 return body(c, (of or build)(c, **given), **mine)
@@ -105,13 +109,19 @@ def cluster_task(
     return decorate
 
 
-def build(c: Context, **options: Any) -> Any:
-    """The cluster of the configuration and these options; notes are said once."""
+def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Any:
+    """The cluster of the configuration and these options; notes are said once.
+
+    `whole` are all of the server's arguments, in place of those that are said anywhere else.
+    """
     from . import screen
     from .cluster import cluster
 
     config = dict(c.config.get("tp", {}))
-    made = cluster.build(config, server_arguments(), **options)
+    if whole is None:
+        made = cluster.build(config, server_arguments(), **options)
+    else:
+        made = cluster.build(config, whole, whole=True, **options)
     for note in made.notes:
         if note not in _said:
             _said.add(note)
@@ -173,12 +183,29 @@ def _use_ssh_config(c: Context) -> None:
     cluster.use_ssh_config(dict(c.config.get("tp", {})))
 
 
-def _check_timeout(text: str | None) -> None:
-    """A wrong timeout is said before anything is done, not when it comes to the wait."""
-    from .cluster.cluster import number
+# Options that are numbers, with the least that they may be; some tasks want more than that.
+_NUMBERS = {"timeout": 0.0, "lock_wait": 0.0, "interval": 0.0, "patience": 0.0}
+_COUNTS = {"lines": 0, "rank": 0, "max_restarts": 0, "context": 1}
 
-    if text is not None:
-        number(text, "--timeout", 0)
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadInput for what is wrong whatever the cluster is."""
+    from .cluster.checks import CHECKS
+    from .cluster.cluster import count, number
+    from .cluster.errors import BadInput
+
+    for name, value in options.items():
+        option = f"--{name.rstrip('_').replace('_', '-')}"
+        if value == "":
+            # `--hostfile "$UNSET"` must not come to mean the configured one.
+            raise BadInput(f"{option} is empty: give a value, or leave it out")
+        if value is not None and name in _NUMBERS:
+            number(value, option, _NUMBERS[name])
+        if value is not None and name in _COUNTS:
+            count(value, option, _COUNTS[name])
+    wrong = sorted(set(items(options.get("skip"))) - set(CHECKS))
+    if wrong:
+        raise BadInput(f"--skip {wrong[0]}: choose from {', '.join(CHECKS)}")
 
 
 def _signature(shared: Iterable[str], own: list[inspect.Parameter]) -> inspect.Signature:

@@ -74,6 +74,22 @@ def unlock(cluster: Cluster, dry: bool) -> None:
         screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))
 
 
+def again(cluster: Cluster, what: str, timeout: str | None = None) -> None:
+    """Stop what runs, cool down, check, start and wait for a token, all under one lock.
+
+    What would keep the new server from running is found before the old one is stopped, as far as
+    it can be.
+    """
+    with locked(cluster, what, dry=False):
+        show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
+        stop(cluster, "leader", False, None, False, False)
+        cool(cluster)
+        show.preflight(cluster, ["model", "versions", "cooldown"], False)
+        run = launch(cluster, False)
+        wait(cluster, timeout, run)
+        health(cluster, None)
+
+
 def cool(cluster: Cluster, dry: bool = False) -> None:
     """Wait out what is left of the cooldown, with a countdown."""
     left = cooling(cluster)
@@ -315,17 +331,18 @@ def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -
     screen.say("stopping the other ranks")
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
-    if run:
-        _stop_quietly(cluster, run)
+    left = _stop_quietly(cluster, run) if run else []
+    go_on = f"{', '.join(left)}: maybe ranks are left: inv tp.stop"
     if not failure.dead:
-        return ActionFailed(f"not ready within {failure.seconds:.1f} s; all ranks were stopped")
+        then = go_on if left else "all ranks were stopped"
+        return ActionFailed(f"not ready within {failure.seconds:.1f} s; {then}")
     words = ", ".join(
         f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"
         if view.exit is None
         else f"rank {view.rank} on {view.host} died: {hints.exit_words(view.exit)}"
         for view in failure.dead
     )
-    return ActionFailed(f"{words}; the other ranks were stopped")
+    return ActionFailed(f"{words}; {go_on if left else 'the other ranks were stopped'}")
 
 
 def _collect(cluster: Cluster, read: Reading, final: bool = False) -> None:
@@ -339,15 +356,16 @@ def _collect(cluster: Cluster, read: Reading, final: bool = False) -> None:
         screen.say(f"warn: {node}: its logs could not be collected: {why}")
 
 
-def _stop_quietly(cluster: Cluster, run: str | None) -> None:
-    """Stop what this start has started, and say only what went wrong."""
+def _stop_quietly(cluster: Cluster, run: str | None) -> list[str]:
+    """Stop what this start has started, say only what went wrong; the nodes where it did."""
     before = reading.states(cluster)
     reports = stopping.stop(cluster, run=run)
     _collect(cluster, before, final=True)
     stopping.forget(cluster, reports, run)
-    for report in reports:
-        if report.left or report.failure:
-            screen.say(f"{report.node}: {report.word} {', '.join(report.left)} {report.failure}")
+    failed = [report for report in reports if report.left or report.failure]
+    for report in failed:
+        screen.say(f"{report.node}: {report.word} {', '.join(report.left)} {report.failure}")
+    return [report.node for report in failed]
 
 
 def _print_scripts(cluster: Cluster, run: Run) -> None:

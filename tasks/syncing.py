@@ -47,7 +47,10 @@ def wanted(
             raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
         if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f]", value):
             raise BadInput(f"--{name} {value!r}: give a path on one line")
-    patterns = tuple(map(str, [*(config.get("exclude") or []), *exclude]))
+    always = config.get("exclude") or []
+    if not isinstance(always, (list, tuple)):
+        raise BadInput("dev.exclude in the configuration: give a list of patterns")
+    patterns = tuple(map(str, [*always, *exclude]))
     excludes.matcher(patterns)
     folder = Path(str(source)).expanduser().resolve()
     if not folder.is_dir():
@@ -78,7 +81,8 @@ def sync(hosts: Sequence[Host], copy: Copy, dry: bool) -> None:
     with copying.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
         rows += work.show(targets) if dry else work.do(targets)
-    screen.table(rows)
+    order = [host.ssh for host in hosts]
+    screen.table(sorted(rows, key=lambda row: order.index(row[1])))
     _raise(rows)
 
 
@@ -167,7 +171,8 @@ class _Work:
             done = nodes.each(targets, lambda node: self._run(node, runs, _silent, dry=True))
         for node in targets:
             if not self._is_source(node):
-                screen.out(f"# {node.name}\n{self._command(node)}")
+                folder = self.places[node.name].folder
+                screen.out(f"# {node.name}: {folder}\n{self._command(node)}")
             seen, failure = done[node.name]
             rows += [("fail", node.name, failure)] if failure else []
             rows += [("send", node.name, name) for name in seen.sent]
@@ -203,7 +208,9 @@ class _Work:
             seen.line(text)
             tell(node.name, seen)
 
-        return seen, runs.run(self._command(node, dry), line)
+        status = runs.run(self._command(node, dry), line)
+        failure = seen.complaints[0] if seen.complaints else f"rsync ended with status {status}"
+        return seen, failure if status else None
 
     def _row(self, node: str, seen: Progress, failure: str | None, read: Reading) -> Row:
         """What was done on a node, and whether it now holds what is here."""
@@ -230,7 +237,11 @@ def _good(node: str, seen: Progress, count: int, dangling: list[str], more: list
     if dangling:
         return "warn", node, f"{what}, but links lead nowhere: {_names(dangling)}"
     if more:
-        return "warn", node, f"{what}, and more than here: {_names(more)} (--delete removes)"
+        return (
+            "warn",
+            node,
+            f"{what}, but more than here: {_names(more)} (--delete would remove it)",
+        )
     return "ok", node, what
 
 

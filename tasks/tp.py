@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from invoke.context import Context
 from invoke.tasks import call
@@ -12,6 +12,13 @@ from .options import WHAT, WHERE, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
+
+
+def _last(c: Context, **given: Any) -> Cluster:
+    """Imported late: only a restart reads the nodes before its body."""
+    from . import restarting
+
+    return cast("Cluster", restarting.last(c, **given))
 
 
 @cluster_task(*WHAT)
@@ -169,6 +176,27 @@ def stop(
     steps.stop(cluster, order, force, timeout, steps.is_dry(c, dry_run), json)
 
 
+@cluster_task(*WHAT, "with_", "lock_wait", of=_last)
+def restart(
+    c: Context, cluster: Cluster, timeout: str | None = None, dry_run: bool = False
+) -> None:
+    """Stop the server and start what was started last: same arguments, engine and backend.
+
+    Options override; what follows -- replaces the server's arguments, --with adds to them. Values
+    of --env are kept nowhere: give them again.
+
+    inv tp.restart
+    inv tp.restart --with '--port 8001'
+    """
+    from . import steps
+
+    if steps.is_dry(c, dry_run):
+        steps.stop(cluster, "leader", False, None, True, False)
+        steps.launch(cluster, True)
+    else:
+        steps.again(cluster, "tp.restart", timeout)
+
+
 @cluster_task(*WHERE)
 def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """Take the lock away from the command that has it, and say whose it was.
@@ -255,9 +283,9 @@ def watch(
     inv tp.watch --restart -- --model M
     """
     from . import watching
-    from .cluster.cluster import number
+    from .cluster.cluster import count, number
 
-    times = int(number(max_restarts, "--max-restarts", 0, 1000)) if restart else 0
+    times = count(max_restarts, "--max-restarts", 0, 1000) if restart else 0
     how = watching.Watch(
         number(interval, "--interval", 0.1), number(patience, "--patience", 1), times
     )

@@ -43,18 +43,7 @@ def watch(cluster: Cluster, how: Watch) -> None:
         left -= 1
         _say(f"starting it again in {pause:g} s ({left} restarts left after that)")
         time.sleep(pause)
-        again(cluster)
-
-
-def again(cluster: Cluster) -> None:
-    """Stop all ranks properly, cool down, check, start and wait for a token, under one lock."""
-    with steps.locked(cluster, "tp.watch --restart", dry=False):
-        steps.stop(cluster, "leader", False, None, False, False)
-        steps.cool(cluster)
-        show.preflight(cluster, [], False)
-        run = steps.launch(cluster, False)
-        steps.wait(cluster, None, run)
-        steps.health(cluster, None)
+        steps.again(cluster, "tp.watch --restart")
 
 
 def _until_failed(cluster: Cluster, how: Watch) -> Verdict:

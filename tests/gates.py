@@ -25,8 +25,10 @@ class Gates:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        for name in (PREFLIGHT, LAUNCH, COLLECT):
-            self._build(name, str(shutil.which(name)), "*")
+        self._build(PREFLIGHT, str(shutil.which(PREFLIGHT)), "*")
+        self._build(LAUNCH, str(shutil.which(LAUNCH)), "*")
+        # With names it is the model's files that are compared.
+        self._build(COLLECT, str(shutil.which(COLLECT)), "'  '")
         self._build(RANK, sys.executable, "*mlx_lm?server*")
 
     @property
@@ -37,7 +39,7 @@ class Gates:
     def shut(self, name: str, after: int = 0) -> None:
         """Let `after` calls pass, and hold those that follow."""
         self._arrived(name).unlink(missing_ok=True)
-        (self.folder / f"{name}.passed").write_text("x" * 0)
+        (self.folder / f"{name}.passed").write_text("")
         (self.folder / f"{name}.shut").write_text(f"{after}\n")
 
     def open(self, *names: str) -> None:

@@ -77,7 +77,7 @@ def test_one_line(
     ("config", "says"),
     [
         ("tp: {timout: 5}", "tp.timout in the configuration is unknown"),
-        ("tp: {timeout: long}", "--timeout long: give a number"),
+        ("tp: {timeout: long}", "tp.timeout long: give a number"),
         ("tp: {cooldown: -1}", "tp.cooldown -1"),
         ("tp: {starting_port: 99999}", "tp.starting_port 99999"),
         ("tp: {engines: {mine: {}}}", "tp.engines.mine: give command"),

@@ -18,12 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.cluster import checks, facts, logs, state
+from tasks.cluster import checks, facts, fit, logs, state
 from tasks.cluster.checks import Wanted
 from tasks.cluster.engine import MLX_LM
 from tasks.cluster.facts import (
     Fact,
     Unknown,
+    files,
+    gpu,
     memory,
     model,
     ping,
@@ -33,6 +35,7 @@ from tasks.cluster.facts import (
     routes,
     thunderbolt,
     versions,
+    weights,
 )
 from tasks.cluster.facts.routes import Route
 from tasks.cluster.hints import exit_words, first_error, hint
@@ -40,6 +43,15 @@ from tasks.cluster.hints import exit_words, first_error, hint
 DATA = Path(__file__).parent / "data" / "macos"
 MATRIX = '[[null, "rdma_en5"], ["rdma_en5", null]]\n'
 Parse = Callable[[str, int], Any]
+
+
+LISTING = "sum 4038471504 3 ./a b\nsum 7 0 ./empty\nsize  3000000 ./large\nlink ./gone\n"
+PLACE = "home /Users/me\nfolder /Users/me/copy\nrsync\n"
+PART = "model-0000{}-of-00002.safetensors"
+WEIGHTS = (
+    f'index\nnamed "{PART.format(1)}"\nnamed "{PART.format(2)}"\n'
+    f"header 100 9000 ./{PART.format(1)}\nheader 200 8000 ./{PART.format(2)}\nend\n"
+)
 
 
 def data(name: str) -> str:
@@ -110,6 +122,24 @@ def _same_or_told(value: model.Model, truth: model.Model) -> bool:
     return value.files == truth.files or checks.FAIL in levels
 
 
+def _differs_if_other(value: Mapping[str, str], truth: Mapping[str, str]) -> bool:
+    """Beside what was copied, the comparison tells the difference."""
+    return files.compare(truth, value) != files.Difference([], [], []) or value == truth
+
+
+def _no_roomier(value: int, truth: int) -> bool:
+    """A smaller limit, and neither macOS's own choice nor none at all."""
+    return 0 < value <= truth
+
+
+def _no_wholer(value: weights.Weights, truth: weights.Weights) -> bool:
+    """With a file too short and one too few, it is never taken for whole."""
+    lengths = {PART.format(1): "9108", PART.format(2): "8207"}
+    damaged = [dict([pair]) for pair in lengths.items()] + [lengths]
+    values = [{"n": {"model": model.Model("/m", each), "weights": value}} for each in damaged]
+    return all(fit.complete(each)[0].level == checks.FAIL for each in values)
+
+
 @dataclass(frozen=True)
 class Case:
     """A parser, a good output, and what may be done to it without its seeming better.
@@ -151,6 +181,11 @@ CASES: Mapping[str, Case] = {
     "hardware_ports": Case(thunderbolt.parse_hardware_ports, data("networksetup.txt"), _part),
     "routes": Case(routes.parse, data("netstat_routes.txt"), _same, ("crlf", "indent", "digits")),
     "ping": Case(ping.parse, data("ping.txt"), _answered_no_more),
+    "files": Case(files.parse_files, LISTING, _differs_if_other, ("cut", "crlf", "indent")),
+    "place": Case(files.parse_place, PLACE, _same, ("cut", "gap", "crlf")),
+    "gpu": Case(gpu.parse, "iogpu.wired_limit_mb: 498000\n", _no_roomier, ("cut", "gap", "digits")),
+    "weights": Case(weights.parse, WEIGHTS, _no_wholer, ("cut", "crlf", "indent")),
+    "config": Case(weights.parse_config, '{"model_type": "llama"}\n', _same),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

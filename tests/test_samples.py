@@ -19,6 +19,8 @@ from conftest import ROOT, require
 
 from tasks.cluster import cabling, engine, logs, state
 from tasks.cluster.facts import (
+    files,
+    gpu,
     memory,
     model,
     ping,
@@ -28,6 +30,7 @@ from tasks.cluster.facts import (
     routes,
     thunderbolt,
     versions,
+    weights,
 )
 from tasks.cluster.facts.ping import Ping
 from tasks.cluster.hints import first_error, hint
@@ -772,6 +775,10 @@ PARSERS: Mapping[str, tuple[Reader, tuple[str, ...]]] = {
         ("networksetup_listallhardwareports_*",),
     ),
     "routes": (routes.parse, ("netstat_rn*",)),
+    "gpu": (gpu.parse, ()),
+    "weights": (weights.parse, ()),
+    "config": (weights.parse_config, ("sp_thunderbolt_json_*",)),
+    "place": (files.parse_place, ()),
 }
 
 

@@ -31,6 +31,12 @@ class ApiTimeoutError(ApiError):
     is_timeout = True
 
 
+# What JSON of another shape than agreed raises where it is read.
+_NOT_AS_AGREED = (
+    ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+
+
 @dataclass
 class Api:
     """The server of rank 0 on `node`, bound to `bind:port` there."""
@@ -49,8 +55,9 @@ class Api:
     @property
     def target(self) -> str:
         """Where the server listens, as seen from its node."""
-        every = self.bind in ("", "0.0.0.0", "::", "localhost")
-        return "127.0.0.1" if every else self.bind
+        if self.bind in ("", "0.0.0.0", "::", "localhost"):
+            return "127.0.0.1"
+        return f"[{self.bind}]" if ":" in self.bind else self.bind
 
     @property
     def url(self) -> str:
@@ -70,7 +77,7 @@ class Api:
         answer = self._get("/v1/models", timeout)
         try:
             return [str(entry["id"]) for entry in answer.json()["data"]]
-        except (ValueError, KeyError, TypeError):
+        except _NOT_AS_AGREED:
             raise ApiError(
                 f"GET /v1/models answered {answer.status_code}: {answer.text[:200]!r}"
             ) from None
@@ -83,13 +90,13 @@ class Api:
         answer = self._send("POST", "/v1/chat/completions", timeout, json=body)
         try:
             data: dict[str, Any] = answer.json()
-            choice = data["choices"][0]
+            content = data["choices"][0].get("message", {}).get("content")
             tokens = int(data.get("usage", {}).get("completion_tokens", 0))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        except _NOT_AS_AGREED:
             raise ApiError(
                 f"the completion answered {answer.status_code}: {answer.text[:200]!r}"
             ) from None
-        if not tokens and not choice.get("message", {}).get("content"):
+        if not tokens and not content:
             raise ApiError(f"the completion holds no token: {answer.text[:200]!r}")
         return data
 
@@ -119,7 +126,9 @@ class Api:
     def _send(self, method: str, path: str, timeout: float, **more: Any) -> requests.Response:
         url = f"http://{self.target}:{self.port}{path}"
         try:
-            return self.session.request(method, url, timeout=timeout, **more)
+            # A page that sends us elsewhere would send us anywhere.
+            options = {"timeout": timeout, "allow_redirects": False, **more}
+            return self.session.request(method, url, **options)
         except requests.Timeout:
             raise ApiTimeoutError(f"{method} {path}: no answer in time") from None
         except (requests.RequestException, OSError, EOFError) as error:

@@ -73,12 +73,15 @@ class Cluster:
         )
 
 
-def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -> Cluster:
+def build(
+    config: Mapping[str, Any], args: Sequence[str] = (), whole: bool = False, **options: Any
+) -> Cluster:
     """The cluster of `tp` in the configuration, overridden by options (None: not given).
 
-    `args` are the server's arguments; raise BadInput with one line on what is wrong.
+    `args` are the server's arguments after those of hostfile and configuration, or, if they are
+    `whole`, instead of them; raise BadInput with one line on what is wrong.
     """
-    unknown = sorted(set(config) - set(DEFAULTS))
+    unknown = sorted(set(config) - set(DEFAULTS), key=str)
     if unknown:
         raise BadInput(
             f"tp.{unknown[0]} in the configuration is unknown: see docs/configuration.md"
@@ -96,9 +99,11 @@ def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -
     if backend == "ring":
         hosts, notes = _resolved(hosts)
     envs = _envs(file, settings)
-    words = [*map(str, file.args), *_words(settings["args"]), *args]
+    words = [*args] if whole else [*map(str, file.args), *_words("args", settings["args"]), *args]
     bind_default = "127.0.0.1" if all(host.is_local for host in hosts) else "0.0.0.0"
     words = list(engine.arguments(words, _model(file, hosts), bind_default))
+    bind = engines.option(words, "--host") or bind_default
+    _check_arguments(words, bind)
     try:
         http_port = engines.http_port(words)
         planned = ranks.plan(
@@ -107,10 +112,12 @@ def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -
             engine,
             envs=envs,
             args=words,
-            port=int(number(settings["starting_port"], "tp.starting_port", 1, 65535)),
+            port=count(settings["starting_port"], "tp.starting_port", 1, 65535),
         )
     except ValueError as error:
         raise BadInput(f"{file.source}: {error}") from None
+    if any(http_port in rank.ports for rank in planned if rank.host.ssh == planned[0].host.ssh):
+        raise BadInput(f"--port {http_port}: the ranks meet there: choose another: -- --port N")
     return Cluster(
         source=file.source,
         backend=backend,
@@ -119,14 +126,15 @@ def build(config: Mapping[str, Any], args: Sequence[str] = (), **options: Any) -
         nodes=nodes.of(hosts),
         args=words,
         model=engines.option(words, "--model"),
-        bind=engines.option(words, "--host") or bind_default,
+        bind=bind,
         http_port=http_port,
         env_names=sorted({pair.partition("=")[0] for pair in envs}),
         log_dir=_text(settings, "log_dir") or "/tmp",
         log_dir_given="log_dir" in given,
-        state_dir=_text(settings, "state_dir") or "~/.mlx-tp",
-        timeout=number(settings["timeout"], "--timeout", 0.001),
-        stop_timeout=number(settings["stop_timeout"], "--timeout", 0),
+        # A slash at its end would hide that it is a link.
+        state_dir=(_text(settings, "state_dir") or "~/.mlx-tp").rstrip("/") or "/",
+        timeout=number(settings["timeout"], "tp.timeout", 0.001),
+        stop_timeout=number(settings["stop_timeout"], "tp.stop_timeout", 0),
         lock_wait=number(settings["lock_wait"], "--lock-wait", 0),
         cooldown=number(settings["cooldown"], "tp.cooldown", 0),
         wired_limit=int(number(settings["wired_limit_gib"], "tp.wired_limit_gib", 0) * GIB),
@@ -143,6 +151,22 @@ def number(value: Any, name: str, least: float, most: float = 1e9) -> float:
     return float(text)
 
 
+def count(value: Any, name: str, least: int, most: float = 1e9) -> int:
+    """`value` as a whole number within bounds, or BadInput that names the option."""
+    found = number(value, name, least, most)
+    if found != int(found):
+        raise BadInput(f"{name} {value}: give a whole number")
+    return int(found)
+
+
+def _check_arguments(words: Sequence[str], bind: str) -> None:
+    for word in words:
+        if re.search("[\x00\ud800-\udfff]", word):
+            raise BadInput(f"the server's argument {word!r} is no text: write it in UTF-8")
+    if not re.fullmatch(r"[0-9A-Za-z.:%_-]*", bind):
+        raise BadInput(f"--host {bind!r}: write a name or an address to listen on")
+
+
 def _bounds(least: float, most: float) -> str:
     if most < 1e9:
         return f" from {least:g} to {most:g}"
@@ -154,22 +178,22 @@ def _hostfile(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Hostfile
         raise BadInput("give --hosts or --hostfile, not both")
     names = given.get("hosts") or (None if given.get("hostfile") else settings["hosts"])
     if names:
-        file = hostfiles.from_names(_words(names))
+        file = hostfiles.from_names(_words("hosts", names))
     elif given.get("hostfile"):
         file = hostfiles.load(str(given["hostfile"]))
     else:
         file = hostfiles.load(configured(settings))
     if settings.get("num_ranks") is not None:
-        count = number(settings["num_ranks"], "-n", 1, 1024)
-        if count != int(count):
-            raise BadInput(f"-n {settings['num_ranks']}: give a whole number of ranks")
-        file = hostfiles.repeat(file, int(count))
+        file = hostfiles.repeat(file, count(settings["num_ranks"], "-n", 1, 1024))
     return file
 
 
 def configured(config: Mapping[str, Any]) -> str:
     """The path of the configured hostfile."""
-    return _from_root(str({**DEFAULTS, **config}["hostfile"]))
+    path = _text({**DEFAULTS, **config}, "hostfile")
+    if not path:
+        raise BadInput("tp.hostfile is empty: name a file, or give --hostfile FILE or --hosts a,b")
+    return _from_root(path)
 
 
 def use_ssh_config(config: Mapping[str, Any]) -> None:
@@ -206,7 +230,7 @@ def _complete(host: Host, settings: Mapping[str, Any], given: Mapping[str, Any])
     python = given.get("python") or host.python or settings["python"]
     cwd = given.get("cwd") or host.cwd or settings["cwd"]
     for name, value in (("python", python), ("cwd", cwd)):
-        if value and (not isinstance(value, str) or re.search(r"[\x00-\x1f]", value)):
+        if value and not _is_line(value):
             raise BadInput(f"{name} {value!r}: give a path on one line")
     if host.is_local:
         return replace(host, python=python or sys.executable, cwd=cwd or str(ROOT))
@@ -233,7 +257,7 @@ def _lookup(name: str) -> str:
 
 
 def _envs(file: Hostfile, settings: Mapping[str, Any]) -> list[str]:
-    envs = [*file.envs, *_words(settings["env"])]
+    envs = [*file.envs, *_words("env", settings["env"])]
     for pair in envs:
         wrong = ranks.env_error(pair)
         if wrong:
@@ -250,14 +274,19 @@ def _model(file: Hostfile, hosts: Sequence[Host]) -> str | None:
 
 def _text(settings: Mapping[str, Any], key: str) -> str | None:
     value = settings[key]
-    if value is not None and (not isinstance(value, str) or "\0" in value or "\n" in value):
+    if value is not None and not _is_line(value):
         raise BadInput(f"{key} {value!r}: give text on one line")
     return value or None
 
 
-def _words(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, Sequence):
-        raise BadInput(f"{value!r}: give a list of strings")
-    return [str(word) for word in value]
+def _is_line(value: Any) -> bool:
+    """Whether a value is text on one line that any shell and terminal takes as it is."""
+    return isinstance(value, str) and not re.search("[\x00-\x1f\x7f\ud800-\udfff]", value)
+
+
+def _words(key: str, value: Any) -> list[str]:
+    """A list of text or numbers; the error names the key only, since values may be secret."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, Sequence) or not all(isinstance(w, (str, int, float)) for w in words):
+        raise BadInput(f"tp.{key} in the configuration is wrong: give a list of strings")
+    return [str(word) for word in words]

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from . import nodes, patch, shell
 from .nodes import CONNECT_TIMEOUT, KEEPALIVE, Node
@@ -128,8 +127,16 @@ def ssh_config(targets: Iterable[Node]) -> Iterator[str]:
         yield str(file)
 
 
+# What rsync prints that is neither a file's name nor an error; folders end with a slash.
+_TALK = re.compile(
+    r"\s*$|.*/$|sending incremental file list|building file list|\d+ files? to consider|done$"
+    r"|created directory |copying unsafe symlink |skipping non-regular file |sent .* bytes "
+    r"|total size is |Transfer starting"
+)
+
+
 class Progress:
-    """What rsync's lines tell so far: which files it sends, and which it deletes.
+    """What rsync's lines tell so far: which files it sends and deletes, and of what it complains.
 
     `sizes` are the bytes of the files by name; `bytes` are those of the files sent so far.
     """
@@ -138,6 +145,7 @@ class Progress:
         self.sizes = sizes
         self.sent: list[str] = []
         self.deleted: list[str] = []
+        self.complaints: list[str] = []
         self.bytes = 0
         self._before = self._size = 0  # bytes until the last file, and of it
 
@@ -147,16 +155,19 @@ class Progress:
         return self._before + self._size
 
     def line(self, text: str) -> None:
-        percent = re.match(r"\s*[\d.,]+[KMGTP]?\s+(\d{1,3})%\s", text)
+        percent = re.match(r"\s*[\d.,]+\S*\s+(\d{1,3})%\s", text)
         name = _name(text)
+        link = name.partition(" -> ")[0]
         if name in self.sizes:
             self._begin(name, self.sizes[name])
-        elif name.partition(" -> ")[0] in self.sizes:
-            self._begin(name.partition(" -> ")[0], 0)  # a link
+        elif link in self.sizes:
+            self._begin(link, 0)
         elif name.startswith("deleting "):
             self.deleted.append(name.removeprefix("deleting "))
         elif percent and self.sent:
             self.bytes = self._before + self._size * min(int(percent.group(1)), 100) // 100
+        elif not _TALK.match(name):
+            self.complaints.append(name)
 
     def _begin(self, name: str, size: int) -> None:
         self.sent.append(name)
@@ -186,34 +197,23 @@ class Runs:
                 if process.poll() is None:
                     process.terminate()
 
-    def run(self, line: str, tell: Callable[[str], None]) -> str | None:
-        """Run /bin/sh text, `tell` each line it prints; why it failed, or None."""
-        with tempfile.TemporaryFile() as errors:
-            process = self._start(line, errors)
-            if process is None:
-                return "interrupted"
-            with process:
-                for text in process.stdout or ():
-                    tell(text)
-            errors.seek(0)
-            said = errors.read().decode("utf-8", "replace").strip().splitlines()
-        if process.returncode == 0:
-            return None
-        return said[0] if said else f"rsync ended with status {process.returncode}"
-
-    def _start(self, line: str, errors: IO[bytes]) -> subprocess.Popen[str] | None:
+    def run(self, line: str, tell: Callable[[str], None]) -> int:
+        """Run /bin/sh text and `tell` each line that it prints; its exit status."""
         with self._lock:
             if self._over:
-                return None
+                return 130
             process = subprocess.Popen(
                 ["/bin/sh", "-c", line],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=errors,
+                stderr=subprocess.STDOUT,  # where openrsync prints names too
                 start_new_session=True,
                 text=True,  # a carriage return ends a line too
                 encoding="utf-8",
                 errors="surrogateescape",
             )
             self._processes.append(process)
-            return process
+        with process:
+            for text in process.stdout or ():
+                tell(text)
+        return process.returncode

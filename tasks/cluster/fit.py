@@ -244,7 +244,7 @@ def _remedy(memory: Memory, gpu: int, need: int) -> str:
 
 
 def _words(load: Load, ranks: int) -> str:
-    each = f"{ranks} ranks with each " if ranks > 1 else ""
+    each = f"{ranks} ranks, each " if ranks > 1 else ""
     cached = "?" if load.cache is None else in_words(load.cache)
     parts = f"{in_words(load.weights)} of weights, {cached} for {load.tokens} tokens"
     return f"{each}{in_words(load.total)} ({parts})"

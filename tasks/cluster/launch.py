@@ -166,6 +166,9 @@ def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
     for suffix, text in texts.items():
         write = f'cat >"$tp_state/{name}.{suffix}" {shell.heredoc(text)}'
         lines.append(f"{{ {write}\n}} || exit")
+    # What was started last is known after it has been stopped, too: for tp.restart.
+    keep = 'rm -rf "$tp_state/last.json"; cp "$tp_state/rank0.json" "$tp_state/last.json" || exit'
+    lines += [keep] if rank.rank == 0 else []
     return "\n".join(lines)
 
 
@@ -176,7 +179,8 @@ def _log(cluster: Cluster, rank: Rank, run: Run) -> str:
         f"tp_log={shell.path(log_path(cluster, rank))}\n"
         'mkdir -p "$(dirname "$tp_log")" && rm -f "$tp_log" &&\n'
         f'  (set -C; printf "%s\\n" {line} >"$tp_log") && is_own "$tp_log" || {{\n'
-        '  echo "can\'t write the log $tp_log: is it another user\'s? choose another --log-dir" >&2\n'
+        "  echo \"can't write the log $tp_log: is it another user's?"
+        ' choose another --log-dir" >&2\n'
         "  exit 1\n}\n"
         "case $tp_log in /*) ;; *) tp_log=$PWD/$tp_log ;; esac"
     )

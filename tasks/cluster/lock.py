@@ -1,6 +1,6 @@
 """The lock of a cluster: of all commands that change its server, on any control machine, one acts.
 
-It is `lock/` in the state directory of rank 0's node, made by mkdir, which only one can do. It is
+It is the folder `lock` in the state directory of rank 0's node, which only one can be. It is
 kept by a shell on that node, the keeper, at the other end of a channel of our connection: its
 stdin ends when the command does, however that ends, and the keeper then removes the lock. A control
 machine that fell silent (its network gone, its lid closed) is known by the age of the last beat.
@@ -261,12 +261,23 @@ def _head(cluster: Cluster) -> str:
     return f"{state.PRELUDE}\numask 077; D={path}\nlimit={SILENCE} token=unlock.$$\n{_COMMON}"
 
 
-# Whoever removes a lock has `lock.busy` meanwhile, and looks again before: else two who both saw
-# a dead holder would each remove one, and the second the living one of the first. It is had for
-# a moment only, so one that stays is nobody's.
+# Whoever makes or removes the lock has `lock.busy` meanwhile, and only then knows how it stands:
+# of two who both saw a dead holder, the second would else remove the living one of the first. It
+# is had for a moment only, so one that stays is nobody's.
 _COMMON = r"""
 case $D in /*) ;; *) D=$PWD/$D ;; esac
 L=$D/lock
+alone() { # words: does that while nobody else makes or removes the lock
+  n=0
+  until mkdir "$L.busy" 2>/dev/null || [ $n -ge 100 ]; do
+    n=$((n+1)); sleep 0.1
+    [ -e "$L.busy" ] || n=$((n+20)) # maybe nothing can be made there
+  done
+  "$@"; n=$?
+  rmdir "$L.busy" 2>/dev/null
+  return $n
+}
+is_there() { [ -e "$L" ] || [ -L "$L" ]; }
 gone() { # whether the lock's holder is gone; $why
   K= P= T= B= N= why=
   { read -r K; read -r P; read -r T; read -r B; } 2>/dev/null <"$L/holder"
@@ -280,65 +291,62 @@ gone() { # whether the lock's holder is gone; $why
   fi
   [ -n "$why" ]
 }
-is_there() { [ -e "$L" ] || [ -L "$L" ]; }
 line() { # word: it, the time, why the holder is gone, the holder
   h=$({ head -c 2000 "$L/holder" | tr -d '\000' | tr '\n' '\t'; } 2>/dev/null)
   printf '%s\t%s\t%s\t%s\n' "$1" "$(date +%s)" "$why" "$h"
 }
-drop() { # word test: removes the lock if the test holds, and says so by that word
-  n=0
-  until mkdir "$L.busy" 2>/dev/null || [ $n -ge 100 ]; do n=$((n+1)); sleep 0.1; done
-  "$2" && said=$(line "$1") && mv "$L" "$L.$token" && [ -n "$1" ] && echo "$said"
-  rmdir "$L.busy" 2>/dev/null
-  rm -rf "$L.$token"
-}
+remove() { mv "$L" "$L.$token" && rm -rf "$L.$token"; }
 """
 
-# A lock that is only just being made looks like a damaged one, for a moment.
 _TAKE = r"""
 is_mine() { K=; { read -r K; } 2>/dev/null <"$L/holder"; [ "$K" = "$token" ]; }
+make() {
+  mkdir "$L" && date +%s >"$L/beat" &&
+    printf '%s\n' "$token" $$ "$start" "$boot" "$(date +%s)" "$what" "$who" >"$L/holder" && return
+  rm -rf "$L"
+  return 1
+}
 take() {
-  said=$({ mkdir -p "$D" && chmod 700 "$D" && mkdir "$L"; } 2>&1) || return 1
-  date +%s >"$L/beat" && (
-    set -C
-    printf '%s\n' "$token" $$ "$start" "$boot" "$(date +%s)" "$what" "$who" >"$L/holder"
-  )
-  is_mine
-} 2>/dev/null
-again() { # after a failure, which a few may be: some other command came in between
-  failed=$((failed+1)); sleep 0.1
-  [ $failed -lt 10 ] || { echo "error ${said:-nothing can be written in $D}"; exit 1; }
+  if is_there; then
+    gone && h=$(line broke) && said=$(remove 2>&1) || return 1
+    echo "$h"
+  fi
+  said=$(make 2>&1)
 }
 trap '' HUP INT QUIT TERM
-start=$(start_id $$) boot=$(boot_id)
-failed=0 dubious=0 told= end=$(($(date +%s) + wait))
-until take; do
-  if ! is_there; then again
-  elif ! gone; then
-    dubious=0
+start=$(start_id $$) boot=$(boot_id) failed=0 told= end=$(($(date +%s) + wait))
+while :; do
+  if is_there && ! gone; then
     [ "$(date +%s)" -lt $end ] || { line refused; exit 0; }
     [ -n "$told" ] || { line busy; told=1; }
     # Words that nobody reads end this shell, once its control machine is gone.
-    sleep 0.3; echo .
-  elif [ "$why" = damaged ] && [ $dubious -lt 20 ]; then dubious=$((dubious+1)); sleep 0.1
-  else dubious=0; drop broke gone; again
+    failed=0; sleep 0.3; echo .
+    continue
   fi
+  said=$({ mkdir -p "$D" && chmod 700 "$D"; } 2>&1) && alone take && break
+  # A few times that may be: another command was faster.
+  failed=$((failed+1)); sleep 0.1
+  [ $failed -lt 5 ] || { echo "error ${said:-$L can not be made}"; exit 1; }
 done
 """
 
+# In braces, so that it is read before it runs: what follows in its stdin is for `read` alone.
 _KEEP = r"""
+{
 echo held
 while read -r beat; do
   is_mine || { echo lost; exit 0; }
   date +%s >"$L/beat.new" && mv "$L/beat.new" "$L/beat"
 done 2>/dev/null
-drop '' is_mine
+release() { is_mine && remove; }
+alone release
 rmdir "$D" 2>/dev/null
 exit 0
+}
 """
 
 _UNLOCK = r"""
+unlock() { gone; h=$(line was); remove && echo "$h"; }
 is_there || exit 0
-gone
-drop was is_there
+alone unlock
 """

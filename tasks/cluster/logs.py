@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,16 +59,22 @@ class Place:
 def place(cluster: Cluster, read: Reading) -> Place:
     """The logs of the recorded run, wherever it was told to write them, else the cluster's.
 
-    The combined log goes beside them, or where --log-dir says if it is given.
+    The combined log goes where --log-dir says; without it beside the recorded ones, if there is
+    one here already: a record is the node's word, which has no say in where we write.
     """
     paths = {(rank.host.ssh, rank.rank): log_path(cluster, rank) for rank in cluster.ranks}
     folder = cluster.log_dir
     for node, rank in read.ranks:
         if rank.record and rank.record.log:
             paths[node, rank.rank] = rank.record.log
-            if not cluster.log_dir_given and rank.rank == 0:
-                folder = os.path.dirname(rank.record.log)
-    return Place(paths, Path(folder).expanduser() / NAME)
+            beside = os.path.dirname(rank.record.log)
+            if not cluster.log_dir_given and rank.rank == 0 and _combined(beside).is_file():
+                folder = beside
+    return Place(paths, _combined(folder))
+
+
+def _combined(folder: str) -> Path:
+    return Path(os.path.expanduser(folder)) / NAME
 
 
 def collect(cluster: Cluster, where: Place, final: bool = False) -> Mapping[str, str]:
@@ -165,7 +172,7 @@ def _name(node: str, rank: int) -> str:
 def _locked(where: Place) -> Iterator[tuple[IO[bytes], dict[str, tuple[str, int]]]]:
     """The combined log, open for appending by us alone, and what has been taken so far."""
     try:
-        where.combined.parent.mkdir(parents=True, exist_ok=True)
+        _make(where.combined.parent)
         log = _own(where.combined, "ab")
         positions = _own(where.positions, "r+b")
     except OSError as error:
@@ -184,14 +191,27 @@ def _locked(where: Place) -> Iterator[tuple[IO[bytes], dict[str, tuple[str, int]
             positions.write(json.dumps(taken).encode())
 
 
+def _make(folder: Path) -> None:
+    """Make a folder that is not there, and those above it, for us alone."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _own(path: Path, mode: str) -> IO[bytes]:
-    """Open or create `path` for us alone: in /tmp another user may have laid a link there."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if "a" in mode else 0)
-    file = os.fdopen(os.open(path, flags, 0o600), mode)
-    if os.fstat(file.fileno()).st_uid != os.getuid():
-        file.close()
-        raise PermissionError(errno.EPERM, "it is another user's")
-    return file
+    """Open or create `path` for us alone: in /tmp another user may have laid something there.
+
+    A link is not followed, and neither is a hard link to a file of ours, a pipe or another's file
+    written to.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags |= os.O_APPEND if "a" in mode else 0
+    file = os.open(path, flags, 0o600)
+    found = os.fstat(file)
+    if found.st_uid != os.getuid() or found.st_nlink != 1 or not stat.S_ISREG(found.st_mode):
+        os.close(file)
+        raise PermissionError(errno.EPERM, "it is another user's, or no file of its own")
+    return os.fdopen(file, mode)
 
 
 def _positions(text: bytes) -> dict[str, tuple[str, int]]:

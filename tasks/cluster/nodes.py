@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as _wait
@@ -24,7 +25,8 @@ from invoke.context import Context
 from invoke.exceptions import CommandTimedOut, ThreadException
 from invoke.runners import Local
 
-from . import shell
+from . import host_keys, shell
+from .host_keys import HostKeyError
 from .hostfile import Host
 
 T = TypeVar("T")
@@ -82,6 +84,7 @@ class Node:
         self.name = host.ssh
         self._context: Any = None
         self._full: list[Any] = []
+        self._refused: tuple[float, Answer] | None = None
         self._lock = threading.Lock()
 
     def sh(
@@ -95,7 +98,21 @@ class Node:
         """Run `script` by `/bin/sh`; never raise for what the node or the network does.
 
         With `in_stream` the script comes from its first `read()`, and more input from later ones.
+        A node that took long to not connect fails at once for a while: it holds up each step of a
+        run only once.
         """
+        if self._refused and time.monotonic() < self._refused[0]:
+            return self._refused[1]
+        begun, was_connected = time.monotonic(), self._is_connected()
+        answer = self._ask(script, timeout, out_stream, encoding, in_stream)
+        spent = time.monotonic() - begun
+        is_lost = not was_connected and not self._is_connected()
+        self._refused = (begun + 4 * spent, answer) if is_lost and spent > 5 else None
+        return answer
+
+    def _ask(
+        self, script: str, timeout: float, out_stream: Any, encoding: str, in_stream: Any
+    ) -> Answer:
         try:
             result = self._run(
                 in_stream=in_stream or StringIO(script),
@@ -107,6 +124,8 @@ class Node:
             )
         except CommandTimedOut as error:
             out = error.result.stdout
+            if not out:
+                self._leave()  # nothing came: the connection may be dead, a new one will show
             return Answer(self.name, out, failure=f"no answer within {timeout:g} s")
         except _network_errors() as error:
             why, remedy = explain(error, self.name)
@@ -151,11 +170,19 @@ class Node:
             return context.run("/bin/sh -s", **options)
         except paramiko.ChannelException:
             # sshd lets a connection have only so many sessions (MaxSessions); nothing ran yet.
-            with self._lock:
-                if self._context is context:
-                    self._full.append(context)
-                    self._context = None
+            self._leave(context)
             return self._open().run("/bin/sh -s", **options)
+
+    def _leave(self, context: Any = None) -> None:
+        """Use a connection (by default the present one) no more."""
+        with self._lock:
+            if self._context is not None and context in (None, self._context):
+                self._full.append(self._context)
+                self._context = None
+
+    def _is_connected(self) -> bool:
+        context = self._context
+        return self.host.is_local or (context is not None and context.is_connected)
 
     def _connection(self) -> Any:
         if self._context is None:
@@ -254,15 +281,11 @@ def explain(error: BaseException, name: str) -> tuple[str, str]:
     import paramiko
     from paramiko.ssh_exception import NoValidConnectionsError
 
-    ssh = f"ssh -F {shell.quote(_ssh_config)}" if _ssh_config else "ssh"
-    see = f"see why with: {ssh} -v {name} true"
+    see = f"see why with: {_ssh()} -v {name} true"
     if isinstance(error, ThreadException):
         error = error.exceptions[0].value
-    if isinstance(error, paramiko.BadHostKeyException):
-        at = error.hostname
-        return f"the host key of {at} has changed", f"if you know why: ssh-keygen -R '{at}'"
-    if "not found in known_hosts" in str(error):
-        return "its host key is not known", f"check and accept it with: {ssh} {name} true"
+    if isinstance(error, HostKeyError):
+        return error.why, error.remedy
     if isinstance(error, paramiko.PasswordRequiredException):
         return "its SSH key has a passphrase", "unlock it with: ssh-add"
     if isinstance(error, paramiko.AuthenticationException):
@@ -280,7 +303,16 @@ def explain(error: BaseException, name: str) -> tuple[str, str]:
 def _network_errors() -> tuple[type[BaseException], ...]:
     import paramiko
 
-    return (OSError, EOFError, paramiko.SSHException, ThreadException)
+    return (OSError, EOFError, paramiko.SSHException, ThreadException, HostKeyError)
+
+
+def _ssh(host: Host | None = None) -> str:
+    """The ssh command that goes the same way."""
+    options: dict[str, str | int | None] = {"-F": _ssh_config}
+    if host:
+        options |= {"-J": host.gateway, "-l": host.user, "-p": host.port}
+    words = [str(word) for pair in options.items() if pair[1] for word in pair]
+    return " ".join(["ssh", *map(shell.quote, words), *([host.ssh] if host else [])])
 
 
 def _local() -> Context:
@@ -308,26 +340,8 @@ def _remote(host: Host) -> Any:
         connect_timeout=CONNECT_TIMEOUT,
         connect_kwargs={"banner_timeout": CONNECT_TIMEOUT, "auth_timeout": CONNECT_TIMEOUT},
     )
-    hop = connection
+    hop, whose = connection, "its"
     while isinstance(hop, fabric.Connection):
-        _check_host_key(hop)
-        hop = hop.gateway
+        host_keys.take_only_known(hop, whose, _ssh(host))
+        hop, whose = hop.gateway, "its gateway's"
     return connection
-
-
-def _check_host_key(connection: Any) -> None:
-    """Refuse what the user's known_hosts files don't hold: Fabric accepts any key by default."""
-    import paramiko
-
-    config = connection.ssh_config
-    files = _files(config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
-    files += _files(config.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts"))
-    for path in (Path(name).expanduser() for name in files):
-        if path.is_file():
-            connection.client.load_system_host_keys(str(path))
-    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-
-
-def _files(text: str) -> list[str]:
-    """A list of paths; of one in quotes Paramiko has taken these off, so it may have spaces."""
-    return [text] if Path(text).expanduser().is_file() else text.split()

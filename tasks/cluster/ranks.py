@@ -112,9 +112,14 @@ def plan(
 
 def env_error(pair: str) -> str | None:
     """What is wrong with `NAME=value`, or None."""
-    if not re.match(f"{NAME}=", pair):
-        return f"{pair.split('=')[0]!r} is no NAME=value"
-    return "a value can't hold a NUL" if "\0" in pair else None
+    name, equals, value = pair.partition("=")
+    if not equals or not re.fullmatch(NAME, name):
+        # No more of it than a name: what was meant for a value is not to be shown.
+        start = re.match(r"\W?\w*", name)
+        return f"{start.group() if start else ''!r} is no NAME=value"
+    if re.search("[\ud800-\udfff]", value):
+        return f"the value of {name} is no UTF-8"
+    return f"the value of {name} can't hold a NUL" if "\0" in value else None
 
 
 def _split(envs: Sequence[str]) -> dict[str, str]:
@@ -127,6 +132,8 @@ def _ring_ports(hosts: Sequence[Host], port: int) -> list[tuple[int, ...]]:
     for host in hosts:
         ports.append(tuple(range(port, port + len(host.ips))))
         port += len(host.ips)
+    if port > 65536:
+        raise ValueError(f"the ranks' ports would go up to {port - 1}: set tp.starting_port lower")
     return ports
 
 

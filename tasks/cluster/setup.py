@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,8 +124,13 @@ def _refused(end: End, facts: Facts, kinds: Sequence[str]) -> list[Finding]:
 
 def sudoers(user: str, commands: Iterable[Sequence[str]]) -> str:
     """The sudoers line that allows `user` just these commands, and the probe, without password."""
-    every = dict.fromkeys([" ".join(PROBE), *(" ".join(command) for command in commands)])
+    every = dict.fromkeys(" ".join(map(_sudoers_word, each)) for each in (PROBE, *commands))
     return f"{user} ALL=(root) NOPASSWD: {', '.join(every)}"
+
+
+def _sudoers_word(word: str) -> str:
+    """A word of a command as sudoers(5) takes it for itself, and for no pattern or end."""
+    return re.sub(r"([,:=\\*?\[\]!^# ])", r"\\\1", word)
 
 
 def as_root(password: str | None) -> str:
@@ -152,6 +158,9 @@ def act_script(todo: Sequence[Change], password: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+_TAKEN = f"{MATRIX} can't be replaced: is it another user's? sudo rm {MATRIX}"
+
+
 def write_matrix(wiring: Wiring, owner: str | None = None) -> str:
     """Writes the matrix beside its place and moves it there: no reader ever sees half of it.
 
@@ -162,8 +171,9 @@ def write_matrix(wiring: Wiring, owner: str | None = None) -> str:
     return (
         f"[ ! -d {MATRIX} ] || {{ echo '{MATRIX} is a folder' >&2; false; }} || exit\n"
         f"T=$(mktemp {MATRIX}.XXXXXX) || exit\n"
-        f'cat >"$T" {shell.heredoc(matrix_text(wiring))}\n'
-        f'chmod 644 "$T" && {own}mv -f "$T" {MATRIX}\n'
+        f'{{ cat >"$T" {shell.heredoc(matrix_text(wiring))}\n}} && chmod 644 "$T" &&'
+        f' {own}mv -f "$T" {MATRIX} ||'
+        f' {{ rm -f "$T"; echo {shell.quote(_TAKEN)} >&2; false; }}\n'
     )
 
 

@@ -2,8 +2,9 @@
 
 A node's state directory (`~/.mlx-tp`, mode 0700; not /tmp, which macOS cleans) holds per rank
 `rank<N>.json` (the record), `rank<N>.pid` (pid, start, boot), `rank<N>.exit` (run, status), and
-`ready` (run), `sigkill` (epoch, boot) and `baseline` (boot, and what the node said of its memory
-before this boot's first start). A pid with another start or boot is a stranger's.
+`ready` (run), `last.json` (rank 0 of the last start), `sigkill` (epoch, boot) and `baseline` (boot,
+and what the node said of its memory before this boot's first start). A pid with another start or
+boot is a stranger's.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class State:
     """A node's state directory; times are seconds since the epoch by the node's clock.
 
     `sigkill` is when a rank was last killed in this boot, `ready` the run that was once ready,
-    `baseline` how many bytes were wired before this boot's first start (None if that is unknown).
+    `baseline` how many bytes were wired before this boot's first start (None if that is unknown),
+    `last` is rank 0 as it was last started here, running or not.
     """
 
     now: float
@@ -97,6 +99,7 @@ class State:
     sigkill: float | None
     ready: str | None
     baseline: int | None = None
+    last: Record | None = None
 
 
 def dump(record: Record) -> str:
@@ -123,8 +126,10 @@ def fact(directory: str) -> Fact:
         '  is_own "$f.exit" && printf \'exit %s\\n\' "$(head -c 200 "$f.exit")"\n'
         "done 2>/dev/null\n"
         "is_own ready && printf 'ready %s\\n' \"$(head -c 200 ready)\"\n"
+        "is_own last.json && printf 'last %s\\n'"
+        " \"$(head -c 65536 last.json | tr -d '\\n\\000')\"\n"
         "is_own sigkill && printf 'sigkill %s\\n' \"$(head -c 200 sigkill)\"\n"
-        "[ -f baseline ] && head -c 65536 baseline | sed 's/^/baseline /'\n"
+        "is_own baseline && head -c 65536 baseline | sed 's/^/baseline /'\n"
         "echo end",
         parse,
     )
@@ -139,6 +144,7 @@ def parse(text: str, status: int) -> State:
         raise ValueError("the state directory can't be read")
     killed = re.search(r"^sigkill (\d{1,12}) (.+)$", text, re.MULTILINE)
     ready = re.search(r"^ready (\S+)$", text, re.MULTILINE)
+    last = re.search(r"^last (.*)$", text, re.MULTILINE)
     ranks = [_rank(block) for block in blocks]
     return State(
         now=float(now.group(1)),
@@ -146,6 +152,7 @@ def parse(text: str, status: int) -> State:
         sigkill=float(killed.group(1)) if killed and killed.group(2) == boot.group(1) else None,
         ready=ready.group(1) if ready else None,
         baseline=_baseline(text, boot.group(1)),
+        last=_record(last.group(1)) if last else None,
     )
 
 
@@ -190,9 +197,9 @@ def _record(text: str) -> Record | None:
     try:
         data: dict[str, Any] = json.loads(text)
         record = Record(**{field.name: data[field.name] for field in fields(Record)})
-        return record if all(_is_right(name, value) for name, value in vars(record).items()) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return record if all(_is_right(*field) for field in vars(record).items()) else None
 
 
 def _is_right(name: str, value: Any) -> bool:

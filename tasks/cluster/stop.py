@@ -91,20 +91,23 @@ def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Tar
     found = []
     for node, values in read.facts.items():
         processes = known(values, "processes") or {}
-        recorded = {r.pid: r for where, r in read.ranks if where == node and r.alive and r.pid}
+        ours = {r.pid: r for where, r in read.ranks if where == node and r.pid}
         if run:
-            recorded = {pid: r for pid, r in recorded.items() if r.record and r.record.run == run}
-            found += [_recorded(node, rank) for rank in recorded.values()]
-            found += _children(node, recorded, processes)
-            continue
-        for pid, label in servers(cluster.engine, values).items():
+            ours = {pid: r for pid, r in ours.items() if r.record and r.record.run == run}
+        recorded = {pid: r for pid, r in ours.items() if r.alive}
+        # A pid that is a process again is a stranger's, and so is its group.
+        dead = {pid: r for pid, r in ours.items() if not r.alive and pid not in processes}
+        listed = {} if run else servers(cluster.engine, values)
+        for pid, label in {**dict.fromkeys(recorded, ""), **listed}.items():
             if pid in recorded:
                 found.append(_recorded(node, recorded[pid]))
             else:
                 same = _same_command(pid, processes[pid].command)
                 leads = _holds_port(values, pid, cluster.http_port)
                 found.append(Target(node, pid, label, same, leads))
-        found += _children(node, recorded, processes)
+        seen = {target.pid for target in found if target.node == node}
+        children = _children(node, {**recorded, **dead}, processes)
+        found += [target for target in children if target.pid not in seen]
     return found
 
 
@@ -140,8 +143,10 @@ def _children(
     found = []
     for pid, process in processes.items():
         if pid != process.pgid and process.pgid in recorded:
-            same = _same_command(pid, process.command)
-            label = f"child of rank {recorded[process.pgid].rank}"
+            rank = recorded[process.pgid]
+            same = f'[ {shell.quote(rank.boot)} = "$(boot_id)" ] && '
+            same += _same_command(pid, process.command)
+            label = f"child of rank {rank.rank}"
             found.append(Target(node, pid, label, same))
     return found
 
@@ -222,11 +227,14 @@ def script(
     the next start knows to wait.
     """
     tests = "\n".join(f'  if {target.same}; then L="$L {target.pid}"; fi' for target in waited)
+    # A process that was stopped (SIGSTOP) ends as gently as others once it goes on.
+    wake = "" if name == "KILL" else "; kill -CONT {}"
     kills = "\n".join(
-        f"if {target.same}; then kill -{name} {target.pid} && sent=1; fi" for target in signalled
+        f"if {target.same}; then kill -{name} {target.pid} && sent=1{wake.format(target.pid)}; fi"
+        for target in signalled
     )
     stamp = (
-        f'S={shell.path(state_dir)}; umask 077\n'
+        f"S={shell.path(state_dir)}; umask 077\n"
         'if own "$S" && mkdir -p "$S" && chmod 700 "$S" && [ -n "$sent" ]; then\n'
         '  rm -rf "$S/sigkill.new"; echo "$(date +%s) $(boot_id)" >"$S/sigkill.new" &&'
         ' mv "$S/sigkill.new" "$S/sigkill"; fi\n'

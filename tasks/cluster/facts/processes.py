@@ -41,9 +41,9 @@ _PROC = r"""
 for d in /proc/[0-9]*; do
   s=$(cat $d/stat 2>/dev/null) || continue
   rest=${s##*) }; set -f; set -- $rest; set +f
-  c=$(tr '\000' ' ' <$d/cmdline 2>/dev/null)
-  echo "c ${d#/proc/} $(cat $d/comm 2>/dev/null)"
-  echo "p ${d#/proc/} $2 $3 $((${22} * 4)) $c"
+  c=$(tr '\000\n' '  ' <$d/cmdline 2>/dev/null)
+  printf 'c %s %s\n' "${d#/proc/}" "$(tr '\n' ' ' <$d/comm 2>/dev/null)"
+  printf 'p %s %s %s %s %s\n' "${d#/proc/}" "$2" "$3" "$((${22} * 4))" "$c"
 done"""
 
 FACT = Fact(

@@ -97,6 +97,8 @@ def parse_matrix(text: str, status: int) -> Any:
     """The matrix of device names that rdma.setup wrote, or None where the file is missing."""
     if status == 3:
         return None
+    if status != 0:
+        raise ValueError(f"{MATRIX} can't be read")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -162,7 +164,13 @@ def _interface(name: str, rows: str) -> Interface:
 
 # ibv_devinfo has been seen to hang, hence the limits.
 INTERFACES = Fact("interfaces", limited(5, "/sbin/ifconfig -a"), parse_interfaces)
-MATRIX_FACT = Fact("matrix", f"[ -e {MATRIX} ] || exit 3; cat {MATRIX}", parse_matrix)
+# Another user may have laid a pipe there, which would never end.
+MATRIX_FACT = Fact(
+    "matrix",
+    f"[ -e {MATRIX} ] || exit 3\n"
+    f"[ -f {MATRIX} ] || {{ echo 'it is no file: remove it'; exit 1; }}; cat {MATRIX}",
+    parse_matrix,
+)
 DEVINFO = Fact("ibv_devinfo", limited(5, "ibv_devinfo -v"), parse_devinfo)
 FACTS = (
     Fact("rdma_enabled", limited(5, "rdma_ctl status"), parse_enabled),

@@ -1,0 +1,64 @@
+"""inv tp.restart: the server that was started last, as its record on rank 0's node tells it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from invoke.context import Context
+
+from . import options
+from .cluster import reading
+from .cluster.cluster import Cluster
+from .cluster.errors import BadInput, CheckFailed, Unreachable
+from .cluster.state import Record
+from .executor import server_arguments
+
+
+def last(c: Context, with_: str | None = None, **given: Any) -> Any:
+    """The cluster that was started last, with what the options and arguments say over it."""
+    record = _record(options.build(c, **given))
+    said = {
+        "backend": record.backend,
+        "engine": record.engine,
+        "num_ranks": str(record.size),
+        "python": record.command[0],
+    }
+    merged = {key: given.get(key) or said.get(key) for key in {*given, *said}}
+    engine = options.build(c, **merged).engine
+    made: Cluster = options.build(c, _arguments(record, engine.command, with_), **merged)
+    _check_env(record, made.env_names)
+    return made
+
+
+def _record(cluster: Cluster) -> Record:
+    read = reading.states(cluster)
+    name = cluster.leader.name
+    if name in read.unreachable:
+        why, fix = read.unreachable[name]
+        raise Unreachable(f"{name}: {why}: {fix}")
+    state = read.state(name)
+    if state is None or state.last is None:
+        raise CheckFailed(f"{name}: no server was ever started there: inv tp.start")
+    return state.last
+
+
+def _arguments(record: Record, command: Sequence[str], with_: str | None) -> list[str]:
+    """What follows `--` if anything does, else the arguments of the last start."""
+    typed = server_arguments() if "--" in sys.argv else record.command[1 + len(command) :]
+    try:
+        return [*typed, *shlex.split(with_ or "")]
+    except ValueError as error:
+        raise BadInput(f"--with {with_!r}: {error}: quote it as for a shell") from None
+
+
+def _check_env(record: Record, names: Sequence[str]) -> None:
+    """Values of variables are kept nowhere, so those of --env must be given again."""
+    missing = sorted(set(record.env) - set(names))
+    if missing:
+        raise BadInput(
+            f"it was started with a value for {', '.join(missing)}, which is kept nowhere:"
+            f" give --env {missing[0]}=VALUE again"
+        )

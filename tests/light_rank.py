@@ -1,0 +1,101 @@
+"""A light rank: a server without a model, for faults that need no real one.
+
+Rank 0 listens for the others, serves pages once all are there, and answers 503 when one is lost;
+the others end when rank 0 does. At each of its points ("load", "serve", "term") it waits while
+`POINT.shut` is in the folder LIGHT_RANK, and does what `POINT.RANK.py` there says.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(os.environ["LIGHT_RANK"])
+RANK = int(os.environ["MLX_RANK"])
+RING = [
+    each[0].rpartition(":") for each in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text())
+]
+PORT = int(sys.argv[sys.argv.index("--port") + 1])
+lost: list[int] = []
+
+
+def point(name: str) -> None:
+    (FOLDER / f"{name}.{RANK}.arrived").touch()
+    while (FOLDER / f"{name}.shut").exists():
+        time.sleep(0.02)
+    told = FOLDER / f"{name}.{RANK}.py"
+    if told.exists():
+        exec(told.read_text(), globals())
+
+
+def terminate(*_: Any) -> None:
+    point("term")
+    print("shutting down", flush=True)
+    os._exit(0)
+
+
+def watch(peer: socket.socket, which: int) -> None:
+    while peer.recv(1):
+        pass
+    print(f"connection to rank {which} was lost", flush=True)
+    lost.append(which)
+    if RANK > 0:
+        os._exit(1)
+
+
+def meet() -> list[tuple[socket.socket, int]]:
+    """The connections of this rank: of rank 0 to all others, of another one to rank 0."""
+    if RANK > 0:
+        while True:
+            try:
+                return [(socket.create_connection((RING[0][0], int(RING[0][2])), 1), 0)]
+            except OSError:
+                time.sleep(0.1)
+    server = socket.create_server((RING[0][0], int(RING[0][2])))
+    return [(server.accept()[0], which) for which in range(1, len(RING))]
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.answer({"data": [{"id": "light"}]}, 503 if lost else 200)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "a"}
+        self.answer({"choices": [{"message": message}], "usage": {"completion_tokens": 1}}, 200)
+
+    def answer(self, data: Any, status: int) -> None:
+        body = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+signal.signal(signal.SIGTERM, terminate)
+print("loading", flush=True)
+point("load")
+peers = meet()
+for peer, which in peers:
+    peer.settimeout(None)
+    threading.Thread(target=watch, args=(peer, which), daemon=True).start()
+if RANK == 0:
+    pages = http.server.ThreadingHTTPServer(("0.0.0.0", PORT), Pages)
+    threading.Thread(target=pages.serve_forever, daemon=True).start()
+print("serving", flush=True)
+while not (FOLDER / f"serve.{RANK}.py").exists():
+    time.sleep(0.05)
+point("serve")
+while True:
+    time.sleep(1)

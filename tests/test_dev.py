@@ -1,0 +1,1116 @@
+"""inv dev.*: copies that are the same on all nodes, and models that are whole and fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEADLINE, ROOT, Inv, Sshd, require, wait_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rig import Rig
+
+from tasks.cluster import copying, excludes, facts, fit, nodes, patch
+from tasks.cluster.checks import Finding
+from tasks.cluster.errors import BadInput
+from tasks.cluster.facts import Unknown, files, gpu, weights
+from tasks.cluster.facts.files import DANGLING, Place
+from tasks.cluster.facts.memory import GIB, Memory, in_words
+from tasks.cluster.facts.model import Model
+from tasks.cluster.facts.weights import Weights
+from tasks.cluster.hostfile import Host
+
+Macs = Callable[..., Rig]
+
+# Names that a shell, rsync or ssh could take for something else.
+NASTY = (
+    "a b",
+    "it's",
+    'say "hi"',
+    "$(touch a-canary)",
+    "`touch a-canary`",
+    "; touch a-canary",
+    "ünïcödé-日本",
+    "-n",
+    "*",
+    "{a}",
+    "back\\slash",
+    "!x",
+    "a:b",
+    "~",
+    "#012",
+    "\\#012",
+    "x -> y",
+    "deleting x",
+    "tab\there",
+    "%d %s",
+)
+NASTY_FOLDER = 'it\'s $(touch a-canary) `touch a-canary` "ü 日" !x {a} \\n %d ; touch a-canary'
+
+
+def plain_tree(folder: Path) -> Path:
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "sub" / "code.py").write_text("print()")
+    (folder / "large").write_bytes(b"x" * 3_000_000)
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return plain_tree(tmp_path / "source")
+
+
+def shown(folder: str) -> str:
+    """/bin/sh text that prints the files below `folder`, with their checksums."""
+    return f"cd {folder} && find . -type f -exec cksum {{}} + | sort -k 3"
+
+
+def here(folder: Path) -> str:
+    return subprocess.run(
+        ["sh", "-c", shown('"$1"'), "sh", str(folder)], capture_output=True, text=True, check=True
+    ).stdout
+
+
+# The steps, each alone.
+
+
+def matched(patterns: list[str], names: list[str], rsync: str = "rsync") -> set[str]:
+    """Those of `names` that rsync itself leaves out."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            path = Path(folder) / "source" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        words = [rsync, "-r", *(f"--exclude={each}" for each in patterns)]
+        subprocess.run([*words, f"{folder}/source/", f"{folder}/copy/"], check=True)
+        copy = Path(folder) / "copy"
+        return {name for name in names if not (copy / name).exists()}
+
+
+TREE = ["a", "b.py", "c d", "é", "-x", "!", ".git/config", "b/a", "b/ab", "b/b/a.py", "b/b/c/a"]
+TREE += ["c/.git/a", "c/[a]", "c/a b/b.pyc", "d/b/a", "d/b.pyc/a"]
+PIECES = ["a", "b", ".", "*", "**", "?", "/", "[ab]", "[!a]", "[^b]", "[a-c]", "[+-9]", "py", "é"]
+PIECES += [" ", "[", "]", "-", "!", "\\", "git", "c"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join), max_size=2))
+def test_excludes_are_those_of_rsync(patterns: list[str]) -> None:
+    require(shutil.which("rsync"), "needs rsync")
+    try:
+        is_left_out = excludes.matcher(patterns)
+    except BadInput:
+        return
+    assert {name for name in TREE if is_left_out(name)} == matched(patterns, TREE)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left_out"),
+    [
+        (".git", [".git/config", "c/.git/a"]),
+        ("/.git", [".git/config"]),
+        ("*.pyc", ["c/a b/b.pyc", "d/b.pyc/a"]),
+        ("*.pyc/", ["d/b.pyc/a"]),
+        ("b/a", ["b/a", "d/b/a"]),
+        ("/b/**", ["b/a", "b/ab", "b/b/a.py", "b/b/c/a"]),
+        ("*.py[co]", ["c/a b/b.pyc", "d/b.pyc/a"]),
+        ("c d", ["c d"]),
+        ("?", ["a", "!", "b/a", "b/ab", "b/b/a.py", "b/b/c/a", "c/.git/a", "c/[a]", "d/b/a"]),
+    ],
+)
+def test_excludes(pattern: str, left_out: list[str]) -> None:
+    is_left_out = excludes.matcher([pattern])
+    found = [name for name in TREE if is_left_out(name)]
+    assert set(left_out) <= set(found)
+    if pattern != "?":
+        assert found == left_out
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "/",
+        "//",
+        "a//b",
+        "a***",
+        "- a",
+        "+ a",
+        "!",
+        "a\\*",
+        "[a",
+        "[[:alpha:]]",
+        "[z-a]",
+        "a\nb",
+    ],
+)
+def test_patterns_that_are_refused(pattern: str) -> None:
+    with pytest.raises(BadInput, match=r"^--exclude .*: give a name or a path"):
+        excludes.matcher([pattern])
+
+
+LISTED = {"big": 3_000_000, "a b/ü": 6, "lnk": 3_000_000, "x -> y": 1, "deleting x": 1, "n\nl": 2}
+
+
+@pytest.mark.parametrize(
+    ("lines", "sent", "deleted", "bytes_so_far", "complaints"),
+    [
+        # rsync 3
+        (["sending incremental file list", "a b/", "created directory t"], [], [], 0, []),
+        (["big", "         32.77K   1%    0.00kB/s    0:00:00  "], ["big"], [], 30_000, []),
+        (["big", "  3.00M 100%  404MB/s 0:00:00 (xfr#1, to-chk=7/9)"], ["big"], [], 3_000_000, []),
+        (["big", "  3.00M 100%  404MB/s 0:00:00", "a b/ü"], ["big", "a b/ü"], [], 3_000_000, []),
+        (["a b/\\#303\\#274"], ["a b/ü"], [], 0, []),
+        (["n\\#012l", "lnk -> big"], ["n\nl", "lnk"], [], 2, []),
+        (["x -> y", "deleting x", "deleting y", "deleting z/"], ["x -> y", "deleting x"],
+         ["y", "z/"], 1, []),
+        (["sent 3.00M bytes  received 125 bytes  6.00M bytes/sec",
+          "total size is 3.00M  speedup is 1.00", ""], [], [], 0, []),
+        (['rsync: [receiver] mkstemp "/t/.big" failed: No space left on device (28)',
+          "rsync error: some files could not be transferred (code 23)"], [], [], 0,
+         ['rsync: [receiver] mkstemp "/t/.big" failed: No space left on device (28)',
+          "rsync error: some files could not be transferred (code 23)"]),
+        # openrsync
+        (["Transfer starting: 9 files", "big", "  3000000 100%   80.12MB/s   00:00:00",
+          "sent 3000256 bytes  received 100 bytes  5000000 bytes/sec"],
+         ["big"], [], 3_000_000, []),
+    ],
+)  # fmt: skip
+def test_what_rsync_prints(
+    lines: list[str], sent: list[str], deleted: list[str], bytes_so_far: int, complaints: list[str]
+) -> None:
+    seen = copying.Progress(LISTED)
+    for line in lines:
+        seen.line(line + "\n")
+    assert (seen.sent, seen.deleted) == (sent, deleted)
+    assert (seen.bytes, seen.complaints) == (bytes_so_far, complaints)
+
+
+def read(fact: facts.Fact, cwd: Path | None = None, **environment: str) -> Any:
+    """The fact's value on this machine, read as on a node."""
+    script = facts.script([fact], "nonce")
+    done = subprocess.run(
+        ["/bin/sh", "-s"],
+        input=script,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        check=True,
+    )
+    return facts.read([fact], done.stdout, "nonce")[fact.name]
+
+
+def test_listing(tmp_path: Path) -> None:
+    folder = tmp_path / NASTY_FOLDER
+    (folder / ".hidden").mkdir(parents=True)
+    (folder / ".hidden" / "x").write_text("x")
+    for name in NASTY:
+        (folder / name).write_text(name)
+    (folder / "large").write_bytes(bytes(2**20 + 1))
+    (folder / "to large").symlink_to("large")
+    (folder / "to nothing").symlink_to("nothing")
+    found = read(files.fact(str(folder)), tmp_path)
+    assert found.keys() == {*NASTY, ".hidden/x", "large", "to large", "to nothing"}
+    assert found["large"] == found["to large"] == "1048577"
+    assert found["to nothing"] == DANGLING
+    assert re.fullmatch(r"4 \d+", found["it's"])
+    assert files.size(found["it's"]) == 4
+    assert not list(tmp_path.rglob("a-canary"))
+
+
+@pytest.mark.parametrize("text", ["sum 1 2 ./a\nfind: ./b: Permission denied", "sum 1 ./a", "x"])
+def test_a_listing_with_anything_else_in_it_is_unknown(text: str) -> None:
+    with pytest.raises(ValueError, match="can't be listed"):
+        files.parse_files(text, 0)
+
+
+def test_a_folder_that_is_gone_is_unknown(tmp_path: Path) -> None:
+    assert isinstance(read(files.fact(str(tmp_path / "gone"))), Unknown)
+    (tmp_path / "a\nb").touch()
+    assert isinstance(read(files.fact(str(tmp_path))), Unknown)
+
+
+def test_place(tmp_path: Path) -> None:
+    home = tmp_path / "my home"
+    (home / "there").mkdir(parents=True)
+    (home / "link").symlink_to("there")
+    (home / "file").touch()
+    place = {
+        name: read(files.place(name), tmp_path, HOME=str(home))
+        for name in ("~", "~/there", "~/link", "~/new one/$(touch a-canary)", "/new", "~/file")
+    }
+    assert place["~"] == Place(str(home), str(home), True, shutil.which("rsync") is not None)
+    assert place["~/there"] == place["~/link"]
+    assert (place["~/there"].folder, place["~/there"].is_there) == (str(home / "there"), True)
+    new = place["~/new one/$(touch a-canary)"]
+    assert (new.folder, new.is_there) == (f"{home}/new one/$(touch a-canary)", False)
+    assert place["/new"].folder == "/new"
+    assert "is no folder" in place["~/file"].why
+    assert not list(tmp_path.rglob("a-canary"))
+    assert not read(files.place("~"), tmp_path, HOME=str(home), PATH="/nowhere").has_rsync
+
+
+def test_compare() -> None:
+    ours = {"a": "1 7", "b": "2 7", "c": "3"}
+    assert files.compare(ours, {"b": "2 8", "c": "3", "d": "1", "e": "1"}) == files.Difference(
+        missing=["a"], other=["b"], more=["d", "e"]
+    )
+    assert files.compare(ours, ours) == files.Difference([], [], [])
+
+
+def test_the_shim_is_all_that_patchwork_needs() -> None:
+    """What the module is for: in an interpreter of its own, nothing else has imported it."""
+    code = (
+        "import sys; sys.modules.pop('tasks', None); from tasks.cluster import patch; patch.rsync"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code = "import patchwork.transfers"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "invoke.vendor" in done.stderr, "patchwork mends itself: tasks/cluster/patch.py can go"
+    assert patch.__all__ == ["rsync"]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish", "tcsh"])
+def test_target_is_safe_in_every_login_shell(shell: str, tmp_path: Path) -> None:
+    """rsync runs our text through the user's login shell on the node: here, a stand-in for ssh."""
+    for program in ("rsync", shell):
+        require(shutil.which(program), f"needs {program}")
+    rsh = tmp_path / "ssh"
+    rsh.write_text(f'#!/bin/sh\nwhile [ "$1" != node ]; do shift; done; shift\n'
+                   f'exec {shell} -c "$*"\n')  # fmt: skip
+    rsh.chmod(0o755)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "it's").touch()
+    node = nodes.Node(Host("node", user="me", port=7))
+    copy = copying.Copy(str(tmp_path / "source"), "")
+    folder = tmp_path / "nodes" / NASTY_FOLDER
+    line = copying.command(copy, node, str(folder), "/c").replace("--rsh='ssh ", f"--rsh='{rsh} ")
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [each.name for each in folder.iterdir()] == ["it's"]
+    assert not list(tmp_path.rglob("a-canary"))
+
+
+# Models: judging, as data.
+
+
+LLAMA_70B = {
+    "model_type": "llama", "num_hidden_layers": 80, "hidden_size": 8192,
+    "num_attention_heads": 64, "num_key_value_heads": 8, "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+}  # fmt: skip
+DEEPSEEK_V3 = {
+    "model_type": "deepseek_v3", "num_hidden_layers": 61, "num_attention_heads": 128,
+    "num_key_value_heads": 128, "hidden_size": 7168, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 128, "v_head_dim": 128,
+}  # fmt: skip
+GPT_OSS = {
+    "model_type": "gpt_oss", "num_hidden_layers": 36, "num_attention_heads": 64,
+    "num_key_value_heads": 8, "head_dim": 64, "hidden_size": 2880, "sliding_window": 128,
+    "layer_types": ["sliding_attention", "full_attention"] * 18,
+}  # fmt: skip
+QWEN3_MOE = {
+    "model_type": "qwen3_moe", "num_hidden_layers": 94, "num_attention_heads": 64,
+    "num_key_value_heads": 4, "head_dim": 128, "hidden_size": 4096, "num_experts": 128,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens", "ranks", "expected"),
+    [
+        # 2 x 80 layers x 8 heads x 128 x 2 bytes: the 320 KiB per token that is told of it.
+        (LLAMA_70B, 1, 1, 327_680),
+        (LLAMA_70B, 8192, 2, 327_680 * 8192 // 2),
+        (LLAMA_70B, 1, 3, 2 * 80 * 3 * 128 * 2),  # heads can't be cut
+        (LLAMA_70B, 1, 16, 2 * 80 * 1 * 128 * 2),
+        ({**LLAMA_70B, "torch_dtype": "float32"}, 1, 1, 655_360),
+        ({**LLAMA_70B, "num_key_value_heads": None}, 1, 1, 2_621_440),
+        ({"model_type": "llava", "text_config": LLAMA_70B}, 1, 1, 327_680),
+        (QWEN3_MOE, 1, 1, 192_512),
+        # 61 layers x (512 + 64) x 2 bytes, the same on every rank.
+        (DEEPSEEK_V3, 1, 1, 70_272),
+        (DEEPSEEK_V3, 1, 4, 70_272),
+        ({**DEEPSEEK_V3, "model_type": "deepseek_v2"}, 1, 4, 61 * 32 * (128 + 64 + 128) * 2),
+        ({**DEEPSEEK_V3, "model_type": "deepseek_v32", "index_head_dim": 128}, 1, 2,
+         61 * (512 + 64 + 256) * 2),
+        (GPT_OSS, 8192, 1, 2 * 8 * 64 * 2 * 18 * (8192 + 128)),
+        (GPT_OSS, 100, 1, 2 * 8 * 64 * 2 * 36 * 100),
+        # What is not known is not guessed.
+        ({**DEEPSEEK_V3, "model_type": "new_mla"}, 1, 1, None),
+        ({**GPT_OSS, "layer_types": ["linear_attention"] * 36}, 1, 1, None),
+        ({**GPT_OSS, "layer_types": ["full_attention"] * 35}, 1, 1, None),
+        ({**GPT_OSS, "layer_types": 7}, 1, 1, None),
+        ({**LLAMA_70B, "linear_num_value_heads": 32}, 1, 1, None),
+        ({**LLAMA_70B, "mamba_d_state": 128}, 1, 1, None),
+        ({**LLAMA_70B, "num_hidden_layers": "80"}, 1, 1, None),
+        ({**LLAMA_70B, "num_key_value_heads": [8, 4]}, 1, 1, None),
+        ({"model_type": "gpt2", "n_layer": 12, "n_head": 12}, 1, 1, None),
+        ({}, 1, 1, None),
+    ],
+)  # fmt: skip
+def test_cache(config: dict[str, Any], tokens: int, ranks: int, expected: int | None) -> None:
+    assert fit.cache(config, tokens, ranks) == expected
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*GPT_OSS, *DEEPSEEK_V3, "text_config", "dtype"]), JUNK))
+def test_no_configuration_crashes(config: dict[str, Any]) -> None:
+    found = fit.cache(config, 8192, 2)
+    assert found is None or found > 0
+
+
+@pytest.mark.parametrize("model", ["llama", "deepseek_v3", "gpt_oss"])
+def test_cache_is_that_of_mlx_lm(model: str) -> None:
+    """The bytes that the cache of a small model holds in mlx-lm itself."""
+    mx = pytest.importorskip("mlx.core", reason="needs mlx")
+    from importlib import import_module
+
+    small = {
+        "llama": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+                  "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 32,
+                  "rms_norm_eps": 1e-5, "model_type": "llama"},
+        "deepseek_v3": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+                        "num_key_value_heads": 4, "vocab_size": 32, "intermediate_size": 64,
+                        "kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 16,
+                        "v_head_dim": 16, "qk_nope_head_dim": 16, "n_routed_experts": None,
+                        "model_type": "deepseek_v3"},
+        "gpt_oss": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+                    "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 64,
+                    "vocab_size": 32, "num_local_experts": 2, "num_experts_per_tok": 1,
+                    "sliding_window": 4096, "rope_theta": 10000,
+                    "layer_types": ["sliding_attention", "full_attention"],
+                    "model_type": "gpt_oss"},
+    }[model]  # fmt: skip
+    module = import_module(f"mlx_lm.models.{model}")
+    made = module.Model(module.ModelArgs.from_dict(small))
+    from mlx_lm.models.cache import make_prompt_cache
+
+    cache = make_prompt_cache(made)
+    tokens = 256  # which is what it grows by
+    mx.eval(made(mx.zeros((1, tokens), dtype=mx.int32), cache=cache))
+    held = sum(each.keys.nbytes + each.values.nbytes for each in cache)
+    assert fit.cache({**small, "torch_dtype": "float32"}, tokens, 1) == held
+
+
+def facts_of(**values: Any) -> dict[str, Any]:
+    whole = {
+        "model": Model("/m", {"config.json": "9 1", "model.safetensors": str(200 * GIB)}),
+        "weights": Weights(None, {"model.safetensors": 200 * GIB}),
+        "config": LLAMA_70B,
+        "memory": Memory(512 * GIB, 9 * GIB, 16384),
+        "gpu": 0,
+    }
+    return {**whole, **values}
+
+
+def told(findings: list[Finding]) -> list[str]:
+    return [f"{each.level} {each.node}: {each.what}: {each.fix}" for each in findings]
+
+
+def safetensors(*names: str, length: int = 100) -> dict[str, str]:
+    return {name: str(length) for name in names}
+
+
+FIVE = [f"model-{number:05d}-of-00005.safetensors" for number in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "named", "implied", "expected"),
+    [
+        (safetensors(*FIVE), FIVE, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights, 500 B"),
+        (safetensors(*FIVE), None, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights"),
+        (safetensors("model.safetensors"), None, {"model.safetensors": 100}, "ok n: 1 file"),
+        (safetensors("model.safetensors", "consolidated.safetensors"), None,
+         {"model.safetensors": 100, "consolidated.safetensors": 7}, "ok n: 1 file of weights"),
+        (safetensors(*FIVE[:3]), FIVE, dict.fromkeys(FIVE, 100),
+         f"fail n: {FIVE[3]} is missing (and 1 more)"),
+        (safetensors(*FIVE[:4]), None, dict.fromkeys(FIVE, 100), f"fail n: {FIVE[4]} is missing"),
+        (safetensors(*FIVE[:4]), [*FIVE[:4], "other.safetensors"], dict.fromkeys(FIVE, 100),
+         "fail n: other.safetensors is missing"),
+        (safetensors(*FIVE), FIVE, {**dict.fromkeys(FIVE, 100), FIVE[1]: 101},
+         f"fail n: {FIVE[1]} has 100 bytes, by its header 101"),
+        (safetensors(*FIVE), FIVE, {**dict.fromkeys(FIVE, 100), FIVE[1]: None},
+         f"fail n: {FIVE[1]} has no header that can be read"),
+        (safetensors(*FIVE), FIVE, {}, f"fail n: {FIVE[0]} has no header that can be read"),
+        ({"model.safetensors": DANGLING}, None, {}, "fail n: model.safetensors has no header"),
+        (safetensors("model.safetensors"), [], {"model.safetensors": 100},
+         "fail n: model.safetensors.index.json names no weights"),
+        ({"config.json": "9 1"}, None, {}, "fail n: there are no model*.safetensors"),
+        ({"weights.npz": "9"}, None, {}, "fail n: there are no model*.safetensors"),
+    ],
+)  # fmt: skip
+def test_complete(
+    listed: dict[str, str],
+    named: list[str] | None,
+    implied: Mapping[str, int | None],
+    expected: str,
+) -> None:
+    of = Weights(None if named is None else frozenset(named), implied)
+    values = facts_of(model=Model("/m", listed), weights=of)
+    (found,) = told(fit.complete({"n": values}))
+    assert found.startswith(expected)
+
+
+def test_complete_without_an_answer() -> None:
+    unknown = {"n": facts_of(weights=Unknown("no answer"))}
+    assert told(fit.complete(unknown)) == ["fail n: unknown: no answer: try it there (weights)"]
+    assert told(fit.complete({"n": {}}))[0].startswith("fail n: unknown: it was not asked")
+    assert fit.complete({"n": facts_of(model=Model(None))}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "ranks", "tokens", "expected"),
+    [
+        # 200 GiB by 2 ranks and 160 KiB per token: 101.2 of 384 GiB.
+        ({}, 1, 8192, "ok n: fits: 101.2 GiB (100.0 GiB of weights, 1.2 GiB for 8192 tokens) of"
+                      " about 384.0 GiB (macOS's default, about 75 % of 512.0 GiB)"),
+        ({}, 1, None, "ok n: fits: 120.0 GiB (100.0 GiB of weights, 20.0 GiB for 131072 tokens)"),
+        ({}, 2, 8192, "ok n: fits: 2 ranks, each 101.2 GiB"),
+        ({"gpu": 110 * GIB}, 1, 8192, "ok n: fits: 101.2 GiB (100.0 GiB of weights, 1.2 GiB for"
+                                      " 8192 tokens) of 110.0 GiB (iogpu.wired_limit_mb;"),
+        ({"gpu": 100 * GIB}, 1, 8192, "fail n: too much: 101.2 GiB"),
+        ({"memory": Memory(128 * GIB, 0, 16384)}, 1, 8192, "warn n: perhaps too much: 101.2 GiB"),
+        ({"memory": Memory(128 * GIB, 0, 16384), "gpu": 120 * GIB}, 1, 8192, "ok n: fits"),
+        ({"memory": Memory(96 * GIB, 0, 16384)}, 1, 8192, "fail n: too much: 101.2 GiB"),
+        ({"memory": Memory(96 * GIB, 0, 16384), "gpu": 500 * GIB}, 1, 8192, "fail n: too much"),
+        ({"memory": Memory(128 * GIB, 0, 4096), "gpu": gpu.NO_LIMIT}, 1, 8192, "ok n: fits"),
+        ({"memory": Memory(64 * GIB, 0, 4096), "gpu": gpu.NO_LIMIT}, 1, 8192, "fail n: too much"),
+        ({"memory": Memory(512 * GIB, 420 * GIB, 16384)}, 1, 8192, "warn n: not now: 101.2 GiB"),
+        ({"config": {"model_type": "mamba"}}, 1, 8192, "warn n: fits but for its cache: 100.0 GiB"),
+        ({"memory": Unknown("vm_stat can't be read")}, 1, 8192, "fail n: unknown: vm_stat"),
+        ({"gpu": Unknown("no")}, 1, 8192, "fail n: unknown: no"),
+    ],
+)  # fmt: skip
+def test_fit(values: dict[str, Any], ranks: int, tokens: int | None, expected: str) -> None:
+    all_facts = {"n": facts_of(**values)}
+    load = fit.load(all_facts, 2, tokens)
+    assert load is not None
+    (found,) = told(fit.fits(all_facts, load, {"n": ranks}))
+    assert found.startswith(expected)
+
+
+def test_the_remedy_is_a_limit_only_where_there_is_memory_for_it() -> None:
+    def remedy(memory: int, limit: int) -> str:
+        all_facts = {"n": facts_of(memory=Memory(memory * GIB, 0, 16384), gpu=limit * GIB)}
+        load = fit.load(all_facts, 2, 8192)
+        assert load is not None
+        return fit.fits(all_facts, load, {"n": 1})[0].fix
+
+    # 101.25 GiB and a twentieth more, in whole GiB.
+    assert (
+        remedy(128, 90)
+        == "on that node: sudo sysctl iogpu.wired_limit_mb=109568 (until it reboots)"
+    )
+    assert remedy(112, 90) == "more nodes, a smaller model, or a smaller --context"
+
+
+def test_load_is_that_of_a_node_with_the_whole_model() -> None:
+    broken = facts_of(weights=Weights(None, {}), config={})
+    load = fit.load({"a": broken, "b": facts_of()}, 2, 1)
+    assert load == fit.Load(100 * GIB, 327_680 // 2, 1, "llama")
+    assert fit.load({"a": broken}, 2, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "expected"),
+    [
+        ("iogpu.wired_limit_mb: 0\n", 0, 0),
+        ("iogpu.wired_limit_mb: 498000\n", 0, 498000 * 1024**2),
+        ("no limit\n", 0, gpu.NO_LIMIT),
+        ("sysctl: unknown oid 'iogpu.wired_limit_mb'\n", 1, None),
+        ("iogpu.wired_limit_mb: 498000\n", 1, None),
+        ("498000", 0, None),
+        ("iogpu.wired_limit_mb: -1", 0, None),
+        ("", 0, None),
+    ],
+)
+def test_gpu_limit(text: str, status: int, expected: int | None) -> None:
+    if expected is None:
+        with pytest.raises(ValueError, match="can't be read"):
+            gpu.parse(text, status)
+    else:
+        assert gpu.parse(text, status) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1.5 * GIB, "1.5 GiB"),
+        (2**45, "32768.0 GiB"),
+    ],
+)
+def test_sizes_in_words(size: float, words: str) -> None:
+    assert in_words(size) == words
+
+
+def tensor_file(path: Path, *ends: int, spaced: bool = False) -> int:
+    """A safetensors file whose tensors end at `ends`; its size."""
+    starts = [0, *ends]
+    header: dict[str, Any] = {
+        f"layer.{number}": {"dtype": "U8", "shape": [end], "data_offsets": [starts[number], end]}
+        for number, end in enumerate(ends)
+    }
+    # A name that looks like an offset is a name.
+    header["__metadata__"] = {"format": "mlx"}
+    text = json.dumps(header, separators=None if spaced else (",", ":")).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(max(ends, default=0)))
+    return path.stat().st_size
+
+
+def test_weights_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / NASTY_FOLDER
+    folder.mkdir()
+    whole = tensor_file(folder / "model-00001-of-00002.safetensors", 10, 300, 1000)
+    spaced = tensor_file(folder / "model-00002-of-00002.safetensors", 4096, 70000, spaced=True)
+    empty = tensor_file(folder / "no tensors.safetensors")
+    cut = folder / "cut.safetensors"
+    full = tensor_file(cut, 5000)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    (folder / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (folder / "nothing.safetensors").touch()
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": FIVE[0], "b": FIVE[1], "c": FIVE[1]}}, indent=1)
+    )
+    found = read(weights.fact(str(folder), None))
+    assert found.named == {FIVE[0], FIVE[1]}
+    assert found.implied == {
+        "model-00001-of-00002.safetensors": whole,
+        "model-00002-of-00002.safetensors": spaced,
+        "no tensors.safetensors": empty,
+        "cut.safetensors": full,
+        "pointer.safetensors": None,
+        "nothing.safetensors": None,
+    }
+    (folder / "config.json").write_text('{"a": 1}')
+    assert read(weights.config(str(folder), None)) == {"a": 1}
+    (folder / "config.json").write_text("[]")
+    assert isinstance(read(weights.config(str(folder), None)), Unknown)
+
+
+def test_weights_of_a_real_model(tiny: Path) -> None:
+    found = read(weights.fact(str(tiny), None))
+    assert found.implied == {"model.safetensors": (tiny / "model.safetensors").stat().st_size}
+    assert isinstance(read(weights.fact(str(tiny / "gone"), None)), Unknown)
+
+
+# inv dev.sync on nodes.
+
+
+@pytest.fixture
+def sync(inv: Inv, source: Path) -> Callable[..., Any]:
+    """`sync("a,b", ...)`: inv dev.sync of `source` to these hosts."""
+    require(shutil.which("rsync"), "needs rsync")
+
+    def run(hosts: str, *words: str, code: int = 0, folder: Path = source, to: str = "copy") -> Any:
+        where = ("--hosts", hosts, "--source", str(folder), "--target", to)
+        return inv("dev.sync", *where, *words, code=code)
+
+    return run
+
+
+Sync = Callable[..., Any]
+
+
+def there(rig: Rig, host: str, folder: str = '"$HOME/copy"') -> str:
+    return rig.run(host, shown(folder)).stdout
+
+
+def test_sync(sync: Sync, macs: Macs, source: Path) -> None:
+    rig = macs(3)
+    (source / ".git").mkdir()
+    (source / ".git" / "config").touch()
+    (source / "sub" / "x.pyc").touch()
+    done = sync("mac1,mac2,mac3", "--exclude", "*.log")
+    assert re.findall(r"^(\w+) +(mac\d) +(.*)$", done.out, re.MULTILINE) == [
+        ("ok", name, "3 files sent (2.9 MiB); 3 files there as here") for name in rig.names
+    ]
+    assert f"{source}: 3 files (2.9 MiB) to 3 nodes" in done.err
+    assert "\x1b" not in done.out + done.err
+    shutil.rmtree(source / ".git")
+    (source / "sub" / "x.pyc").unlink()
+    assert {there(rig, name) for name in rig.names} == {here(source)}
+
+    again = sync("mac1,mac2,mac3")
+    assert re.findall(r"unchanged; 3 files there as here$", again.out, re.MULTILINE) == [
+        "unchanged; 3 files there as here"
+    ] * len(rig.names)
+
+    # Of the same size and time, so that rsync does not see it: the comparison does.
+    time = rig.run("mac2", "stat -c %Y ~/copy/config.json").stdout.strip()
+    rig.run("mac2", f"printf '[]' >~/copy/config.json; touch -d @{time} ~/copy/config.json")
+    (source / "sub" / "code.py").write_text("changed")
+    changed = sync("mac1,mac2", code=4)
+    assert re.search(r"^ok +mac1 +1 file sent \(7 B\); 3 files there as here$", changed.out, re.M)
+    assert re.search(r"^fail +mac2 +not as here: config.json ", changed.out, re.MULTILINE)
+    assert changed.err.strip().splitlines()[-1].startswith("mac2: not as here: config.json")
+
+
+def test_delete_only_when_asked(sync: Sync, macs: Macs, source: Path) -> None:
+    rig = macs()
+    sync("mac1,mac2")
+    rig.run("mac2", "mkdir -p ~/copy/.git ~/copy/more; touch ~/copy/.git/x ~/copy/more/y ~/copy/z")
+    (source / "config.json").unlink()
+    kept = sync("mac1,mac2")
+    assert re.search(r"^warn +mac1 .*more than here: config.json \(", kept.out, re.MULTILINE)
+    assert re.search(r"^warn +mac2 .*more than here: config.json and 2 more", kept.out, re.M)
+    before = [there(rig, name) for name in rig.names]
+    dry = sync("mac1,mac2", "--delete", "--dry-run")
+    found = re.findall(r"^delete +(mac\d) +(.*)$", dry.out, re.MULTILINE)
+    more = ("config.json", "more/", "more/y", "z")
+    assert sorted(found) == [("mac1", "config.json"), *(("mac2", name) for name in more)]
+    assert [there(rig, name) for name in rig.names] == before
+    gone = sync("mac1,mac2", "--delete")
+    assert re.search(r"^ok +mac1 +unchanged, 1 deleted; 2 files there as here$", gone.out, re.M)
+    assert re.search(r"^ok +mac2 +unchanged, 4 deleted; 2 files there as here$", gone.out, re.M)
+    assert there(rig, "mac1") == here(source)
+    # What is left out is not deleted either.
+    assert rig.run("mac2", "ls -A ~/copy").stdout.split() == [".git", "large", "sub"]
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ()])
+def test_dry_run_changes_nothing(
+    inv: Inv, macs: Macs, source: Path, words: tuple[str, ...]
+) -> None:
+    rig = macs()
+    core = () if words else ("-R",)
+    where = ("--hosts", "mac1,mac2", "--source", str(source), "--target", "new/copy")
+    dry = inv(*core, "dev.sync", *where, *words)
+    assert re.findall(r"^# (mac\d): (.*)\nexec rsync ", dry.out, re.MULTILINE) == [
+        ("mac1", "/Users/mac1/new/copy"),
+        ("mac2", "/Users/mac2/new/copy"),
+    ]
+    assert re.findall(r"^send +(mac\d) +(.*)$", dry.out, re.MULTILINE) == [
+        (host, name) for host in rig.names for name in ("config.json", "large", "sub/code.py")
+    ]
+    assert all(rig.run(host, "ls -A ~").stdout == "" for host in rig.names)
+    rig.run("mac1", "mkdir -p ~/new/copy; echo other >~/new/copy/large")
+    dry = inv(*core, "dev.sync", *where, *words)
+    assert re.search(r"^send +mac1 +large$", dry.out, re.MULTILINE)
+    assert rig.run("mac1", "cat ~/new/copy/*").stdout == "other\n"
+
+
+@pytest.mark.parametrize(
+    "shells", [{"mac1": "zsh", "mac2": "fish"}, {"mac1": "tcsh", "mac2": "bash"}], ids=str
+)
+def test_names_that_are_not_plain(
+    sync: Sync, macs: Macs, tmp_path: Path, shells: dict[str, str]
+) -> None:
+    rig = macs(homes={"mac2": "/Users/my mac"}, shells=shells)
+    folder = tmp_path / NASTY_FOLDER
+    (folder / "sub").mkdir(parents=True)
+    for name in NASTY:
+        (folder / "sub" / name).write_text(name)
+    for target in (NASTY_FOLDER, f"~/{NASTY_FOLDER}/x", f"/tmp/{NASTY_FOLDER}"):
+        done = sync("mac1,mac2", folder=folder, to=target)
+        assert done.out.count(f"{len(NASTY)} files there as here") == 2
+    again = sync("mac1,mac2", folder=folder, to=NASTY_FOLDER)
+    assert len(re.findall(r"^warn .*unchanged.*more than here: x/sub/", again.out, re.M)) == 2
+    for host in rig.names:
+        for place in ('"$HOME"', "/tmp"):
+            found = rig.run(host, f"find {place} -name '-n'").stdout
+            assert NASTY_FOLDER in found
+        assert rig.run(host, "find / -xdev -name a-canary").stdout == ""
+    assert not list(tmp_path.rglob("a-canary"))
+    assert not (ROOT / "a-canary").exists()
+    # What is left out may be called anything, too.
+    patterns = ("--exclude", "$(touch a-canary)", "--exclude", "it's", "--exclude", '"')
+    done = sync("mac1", *patterns, folder=folder, to="x")
+    assert f"{len(NASTY) - 2} files there as here" in done.out
+    assert rig.run("mac1", "find / -xdev -name a-canary").stdout == ""
+
+
+def test_links(sync: Sync, macs: Macs, tmp_path: Path, source: Path) -> None:
+    """Links stay links; one that leads out, as in Hugging Face's cache, is copied as a file."""
+    rig = macs()
+    (tmp_path / "blob").write_text("weights")
+    (source / "inside").symlink_to("sub/code.py")
+    (source / "outside").symlink_to("../blob")
+    done = sync("mac1,mac2")
+    assert done.out.count("5 files there as here") == 2
+    shown = rig.run("mac1", "cd ~/copy && readlink inside; readlink outside; cat outside").stdout
+    assert shown == "sub/code.py\nweights"
+    # A link to what is left out leads nowhere there, and that is said.
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "x").touch()
+    (source / "to left out").symlink_to("__pycache__/x")
+    done = sync("mac1")
+    assert re.search(r"^warn +mac1 .*links lead nowhere: to left out$", done.out, re.MULTILINE)
+
+
+def test_node_that_fails(sync: Sync, macs: Macs, source: Path) -> None:
+    """It is said, and the others are still done."""
+    rig = macs(3)
+    rig.ssh_off("mac1")
+    rig.run("mac2", "touch ~/copy")
+    done = sync("mac1,mac2,mac3", code=5)
+    rows = re.findall(r"^(not reached|\w+) +(mac\d) +(.*)$", done.out, re.MULTILINE)
+    assert [row[:2] for row in rows] == [("not reached", "mac1"), ("fail", "mac2"), ("ok", "mac3")]
+    assert "ssh -F" in rows[0][2]
+    assert "is no folder that can be entered" in rows[1][2]
+    assert there(rig, "mac3") == here(source)
+    rig.ssh("mac1")
+    done = sync("mac1,mac2", code=4)
+    assert "mac2: the target can't be used: /Users/mac2/copy is no folder" in done.err
+    assert there(rig, "mac1") == here(source)
+
+
+def test_full_disk(sync: Sync, macs: Macs) -> None:
+    rig = macs()
+    rig.run("mac2", "mkdir -p ~/copy && mount -t tmpfs -o size=400k tmpfs ~/copy")
+    try:
+        done = sync("mac1,mac2", code=4)
+    finally:
+        rig.run("mac2", "umount ~/copy")
+    assert re.search(r"^fail +mac2 .*No space left on device", done.out, re.MULTILINE)
+    assert re.search(r"^ok +mac1 ", done.out, re.MULTILINE)
+    assert done.err.strip().splitlines()[-1].startswith("mac2: rsync: ")
+
+
+@pytest.fixture
+def fake_rsync(macs: Macs) -> Any:
+    """`fake_rsync(rig, host, text)`: another rsync there (None: none at all), for this test."""
+    changed: list[tuple[Rig, str]] = []
+
+    def put(rig: Rig, host: str, text: str | None) -> None:
+        changed.append((rig, host))
+        rig.run(host, "mv /usr/bin/rsync /usr/bin/rsync.real")
+        if text is not None:
+            rig.run(host, "cat >/usr/bin/rsync; chmod 755 /usr/bin/rsync", input=text)
+
+    yield put
+    for rig, host in changed:
+        rig.run(host, "mv /usr/bin/rsync.real /usr/bin/rsync")
+
+
+def test_no_rsync_there(sync: Sync, macs: Macs, fake_rsync: Any) -> None:
+    rig = macs()
+    fake_rsync(rig, "mac2", None)
+    done = sync("mac1,mac2", code=4)
+    assert re.search(r"^fail +mac2 +rsync is not installed there$", done.out, re.MULTILINE)
+    assert re.search(r"^ok +mac1 ", done.out, re.MULTILINE)
+
+
+def test_a_lie_is_found(sync: Sync, macs: Macs, fake_rsync: Any) -> None:
+    """Whatever rsync says, what is there is looked at."""
+    rig = macs()
+    fake_rsync(rig, "mac2", '#!/bin/sh\n/usr/bin/rsync.real "$@"; s=$?; rm -f large; exit $s\n')
+    done = sync("mac1,mac2", code=4)
+    assert re.search(r"^fail +mac2 +missing there: large$", done.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(
+    inv: Inv, macs: Macs, source: Path, fake_rsync: Any, number: signal.Signals
+) -> None:
+    """Ctrl-C ends the copies on both sides."""
+    rig = macs()
+    fake_rsync(rig, "mac2", "#!/bin/sh\ntouch /tmp/begun\nexec cat >/dev/null\n")
+    where = ("--hosts", "mac1,mac2", "--source", str(source), "--target", "copy")
+    process = inv.start("dev.sync", *where)
+    wait_for(lambda: rig.run("mac2", "test -e /tmp/begun", check=False).returncode == 0)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    wait_for(lambda: rig.run("mac2", "pgrep -x cat", check=False).returncode == 1)
+    ours = subprocess.run(["pgrep", "-fa", f"rsync .*{source}"], capture_output=True, text=True)
+    assert ours.stdout == ""
+    assert not list(Path("/tmp").glob("mlx-tp-*/config"))
+
+
+def on_a_terminal(inv: Inv, *words: str) -> str:
+    """What `inv` writes on a terminal that shows colours."""
+    ours, theirs = pty.openpty()
+    environment = {**inv.environment(), "TERM": "xterm-256color", "COLUMNS": "100"}
+    del environment["NO_COLOR"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", *words],
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                shown += terminal.read(65536)
+            except OSError:  # nobody holds its other end any more
+                break
+    assert process.wait(DEADLINE) == 0
+    return shown.decode()
+
+
+def test_bars_on_a_terminal(inv: Inv, macs: Macs, source: Path) -> None:
+    macs()
+    where = ("--hosts", "mac1,mac2", "--source", str(source), "--target", "copy")
+    shown = on_a_terminal(inv, "dev.sync", *where)
+    assert re.search(r"mac1 .*━.* (large|sub/code.py)", shown)
+    assert re.search(r"mac2 .*━", shown)
+    assert "\x1b[32mok\x1b[0m" in shown
+
+
+def test_this_machine_too(sync: Sync, macs: Macs, source: Path, tmp_path: Path) -> None:
+    macs()
+    target = tmp_path / "it's here"
+    done = sync("127.0.0.1,mac1", to=str(target))
+    assert re.search(r"^ok +127.0.0.1 +3 files sent", done.out, re.MULTILINE)
+    assert here(target) == here(source)
+    same = sync("127.0.0.1", to=str(source))
+    assert "unchanged; 3 files there as here" in same.out
+    (tmp_path / "link").symlink_to(source)
+    assert "unchanged" in sync("localhost", to=str(tmp_path / "link")).out
+    for nested in (source / "sub", source / "sub" / "new", tmp_path):
+        assert "within one another" in sync("127.0.0.1", to=str(nested), code=3).err
+    assert not (source / "sub" / "new").exists()
+
+
+@pytest.mark.parametrize("target", ["~", "/", "/Users", "/Users/mac2", "."])
+def test_a_home_is_never_deleted(sync: Sync, macs: Macs, target: str) -> None:
+    rig = macs()
+    rig.run("mac2", "touch ~/precious")
+    done = sync("mac2", "--delete", to=target, code=3)
+    assert "would delete the user's home" in done.err
+    assert rig.run("mac2", "ls ~").stdout == "precious\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "give --source DIR, or dev.source in invoke.yaml"),
+        (("--source", "."), "give --target DIR, or dev.target in invoke.yaml"),
+        (("--source", "/nowhere", "--target", "x"), "--source /nowhere: no such folder here"),
+        (("--source", "README.md", "--target", "x"), "--source README.md: no such folder here"),
+        (("--source", ".", "--target", "a\nb"), "--target 'a\\nb': give a path on one line"),
+        (("--source", ".", "--target", "~you/x"), "--target ~you/x: give a path of the node's"),
+        (("--source", ".", "--target", "x", "--exclude", "[a"), "--exclude '[a': give a name"),
+        (("--source", ".", "--target", "x", "--exclude", "*"), "there is nothing in it to copy"),
+        (("--source", "{empty}", "--target", "x"), "there is nothing in it to copy"),
+        (("--source", ".", "--target", "x", "--hosts", "a", "--hostfile", "b"), "not both"),
+    ],
+)  # fmt: skip
+def test_wrong_use(inv: Inv, tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    require(shutil.which("rsync"), "needs rsync")
+    (tmp_path / "empty").mkdir()
+    given = [word.replace("{empty}", str(tmp_path / "empty")) for word in words]
+    assert expected in inv("dev.sync", *given, code=2).one_line()
+
+
+def test_no_rsync_here(inv: Inv, source: Path) -> None:
+    inv.env["PATH"] = "/nowhere"
+    done = inv("dev.sync", "--source", str(source), "--target", "x", "--hosts", "h", code=3)
+    assert done.one_line() == "rsync is not installed here; nothing was changed"
+
+
+def test_configured(inv: Inv, macs: Macs, source: Path, tmp_path: Path) -> None:
+    """A cluster that is configured once needs no options; --exclude adds to what is configured."""
+    rig = macs()
+    inv.config = tmp_path / "invoke.json"
+    dev = {"source": str(source), "exclude": ["large"]}
+    inv.config.write_text(json.dumps({"dev": dev, "tp": {"hostfile": str(tmp_path / "h.json")}}))
+    (tmp_path / "h.json").write_text(json.dumps([{"ssh": "mac1"}, {"ssh": "mac2"}]))
+    inv.env["INVOKE_DEV_TARGET"] = "copy"
+    inv("dev.sync", "--exclude", "sub")
+    assert rig.run("mac2", "ls ~/copy").stdout == "config.json\n"
+    inv("dev.sync", "--target", "elsewhere")
+    assert rig.run("mac2", "cd ~/elsewhere && find . -type f | sort").stdout.split() == [
+        "./config.json",
+        "./sub/code.py",
+    ]
+
+
+# The connection: what ssh's configuration says, and no host key taken on trust.
+
+
+def test_sync_over_openssh(sync: Sync, sshd: Sshd, source: Path) -> None:
+    """Ports, user and key come from ~/.ssh/config, by the name that stands there."""
+    done = sync("mac1,mac2", to="my copy")
+    assert done.out.count("3 files there as here") == 2
+    for name in sshd.names:
+        assert here(sshd.node_home(name) / "my copy") == here(source)
+
+
+def test_ssh_config_of_any_name(inv: Inv, sync: Sync, sshd: Sshd, tmp_path: Path) -> None:
+    path = tmp_path / "my [ssh] *config* $(touch a-canary) 'x'"
+    (sshd.folder / "config").rename(path)
+    inv.env["INVOKE_TP_SSH_CONFIG"] = str(path)
+    assert sync("mac1,mac2").out.count("3 files there as here") == 2
+    assert not list(tmp_path.rglob("a-canary"))
+
+
+def test_host_keys_are_checked(sync: Sync, sshd: Sshd) -> None:
+    """Also where the configuration would take any key, and by rsync's own ssh."""
+    config = sshd.folder / "config"
+    config.write_text(config.read_text() + "Host *\n  StrictHostKeyChecking no\n")
+    sshd.trust("mac1")
+    done = sync("mac1,mac2", code=5)
+    assert re.search(r"^not reached +mac2 .*host key is not known", done.out, re.MULTILINE)
+    assert "mac2" not in (sshd.folder / "known_hosts").read_text()
+    assert not (sshd.node_home("mac2") / "copy").exists()
+    nodes.use_ssh_config(str(config))
+    node = nodes.Node(Host("mac2"))
+    with copying.ssh_config([node]) as file:
+        done = subprocess.run(["ssh", "-F", file, "mac2", "touch was-here"], capture_output=True)
+    assert b"Host key verification failed" in done.stderr
+    nodes.use_ssh_config(None)
+
+
+def test_through_a_gateway(sync: Sync, inv: Inv, sshd: Sshd, source: Path, tmp_path: Path) -> None:
+    """`gateway` of a hostfile, and ProxyJump of ssh's configuration."""
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps([{"ssh": "mac2", "gateway": "mac1"}]))
+    where = ("--hostfile", str(hosts), "--source", str(source))
+    inv("dev.sync", *where, "--target", "by hostfile")
+    assert here(sshd.node_home("mac2") / "by hostfile") == here(source)
+    assert sshd.connections("mac1") == 2  # ours and rsync's
+    config = sshd.folder / "config"
+    text = config.read_text().replace("Host mac2\n", "Host mac2\n  ProxyJump mac1\n")
+    config.write_text(text)
+    sync("mac2", to="by config")
+    assert here(sshd.node_home("mac2") / "by config") == here(source)
+    assert sshd.connections("mac1") == 4
+    # The proxy's key is checked as the node's is.
+    sshd.trust("mac2")
+    assert re.search(r"^not reached +mac2 ", sync("mac2", code=5).out, re.MULTILINE)
+
+
+# inv dev.model on nodes.
+
+
+@pytest.fixture
+def model(macs: Macs, tiny: Path, inv: Inv) -> Rig:
+    """Two hosts that have the tiny model in their homes."""
+    rig = macs()
+    for host in rig.names:
+        rig.run(host, f"mkdir ~/models && cp -R {tiny} ~/models/tiny")
+    return rig
+
+
+def weighed(inv: Inv, *words: str, code: int = 0, path: str = "~/models/tiny") -> Any:
+    return inv("dev.model", path, "--hosts", "mac1,mac2", *words, code=code)
+
+
+def test_model(inv: Inv, model: Rig) -> None:
+    done = weighed(inv, "--context", "1000")
+    rows = re.findall(r"^(\w+) +(\w+) +(mac\d) +(.*)$", done.out, re.MULTILINE)
+    assert [row[:3] for row in rows] == [
+        ("ok", check, host) for check in ("model", "complete", "fit") for host in ("mac1", "mac2")
+    ]
+    assert "for 1000 tokens) of about 384.0 GiB (macOS's default" in rows[-1][3]
+    report = weighed(inv, "--json").json()
+    assert report["ok"] is True
+    # 4 layers x 2 x 6 of 12 heads x 16 x 4 bytes x 8192 tokens.
+    assert report["load"]["cache"] == 4 * 2 * 6 * 16 * 4 * 8192
+    four = weighed(inv, "-n", "4", "--json").json()
+    assert four["load"]["weights"] == pytest.approx(report["load"]["weights"] / 2, abs=1)
+    assert "2 ranks, each " in four["findings"][-1]["what"]
+    # As a rank sees it: from its working directory.
+    inv("dev.model", "tiny", "--hosts", "mac1,mac2", "--cwd", "~/models")
+
+
+@pytest.mark.parametrize(
+    ("damage", "check", "expected"),
+    [
+        ("rm -r ~/models/tiny", "model", "~/models/tiny is not there"),
+        ("rm ~/models/tiny/config.json", "model", "config.json differs"),
+        ("echo x >>~/models/tiny/tokenizer.json", "model", "tokenizer.json differs"),
+        ("cd ~/models/tiny; head -c 4000000 model.safetensors >x; mv x model.safetensors",
+         "complete", "model.safetensors has 4000000 bytes, by its header 6695695"),
+        ("cd ~/models/tiny; echo 'version https://git-lfs' >model.safetensors",
+         "complete", "model.safetensors has no header that can be read"),
+        ("""echo '{"weight_map": {"a": "model-00002-of-00002.safetensors"}}' """
+         ">~/models/tiny/model.safetensors.index.json",
+         "complete", "model-00002-of-00002.safetensors is missing"),
+    ],
+)  # fmt: skip
+def test_model_that_is_broken(inv: Inv, model: Rig, damage: str, check: str, expected: str) -> None:
+    model.run("mac2", damage)
+    done = weighed(inv, code=3)
+    assert re.search(rf"^fail +{check} +mac2 +{re.escape(expected)}", done.out, re.MULTILINE)
+    # The good node tells how much it is.
+    assert re.search(r"^ok +complete +mac1 ", done.out, re.MULTILINE)
+    assert re.search(r"^ok +fit +mac2 ", done.out, re.MULTILINE)
+
+
+def test_model_that_does_not_fit(inv: Inv, model: Rig) -> None:
+    model.set("mac2", memory_gib=8, wired_gib=1)
+    tokens = str(4 * GIB // (4 * 2 * 6 * 16 * 4))  # 4 GiB of cache
+    assert re.search(r"^ok +fit +mac2 +fits: 4.0 GiB", weighed(inv, "--context", tokens).out, re.M)
+    more = str(7 * GIB // (4 * 2 * 6 * 16 * 4))
+    done = weighed(inv, "--context", more)
+    assert re.search(r"^warn +fit +mac2 +perhaps too much: 7.0 GiB", done.out, re.MULTILINE)
+    model.set("mac2", wired_limit_mb=6000)
+    done = weighed(inv, "--context", more, code=3)
+    assert re.search(r"^fail +fit +mac2 +too much: 7.0 GiB .* of 5.9 GiB \(iogpu", done.out, re.M)
+    assert "more nodes" in done.out
+    model.set("mac2", memory_gib=512)
+    done = weighed(inv, "--context", more, code=3)
+    assert "sudo sysctl iogpu.wired_limit_mb=8192 (until it reboots)" in done.out
+    model.run("mac2", "sudo -n sysctl iogpu.wired_limit_mb=8192")
+    weighed(inv, "--context", more)
+    model.fault("mac2", "wired_leak", "510")
+    done = weighed(inv, "--context", more)
+    assert re.search(r"^warn +fit +mac2 +not now: .*519.0 GiB are wired", done.out, re.MULTILINE)
+
+
+def test_model_on_a_node_that_is_gone(inv: Inv, model: Rig) -> None:
+    model.ssh_off("mac2")
+    done = weighed(inv, code=5)
+    assert re.search(r"^fail +reachable +mac2 ", done.out, re.MULTILINE)
+    assert re.search(r"^ok +fit +mac1 ", done.out, re.MULTILINE)
+
+
+def test_model_that_is_nasty(inv: Inv, macs: Macs, tiny: Path, tmp_path: Path) -> None:
+    rig = macs()
+    path = tmp_path / NASTY_FOLDER
+    shutil.copytree(tiny, path)
+    weighed(inv, path=str(path))
+    assert rig.run("mac1", "find / -xdev -name a-canary").stdout == ""
+    assert "-n" in weighed(inv, path="./-n", code=3).err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--context", "0"), "--context 0: give a number of 1 or more"),
+        (("--context", "x"), "--context x: give a number"),
+        (("-n", "0"), "-n 0: give a number from 1"),
+    ],
+)
+def test_wrong_use_of_model(inv: Inv, words: tuple[str, ...], expected: str) -> None:
+    assert expected in inv("dev.model", "m", "--hosts", "127.0.0.1", *words, code=2).one_line()
+    assert "give a model's folder" in inv("dev.model", "a\nb", code=2).one_line()
+
+
+def test_copied_then_weighed(inv: Inv, macs: Macs, tiny: Path) -> None:
+    """The whole loop: a model is copied to the nodes, and is whole and the same there."""
+    macs()
+    require(shutil.which("rsync"), "needs rsync")
+    inv("dev.sync", "--source", str(tiny), "--target", "models/tiny", "--hosts", "mac1,mac2")
+    assert len(re.findall(r"^ok ", weighed(inv).out, re.MULTILINE)) == 6

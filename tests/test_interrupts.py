@@ -1,0 +1,400 @@
+"""The control machine goes: Ctrl-C, SIGTERM, a closed lid, SIGKILL, a network that is gone.
+
+Whatever ends a command, and wherever it was: the lock is gone with it, tp.status tells the truth,
+and tp.stop cleans up, from another control machine as well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import subprocess
+import termios
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Commands, RigCommands
+from commands import commands as commands
+from commands import gates as gates
+from commands import inv as inv
+from commands import rig_commands as rig_commands
+from conftest import Inv, wait_for
+from gates import COLLECT, LAUNCH, PREFLIGHT, RANK, Gates
+from rig import Rig
+from rig.network import PREFIX
+
+INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
+CODES = {INT: 130, TERM: 143, HUP: 129, KILL: -9}
+ENDS = [(INT,), (INT, INT), (TERM,), (HUP,), (KILL,)]
+NAMES = ["Ctrl-C", "Ctrl-C twice", "SIGTERM", "SIGHUP", "SIGKILL"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a command is held: at a gate, after so many calls; then `more` words are awaited.
+
+    `between` is what it says before a second Ctrl-C is sent. `after` is the server's state then,
+    for each way of ending; a state alone for all of them.
+    """
+
+    gate: str
+    skip: int = 0
+    more: str = ""
+    between: str = ""
+    after: tuple[str, ...] = ("stopped",) * 5
+
+
+UNDONE = "stopping what was started"
+LEFT = "Ctrl-C again within 3 s stops it"
+STAGES = {
+    "preflight": Stage(PREFLIGHT),
+    "before rank 0": Stage(
+        LAUNCH, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "degraded")
+    ),
+    "between ranks": Stage(
+        LAUNCH, 1, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "degraded")
+    ),
+    "waiting": Stage(
+        RANK,
+        more="rank 1 on 127.0.0.1: running",
+        between=LEFT,
+        after=("starting", "stopped", "starting", "starting", "starting"),
+    ),
+}
+
+
+@pytest.mark.parametrize("numbers", ENDS, ids=NAMES)
+@pytest.mark.parametrize("stage", STAGES)
+def test_start(
+    commands: Commands, gates: Gates, stage: str, numbers: tuple[signal.Signals, ...]
+) -> None:
+    where = STAGES[stage]
+    gates.shut(where.gate, after=where.skip)
+    start = commands.start("ada", "tp.start")
+    gates.wait_for(where.gate)
+    start.until(where.more)
+    start.send(numbers[0])
+    if where.between and numbers[0] is not KILL:
+        said = where.between if numbers[0] is INT or where.between is UNDONE else "left as it is"
+        start.until(said)
+    for number in numbers[1:]:
+        start.send(number)
+    # What is under way on a node goes on, whoever asked for it.
+    gates.open(*{LAUNCH, PREFLIGHT} & {where.gate})
+    done = start.end(CODES[numbers[0]])
+    assert "Traceback" not in done.err
+    expected = where.after[ENDS.index(numbers)]
+    if numbers[0] is KILL:
+        wait_for(lambda: state(commands) == expected)
+    assert state(commands) == expected
+    clean_up(commands, gates)
+
+
+def state(commands: Commands) -> str:
+    return str(commands.inv.run("tp.status", "--json").json()["state"])
+
+
+def clean_up(commands: Commands, gates: Gates) -> None:
+    """What every control machine can do then: the lock is free, tp.stop stops all of it."""
+    wait_for(lambda: not (commands.inv.home / ".mlx-tp" / "lock").exists())
+    commands.run("bob", "tp.stop")
+    gates.open()
+    wait_for(lambda: not left(commands.inv))
+    assert state(commands) == "stopped"
+
+
+def left(inv: Inv) -> list[str]:
+    """Processes of this test: what they have in common is their home."""
+    mark = f"HOME={inv.home}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (path / "environ").read_bytes().split(b"\0"):
+                found.append((path / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("numbers", ENDS, ids=NAMES)
+def test_start_at_its_health(
+    commands: Commands, gates: Gates, numbers: tuple[signal.Signals, ...]
+) -> None:
+    """The server is ready, and a token does not come: rank 1 is stopped."""
+    commands.inv.env["INVOKE_TP_STOP_TIMEOUT"] = "1"
+    gates.shut(COLLECT)
+    start = commands.start("ada", "tp.start")
+    gates.wait_for(COLLECT)
+    rank = commands.inv("tp.status", "--json").json()["ranks"][1]["pid"]
+    os.kill(rank, signal.SIGSTOP)
+    gates.open(COLLECT)
+    start.until("ready after")
+    wait_for(lambda: asks(start.pid, commands.inv.port))
+    start.send(numbers[0])
+    if numbers[0] is not KILL:
+        start.until(LEFT if numbers[0] is INT else "left as it is")
+    for number in numbers[1:]:
+        start.send(number)
+    start.end(CODES[numbers[0]])
+    is_stopped = len(numbers) > 1
+    if not is_stopped:
+        os.kill(rank, signal.SIGCONT)
+    wait_for(lambda: state(commands) == ("stopped" if is_stopped else "ready"))
+    clean_up(commands, gates)
+
+
+def asks(pid: int, port: int) -> bool:
+    """Whether a process has a connection to the port."""
+    line = ["lsof", "-nP", "-a", "-p", str(pid), f"-iTCP:{port}", "-sTCP:ESTABLISHED", "-t"]
+    return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("numbers", ENDS, ids=NAMES)
+@pytest.mark.parametrize("stage", ["before a signal", "in between"])
+def test_stop(
+    commands: Commands, gates: Gates, stage: str, numbers: tuple[signal.Signals, ...]
+) -> None:
+    """The ranks do not end by SIGTERM: they are stopped."""
+    gates.shut(RANK)
+    commands.run("ada", "tp.launch")
+    ranks = [row["pid"] for row in commands.inv("tp.status", "--json").json()["ranks"]]
+    for pid in ranks:
+        os.kill(pid, signal.SIGSTOP)
+    if stage == "before a signal":
+        gates.shut(PREFLIGHT)
+    stop = commands.start("ada", "tp.stop", "--timeout", "600")
+    if stage == "before a signal":
+        gates.wait_for(PREFLIGHT)
+    else:
+        wait_for(lambda: has_pending(ranks[0], TERM))
+    for number in numbers:
+        stop.send(number)
+    gates.open(PREFLIGHT)
+    done = stop.end(CODES[numbers[0]])
+    assert "Traceback" not in done.err
+    assert ("inv tp.stop goes on" in done.err) == (numbers[0] is not KILL)
+    # Nobody has ended yet, and nobody says so.
+    assert state(commands) == "starting"
+    for pid in ranks:
+        os.kill(pid, signal.SIGCONT)
+    clean_up(commands, gates)
+
+
+def has_pending(pid: int, number: int) -> bool:
+    text = Path(f"/proc/{pid}/status").read_text()
+    bits = re.findall(r"^S[hi][dg]Pnd:\s+(\w+)$", text, re.MULTILINE)
+    return any(int(each, 16) & 1 << (number - 1) for each in bits)
+
+
+@pytest.mark.parametrize("numbers", ENDS, ids=NAMES)
+def test_foreground(commands: Commands, gates: Gates, numbers: tuple[signal.Signals, ...]) -> None:
+    """It takes its ranks along; only SIGKILL leaves them, and they are known."""
+    gates.shut(RANK)
+    start = commands.start("ada", "tp.start", "--foreground", "--skip-checks")
+    wait_for(lambda: len(rows(commands)) == 2)
+    for number in numbers:
+        start.send(number)
+    done = start.end(CODES[numbers[0]])
+    assert "Traceback" not in done.err
+    assert state(commands) == ("starting" if numbers[0] is KILL else "stopped")
+    clean_up(commands, gates)
+
+
+def rows(commands: Commands) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = commands.inv.run("tp.status", "--json").json()["ranks"]
+    return [row for row in found if row["state"] == "running"]
+
+
+def test_foreground_serves_and_is_stopped_from_elsewhere(commands: Commands) -> None:
+    """Once it is ready its lock is free: a server that may run for days can be stopped."""
+    start = commands.start("ada", "tp.start", "--foreground", "--skip-checks")
+    start.until("ready:")
+    assert not (commands.inv.home / ".mlx-tp" / "lock").exists()
+    stopped = commands.run("bob", "tp.stop").out
+    assert re.search(r"^stopped .*rank 0", stopped, re.MULTILINE)
+    start.process.wait(90)
+    assert state(commands) == "stopped"
+
+
+# A real terminal.
+
+
+class Terminal:
+    """A terminal of its own, with a command at it; what it shows is read all the time."""
+
+    def __init__(self, commands: Commands, *words: str) -> None:
+        self.master, slave = pty.openpty()
+        self.shown = b""
+        streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+        commands.inv.env |= {"NO_COLOR": "", "TERM": "xterm"}
+        self.command = commands.start("ada", *words, **streams, preexec_fn=take_terminal)
+        os.close(slave)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def until(self, words: str) -> None:
+        wait_for(lambda: words.encode() in self.shown)
+
+    def close(self) -> None:
+        """The kernel sends SIGHUP to all that are at it."""
+        os.close(self.master)
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self.shown += os.read(self.master, 4096)
+        except OSError:
+            return
+
+
+def take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.mark.parametrize("is_twice", [False, True], ids=["once", "twice"])
+def test_ctrl_c_at_a_terminal(commands: Commands, gates: Gates, is_twice: bool) -> None:
+    """Ctrl-C goes to all processes at the terminal: what runs on this node is not among them."""
+    gates.shut(RANK)
+    terminal = Terminal(commands, "tp.start")
+    wait_for(lambda: len(rows(commands)) == 2)
+    terminal.press("\x03")
+    terminal.until(LEFT)
+    if is_twice:
+        terminal.press("\x03")
+        terminal.until("stopping it")
+    terminal.command.end(130)
+    assert state(commands) == ("stopped" if is_twice else "starting")
+    clean_up(commands, gates)
+
+
+@pytest.mark.parametrize("stage", ["between ranks", "waiting"])
+def test_terminal_that_is_closed(commands: Commands, gates: Gates, stage: str) -> None:
+    """Nobody reads what is said any more; all is done that would have been done."""
+    where = STAGES[stage]
+    gates.shut(where.gate, after=where.skip)
+    terminal = Terminal(commands, "tp.start")
+    gates.wait_for(where.gate)
+    if stage == "waiting":
+        wait_for(lambda: len(rows(commands)) == 2)
+    terminal.close()
+    if stage == "waiting":
+        terminal.command.end(129)
+        assert state(commands) == "starting"
+    else:
+        wait_for(lambda: not rows(commands))
+        gates.open(LAUNCH)
+        terminal.command.end(129)
+        assert state(commands) == "stopped"
+    clean_up(commands, gates)
+
+
+def test_nohup(commands: Commands, gates: Gates) -> None:
+    """Who ignores SIGHUP goes on."""
+    gates.shut(RANK)
+    start = commands.start("ada", "tp.start", preexec_fn=ignore_hangup)
+    start.until("rank 1 on 127.0.0.1: running")
+    start.send(HUP)
+    gates.open(RANK)
+    assert "healthy: a token" in start.end().err
+
+
+def ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+# Other machines.
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Callable[[Inv], Inv]:
+    """Another control machine: with another home, and so with nothing of the first one's."""
+    home = tmp_path / "elsewhere"
+    (home / "logs").mkdir(parents=True)
+    return lambda inv: replace(inv, home=home)
+
+
+@pytest.mark.parametrize("numbers", [(INT,), (INT, INT), (KILL,)], ids=["once", "twice", "killed"])
+def test_another_control_machine(
+    rig_commands: RigCommands,
+    gates: Gates,
+    elsewhere: Callable[[Inv], Inv],
+    numbers: tuple[signal.Signals, ...],
+) -> None:
+    commands, rig = rig_commands()
+    other = elsewhere(commands.inv)
+    gates.shut(RANK)
+    start = commands.start("ada", "tp.start")
+    start.until("rank 1 on mac2: running")
+    start.send(numbers[0])
+    if numbers[0] is INT:
+        start.until(LEFT)
+    for number in numbers[1:]:
+        start.send(number)
+    start.end(CODES[numbers[0]])
+    wait_for(lambda: not has_lock(rig))
+    status = other.run("tp.status", "--json").json()
+    assert status["state"] == ("stopped" if len(numbers) > 1 else "starting")
+    if len(numbers) == 1:
+        assert [row["host"] for row in status["ranks"]] == ["mac1", "mac2"]
+        gates.open(RANK)
+        other("tp.wait")
+        assert other("tp.status", "--json").json()["state"] == "ready"
+        assert re.search(r"^stopped +mac2 +rank 1", other("tp.stop").out, re.MULTILINE)
+    assert other("tp.status").out.strip() == "stopped"
+
+
+def has_lock(rig: Rig) -> bool:
+    return rig.run("mac1", "[ -d ~/.mlx-tp/lock ]", check=False).returncode == 0
+
+
+@pytest.mark.parametrize("host", ["mac1", "mac2"])
+def test_network_gone_and_back(rig_commands: RigCommands, gates: Gates, host: str) -> None:
+    """Packets to a node are dropped while its rank starts: unknown is not dead."""
+    commands, rig = rig_commands()
+    gates.shut(RANK)
+    start = commands.start("ada", "tp.start")
+    start.until("rank 1 on mac2: running")
+    wire(rig, host, "down")
+    try:
+        start.until(f"rank {rig.names.index(host)} on {host}: unknown")
+    finally:
+        wire(rig, host, "up")
+    gates.open(RANK)
+    assert "healthy: a token" in start.end().err
+    assert not has_lock(rig)
+    assert commands.inv("tp.status", "--json").json()["state"] == "ready"
+
+
+def wire(rig: Rig, host: str, way: str) -> None:
+    """Take down, or up, the management wire of a host."""
+    name = f"{PREFIX}{rig.number}m{rig.names.index(host)}"
+    subprocess.run(["ip", "link", "set", name, way], check=True)
+
+
+@pytest.mark.parametrize("host", ["mac1", "mac2"])
+def test_connection_lost(rig_commands: RigCommands, gates: Gates, host: str) -> None:
+    """sshd and all its sessions die while ranks start: they are found again when it is back."""
+    commands, rig = rig_commands()
+    gates.shut(RANK)
+    start = commands.start("ada", "tp.start")
+    start.until("rank 1 on mac2: running")
+    rig.ssh_off(host)
+    rig.run(host, "pkill -x sshd", check=False)
+    start.until(f"rank {rig.names.index(host)} on {host}: unknown")
+    # With its connection to rank 0's node goes the lock, and with the other one's it does not.
+    if host == "mac1":
+        wait_for(lambda: not has_lock(rig))
+    assert has_lock(rig) == (host != "mac1")
+    rig.ssh(host)
+    gates.open(RANK)
+    assert "healthy: a token" in start.end().err
+    assert commands.inv("tp.status", "--json").json()["state"] == "ready"
