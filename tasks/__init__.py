@@ -2,7 +2,7 @@
 
 from invoke.collection import Collection
 
-from . import demo, dev, local, rdma, tp
+from . import demo, dev, local, rdma, testing, tp
 from .cluster.settings import DEFAULTS
 
 ns = Collection()
@@ -10,6 +10,7 @@ ns.add_collection(Collection.from_module(dev))
 ns.add_collection(Collection.from_module(local))
 ns.add_collection(Collection.from_module(rdma))
 ns.add_collection(Collection.from_module(tp))
+ns.add_collection(Collection.from_module(testing), name="test")
 ns.add_task(demo.demo)
 # Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
 ns.configure({"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS})

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from .options import WHERE, cluster_task
+from .options import WHAT, WHERE, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
 
 
-@cluster_task(*WHERE, "lock_wait", help={"what": "the command that others are told of"})
+@cluster_task(*WHAT, "lock_wait", help={"what": "the command that others are told of"})
 def hold(c: Context, cluster: Cluster, what: str = "inv", dry_run: bool = False) -> None:
     """Take the lock; the command has it until `release`, or else to its end."""
     from . import steps

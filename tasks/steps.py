@@ -295,8 +295,8 @@ def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bo
 def _undo(cluster: Cluster, run: str) -> None:
     """Stop what an interrupted launch has started."""
     screen.say("\nstopping what was started")
-    _stop_quietly(cluster, run)
     # Rank 0 gone, the scripts that are under way come to their end; one may have started a rank.
+    stopping.stop(cluster, run=run)
     if not nodes.settle():
         screen.say("warn: a node has not answered yet: look with inv tp.status")
     _stop_quietly(cluster, run)

@@ -18,7 +18,7 @@ from .cluster import copying, excludes, nodes, reading
 from .cluster import hostfile as hostfiles
 from .cluster.copying import Copy, Progress
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Unknown, files, known
+from .cluster.facts import Fact, Unknown, files, known
 from .cluster.facts.files import Place
 from .cluster.facts.memory import in_words
 from .cluster.hostfile import Host
@@ -97,7 +97,7 @@ def _raise(rows: Sequence[Row]) -> None:
 
 def _here(copy: Copy) -> dict[str, str]:
     """What is to be copied: name -> size and checksum."""
-    read = reading.read(nodes.of([LOCAL]), lambda node: [files.fact(copy.source)], LIST_TIMEOUT)
+    read = reading.read(nodes.of([LOCAL]), lambda node: [_listing(copy, copy.source)], LIST_TIMEOUT)
     listed = read.facts.get(LOCAL.ssh, {}).get("files", Unknown("no answer"))
     if isinstance(listed, Unknown):
         raise CheckFailed(f"{copy.source}: {listed.why}; nothing was changed")
@@ -105,6 +105,11 @@ def _here(copy: Copy) -> dict[str, str]:
     if not found:
         raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
     return found
+
+
+def _listing(copy: Copy, folder: str) -> Fact:
+    # What is left out by its name is not even read: it may be a whole .venv.
+    return files.fact(folder, excludes.names(copy.exclude))
 
 
 def _kept(copy: Copy, listed: Mapping[str, str]) -> dict[str, str]:
@@ -191,7 +196,7 @@ class _Work:
         return node.host.is_local and self.places[node.name].folder == self.copy.source
 
     def _listing(self, node: Node) -> list[Any]:
-        return [files.fact(self.places[node.name].folder)]
+        return [_listing(self.copy, self.places[node.name].folder)]
 
     def _run(
         self, node: Node, runs: copying.Runs, tell: Tell, dry: bool = False

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from rig import network
 from scene import (
-    BEFORE, BETWEEN, LOADING, PREFLIGHT, PROGRAM, READY, STOPPING, Scene,
+    BEFORE,
+    BETWEEN,
+    LOADING,
+    PREFLIGHT,
+    PROGRAM,
+    READY,
+    STOPPING,
+    Scene,
 )  # fmt: skip
 
 # A command, its exit status, and a regular expression that its output must match. At the stages
@@ -58,7 +65,8 @@ def drop_packets(scene: Scene) -> None:
     # A neighbour that is known for good: else this machine notices that nobody is there.
     mac = scene.rig.run(scene.victim, "cat /sys/class/net/en0/address").stdout.strip()
     known = f"neigh {{}} {address} lladdr {mac} dev {bridge} nud permanent"
-    network.ip([known.format("replace"), f"link set {wire} nomaster"])
+    # Last: a bridge forgets its neighbours when it loses the port whose address it had.
+    network.ip([f"link set {wire} nomaster", known.format("replace")])
     scene.undo.append(
         lambda: network.ip([known.format("delete"), f"link set {wire} master {bridge}"])
     )
@@ -166,9 +174,12 @@ def few_sessions(count: int) -> Callable[[Scene], object]:
     return on
 
 
-SERVES = [("tp.start", 0, r"healthy: a token"), ("tp.status", 0, r"(?s)ready .*rank 1 +mac2"),
+SERVES = [("tp.start", 0, r"healthy: a token"), ("tp.status", 0, r"running +rank 1 +mac2"),
           ("tp.stop", 0, r"stopped +mac2 +rank 1")]  # fmt: skip
 SEE = r"see why with: ssh -F \S+ -v mac2 true"
+LOSES = [("tp.status", 5, r"mac2"),
+         ("tp.stop", 5, r"(?s)stopped +mac1 +rank 0.*not reached +mac2")]  # fmt: skip
+LOADS = [("tp.start", 4, r"not ready within \d+\.\d s; mac2: maybe ranks are left: inv tp.stop")]
 LOST = "mac1 has no rank left; mac2's are found and stopped once it is back"
 
 NODES = [
@@ -181,26 +192,26 @@ NODES = [
     Row("node", "drops all packets", BETWEEN, drop_packets,
         [("tp.start", 5, r"mac2: no answer within 30 s")], LOST),
     Row("node", "drops all packets", LOADING, drop_packets,
-        [("tp.start", 4, r"not ready within \d+\.\d s; mac2: maybe ranks are left: inv tp.stop")], LOST),
+        LOADS, LOST),
     Row("node", "drops all packets", READY, drop_packets,
-        [("tp.status", 5, r"mac2"), ("tp.stop", 5, r"(?s)stopped +mac1 +rank 0.*not reached +mac2")],
+        LOSES,
         LOST),
     Row("node", "drops all packets", STOPPING, drop_packets,
         [("tp.stop", 5, r"(?s)stopped +mac1 +rank 0.*not reached +mac2")], LOST),
     Row("node", "takes connections and says nothing", PREFLIGHT, silent,
         [("tp.start", 5, r"fail +reachable +mac2 +SSH")], "nothing was started", ci=True),
     Row("node", "takes connections and says nothing", READY, silent,
-        [("tp.status", 5, r"mac2"), ("tp.stop", 5, r"(?s)stopped +mac1 +rank 0.*not reached +mac2")],
+        LOSES,
         LOST),
     Row("node", "drops the connection", BEFORE, drop_connections,
         [("tp.start", 5, r"mac2: ")], LOST),
     Row("node", "drops the connection", BETWEEN, drop_connections,
         [("tp.start", 5, r"mac2: ")], LOST, ci=True),
     Row("node", "drops the connection", LOADING, drop_connections,
-        [("tp.start", 4, r"not ready within \d+\.\d s; mac2: maybe ranks are left: inv tp.stop")],
+        LOADS,
         LOST),
     Row("node", "drops the connection", READY, drop_connections,
-        [("tp.status", 5, r"mac2"), ("tp.stop", 5, r"(?s)stopped +mac1 +rank 0.*not reached +mac2")],
+        LOSES,
         LOST),
     Row("node", "drops the connection", STOPPING, drop_connections,
         [("tp.stop", 5, r"(?s)stopped +mac1 +rank 0.*not reached +mac2")], LOST),
@@ -227,7 +238,7 @@ NODES = [
     Row("node", "has no python", BETWEEN, no_python,
         [("tp.start", 4, r"rank 1 on mac2 died: .*127")]),
     Row("node", "has a login shell with a banner", PREFLIGHT, banner, SERVES, ci=True),
-    Row("node", "has zsh as login shell", PREFLIGHT, shell("zsh"), SERVES),
+    Row("node", "has zsh as login shell", PREFLIGHT, shell("zsh"), SERVES, ci=True),
     Row("node", "has fish as login shell", PREFLIGHT, shell("fish"), SERVES, ci=True),
     Row("node", "has tcsh as login shell", PREFLIGHT, shell("tcsh"), SERVES, ci=True),
     Row("node", "has a home with spaces and quotes", PREFLIGHT, spaces, SERVES, ci=True),
@@ -237,7 +248,7 @@ NODES = [
     Row("node", "has a command that hangs", READY, hang,
         [("tp.status", 3, r"mac2"), ("tp.stop", 0, r"stopped +mac2 +rank 1")]),
     Row("node", "has sshd with MaxSessions 1", PREFLIGHT, few_sessions(1), SERVES, ci=True),
-    Row("node", "has sshd with MaxSessions 2", PREFLIGHT, few_sessions(2), SERVES),
+    Row("node", "has sshd with MaxSessions 2", PREFLIGHT, few_sessions(2), SERVES, ci=True),
 ]  # fmt: skip
 
 
@@ -258,7 +269,7 @@ DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nos._exit = lambda status:
 def gone(how: str, rank: int = 1) -> list[Said]:
     """What is told once a rank of a server has ended."""
     host = f"mac{rank + 1}"
-    return [("tp.status", 3, rf"degraded: gone: .*rank {rank} \({how}\).*; clean up with inv tp.stop"),
+    return [("tp.status", 3, rf"degraded: gone: .*rank {rank} \({how}\).*; clean up with"),
             ("tp.watch", 3, rf"the server has failed: died: .*rank {rank} on {host} \({how}\)"),
             ("tp.stop", 0, "")]  # fmt: skip
 
@@ -393,7 +404,8 @@ RANKS = [
     Row("rank", "has a child that left its process group", READY,
         parent("", ", start_new_session=True"),
         [("tp.stop", 0, r"stopped +mac2 +rank 1")],
-        "the child lives on, unknown to us, unless it holds a port of ours", escaped),
+        "the child lives on, unknown to us, unless it holds a port of ours", escaped,
+        ci=True),
     Row("rank", "was started by hand", PREFLIGHT, by_hand,
         [("tp.start", 3, r"fail +processes +mac2 +already runs: a light server \(pid \d+\): "
           r"stop it: inv tp.stop"),
@@ -438,7 +450,7 @@ STATE = [
         [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
     Row("state", "a record is cut off", READY,
         changed("head -c 99 rank1.json >x; mv x rank1.json"),
-        [("tp.status", 0, r"rank 1 +mac2"), STOPS]),
+        [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
     Row("state", "a record is of an older version", READY,
         changed("sed -i 's/\"bind\": [^,]*, //' rank1.json"),
         [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
@@ -454,7 +466,7 @@ STATE = [
     Row("state", "has a file in its place", PREFLIGHT, instead("echo >{}"),
         [("tp.start", 3, OURS)], "nothing was started", ci=True),
     Row("state", "has a link in its place", PREFLIGHT, instead("ln -s /tmp {}"),
-        [("tp.start", 3, OURS)], "nothing was started"),
+        [("tp.start", 3, OURS)], "nothing was started", ci=True),
     Row("state", "is from before a reboot", READY, reboot,
         [("tp.status", 3, r"degraded: gone: .*rank 1"), ("tp.stop", 0, ""),
          ("tp.start", 0, "healthy: a token")], ci=True),

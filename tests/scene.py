@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import DEADLINE, ROOT, Done, Inv, hostfile, wait_for
-from rig import Rig, two_nodes
+from rig import Rig
 from rig.machine import PATH
 
 PREFLIGHT, BEFORE, BETWEEN = "preflight", "before rank 0", "between ranks"

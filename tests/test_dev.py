@@ -117,6 +117,23 @@ def test_excludes_are_those_of_rsync(patterns: list[str]) -> None:
     assert {name for name in TREE if is_left_out(name)} == matched(patterns, TREE)
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join))
+def test_what_is_not_read_is_left_out(pattern: str) -> None:
+    """`find -name` skips what the pattern is for, no more and no less."""
+    try:
+        is_left_out = excludes.matcher([pattern])
+    except BadInput:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name in TREE:
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).touch()
+        found = read(files.fact(folder, excludes.names([pattern])))
+    kept = {name for name in TREE if not is_left_out(name)}
+    assert found.keys() == (kept if excludes.names([pattern]) else set(TREE))
+
+
 @pytest.mark.parametrize(
     ("pattern", "left_out"),
     [
@@ -380,37 +397,59 @@ def test_no_configuration_crashes(config: dict[str, Any]) -> None:
     assert found is None or found > 0
 
 
-@pytest.mark.parametrize("model", ["llama", "deepseek_v3", "gpt_oss"])
-def test_cache_is_that_of_mlx_lm(model: str) -> None:
+SMALL = {
+    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 64, "vocab_size": 32, "rms_norm_eps": 1e-5, "rope_theta": 10000,
+    "max_position_embeddings": 512, "tie_word_embeddings": True,
+}  # fmt: skip
+EXPERTS = {
+    "num_experts": 2, "num_local_experts": 2, "num_experts_per_tok": 1, "decoder_sparse_step": 1,
+    "mlp_only_layers": [], "moe_intermediate_size": 32, "norm_topk_prob": True, "head_dim": 32,
+}  # fmt: skip
+SLIDING = {"sliding_window": 4096, "layer_types": ["sliding_attention", "full_attention"]}
+MLA = {
+    **SMALL, "num_key_value_heads": 4, "kv_lora_rank": 32, "q_lora_rank": 32, "v_head_dim": 24,
+    "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "index_head_dim": 32, "index_n_heads": 2,
+    "index_topk": 4096, "n_routed_experts": None, "n_shared_experts": None,
+    "num_experts_per_tok": 1, "moe_intermediate_size": 32, "attention_bias": False,
+    "rope_interleave": True, "rope_scaling": None, "topk_method": "noaux_tc",
+    "scoring_func": "sigmoid", "n_group": 1, "topk_group": 1, "norm_topk_prob": True,
+    "routed_scaling_factor": 1.0, "first_k_dense_replace": 9, "moe_layer_freq": 1,
+}  # fmt: skip
+ROUTED = {**MLA, "n_routed_experts": 2, "n_shared_experts": 1, "partial_rotary_factor": 1}
+YARN = {"type": "yarn", "factor": 1, "mscale_all_dim": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("llama", SMALL),
+        ("qwen3_moe", {**SMALL, **EXPERTS}),
+        ("gpt_oss", {**SMALL, **EXPERTS, **SLIDING}),
+        ("deepseek_v2", {**MLA, "rope_scaling": YARN}),
+        ("deepseek_v3", MLA),
+        ("deepseek_v32", MLA),
+        ("glm4_moe_lite", ROUTED),
+        ("youtu_llm", MLA),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_cache_is_that_of_mlx_lm(kind: str, config: dict[str, Any]) -> None:
     """The bytes that the cache of a small model holds in mlx-lm itself."""
     mx = pytest.importorskip("mlx.core", reason="needs mlx")
     from importlib import import_module
 
-    small = {
-        "llama": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
-                  "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 32,
-                  "rms_norm_eps": 1e-5, "model_type": "llama"},
-        "deepseek_v3": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
-                        "num_key_value_heads": 4, "vocab_size": 32, "intermediate_size": 64,
-                        "kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 16,
-                        "v_head_dim": 16, "qk_nope_head_dim": 16, "n_routed_experts": None,
-                        "model_type": "deepseek_v3"},
-        "gpt_oss": {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
-                    "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 64,
-                    "vocab_size": 32, "num_local_experts": 2, "num_experts_per_tok": 1,
-                    "sliding_window": 4096, "rope_theta": 10000,
-                    "layer_types": ["sliding_attention", "full_attention"],
-                    "model_type": "gpt_oss"},
-    }[model]  # fmt: skip
-    module = import_module(f"mlx_lm.models.{model}")
-    made = module.Model(module.ModelArgs.from_dict(small))
     from mlx_lm.models.cache import make_prompt_cache
 
+    config = {**config, "model_type": kind, "torch_dtype": "float32"}
+    module = import_module(f"mlx_lm.models.{kind}")
+    made = module.Model(module.ModelArgs.from_dict(config))
     cache = make_prompt_cache(made)
     tokens = 256  # which is what it grows by
     mx.eval(made(mx.zeros((1, tokens), dtype=mx.int32), cache=cache))
-    held = sum(each.keys.nbytes + each.values.nbytes for each in cache)
-    assert fit.cache({**small, "torch_dtype": "float32"}, tokens, 1) == held
+    parts = [part for each in cache for part in getattr(each, "caches", [each])]
+    held = sum(part.keys.nbytes + part.values.nbytes for part in parts)
+    assert fit.cache(config, tokens, 1) == held
 
 
 def facts_of(**values: Any) -> dict[str, Any]:
@@ -635,6 +674,14 @@ def sync(inv: Inv, source: Path) -> Callable[..., Any]:
 Sync = Callable[..., Any]
 
 
+def assert_no_canary(rig: Rig) -> None:
+    for host in rig.names:
+        found = rig.run(
+            host, 'find "$HOME" /tmp -xdev -name a-canary; ls -d /a-canary', check=False
+        )
+        assert found.stdout == ""
+
+
 def there(rig: Rig, host: str, folder: str = '"$HOME/copy"') -> str:
     return rig.run(host, shown(folder)).stdout
 
@@ -733,14 +780,14 @@ def test_names_that_are_not_plain(
         for place in ('"$HOME"', "/tmp"):
             found = rig.run(host, f"find {place} -name '-n'").stdout
             assert NASTY_FOLDER in found
-        assert rig.run(host, "find / -xdev -name a-canary").stdout == ""
+    assert_no_canary(rig)
     assert not list(tmp_path.rglob("a-canary"))
     assert not (ROOT / "a-canary").exists()
     # What is left out may be called anything, too.
     patterns = ("--exclude", "$(touch a-canary)", "--exclude", "it's", "--exclude", '"')
     done = sync("mac1", *patterns, folder=folder, to="x")
     assert f"{len(NASTY) - 2} files there as here" in done.out
-    assert rig.run("mac1", "find / -xdev -name a-canary").stdout == ""
+    assert_no_canary(rig)
 
 
 def test_links(sync: Sync, macs: Macs, tmp_path: Path, source: Path) -> None:
@@ -839,7 +886,8 @@ def test_interrupted(
     wait_for(lambda: rig.run("mac2", "pgrep -x cat", check=False).returncode == 1)
     ours = subprocess.run(["pgrep", "-fa", f"rsync .*{source}"], capture_output=True, text=True)
     assert ours.stdout == ""
-    assert not list(Path("/tmp").glob("mlx-tp-*/config"))
+    left = [link for link in Path("/tmp").glob("mlx-tp-*/0") if link.resolve() == rig.ssh_config]
+    assert left == []
 
 
 def on_a_terminal(inv: Inv, *words: str) -> str:
@@ -964,7 +1012,7 @@ def test_ssh_config_of_any_name(inv: Inv, sync: Sync, sshd: Sshd, tmp_path: Path
     assert not list(tmp_path.rglob("a-canary"))
 
 
-def test_host_keys_are_checked(sync: Sync, sshd: Sshd) -> None:
+def test_host_keys_are_checked(sync: Sync, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the configuration would take any key, and by rsync's own ssh."""
     config = sshd.folder / "config"
     config.write_text(config.read_text() + "Host *\n  StrictHostKeyChecking no\n")
@@ -973,12 +1021,11 @@ def test_host_keys_are_checked(sync: Sync, sshd: Sshd) -> None:
     assert re.search(r"^not reached +mac2 .*host key is not known", done.out, re.MULTILINE)
     assert "mac2" not in (sshd.folder / "known_hosts").read_text()
     assert not (sshd.node_home("mac2") / "copy").exists()
-    nodes.use_ssh_config(str(config))
+    monkeypatch.setattr(nodes, "_ssh_config", str(config))
     node = nodes.Node(Host("mac2"))
     with copying.ssh_config([node]) as file:
         done = subprocess.run(["ssh", "-F", file, "mac2", "touch was-here"], capture_output=True)
     assert b"Host key verification failed" in done.stderr
-    nodes.use_ssh_config(None)
 
 
 def test_through_a_gateway(sync: Sync, inv: Inv, sshd: Sshd, source: Path, tmp_path: Path) -> None:
@@ -1091,7 +1138,7 @@ def test_model_that_is_nasty(inv: Inv, macs: Macs, tiny: Path, tmp_path: Path) -
     path = tmp_path / NASTY_FOLDER
     shutil.copytree(tiny, path)
     weighed(inv, path=str(path))
-    assert rig.run("mac1", "find / -xdev -name a-canary").stdout == ""
+    assert_no_canary(rig)
     assert "-n" in weighed(inv, path="./-n", code=3).err
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done, Inv
+from conftest import ROOT, Done, Inv
 from faults import ROWS, Row
 from rig import Rig, two_nodes
 from scene import Scene, gates
@@ -42,6 +42,12 @@ def said(done: Done, row: Row, step: int) -> str:
 
 @pytest.mark.parametrize("row", CHOSEN, ids=[row.name for row in CHOSEN])
 def test_fault(scene: Scene, row: Row, record_property: Callable[[str, Any], None]) -> None:
+    for name, value in (
+        ("fault", f"{row.area}: {row.fault}"),
+        ("stage", row.stage),
+        ("after", row.after),
+    ):
+        record_property(name, value)
     held = scene.arrive(row.stage)
     row.on(scene)
     scene.release()
@@ -54,3 +60,19 @@ def test_fault(scene: Scene, row: Row, record_property: Callable[[str, Any], Non
     assert [scene.left(host) for host in scene.rig.names] == [[], []]
     assert [scene.strangers(host) for host in scene.rig.names] == [1, 1]
     assert scene.run("tp.status").out == "stopped\n"
+
+
+def test_every_fault_is_run_somewhere_in_ci() -> None:
+    """Each fault is run at one of its stages at least, and no row is there twice."""
+    kinds = {row.fault.partition(" (")[0] for row in ROWS}
+    assert {row.fault.partition(" (")[0] for row in ROWS if row.ci} == kinds
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def test_the_page_is_of_this_matrix() -> None:
+    """docs/reliability.md is of a run of rows of this matrix; every one held."""
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    shown = re.findall(r"^\| (node|rank|state): (.*?) \| (.*?) \| ", page, re.MULTILINE)
+    assert shown
+    assert set(shown) <= {(row.area, row.fault, row.stage) for row in ROWS}
+    assert "does not hold" not in page

@@ -10,14 +10,15 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Done
+from conftest import ROOT, Done, Inv
 from invoke.program import Program
+from rig import Rig
 
 from tasks import ns
 from tasks.cluster.settings import DEFAULTS
@@ -227,7 +228,6 @@ LINES: list[tuple[str, int, str]] = [
     ("dev.sync --source nowhere-at-all --target t", 2, "nowhere-at-all"),
     ("dev.sync --source README.md --target t", 2, "README.md"),
     ("dev.sync --source tests --target ''", 2, "--target is empty"),
-    ("dev.sync --source tests --target /", 2, "--target"),
     ("dev.sync --source tests --target $'a\\nb'", 2, "--target"),
     ("dev.sync --source tests --target t --exclude '[a'", 2, "--exclude '[a'"),
     ("dev.sync --source tests --target t --hosts a,a", 2, "'a' is there twice"),
@@ -432,6 +432,7 @@ def test_command_line(local: Local, line: str, code: int, says: str) -> None:
 
 @pytest.mark.parametrize(("config", "says"), [*FILES, *_of_each_key()])
 def test_configuration(local: Local, config: str, says: str) -> None:
+    local.patch.delenv(f"INVOKE_TP_{says.upper()}", raising=False)
     task = "local.down" if config.startswith("local") else "tp.stop --dry-run"
     before = local.snapshot()
     refused(local, local(task, config), 2, says)
@@ -452,3 +453,66 @@ def test_there_are_many() -> None:
     assert len(LINES) >= 150
     assert len(LINES) == len({line for line, _, _ in LINES})
     assert set(ns.task_names) <= {line.split()[0] for line in lines}
+
+
+def _of_host(rig: Rig, host: str) -> str:
+    """What a run that refuses must leave as it is: files, interfaces, and no sudo."""
+    files = f"{rig.home(host)} /tmp /Library /etc/sudoers.d"
+    skip = "-path '/tmp/pytest*' -prune -o -name .ssh -prune -o"
+    find = f"find {files} -xdev {skip} -printf '%p %m %s %T@\\n' | sort"
+    return rig.run(host, f"{find}; ifconfig -a").stdout + repr(rig.calls(host, "sudo"))
+
+
+def test_nothing_is_changed_on_nodes(local: Local, macs: Callable[..., Rig]) -> None:
+    """The same lines with hosts behind them that could be changed: not one of them is."""
+    rig = macs()
+    hosts = [
+        {"ssh": name, "ips": [rig.address(name)], "links": {"en5": rig.links[name, "en5"]}}
+        for name in rig.names
+    ]
+    file = local.home / "hosts.json"
+    file.write_text(json.dumps({"engine": "mlx-lm", "hosts": hosts}))
+    local.patch.setenv("INVOKE_TP_SSH_CONFIG", str(rig.ssh_config))
+    before = {host: _of_host(rig, host) for host in rig.names}
+    for line, code, says in LINES:
+        if not line.startswith("local."):
+            refused(local, local(line), code, says)
+    assert {host: _of_host(rig, host) for host in rig.names} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["tp.stop", "--hosts"], 1, "Flag '--hosts' needed value"),
+        (["tp.start", "--env", b"A=\xff"], 2, "the value of A is no UTF-8"),
+        (["tp.start", "--hostfile", b"\xff"], 2, "no such hostfile"),
+        (["tp.start", "--log-dir", "\x1b[2J"], 2, "give text on one line"),
+        (["rdma.setup", "--node", "mac1:en5:x"], 2, "is no IPv4 address"),
+        (["dev.model", ""], 2, "is empty"),
+    ],
+)
+def test_for_real(inv: Inv, home: Path, words: list[str], code: int, says: str) -> None:
+    line = inv(*words, code=code).one_line()
+    assert says in line
+    assert line.isprintable()
+    assert not (home / ".mlx-tp").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"tp: [", "is no YAML"),
+        (b"tp:\n\ttimeout: 5", "is no YAML"),
+        (b"tp: !!python/object/apply:os.system ['touch canary']", "is no YAML"),
+        (b"\xff", "can't be read"),
+        (b"5", "has a value where it should have keys"),
+        (b"- tp", "has a value where it should have keys"),
+        (b"run: 5", "has a value where it should have keys"),
+    ],
+)
+def test_broken_configuration(inv: Inv, home: Path, text: bytes, says: str) -> None:
+    """What Invoke itself can't read: a line in place of its traceback, and its exit status."""
+    inv.config = home / "bad.yaml"
+    inv.config.write_bytes(text)
+    assert says in inv("tp.stop", code=1).one_line()
+    assert not list(ROOT.glob("canary"))

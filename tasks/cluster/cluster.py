@@ -135,7 +135,7 @@ def build(
         state_dir=(_text(settings, "state_dir") or "~/.mlx-tp").rstrip("/") or "/",
         timeout=number(settings["timeout"], "tp.timeout", 0.001),
         stop_timeout=number(settings["stop_timeout"], "tp.stop_timeout", 0),
-        lock_wait=number(settings["lock_wait"], "--lock-wait", 0),
+        lock_wait=number(settings["lock_wait"], "tp.lock_wait", 0),
         cooldown=number(settings["cooldown"], "tp.cooldown", 0),
         wired_limit=int(number(settings["wired_limit_gib"], "tp.wired_limit_gib", 0) * GIB),
         notes=notes,

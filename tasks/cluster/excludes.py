@@ -42,6 +42,11 @@ _REFUSED = re.compile(
 )
 
 
+def names(patterns: Iterable[str]) -> list[str]:
+    """Those of the patterns that are for names, wherever they are: what `find -name` takes too."""
+    return [each for each in patterns if "/" not in each and "**" not in each]
+
+
 def _compile(pattern: str) -> tuple[re.Pattern[str], bool]:
     """The expression for "/path", and whether it is for folders only."""
     bare = pattern[:-1] if pattern.endswith("/") else pattern

@@ -167,9 +167,12 @@ def _cell(devices: Sequence[str]) -> Rdma:
     return devices[0] if len(devices) == 1 else tuple(devices) or None
 
 
+_HOST = r"[A-Za-z0-9_.][A-Za-z0-9_.@-]*"  # as ssh takes it: no option, nothing for a shell
+
+
 def _spec(text: str, prefix: int) -> End:
     host, interface, address = ([*text.split(":", 2), "", ""])[:3]
-    if text.count(":") < 2 or not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.@-]*", host):
+    if text.count(":") < 2 or not re.fullmatch(_HOST, host):
         raise BadInput(f"--node {text!r}: give HOST:IFACE:IP, as in mac1:en5:10.254.0.5")
     return _end(f"--node {text}", host, interface, f"{address}/{prefix}")
 
@@ -188,7 +191,7 @@ def _end(where: str, host: str, interface: str, address: str) -> End:
 
 def _proxy(text: str) -> tuple[str, str]:
     via, _, host = text.partition(":")
-    if not via or not host or ":" in host:
+    if not re.fullmatch(_HOST, via) or not re.fullmatch(_HOST, host):
         raise BadInput(f"--proxy {text!r}: give VIA:HOST, as in mac1:mac2")
     return host, via
 

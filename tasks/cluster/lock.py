@@ -323,7 +323,7 @@ while :; do
     failed=0; sleep 0.3; echo .
     continue
   fi
-  said=$({ mkdir -p "$D" && chmod 700 "$D"; } 2>&1) && alone take && break
+  said=$({ own "$D" && mkdir -p "$D" && chmod 700 "$D"; } 2>&1) && alone take && break
   # A few times that may be: another command was faster.
   failed=$((failed+1)); sleep 0.1
   [ $failed -lt 5 ] || { echo "error ${said:-$L can not be made}"; exit 1; }
@@ -347,6 +347,7 @@ exit 0
 
 _UNLOCK = r"""
 unlock() { gone; h=$(line was); remove && echo "$h"; }
+own "$D" || exit
 is_there || exit 0
 alone unlock
 """

@@ -76,7 +76,7 @@ def stop(
     deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
     if not force and order == "leader" and any(target.is_leader for target in left):
         first = [target for target in left if target.is_leader]
-        left = _signal(cluster, left, first, "TERM", min(GRACE, _until(deadline)), reports)
+        left = _signal(cluster, left, first, "TERM", min(GRACE, _until(deadline) / 2), reports)
     if not force and left:
         left = _signal(cluster, left, left, "TERM", _until(deadline), reports)
     if left:
@@ -112,16 +112,21 @@ def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Tar
 
 
 def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
-    """Remove the records (of `run`) where nothing is left of it; the SIGKILL stamp stays."""
+    """Remove the records (of `run`) where nothing is left of it; the SIGKILL stamp stays.
+
+    A rank that lives, since a script that was held up has started it meanwhile, stays known.
+    """
     clean = [report.node for report in reports if not report.left and not report.failure]
     which = shell.quote(f'"run": "{run or ""}')
     script = (
-        f"cd {shell.path(cluster.state_dir)} 2>/dev/null || exit 0\n"
+        f"{state.PRELUDE}cd {shell.path(cluster.state_dir)} 2>/dev/null || exit 0\nlives=\n"
         "for f in rank[0-9]*.json; do\n"
         f'  grep -qF -e {which} "$f" 2>/dev/null || {"continue" if run else ":"}\n'
-        '  f=${f%.json}; rm -f "$f.json" "$f".pid* "$f".exit* "$f".MLX_*\n'
-        "done\n"
-        f"{'' if run else 'rm -f rank[0-9]* ready ready.new'}\n"
+        "  f=${f%.json}; P= T= B=\n"
+        '  { read -r P; read -r T; read -r B; } 2>/dev/null <"$f.pid"\n'
+        '  if is_alive "${P:-0}" "$T" "$B"; then lives=1; continue; fi\n'
+        '  rm -f "$f.json" "$f".pid* "$f".exit* "$f".MLX_*\n'
+        "done\n" + ("" if run else '[ -n "$lives" ] || rm -f rank[0-9]* ready ready.new\n')
     )
     nodes.sh([node for node in cluster.nodes if node.name in clean], script)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .hints import exit_words
-from .reading import Reading
+
+if TYPE_CHECKING:
+    from .reading import Reading
 
 SERVING, BUSY, STARTING = "serving", "busy", "starting"
 FAILED, UNKNOWN, STOPPED = "failed", "unknown", "stopped"

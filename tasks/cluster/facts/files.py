@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .. import shell
@@ -13,15 +13,16 @@ DANGLING = "a link that leads nowhere"
 _ROW = re.compile(r"(?:size +(\d+)|sum (\d+) (\d+)|(link)) \./(.+)")
 
 
-def listing(hidden: bool = True) -> str:
+def listing(skip: Iterable[str] = ()) -> str:
     """/bin/sh text that lists the files below the working directory, links followed.
 
     Rows are "sum CHECKSUM SIZE ./name" (of `cksum`) below 1 MiB, "size SIZE ./name" above it, and
-    "link ./name" for a link that leads nowhere. Sizes are in bytes.
+    "link ./name" for a link that leads nowhere. Sizes are in bytes. What has a name like a pattern
+    of `skip` is not read, nor what is below it.
     """
-    skip = "" if hidden else "-name '.?*' -prune -o "
+    prune = "".join(f"-name {shell.quote(name)} ! -path . -prune -o " for name in skip)
     return (
-        f'all() {{ find -L . {skip}"$@"; }}\n'
+        f'all() {{ find -L . {prune}"$@"; }}\n'
         "all -type f -size -2048 -exec cksum {} + | sed 's/^/sum /'\n"
         "all -type f ! -size -2048 -exec wc -c {} \\; | sed 's/^ */size /'\n"
         "all -type l -print | sed 's/^/link /'"
@@ -45,9 +46,9 @@ def size(value: str) -> int:
     return 0 if value == DANGLING else int(value.split()[0])
 
 
-def fact(folder: str) -> Fact:
-    """The files of `folder` as `parse_listing` gives them."""
-    return Fact("files", f"cd {shell.path(folder)} || exit\n{listing()}", parse_files)
+def fact(folder: str, skip: Iterable[str] = ()) -> Fact:
+    """The files of `folder` as `parse_listing` gives them, but for what `listing` skips."""
+    return Fact("files", f"cd {shell.path(folder)} || exit\n{listing(skip)}", parse_files)
 
 
 def parse_files(text: str, status: int) -> dict[str, str]:

@@ -53,4 +53,4 @@ def enter(model: str, cwd: str | None) -> str:
 def fact(model: str, cwd: str | None) -> Fact:
     """Hidden files are the downloader's notes (times, locks), not the model."""
     show = 'printf "folder %s\\n" "$PWD"\n'
-    return Fact("model", enter(model, cwd) + show + files.listing(hidden=False), parse)
+    return Fact("model", enter(model, cwd) + show + files.listing([".*"]), parse)

@@ -1,0 +1,524 @@
+"""What is put into a script, or what a node answers, is never run and orders no terminal about.
+
+Every script builder is fed what a shell would take for more than text, and its script is run for
+real in a scratch folder by each shell that may be /bin/sh; a canary would show what was run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from conftest import require, wait_for
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tasks import screen, show
+from tasks.cluster import api as apis
+from tasks.cluster import cluster as clusters
+from tasks.cluster import (
+    launch,
+    launchd,
+    links,
+    lock,
+    logs,
+    setup,
+    shell,
+    state,
+    stop,
+    wait,
+)
+from tasks.cluster.errors import ActionFailed
+from tasks.cluster.facts import files, model, rdma, versions, weights
+from tasks.cluster.hostfile import Host
+from tasks.cluster.launch import Run
+from tasks.cluster.nodes import Answer, Node
+from tasks.cluster.reading import Reading
+from tasks.cluster.stop import Stopped, Target
+from tasks.cluster.text import plain
+
+# /bin/sh is dash on Debian, bash 3.2 on macOS, and zsh where its owner has chosen so.
+SHELLS = {
+    "dash": ["dash", "-s"],
+    "bash": ["bash", "--posix", "-s"],
+    "zsh": ["zsh", "--emulate", "sh", "-s"],
+}
+PIECES = [
+    "$(touch canary)", "`touch canary`", "'; touch canary; '", '"; touch canary; "',
+    "; touch canary;", "| touch canary", "& touch canary &", "\n touch canary\n",
+    "\ntouch canary #", "<(touch canary)", ">canary", "$HOME", "${IFS}", "$((1+1))", "~root", "*",
+    "?", "[a-z]", "{a,b}", "!!", "#", "=ls", "\\", "\\\n", "'", '"', "''", "-x", "--", "-n", " ",
+    "  ", "\t", "END", "\nEND\n", "\nEND\ntouch canary\n", "ü", "日本", "\u202e", "\x1b]0;x\x07",
+    "\x1b[2J", "\x9b2J", "\r", "%s", "%n", "\\n", "a=b", "é" * 9,
+]  # fmt: skip
+LETTERS = st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")
+TEXT = st.lists(st.sampled_from(PIECES) | st.text(LETTERS, max_size=4), max_size=5).map("".join)
+LINE = TEXT.map(lambda text: "".join(c for c in text if c >= " " and c != "\x7f"))
+
+
+def _fits(name: str) -> bool:
+    return 0 < len(name.encode()) < 120 and name not in (".", "..", "~")
+
+
+NAME = LINE.map(lambda text: text.replace("/", "")).filter(_fits)
+KEY = st.from_regex(r"X[A-Z0-9_]{0,4}", fullmatch=True) | st.sampled_from(
+    ["tp_state", "tp_log", "pid", "code", "n", "P", "T", "B", "stat", "IFS", "PS4", "CDPATH", "v"]
+)
+RUN = Run("abc123", "me@here", 0.0)
+BOUNDED = settings(deadline=None, max_examples=12)
+
+
+@dataclass
+class Scratch:
+    """A folder for scripts to run in, with a program that tells how it was started."""
+
+    folder: Path
+    shell: list[str]
+
+    def run(self, script: str, status: int | None = 0, **env: str) -> str:
+        base = {
+            "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+            "OUT": str(self.folder / "out"),
+        }
+        done = subprocess.run(
+            self.shell,
+            input=script.encode(),
+            env={**base, **env},
+            cwd=self.folder,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert status is None or done.returncode == status, done.stderr
+        return done.stdout.decode("utf-8", "replace")
+
+    def program(self, path: Path, text: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def words(self) -> list[str]:
+        """The arguments of the program that was run last."""
+        return (self.folder / "out.args").read_bytes().decode().split("\0")[:-1]
+
+    def environment(self) -> dict[str, str]:
+        pairs = (self.folder / "out.env").read_bytes().decode().split("\0")[:-1]
+        return dict(pair.partition("=")[::2] for pair in pairs)
+
+    def check(self) -> None:
+        assert not list(self.folder.rglob("canary"))
+
+
+TELL = 'printf "%s\\0" "$@" >"$OUT.args"; env -0 >"$OUT.env"; pwd >"$OUT.cwd"'
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Scratch]:
+    require(shutil.which(name), f"needs {name}")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "bin").mkdir()
+        made = Scratch(Path(folder), SHELLS[name])
+        yield made
+        made.check()
+
+
+each_shell = pytest.mark.parametrize("sh", list(SHELLS))
+
+
+def cluster_of(place: Scratch, data: Any = None, args: list[str] = [], **config: Any) -> Any:  # noqa: B006
+    path = place.folder / "hosts.json"
+    path.write_text(json.dumps(data or [{"ssh": "mac1", "ips": ["10.0.0.1"]}]))
+    mine = {"engines": {"probe": {"command": ["-m", "probe"]}}, "engine": "probe"}
+    return clusters.build({**mine, **config}, args, hostfile=str(path), backend="ring")
+
+
+@each_shell
+@BOUNDED
+@given(
+    st.dictionaries(KEY, TEXT, max_size=4),
+    st.lists(TEXT.filter(lambda word: not word.startswith("--")), max_size=4),
+    st.tuples(NAME, NAME, NAME, NAME),
+    LINE,
+)
+def test_launch(
+    sh: str, envs: dict[str, str], args: list[str], names: tuple[str, ...], by: str
+) -> None:
+    """A rank gets its words, environment and folder exactly, whatever all of them are called."""
+    python, cwd, state_dir, log_dir = (f"{number}{name}" for number, name in enumerate(names))
+    with scratch(sh) as place:
+        (place.folder / cwd).mkdir()
+        program = place.program(place.folder / python, f"shift 3\n{TELL}")
+        cluster = cluster_of(
+            place,
+            args=args,
+            env=[f"{name}={value}" for name, value in envs.items()],
+            python=str(program),
+            cwd=cwd,
+            state_dir=state_dir,
+            log_dir=log_dir,
+        )
+        run = replace(RUN, by=by)
+        assert place.run(launch.background(cluster, cluster.ranks, run)) == ""
+        home = place.folder / state_dir.rstrip("/")
+        wait_for((home / "rank0.exit").exists)
+        assert (home / "rank0.exit").read_text() == f"{RUN.id} 0\n"
+        assert place.words() == list(cluster.ranks[0].command[1:])
+        # The program is a shell itself, which keeps IFS to itself.
+        assert place.environment().items() >= {k: v for k, v in envs.items() if k != "IFS"}.items()
+        assert (place.folder / "out.cwd").read_text() == f"{place.folder / cwd}\n"
+        assert json.loads((home / "rank0.json").read_text())["command"][0] == str(program)
+        log = place.folder / log_dir / "tp_server.rank0.log"
+        assert log.read_text() == f"{launch.header(run, cluster.ranks[0])}\n"
+
+
+@each_shell
+@pytest.mark.parametrize("name", ["-x", "--help", "~", "~root", "$(touch canary)", "a b", "-"])
+def test_paths_that_look_like_more(sh: str, name: str) -> None:
+    """Relative ones, as an option gives them: a leading dash is no option, ~name no home."""
+    with scratch(sh) as place:
+        program = place.program(place.folder / "py", f"shift 3\n{TELL}")
+        options = {"cwd": name, "state_dir": f"{name}/s", "log_dir": f"{name}/l"}
+        cluster = cluster_of(place, python=str(program), **options)
+        home = place.folder if name == "~" else place.folder / name
+        home.mkdir(exist_ok=True)
+        place.run(launch.background(cluster, cluster.ranks, RUN))
+        wait_for((home / "s" / "rank0.exit").exists)
+        assert (place.folder / "out.cwd").read_text() == f"{home}\n"
+        assert (home / "l" / "tp_server.rank0.log").exists()
+
+
+@each_shell
+@BOUNDED
+@given(NAME, NAME, LINE)
+def test_readings(sh: str, folder: str, cwd: str, path: str) -> None:
+    """What reads a node: the state, a model, a folder, versions, a log."""
+    with scratch(sh) as place:
+        where = place.folder / cwd
+        (where / folder).mkdir(parents=True)
+        (where / folder / "config.json").write_text("{}")
+        python = place.program(where / f"py{folder}", "echo '{}'")
+        for fact in (
+            state.fact(folder),
+            state.fact(f"{cwd}/{folder}"),
+            model.fact(folder, cwd),
+            model.fact(path or "x", cwd),
+            weights.fact(folder, cwd),
+            weights.config(folder, cwd),
+            versions.fact(str(python), cwd),
+            files.place(f"{where}/{folder}"),
+        ):
+            place.run(fact.command, status=None)
+        assert "folder" in place.run(model.fact(folder, cwd).command)
+        assert place.run(files.fact(f"{cwd}/{folder}").command).startswith("sum ")
+        log = where / folder / "tp.log"
+        log.write_text("# first\nsecond\n")
+        out = place.run(logs._read_script(0, str(log), "", 0, "nonce"))
+        assert [piece.data for piece in logs.parse("mac1", out, "nonce")] == [log.read_bytes()]
+
+
+@each_shell
+@BOUNDED
+@given(NAME, TEXT, TEXT)
+def test_stopping(sh: str, state_dir: str, command: str, start: str) -> None:
+    """What ps says of a process, and what a record says of its start, is compared and no more."""
+    with scratch(sh) as place:
+        own = os.getpid()
+        same = stop._same_command(own, command)
+        known = f"is_alive {own} {shell.quote(start)} {shell.quote(command)}"
+        targets = [Target("mac1", own, "x", each) for each in (same, known)]
+        script = stop.script(state_dir, targets, targets, "CONT", 0.1)
+        assert place.run(script).splitlines()[-1] == "left"
+        stamped = stop.script(state_dir, targets, [], "KILL", 0)
+        assert place.run(stamped).splitlines()[-1] == "left"
+        assert (place.folder / state_dir).is_dir()
+
+
+class Here:
+    """A node whose scripts run in the scratch folder."""
+
+    def __init__(self, place: Scratch) -> None:
+        self.place = place
+        self.name = "mac1"
+
+    def sh(self, script: str, timeout: float = 0, **_: Any) -> Answer:
+        return Answer(self.name, self.place.run(script), status=0)
+
+
+@each_shell
+@BOUNDED
+@given(NAME, LINE)
+def test_forgetting(sh: str, state_dir: str, run: str) -> None:
+    """A run's name comes from a node's record, and goes to all nodes."""
+    with scratch(sh) as place:
+        folder = place.folder / state_dir
+        folder.mkdir()
+        (folder / "rank0.json").write_text('{"run": "abc123", "rank": 0}')
+        cluster = replace(cluster_of(place, state_dir=state_dir), nodes=[Here(place)])
+        wait.mark_ready(cluster)
+        assert (folder / "ready").read_text() == "abc123\n"
+        stop.forget(cluster, [Stopped("mac1")], run)
+        assert (folder / "rank0.json").exists() != "abc123".startswith(run)
+        stop.forget(cluster, [Stopped("mac1")])
+        assert not (folder / "rank0.json").exists()
+
+
+@each_shell
+@BOUNDED
+@given(NAME, TEXT, TEXT)
+def test_lock(sh: str, state_dir: str, what: str, by: str) -> None:
+    """Who has the lock, and what for, is told as it is, and not run."""
+    with scratch(sh) as place:
+        cluster = cluster_of(place, state_dir=state_dir)
+        assert "held" in place.run(lock.script(cluster, what, replace(RUN, by=by)))
+
+
+def wiring() -> links.Wiring:
+    return links.from_specs(["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"], [], "30")
+
+
+@each_shell
+@BOUNDED
+@given(NAME, TEXT.filter(lambda text: "\n" not in text), LINE)
+def test_acting_as_root(sh: str, home: str, password: str, owner: str) -> None:
+    """The password reaches sudo's stdin and nothing else; a home and a user are only names."""
+    assume(owner)
+    with scratch(sh) as place:
+        tell = 'printf "%s\\0" "$@" >>"$OUT.args"; case " $* " in *" -S "*) cat >>"$OUT.pw";; esac'
+        place.program(place.folder / "bin" / "sudo", tell)
+        place.program(place.folder / "bin" / "plutil", "exit 0")
+        place.program(place.folder / "bin" / "chown", f"{TELL}")
+        absolute = f"{place.folder}/{home}"
+        installed = launchd.Daemon(None, False)
+        todo = launchd.changes("mac1", absolute, installed, launchd.plist(wiring(), "mac1", owner))
+        asked = [change.command for change in todo if change.command]
+        place.run(setup.may_script(asked, password))
+        out = place.run(setup.act_script(todo, password))
+        assert out == "done\n" * len(todo)
+        draft = Path(absolute) / ".mlx-tp" / f"{launchd.LABEL}.plist"
+        assert draft.read_text().startswith("<?xml")
+        words = place.words()
+        assert all(word in words for command in asked for word in command)
+        passwords = (place.folder / "out.pw").read_bytes().decode()
+        assert set(passwords.split("\n")) <= {password, ""}
+        matrix = setup.write_matrix(wiring(), owner)
+        place.run(matrix.replace(rdma.MATRIX, str(place.folder / "matrix.json")))
+        assert place.words()[0] == owner
+        assert json.loads((place.folder / "matrix.json").read_text())
+
+
+@given(st.lists(st.lists(LINE, min_size=1, max_size=4), min_size=1, max_size=3))
+def test_sudoers(commands: list[list[str]]) -> None:
+    """A line of sudoers allows the commands that were asked for, and none by pattern or comma."""
+    allowed = setup.sudoers("me", commands).removeprefix("me ALL=(root) NOPASSWD: ")
+    parts = re.findall(r"(?:\\.|[^,\\])+", allowed)
+    expected = list(dict.fromkeys(" ".join(each) for each in [setup.PROBE, *commands]))
+    assert [re.sub(r"\\(.)", r"\1", part[part.startswith(" ") :]) for part in parts] == expected
+    assert not re.search(r"[*?\[\]!#=:]", re.sub(r"\\.", "", allowed))
+
+
+ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+@given(TEXT, TEXT)
+def test_no_orders_to_a_terminal(first: str, second: str) -> None:
+    """Whatever is said, told or raised: no control sequence, and an error is one line."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        screen.say(first)
+        screen.out(first)
+        screen.log_line(f"rank 0 | {first}")
+        screen.log_line(first)
+        screen.document({first: second})
+        screen.table([(first, second), (second, first)])
+        screen.table([(first, second)], err)
+    assert not ORDERS.search(out.getvalue() + err.getvalue())
+    error = str(ActionFailed(f"mac1: {first}").message)
+    assert not ORDERS.search(error)
+    assert len(error.splitlines()) == 1
+
+
+def test_rows_of_a_table_are_ours() -> None:
+    out = io.StringIO()
+    screen.table([("ok", "a\nfail  b"), ("fail", "c\r\n\x1b[1Aok")], out)
+    assert out.getvalue().splitlines() == ["ok    a fail  b", "fail  c ok"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]52;c;ZWNobw==\x1b\\after", "after"),
+        ("\x1bP1;2|tmux\x1b\\x", "x"),
+        ("a\x1b", "a"),
+        ("a\x1b[", "a"),
+        ("\x9b2Ja", "2Ja"),
+        ("a\rb\x08c\x7f", "abc"),
+        ("a\tb\nc", "a\tb\nc"),
+        ("a\x1b]0;never ended\nnext", "a\nnext"),
+        ("abc\u202edcba\u2066", "abcdcba"),
+        ("ü 日本 é", "ü 日本 é"),
+        ("\ud800a", "a"),
+    ],
+)
+def test_plain(text: str, expected: str) -> None:
+    assert plain(text) == expected
+
+
+GOOD = {
+    "run": "abc123", "rank": 0, "size": 1, "host": "127.0.0.1", "backend": "ring",
+    "engine": "mlx-lm", "ready": "/health", "model": "m", "command": ["python", "-m", "x"],
+    "env": [], "bind": "127.0.0.1", "port": 8000, "ports": [32323], "log": "/tmp/x.log",
+    "started": 1.0, "by": "me@here",
+}  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+    max_leaves=4,
+)
+RECORD = st.builds(
+    lambda changes: {**GOOD, **changes}, st.dictionaries(st.sampled_from(list(GOOD)), JSON)
+)
+
+
+def reading_of(record: Any) -> Reading:
+    """What a node would tell that has this record, of a process that lives."""
+    text = f"now 5\nboot b\nrank 0\nrecord {json.dumps(record)}\npid 1\nstart 2\nof b\nalive\nend"
+    values = {"state": state.parse(text, 0), "processes": {}, "ports": {}, "memory": None}
+    return Reading({"127.0.0.1": values}, {})
+
+
+@settings(deadline=None)
+@given(RECORD)
+def test_records(record: dict[str, Any]) -> None:
+    """A record with anything in any field: no crash, no order, nothing written by its word."""
+    with scratch("dash") as place:
+        cluster = cluster_of(place, [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}])
+        read = reading_of(record)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(apis.Api, "is_up", lambda *_, **__: False)
+            found = show.summary(cluster, read)
+        out = io.StringIO()
+        with redirect_stdout(out):
+            show._print_status(found)
+            screen.document(found)
+        assert not ORDERS.search(out.getvalue())
+        assert logs.place(cluster, read).combined == Path("/tmp/tp_server.log")
+        (_, rank), *_ = read.ranks
+        assert rank.record is None or place.run(stop._recorded("x", rank).same, status=None) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("run", "a'; touch canary; '"),
+        ("run", 5),
+        ("bind", "evil.example/x"),
+        ("bind", "user@evil.example"),
+        ("ready", "http://evil.example/"),
+        ("ready", "@evil.example/"),
+        ("ready", "/a b"),
+        ("port", 0.5),
+        ("port", True),
+        ("port", 70000),
+        ("port", "8000"),
+        ("started", "now"),
+        ("started", float("nan")),
+        ("started", float("inf")),
+        ("log", 5),
+        ("log", ["x"]),
+        ("command", "python"),
+        ("command", [5]),
+        ("ports", ["1"]),
+        ("size", -1),
+        ("model", None),
+        ("host", {}),
+    ],
+)
+def test_a_record_that_is_no_record(field: str, value: Any) -> None:
+    (_, good), *_ = reading_of(GOOD).ranks
+    assert good.record is not None
+    (_, rank), *_ = reading_of({**GOOD, field: value}).ranks
+    assert rank.record is None
+    assert rank.alive
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that answers everything with one thing."""
+
+    status, headers_, body = 200, {"Content-Type": "application/json"}, b""
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(self.status)
+        for name, value in self.headers_.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def server(**answer: Any) -> Iterator[tuple[apis.Api, list[str]]]:
+    kind = type("Answer", (Answers,), {**answer, "asked": []})
+    http = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    node = Node(Host("127.0.0.1"))
+    try:
+        yield apis.Api(node, "127.0.0.1", http.server_port), kind.asked  # type: ignore[attr-defined]
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+BODIES = [
+    b"", b"null", b"5", b"[]", b"{}", b'"x"', b"[[[", b"\xff\xfe", b"[" * 100_000, b"1e999",
+    b'{"data": null}', b'{"data": [null]}', b'{"data": [{}]}', b'{"data": "ids"}', b'{"choices": []}',
+    b'{"choices": [null]}', b'{"choices": ["x"]}', b'{"choices": [{"message": []}]}',
+    b'{"choices": [{"message": null}]}', b'{"choices": [{}], "usage": []}',
+    b'{"choices": [{}], "usage": {"completion_tokens": 1e999}}',
+    b'{"choices": [{}], "usage": {"completion_tokens": "\x1b[31m"}}',
+    b'{"choices": [{}], "usage": {"completion_tokens": []}}', b"\x1b]0;x\x07", b"<html>\x1b[2J",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_answers_of_another_shape(body: bytes) -> None:
+    """An HTTP answer can be anything: it is an error in words, and no order to a terminal."""
+    with server(body=body) as (api, _):
+        for ask in (api.models, lambda: api.chat("m", "Hi", 1)):
+            with pytest.raises(apis.ApiError) as error:
+                ask()
+            assert not ORDERS.search(str(error.value))
+
+
+@pytest.mark.parametrize("to", ["http://127.0.0.1:1/", "https://evil.example/", "/elsewhere"])
+def test_no_redirect_is_followed(to: str) -> None:
+    """Else a server on a node would have the control machine ask anyone for anything."""
+    with server(status=302, headers_={"Location": to}) as (api, asked):
+        assert not api.is_up("/health")
+        with pytest.raises(apis.ApiError):
+            api.models()
+        assert asked == ["/health", "/v1/models"]
