@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 from invoke.tasks import task
@@ -17,20 +18,38 @@ if TYPE_CHECKING:
 def demo(c: Context) -> None:
     """Start two ranks on this machine, ask them something, show the status, stop them."""
     from . import options, screen, steps, tp
-    from .cluster.cluster import ROOT
     from .executor import run
 
-    c.config.tp.hostfile = str(ROOT / "hosts" / "local.json")
-    port = 8000 if _is_free(8000) else _any_free()
-    c.config.tp.args = ["--port", str(port)]
+    c.config.tp = _settings(8000 if _is_free(8000) else _any_free())
+    screen.say("$ inv tp.start")
     try:
         run(c.config, tp.start)
+        if c.config.run.dry:
+            return
         ask(steps.api_of(options.build(c)), "Hello, who are you?")
         screen.say("$ inv tp.status")
         run(c.config, tp.status)
     finally:
         screen.say("$ inv tp.stop")
         run(c.config, tp.stop)
+
+
+def _settings(port: int) -> dict[str, Any]:
+    """A cluster of its own, whatever is configured: only its own server is looked at and stopped.
+
+    Another server may run on this machine, also one of the same model.
+    """
+    from .cluster.settings import DEFAULTS
+    from .tiny import PATH
+
+    process = rf"-m mlx_lm server --port {port} .*{re.escape(str(PATH))}( |$)"
+    return {
+        **DEFAULTS,
+        "args": ["--port", str(port)],
+        "starting_port": _any_free(),
+        "state_dir": "~/.mlx-tp/demo",
+        "engines": {"mlx-lm": {"process": process}},
+    }
 
 
 def ask(api: Api, prompt: str) -> None:

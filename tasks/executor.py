@@ -14,7 +14,7 @@ from typing import Any
 
 from invoke.collection import Collection
 from invoke.config import Config
-from invoke.exceptions import ParseError
+from invoke.exceptions import Exit, ParseError
 from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
 
@@ -50,6 +50,10 @@ class Executor(InvokeExecutor):
         self._check_configuration()
         try:
             return super().execute(*tasks)
+        except BrokenPipeError:
+            # Who read our output (head, less) has seen enough; nothing more can be written.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=141) from None
         except KeyboardInterrupt as error:
             # Invoke would exit with 1, as for its own parse errors.
             raise Interrupted(signals.number_of(error)) from None

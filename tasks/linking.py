@@ -12,7 +12,7 @@ from . import screen, show
 from .cluster import launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import Fact, rdma, routes
+from .cluster.facts import Fact, rdma, routes, thunderbolt
 from .cluster.facts import ping as pings
 from .cluster.links import Wiring
 from .cluster.nodes import Answer
@@ -42,7 +42,7 @@ class How:
 
 def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
-    read = _read(wiring, [rdma.INTERFACES, routes.FACT, rdma.MATRIX_FACT, _USER])
+    read = _read(wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, _USER])
     _refuse(setup.refusals(wiring, read.facts, kinds))
     for one, two in wiring.unlinked:
         screen.say(f"no link between {one} and {two}")

@@ -118,9 +118,13 @@ def _live(seconds: float, views: Sequence[RankView]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
-    for wide in (False, False, False, True):
-        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if wide else None)
+    # Rich would shrink all columns alike where the last lines of the logs are long.
+    cells = [(f"rank {view.rank}", view.host, view.state) for view in views]
+    left = [max(map(len, each)) for each in zip(*cells, strict=True)] or [0, 0, 0]
+    grid = Table.grid(padding=(0, 2), expand=True)
+    for width in left:
+        grid.add_column(no_wrap=True, width=max(width, 8))
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_row(Text(f"{seconds:.1f} s"), "", "", "")
     for view in views:
         style = "green" if view.state == "running" else "red"

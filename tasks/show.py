@@ -93,7 +93,8 @@ def status(cluster: Cluster, as_json: bool) -> None:
 def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
     """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
 
-    `state` is "ready", "starting", "degraded" or "stopped"; times are in seconds, memory in bytes.
+    `state` is "ready", "starting", "degraded", "stopped", or "unknown" where a node that may run a
+    rank gave no answer; times are in seconds, memory in bytes.
     """
     ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]
     strangers = _strangers(cluster, read)
@@ -104,11 +105,13 @@ def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
         "model": None,
         "engine": cluster.engine.name,
         "ranks": ranks + strangers,
-        "unreachable": {node: why for node, (why, _) in read.unreachable.items()},
+        "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
     }
     dead = [row for row in ranks if row["state"] != "running"]
     if ranks and not dead and len(ranks) == size(read, len(ranks)):
         found.update(_serving(cluster, read))
+    elif read.unreachable:
+        found.update(state="unknown", why=f"no answer: {', '.join(read.unreachable)}")
     elif ranks:
         gone = ", ".join(f"rank {row['rank']} ({row['exit']})" for row in dead) or "some ranks"
         found.update(state="degraded", why=f"gone: {gone}; clean up with inv tp.stop")

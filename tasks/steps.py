@@ -130,15 +130,19 @@ def launch(cluster: Cluster, dry: bool) -> str:
 
 
 def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
-    """Wait until ready; a dead rank or the timeout is told with its cause, the others stopped.
+    """Wait until ready; a dead rank or the timeout is told with its cause.
 
-    With `run` only ranks of that start count.
+    With `run` only ranks of that start count, and if it fails they are stopped; without one it is
+    the recorded server, which is left as it is.
     """
     seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    api = api_of(cluster) if run else recorded(cluster)
     try:
         with screen.progress() as display:
-            took = waiting.until_ready(cluster, api_of(cluster), seconds, display, run)
+            took = waiting.until_ready(cluster, api, seconds, display, run)
     except waiting.NotReadyError as failure:
+        if run is None:
+            raise ActionFailed(_not_ready(failure) + ": inv tp.logs, inv tp.stop") from None
         raise _failed(cluster, failure, run) from None
     except KeyboardInterrupt as error:
         _leave(cluster, error, run)
@@ -150,7 +154,7 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
 def health(cluster: Cluster, timeout: str | None) -> None:
     """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
     seconds = HEALTH_TIMEOUT if timeout is None else number(timeout, "--timeout", 0.001)
-    api = api_of(cluster)
+    api = recorded(cluster)
     start = time.monotonic()
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
@@ -164,6 +168,16 @@ def health(cluster: Cluster, timeout: str | None) -> None:
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
     screen.out(curl(api.url, model))
+
+
+def recorded(cluster: Cluster) -> Api:
+    """The HTTP side of the server that runs, wherever it was told to listen."""
+    read = reading.states(cluster)
+    for node, rank in read.ranks:
+        if rank.rank == 0 and rank.record:
+            return show.api_of(cluster, node, rank.record)
+    show.unreachable(read)
+    raise CheckFailed("no server is recorded: inv tp.start")
 
 
 def curl(url: str, model: str) -> str:
@@ -251,7 +265,7 @@ def stop(
     """Stop what runs and tell, per node, what was done and what memory says now."""
     if order not in ("leader", "all"):
         raise BadInput(f"--order {order}: choose leader or all")
-    seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0)
+    seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0.001)
     if dry:
         _print_stop(cluster, order, force)
         return
@@ -328,21 +342,24 @@ def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -
     hint = hints.hint(errors) or hints.hint(line for _, last in found.values() for line in last)
     if hint:
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
-    screen.say("stopping the other ranks")
+    screen.say("stopping the other ranks" if failure.dead else "stopping all ranks")
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
     left = _stop_quietly(cluster, run) if run else []
     go_on = f"{', '.join(left)}: maybe ranks are left: inv tp.stop"
+    stopped = "the other ranks were stopped" if failure.dead else "all ranks were stopped"
+    return ActionFailed(f"{_not_ready(failure)}; {go_on if left else stopped}")
+
+
+def _not_ready(failure: waiting.NotReadyError) -> str:
     if not failure.dead:
-        then = go_on if left else "all ranks were stopped"
-        return ActionFailed(f"not ready within {failure.seconds:.1f} s; {then}")
-    words = ", ".join(
+        return f"not ready within {failure.seconds:.1f} s"
+    return ", ".join(
         f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"
         if view.exit is None
         else f"rank {view.rank} on {view.host} died: {hints.exit_words(view.exit)}"
         for view in failure.dead
     )
-    return ActionFailed(f"{words}; {go_on if left else 'the other ranks were stopped'}")
 
 
 def _collect(cluster: Cluster, read: Reading, final: bool = False) -> None:

@@ -44,9 +44,13 @@ TEMPLATE = (
 )
 
 
-def ensure(model: str | None) -> None:
+def ensure(model: str | None, dry: bool = False) -> None:
     """Make the tiny model if `model` is its folder and it is not complete there."""
-    if model is None or Path(model) != PATH or (PATH / "config.json").exists():
+    whole = all((PATH / name).exists() for name in ("config.json", "model.safetensors"))
+    if model is None or Path(model) != PATH or whole:
+        return
+    if dry:
+        screen.out(f"# would make the tiny model in {os.path.relpath(PATH)}")
         return
     screen.say(f"making the tiny model in {os.path.relpath(PATH)}")
     PATH.parent.mkdir(parents=True, exist_ok=True)

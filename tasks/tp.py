@@ -22,11 +22,11 @@ def _last(c: Context, **given: Any) -> Cluster:
 
 
 @cluster_task(*WHAT)
-def model(c: Context, cluster: Cluster) -> None:
+def model(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """Make the tiny model where the cluster asks for it and it is not there yet."""
-    from . import tiny
+    from . import steps, tiny
 
-    tiny.ensure(cluster.model)
+    tiny.ensure(cluster.model, steps.is_dry(c, dry_run))
 
 
 @cluster_task(*WHAT)

@@ -384,7 +384,7 @@ def test_plain(text: str, expected: str) -> None:
 GOOD = {
     "run": "abc123", "rank": 0, "size": 1, "host": "127.0.0.1", "backend": "ring",
     "engine": "mlx-lm", "ready": "/health", "model": "m", "command": ["python", "-m", "x"],
-    "env": [], "bind": "127.0.0.1", "port": 8000, "ports": [32323], "log": "/tmp/x.log",
+    "env": [], "bind": "127.0.0.1", "port": 8000, "ports": [32323], "log": "/somewhere/x.log",
     "started": 1.0, "by": "me@here",
 }  # fmt: skip
 JSON = st.recursive(
@@ -495,8 +495,8 @@ def server(**answer: Any) -> Iterator[tuple[apis.Api, list[str]]]:
 
 BODIES = [
     b"", b"null", b"5", b"[]", b"{}", b'"x"', b"[[[", b"\xff\xfe", b"[" * 100_000, b"1e999",
-    b'{"data": null}', b'{"data": [null]}', b'{"data": [{}]}', b'{"data": "ids"}', b'{"choices": []}',
-    b'{"choices": [null]}', b'{"choices": ["x"]}', b'{"choices": [{"message": []}]}',
+    b'{"data": null}', b'{"data": [null]}', b'{"data": [{}]}', b'{"data": "ids"}',
+    b'{"choices": []}', b'{"choices": [null]}', b'{"choices": ["x"]}', b'{"choices": [{"message": []}]}',
     b'{"choices": [{"message": null}]}', b'{"choices": [{}], "usage": []}',
     b'{"choices": [{}], "usage": {"completion_tokens": 1e999}}',
     b'{"choices": [{}], "usage": {"completion_tokens": "\x1b[31m"}}',

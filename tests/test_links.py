@@ -216,6 +216,7 @@ def facts(*interfaces: Interface, routes: tuple[Route, ...] = (), matrix: Any = 
     return {
         "interfaces": {each.name: each for each in interfaces},
         "routes": routes,
+        "hardware_ports": {"Thunderbolt 1": "en3", "Thunderbolt 2": "en5"},
         "matrix": matrix,
     }
 
@@ -279,6 +280,11 @@ def test_no_matrix_for_a_cluster_without_rdma() -> None:
 
 REFUSED = [
     (facts(interface("en0")), "interface", "no interface en5"),
+    (
+        {**facts(interface("en5")), "hardware_ports": {"Thunderbolt 1": "en3"}},
+        "interface",
+        "en5 is no Thunderbolt port (those are en3)",
+    ),
     (facts(interface("en5"), interface("en0", "10.254.0.7/24")), "subnet", "en0 has 10.254.0.7/24"),
     (facts(interface("en5"), routes=(route("10.0.0.0/8", "utun3"),)), "subnet", "on utun3"),
     (

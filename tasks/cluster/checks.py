@@ -151,6 +151,9 @@ def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
             return Finding(
                 "model", FAIL, node, f"{value.path} has no config.json", "is it a model?"
             )
+        if not any(name.endswith(".safetensors") for name in value.files):
+            fix = "copy the model to that node again"
+            return Finding("model", FAIL, node, f"{value.path} has no weights (*.safetensors)", fix)
         return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
 
     return _each("model", facts, "model", judge)

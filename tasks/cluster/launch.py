@@ -215,7 +215,7 @@ def _start(rank: Rank, run: Run, environment: str, redirect: str) -> str:
     Only the process that becomes the rank has its environment: no other shows a secret in it.
     """
     python = shell.path(rank.command[0])
-    arguments = " ".join(map(shell.quote, rank.command[1:]))
+    arguments = _arguments(rank.command[1:])
     base = f'"$tp_state/rank{rank.rank}'
     return (
         f"(\n{environment}\nexec {python} -c {shell.quote(_DETACH)} {python} {arguments}\n"
@@ -225,6 +225,16 @@ def _start(rank: Rank, run: Run, environment: str, redirect: str) -> str:
         f' && mv {base}.pid.new" {base}.pid"\n'
         f'wait "$pid"; code=$?\n'
         f'echo {run.id} $code >{base}.exit.new" && mv {base}.exit.new" {base}.exit"'
+    )
+
+
+def _arguments(words: Sequence[str]) -> str:
+    """The words as they are, but for a `~` of --model: that is the home of the node's user."""
+    before = ("", *words)
+    is_path = [one == "--model" for one in before[:-1]] if words else []
+    return " ".join(
+        shell.path(word) if path and word.startswith("~") else shell.quote(word)
+        for word, path in zip(words, is_path, strict=True)
     )
 
 

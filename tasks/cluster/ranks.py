@@ -151,5 +151,6 @@ def _files(backend: str, hosts: Sequence[Host], ports: Sequence[tuple[int, ...]]
         [f"{ip}:{number}" for ip, number in zip(host.ips, ports[rank], strict=True)]
         for rank, host in enumerate(hosts)
     ]
-    # One host is no ring: mlx.launch gives an empty file, and MLX then runs a group of one.
-    return {"MLX_HOSTFILE": json.dumps(ring) if len(ring) > 1 else ""}
+    # One host is no ring. mlx.launch gives an empty file, on which MLX 0.32.4 fails (parse_error);
+    # without one it runs a group of one.
+    return {"MLX_HOSTFILE": json.dumps(ring)} if len(ring) > 1 else {}

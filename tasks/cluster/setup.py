@@ -115,6 +115,11 @@ def _refused(end: End, facts: Facts, kinds: Sequence[str]) -> list[Finding]:
         there = ", ".join(name for name in facts["interfaces"] if name.startswith("en"))
         what = f"no interface {end.interface} (there are {there})"
         return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
+    ports = facts["hardware_ports"].values()
+    if end.interface not in ports:
+        # Another interface may be the one that we came in by.
+        what = f"{end.interface} is no Thunderbolt port (those are {', '.join(ports) or 'none'})"
+        return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
     taken = collision(end, facts["interfaces"], facts["routes"]) if "address" in kinds else None
     if taken:
         what = f"{end.address.network} for {end.interface} is in use: {taken}"

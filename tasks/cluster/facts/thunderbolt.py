@@ -115,6 +115,9 @@ def _gigabits(speed: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
+PORTS = Fact(
+    "hardware_ports", limited(10, "networksetup -listallhardwareports"), parse_hardware_ports
+)
 FACTS = (
     # It takes seconds, and its standard error is noise that no JSON parser takes.
     Fact(
@@ -122,5 +125,5 @@ FACTS = (
         limited(20, "system_profiler SPThunderboltDataType -json") + " 2>/dev/null",
         parse_ports,
     ),
-    Fact("hardware_ports", limited(10, "networksetup -listallhardwareports"), parse_hardware_ports),
+    PORTS,
 )

@@ -1,0 +1,412 @@
+"""Secrets stay where they belong, other users get nothing and steer nothing, host keys are checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEADLINE, Done, Inv, Sshd, require, wait_for
+from rig import Rig
+
+from tasks.cluster import host_keys, launch, logs, setup
+from tasks.cluster.facts import rdma
+from tasks.cluster.launch import Run
+
+SECRETS = {
+    "OPTION_KEY": "sk-option-7f3a",
+    "HOSTFILE_KEY": "sk-hostfile-91bc",
+    "CONFIG_KEY": "sk-config-5d20",
+    "ENGINE_KEY": "sk-engine-e8f4",
+}
+FOUND = re.compile("|".join(SECRETS.values()).encode())
+
+
+class Watch:
+    """Looks at all processes of this machine (the nodes' too) again and again for a secret."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.ranks: dict[str, set[str]] = {}
+        self.looks = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        wait_for(lambda: self.looks)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(DEADLINE)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    self._look(process)
+                except OSError:
+                    continue  # it is gone
+            self.looks += 1
+
+    def _look(self, process: Path) -> None:
+        command = (process / "cmdline").read_bytes()
+        is_option = f"--env=OPTION_KEY={SECRETS['OPTION_KEY']}".encode() in command
+        if FOUND.search(command) and not is_option:
+            self.seen.add(f"cmdline {command!r}")
+        environ = (process / "environ").read_bytes()
+        if not FOUND.search(environ):
+            return
+        # Its Python becomes the rank: first it makes itself the leader of a session.
+        if b"mlx_lm" in command:
+            number = re.search(rb"MLX_RANK=(\d)", environ)
+            there = {each.decode() for each in FOUND.findall(environ)}
+            self.ranks.setdefault(number.group(1).decode() if number else "?", set()).update(there)
+        else:
+            self.seen.add(f"environ of {command!r}")
+
+
+def give_secrets(inv: Inv) -> None:
+    """A secret each in the hostfile, in the configuration and in an engine's environment."""
+    file = Path(inv.env["INVOKE_TP_HOSTFILE"])
+    data = json.loads(file.read_text())
+    data["envs"] = [f"HOSTFILE_KEY={SECRETS['HOSTFILE_KEY']}"]
+    file.write_text(json.dumps(data))
+    assert inv.config is not None
+    config = json.loads(inv.config.read_text())
+    config["tp"]["env"] = [f"CONFIG_KEY={SECRETS['CONFIG_KEY']}"]
+    config["tp"]["engines"]["mlx-lm"]["env"] = {"ENGINE_KEY": SECRETS["ENGINE_KEY"]}
+    inv.config.write_text(json.dumps(config))
+
+
+def no_secret_in(inv: Inv, *done: Done) -> None:
+    """Neither in what was said, nor in any file but those in which they were given."""
+    for each in done:
+        assert not FOUND.search((each.out + each.err).encode())
+    given = {Path(inv.env["INVOKE_TP_HOSTFILE"]), inv.config}
+    for path in inv.home.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path not in given:
+            assert not FOUND.search(path.read_bytes()), path
+
+
+OPTION = f"--env=OPTION_KEY={SECRETS['OPTION_KEY']}"
+
+
+def test_secrets_over_ssh(remote: Inv, sshd: Sshd) -> None:
+    """From the first check to the stop, on the nodes and here, in processes, words and files."""
+    give_secrets(remote)
+    for name in sshd.names:
+        # It is there on a machine with models; else a mkdir is run in the rank's environment.
+        (sshd.node_home(name) / ".cache" / "huggingface" / "hub").mkdir(parents=True)
+    with Watch() as watch:
+        said = [
+            remote("tp.preflight", OPTION, "--json"),
+            remote("tp.launch", OPTION, "--dry-run"),
+            remote("-R", "tp.start", OPTION),
+            remote("-e", "tp.start", OPTION),
+            remote("tp.status", "--json"),
+            remote("tp.health", OPTION),
+            remote("tp.logs"),
+            remote("tp.launch", OPTION, code=3),
+            remote("tp.stop", "--json"),
+        ]
+    assert not watch.seen
+    assert watch.ranks == {str(rank): set(SECRETS.values()) for rank in (0, 1)}
+    assert said[1].out.count("***") == 2 * len(SECRETS)
+    no_secret_in(remote, *said)
+
+
+def test_secrets_in_the_foreground_and_in_failures(served: Inv) -> None:
+    give_secrets(served)
+    with Watch() as watch:
+        process = served.start("tp.start", "--foreground", OPTION)
+        wait_for(lambda: served.run("tp.status").out.startswith("ready"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=DEADLINE)
+        # A rank that dies says why; so does a start that is refused by its arguments.
+        dies = served("tp.start", OPTION, args=("--no-such-argument",), code=4)
+        cwd = served("tp.launch", OPTION, "--cwd", "/nowhere", code=4)
+    assert not watch.seen
+    assert set(watch.ranks) == {"0", "1"}
+    no_secret_in(served, Done(process.returncode, out, err), dies, cwd)
+
+
+@pytest.mark.parametrize(
+    "task", ["rdma.discover", "tp.preflight", "tp.start --skip-checks", "tp.stop"]
+)
+def test_a_wrong_secret_is_not_shown(inv: Inv, home: Path, task: str) -> None:
+    """What was meant for a value, in a hostfile that is wrong or a configuration that is."""
+    hosts = [{"ssh": "127.0.0.1"}]
+    file = home / "hosts.json"
+    inv.config = home / "config.json"
+    secret = SECRETS["OPTION_KEY"]
+    for envs in ([f"KEY: {secret}"], {"KEY": secret}, secret, [{"KEY": secret}], [f"KEY\0={secret}"]):
+        file.write_text(json.dumps({"hosts": hosts, "engine": "mlx-lm", "envs": envs}))
+        inv.config.write_text("{}")
+        assert secret not in inv(*task.split(), "--hostfile", str(file), code=2).one_line()
+        if not task.startswith("rdma"):
+            inv.config.write_text(json.dumps({"tp": {"env": envs}}))
+            assert secret not in inv(*task.split(), code=2).one_line()
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode)
+        for path in folder.rglob("*")
+        if not path.is_symlink()
+    }
+
+
+def test_modes_under_any_umask(served: Inv, home: Path) -> None:
+    """State and logs are for their owner alone, and so is what is put right on the way."""
+    state = home / ".mlx-tp"
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+    (state / "rank0.json").write_text("{}")
+    (state / "rank0.json").chmod(0o666)
+    (state / "rank1.MLX_HOSTFILE").symlink_to(home / "elsewhere")
+    served.env["INVOKE_TP_LOG_DIR"] = str(home / "new" / "logs")
+    before = os.umask(0)
+    try:
+        served("tp.start")
+        found = {".": stat.S_IMODE(state.stat().st_mode), **modes(state)}
+        served("tp.stop", "--force")
+    finally:
+        os.umask(before)
+    assert found.pop(".") == 0o700
+    assert set(found.values()) == {0o600}
+    assert set(modes(state).values()) == {0o600}
+    assert not (home / "elsewhere").exists()
+    log = modes(home / "new")
+    assert log == {
+        "logs": 0o700,
+        "logs/tp_server.rank0.log": 0o600,
+        "logs/tp_server.rank1.log": 0o600,
+        "logs/tp_server.log": 0o600,
+        "logs/.tp_server.log.positions": 0o600,
+    }
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "link to a file", "another's", "file"])
+def test_a_state_directory_that_is_not_ours(served: Inv, home: Path, kind: str) -> None:
+    """Neither read nor written: its records would name processes to stop."""
+    require(os.getuid() == 0, "needs root, to be another user too")
+    state, other = home / ".mlx-tp", home / "other"
+    other.mkdir(mode=0o755)
+    if kind == "another's":
+        state.mkdir(mode=0o777)
+        os.chown(state, NOBODY, NOBODY)
+    elif kind == "file":
+        state.touch()
+    else:
+        target = {"link": other, "dangling link": home / "none", "link to a file": home / "hosts.json"}
+        state.symlink_to(target[kind])
+    says = ".mlx-tp is a link or not ours: remove it, or set tp.state_dir"
+    assert says in served("tp.launch", code=4).err
+    assert says in served("tp.preflight", code=3).err
+    assert says in served("tp.status", code=3).err
+    assert says in served("tp.stop", code=5).out
+    assert not list(other.iterdir())
+    assert not (home / "none").exists()
+    assert kind != "another's" or state.stat().st_uid == NOBODY
+
+
+def test_records_that_another_user_laid_in_ours(served: Inv, home: Path) -> None:
+    """A state directory that was open to all: what others left there counts for nothing."""
+    require(os.getuid() == 0, "needs root, to be another user too")
+    state = home / ".mlx-tp"
+    served("tp.start")
+    victim = subprocess.Popen(["sleep", "600"])
+    try:
+        for name in ("json", "pid"):
+            shutil.copy(state / f"rank0.{name}", state / f"rank7.{name}")
+        start, boot = (state / "rank0.pid").read_text().split("\n")[1:3]
+        fields = Path(f"/proc/{victim.pid}/stat").read_text().rpartition(") ")[2].split()
+        (state / "rank7.pid").write_text(f"{victim.pid}\n{fields[19]}\n{boot}\n")
+        assert start != fields[19]
+        for name in ("json", "pid"):
+            os.chown(state / f"rank7.{name}", NOBODY, NOBODY)
+        assert [row["rank"] for row in served("tp.status", "--json").json()["ranks"]] == [0, 1]
+        served("tp.stop")
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait(DEADLINE)
+
+
+# What another user may have laid at a path in /tmp before us.
+LAID = ["link to a file", "dangling link", "link to a folder", "hard link", "pipe", "folder", "file"]
+VICTIM = "what was here before\n"
+
+
+def lay(kind: str, path: Path, victim: Path) -> None:
+    victim.write_text(VICTIM)
+    if kind == "link to a file":
+        path.symlink_to(victim)
+    elif kind == "dangling link":
+        path.symlink_to(victim.with_name("made"))
+    elif kind == "link to a folder":
+        path.symlink_to(victim.parent)
+    elif kind == "hard link":
+        path.hardlink_to(victim)
+        return
+    elif kind == "pipe":
+        os.mkfifo(path, 0o666)
+    elif kind == "folder":
+        path.mkdir(mode=0o777)
+    else:
+        path.write_text("mine\n")
+        path.chmod(0o666)
+    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+USER = 12345
+
+
+@pytest.fixture
+def sticky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder like /tmp, in which another user was before USER; USER's home is beside it."""
+    require(os.getuid() == 0, "needs root, to be two other users")
+    base = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    base.chmod(0o755)
+    (base / "tmp").mkdir()
+    (base / "tmp").chmod(0o1777)
+    (base / "home").mkdir()
+    os.chown(base / "home", USER, USER)
+    yield base / "tmp"
+    shutil.rmtree(base)
+
+
+def as_user(work: Callable[[], object]) -> str:
+    """What `work` raises as USER, in a process of its own; empty if it raises nothing."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        said = ""
+        try:
+            os.setgroups([])
+            os.setgid(USER)
+            os.setuid(USER)
+            work()
+        except BaseException as error:
+            said = str(getattr(error, "message", None) or repr(error))
+        os.write(write, said.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        said = file.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def script_as_user(script: str, home: Path) -> subprocess.CompletedProcess[str]:
+    line = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "/bin/sh", "-s"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    return subprocess.run(
+        line, input=script, env=env, cwd="/", capture_output=True, text=True, timeout=DEADLINE
+    )
+
+
+def rank_at(sticky: Path) -> Any:
+    from tasks.cluster import cluster as clusters
+
+    home = sticky.parent / "home"
+    program = home / "py"
+    program.write_text("#!/bin/sh\necho a secret of the log\n")
+    program.chmod(0o755)
+    hosts = sticky.parent / "hosts.json"
+    hosts.write_text(json.dumps([{"ssh": "mac1", "ips": ["10.0.0.1"]}]))
+    config = {"engines": {"probe": {"command": ["-m", "probe"]}}, "engine": "probe"}
+    return clusters.build(config, hostfile=str(hosts), log_dir=str(sticky), python=str(program))
+
+
+@pytest.mark.parametrize("kind", LAID)
+def test_a_rank_log_that_another_user_laid(sticky: Path, kind: str) -> None:
+    """On a node: nothing is written through it, nor started, and the line says what to do."""
+    home, path = sticky.parent / "home", sticky / "tp_server.rank0.log"
+    lay(kind, path, home / "victim")
+    os.chown(home / "victim", USER, USER)
+    cluster = rank_at(sticky)
+    done = script_as_user(launch.background(cluster, cluster.ranks, Run("r", "me", 0.0)), home)
+    assert (home / "victim").read_text() == VICTIM
+    assert not (home / "made").exists()
+    if kind == "hard link":
+        # It is USER's own file, and so is its name: taken away, never written to.
+        assert done.returncode == 0
+        wait_for(lambda: "a secret" in path.read_text())
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        return
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line == f"can't write the log {path}: is it another user's? choose another --log-dir"
+    assert not (home / ".mlx-tp" / "rank0.pid").exists()
+    assert kind != "file" or path.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["tp_server.log", ".tp_server.log.positions"])
+@pytest.mark.parametrize("kind", LAID)
+def test_a_combined_log_that_another_user_laid(sticky: Path, kind: str, name: str) -> None:
+    """Here on the control machine, in a place that all may write to."""
+    home = sticky.parent / "home"
+    lay(kind, sticky / name, home / "victim")
+    os.chown(home / "victim", USER, USER)
+    where = logs.Place({}, sticky / "tp_server.log")
+
+    def collect() -> None:
+        with logs._locked(where) as (log, _):
+            log.write(b"a secret of the log\n")
+
+    said = as_user(collect)
+    assert said.startswith(f"{sticky}/tp_server.log: can't be written (")
+    assert said.endswith("): choose another --log-dir")
+    assert (home / "victim").read_text() == VICTIM
+    assert not (home / "made").exists()
+    assert kind != "file" or (sticky / name).read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("kind", LAID)
+def test_a_matrix_that_another_user_laid(sticky: Path, kind: str) -> None:
+    home, path = sticky.parent / "home", sticky / Path(rdma.MATRIX).name
+    lay(kind, path, home / "victim")
+    os.chown(home / "victim", USER, USER)
+    from tasks.cluster import links
+
+    wiring = links.from_specs(["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"], [], "30")
+    script = setup.write_matrix(wiring).replace(rdma.MATRIX, str(path))
+    done = script_as_user(script, home)
+    assert (home / "victim").read_text() == VICTIM
+    assert not (home / "made").exists()
+    assert list(sticky.iterdir()) == [path]
+    if kind == "hard link":
+        assert done.returncode == 0
+        assert json.loads(path.read_text())[0][1] == "rdma_en5"
+        return
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith(str(path))
+    assert "is a folder" in line or line.endswith(f"is it another user's? sudo rm {path}")
+
+
+def test_a_matrix_that_is_a_pipe(macs: Callable[..., Rig], inv: Inv) -> None:
+    """Read, it would never end: it is told in a moment, and nothing is changed."""
+    rig = macs()
+    nodes = [f"--node={name}:en5:10.254.0.{5 + i}" for i, name in enumerate(rig.names)]
+    rig.run("mac1", f"rm -f {rdma.MATRIX}; mkfifo {rdma.MATRIX}")
+    refused = inv("rdma.devices", *nodes, code=3)
+    assert "it is no file: remove it" in refused.err
+    rig.run("mac1", f"rm {rdma.MATRIX}")
