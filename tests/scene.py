@@ -50,6 +50,7 @@ class Scene:
         self.model = folder / "model"
         self.model.mkdir()
         (self.model / "config.json").write_text("{}")
+        (self.model / "model.safetensors").touch()
         for path in gate_folder.glob("*.shut"):
             path.unlink()
         for (host, port), address in rig.links.items():

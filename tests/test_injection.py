@@ -496,7 +496,8 @@ def server(**answer: Any) -> Iterator[tuple[apis.Api, list[str]]]:
 BODIES = [
     b"", b"null", b"5", b"[]", b"{}", b'"x"', b"[[[", b"\xff\xfe", b"[" * 100_000, b"1e999",
     b'{"data": null}', b'{"data": [null]}', b'{"data": [{}]}', b'{"data": "ids"}',
-    b'{"choices": []}', b'{"choices": [null]}', b'{"choices": ["x"]}', b'{"choices": [{"message": []}]}',
+    b'{"choices": []}', b'{"choices": [null]}', b'{"choices": ["x"]}',
+    b'{"choices": [{"message": []}]}',
     b'{"choices": [{"message": null}]}', b'{"choices": [{}], "usage": []}',
     b'{"choices": [{}], "usage": {"completion_tokens": 1e999}}',
     b'{"choices": [{}], "usage": {"completion_tokens": "\x1b[31m"}}',

@@ -195,6 +195,11 @@ def office(rig: Rig) -> list[str]:
             lambda rig: ["--node", "mac1:en5:10.254.0.5", "--node", "mac2:en19:10.254.0.6"],
             "no interface en19",
         ),
+        (
+            None,
+            lambda rig: ["--node", "mac1:en0:10.254.0.5", "--node", "mac2:en5:10.254.0.6"],
+            "en0 is no Thunderbolt port (those are en2, ",
+        ),
         (lambda rig: rig.fault("mac2", "hang", "netstat"), nodes, "its routes can't be read"),
         (lambda rig: rig.fault("mac2", "hang", "ifconfig"), nodes, "its interfaces can't be read"),
         (
@@ -203,7 +208,7 @@ def office(rig: Rig) -> list[str]:
             "its matrix can't be read",
         ),
     ],
-    ids=["office subnet", "other interface", "no interface", "no routes", "no ifconfig", "matrix"],
+    ids=["office subnet", "other interface", "no interface", "management", "no routes", "no ifconfig", "matrix"],
 )
 def test_refused_before_anything_is_touched(
     inv: Inv, macs: Macs, prepare: Any, words: Callable[[Rig], list[str]], says: str

@@ -1,4 +1,4 @@
-"""Secrets stay where they belong, other users get nothing and steer nothing, host keys are checked."""
+"""Secrets stay where they belong, other users steer nothing, and only known hosts are spoken to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ import pytest
 from conftest import DEADLINE, Done, Inv, Sshd, require, wait_for
 from rig import Rig
 
-from tasks.cluster import host_keys, launch, logs, setup
+from tasks.cluster import launch, logs, nodes, setup
 from tasks.cluster.facts import rdma
+from tasks.cluster.hostfile import Host
 from tasks.cluster.launch import Run
 
 SECRETS = {
@@ -69,13 +68,18 @@ class Watch:
         environ = (process / "environ").read_bytes()
         if not FOUND.search(environ):
             return
-        # Its Python becomes the rank: first it makes itself the leader of a session.
-        if b"mlx_lm" in command:
+        # Its Python becomes the rank; what a rank starts by itself is of its session.
+        if b"mlx_lm" in command or b"mlx_lm" in self._leader(process):
             number = re.search(rb"MLX_RANK=(\d)", environ)
             there = {each.decode() for each in FOUND.findall(environ)}
             self.ranks.setdefault(number.group(1).decode() if number else "?", set()).update(there)
         else:
             self.seen.add(f"environ of {command!r}")
+
+    def _leader(self, process: Path) -> bytes:
+        """The command line of the leader of a process's session."""
+        fields = (process / "stat").read_text().rpartition(") ")[2].split()
+        return (process.with_name(fields[3]) / "cmdline").read_bytes()
 
 
 def give_secrets(inv: Inv) -> None:
@@ -123,15 +127,17 @@ def test_secrets_over_ssh(remote: Inv, sshd: Sshd) -> None:
             remote("tp.stop", "--json"),
         ]
     assert not watch.seen
-    assert watch.ranks == {str(rank): set(SECRETS.values()) for rank in (0, 1)}
-    assert said[1].out.count("***") == 2 * len(SECRETS)
+    # An option is instead of what the configuration says.
+    given = {value for name, value in SECRETS.items() if name != "CONFIG_KEY"}
+    assert watch.ranks == {"0": given, "1": given}
+    assert said[1].out.count("***") == 2 * len(given)
     no_secret_in(remote, *said)
 
 
 def test_secrets_in_the_foreground_and_in_failures(served: Inv) -> None:
     give_secrets(served)
     with Watch() as watch:
-        process = served.start("tp.start", "--foreground", OPTION)
+        process = served.start("tp.start", "--foreground")
         wait_for(lambda: served.run("tp.status").out.startswith("ready"))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
@@ -139,7 +145,7 @@ def test_secrets_in_the_foreground_and_in_failures(served: Inv) -> None:
         dies = served("tp.start", OPTION, args=("--no-such-argument",), code=4)
         cwd = served("tp.launch", OPTION, "--cwd", "/nowhere", code=4)
     assert not watch.seen
-    assert set(watch.ranks) == {"0", "1"}
+    assert SECRETS["CONFIG_KEY"] in watch.ranks["0"] & watch.ranks["1"]
     no_secret_in(served, Done(process.returncode, out, err), dies, cwd)
 
 
@@ -152,7 +158,8 @@ def test_a_wrong_secret_is_not_shown(inv: Inv, home: Path, task: str) -> None:
     file = home / "hosts.json"
     inv.config = home / "config.json"
     secret = SECRETS["OPTION_KEY"]
-    for envs in ([f"KEY: {secret}"], {"KEY": secret}, secret, [{"KEY": secret}], [f"KEY\0={secret}"]):
+    slips = [f"KEY: {secret}"], {"KEY": secret}, secret, [{"KEY": secret}], [f"KEY\0={secret}"]
+    for envs in slips:
         file.write_text(json.dumps({"hosts": hosts, "engine": "mlx-lm", "envs": envs}))
         inv.config.write_text("{}")
         assert secret not in inv(*task.split(), "--hostfile", str(file), code=2).one_line()
@@ -214,10 +221,10 @@ def test_a_state_directory_that_is_not_ours(served: Inv, home: Path, kind: str) 
     elif kind == "file":
         state.touch()
     else:
-        target = {"link": other, "dangling link": home / "none", "link to a file": home / "hosts.json"}
-        state.symlink_to(target[kind])
+        to = {"link": other, "dangling link": home / "none", "link to a file": home / "hosts.json"}
+        state.symlink_to(to[kind])
     says = ".mlx-tp is a link or not ours: remove it, or set tp.state_dir"
-    assert says in served("tp.launch", code=4).err
+    assert says in served("tp.launch", code=3).one_line()
     assert says in served("tp.preflight", code=3).err
     assert says in served("tp.status", code=3).err
     assert says in served("tp.stop", code=5).out
@@ -250,7 +257,8 @@ def test_records_that_another_user_laid_in_ours(served: Inv, home: Path) -> None
 
 
 # What another user may have laid at a path in /tmp before us.
-LAID = ["link to a file", "dangling link", "link to a folder", "hard link", "pipe", "folder", "file"]
+LINKS = ["link to a file", "dangling link", "link to a folder", "hard link"]
+LAID = [*LINKS, "pipe", "folder", "file"]
 VICTIM = "what was here before\n"
 
 
@@ -410,3 +418,162 @@ def test_a_matrix_that_is_a_pipe(macs: Callable[..., Rig], inv: Inv) -> None:
     refused = inv("rdma.devices", *nodes, code=3)
     assert "it is no file: remove it" in refused.err
     rig.run("mac1", f"rm {rdma.MATRIX}")
+
+
+class Keys:
+    """A node's host keys, and the files by which ssh and we know them."""
+
+    def __init__(self, sshd: Sshd, name: str = "mac1") -> None:
+        self.sshd, self.name = sshd, name
+        self.at = f"[127.0.0.1]:{sshd.ports[name]}"
+        self.own = self.make("ed25519", sshd.folder / f"{name}.key")
+        self.config = sshd.folder / "config"
+
+    def make(self, kind: str, path: Path) -> str:
+        """A key as known_hosts has it; one that is there already is taken."""
+        if not path.exists():
+            line = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)]
+            subprocess.run(line, check=True)
+        return " ".join(path.with_name(f"{path.name}.pub").read_text().split()[:2])
+
+    def other(self, kind: str = "ed25519") -> str:
+        return self.make(kind, self.sshd.folder / f"other.{kind}")
+
+    def know(self, *lines: str) -> None:
+        (self.sshd.folder / "known_hosts").write_text("".join(f"{line}\n" for line in lines))
+
+    def hash(self) -> None:
+        file = self.sshd.folder / "known_hosts"
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", file], check=True, capture_output=True)
+
+    def option(self, text: str) -> None:
+        """One more option for all hosts in the ssh configuration."""
+        self.config.write_text(f"Host *\n  {text}\n{self.config.read_text()}")
+
+    def serve(self, kind: str) -> str:
+        """Let the server have another kind of key beside its own; that key."""
+        more = self.sshd.folder / f"{self.name}.{kind}"
+        key = self.make(kind, more)
+        self.sshd.stop(self.name)
+        both = f"{self.sshd.folder}/{self.name}.key\nHostKey {more}"
+        self.sshd.start(self.name, HostKey=both)
+        return key
+
+    def know_alias(self, alias: str, own: str) -> None:
+        self.know(f"studio {alias}", f"{self.at} {own}")
+        self.option(ALIAS)
+
+    def revoke(self, key: str) -> None:
+        """Know the own key, and revoke one in a file of its own."""
+        self.know(f"{self.at} {self.own}")
+        (self.sshd.folder / "revoked").write_text(f"{key}\n")
+        self.option(f"RevokedHostKeys {self.sshd.folder}/revoked")
+
+    def taken_by_ssh(self) -> bool:
+        strict = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+        line = ["ssh", "-F", str(self.config), *strict, self.name, "true"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE)
+        return done.returncode == 0
+
+    def answer(self) -> tuple[str | None, str | None]:
+        """Why we do not take it, and what to do; (None, None) where it is taken."""
+        nodes.use_ssh_config(str(self.config))
+        node = nodes.Node(Host(self.name))
+        try:
+            found = node.sh("true")
+        finally:
+            node.close()
+            nodes.use_ssh_config(None)
+        return found.failure, found.remedy
+
+
+ALIAS = "HostKeyAlias studio"
+REVOKED = "RevokedHostKeys /nowhere"
+
+# What is known -> why the key is not taken (None: it is), and whether ssh does the same.
+KNOWN: list[tuple[str, Callable[[Keys], None], str | None]] = [
+    ("its key", lambda k: k.know(f"{k.at} {k.own}"), None),
+    ("nothing", lambda k: k.know(), "its host key is not known"),
+    ("another's", lambda k: k.know(f"mac9 {k.own}"), "its host key is not known"),
+    ("hashed", lambda k: (k.know(f"{k.at} {k.own}"), k.hash()), None),
+    ("hashed, wrong", lambda k: (k.know(f"{k.at} {k.other()}"), k.hash()), "has changed"),
+    ("wrong", lambda k: k.know(f"{k.at} {k.other()}"), "has changed"),
+    ("two of a kind", lambda k: k.know(f"{k.at} {k.other()}", f"{k.at} {k.own}"), None),
+    ("without port", lambda k: k.know(f"127.0.0.1 {k.own}"), None),
+    ("wrong without port", lambda k: k.know(f"127.0.0.1 {k.other()}"), "has changed"),
+    ("a pattern", lambda k: k.know(f"[127.0.0.?]:* {k.own}"), None),
+    ("a pattern but", lambda k: k.know(f"*,!127.*,!{k.at} {k.own}"), "its host key is not known"),
+    ("a list", lambda k: k.know(f"mac9,{k.at},mac8 {k.own} me@here"), None),
+    ("in capitals", lambda k: k.know(f"{k.at.upper()} {k.own}"), None),
+    ("revoked", lambda k: k.know(f"{k.at} {k.own}", f"@revoked {k.at} {k.own}"), "is revoked"),
+    ("revoked first", lambda k: k.know(f"@revoked * {k.own}", f"{k.at} {k.own}"), "is revoked"),
+    ("revoked only", lambda k: k.know(f"@revoked * {k.own}"), "is revoked"),
+    ("other revoked", lambda k: k.know(f"@revoked * {k.other()}", f"{k.at} {k.own}"), None),
+    ("revoked elsewhere", lambda k: k.know(f"@revoked mac9 {k.own}", f"{k.at} {k.own}"), None),
+    ("authority", lambda k: k.know(f"@cert-authority * {k.other()}"), "by @cert-authority only"),
+    ("authority too", lambda k: k.know(f"@cert-authority * {k.other()}", f"{k.at} {k.own}"), None),
+    ("other mark", lambda k: k.know(f"@what {k.at} {k.own}"), "its host key is not known"),
+    ("other kind", lambda k: k.know(f"{k.at} {k.other('rsa')}"), "(ssh-ed25519; known is ssh-rsa)"),
+    ("one of its kinds", lambda k: k.know(f"{k.at} {k.serve('rsa')}"), None),
+    ("its kind, wrong", lambda k: k.know(f"{k.at} {k.other(k.serve('rsa')[4:7])}"), "has changed"),
+    ("alias", lambda k: (k.know(f"studio {k.own}"), k.option(ALIAS)), None),
+    ("alias unknown", lambda k: (k.know(f"{k.at} {k.own}"), k.option(ALIAS)), "is not known"),
+    ("alias wrong", lambda k: k.know_alias(k.other(), k.own), "(of studio) has changed"),
+    ("junk", lambda k: k.know("# x", "", "junk", f"{k.at} ssh-rsa !!!", f"{k.at} {k.own}"), None),
+    ("revoked in a file", lambda k: k.revoke(k.own), "is revoked"),
+    ("other in that file", lambda k: k.revoke(k.other()), None),
+    ("no such file", lambda k: (k.know(f"{k.at} {k.own}"), k.option(REVOKED)), "so that no host"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "know", "why"), KNOWN, ids=[row[0] for row in KNOWN])
+def test_host_keys(sshd: Sshd, what: str, know: Callable[[Keys], None], why: str | None) -> None:
+    """A key is taken where ssh itself takes it, and nowhere else."""
+    keys = Keys(sshd)
+    know(keys)
+    failure, remedy = keys.answer()
+    assert (failure is None) == keys.taken_by_ssh()
+    if why is None:
+        assert failure is None
+    else:
+        assert failure is not None
+        assert why in failure
+        assert remedy
+
+
+def test_the_remedy_for_a_changed_key(sshd: Sshd) -> None:
+    """The command that the error names takes the old key away, and no other."""
+    keys = Keys(sshd)
+    keys.know(f"{keys.at} {keys.other()}", f"mac9 {keys.own}")
+    _, remedy = keys.answer()
+    command = str(remedy).partition("if you know why: ")[2]
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert (sshd.folder / "known_hosts").read_text() == f"mac9 {keys.own}\n"
+    failure, remedy = keys.answer()
+    assert failure == "its host key is not known"
+    assert str(remedy).endswith(f"ssh -F {keys.config} mac1 true")
+
+
+def test_host_keys_on_every_way(inv: Inv, sshd: Sshd, home: Path) -> None:
+    """tp.*, rdma.* and dev.*, directly, through a gateway, a --proxy and a ProxyJump."""
+    first, second = Keys(sshd, "mac1"), Keys(sshd, "mac2")
+    second.know(f"{second.at} {second.own}", f"{first.at} {first.own}", f"@revoked * {first.own}")
+    hosts = [{"ssh": "mac2", "ips": ["10.0.0.2"], "gateway": "mac1"}]
+    file = home / "hosts.json"
+    file.write_text(json.dumps({"hosts": hosts, "engine": "mlx-lm"}))
+    ends = ["--node=mac1:en5:10.254.0.5", "--node=mac2:en5:10.254.0.6"]
+    for words in (
+        ["tp.memory", "--hostfile", str(file)],
+        ["tp.stop", "--hostfile", str(file)],
+        ["rdma.discover", "--hostfile", str(file)],
+        ["dev.sync", "--source", "hosts", "--target", "x", "--hostfile", str(file)],
+    ):
+        done = inv(*words, code=5)
+        assert "its gateway's host key is revoked" in done.out + done.err
+    refused = inv("rdma.ping", *ends, "--proxy", "mac1:mac2", code=5)
+    assert re.search(r"fail +mac1 +its host key is revoked", refused.out + refused.err)
+    assert re.search(r"fail +mac2 +its gateway's host key is revoked", refused.out + refused.err)
+    jump = first.config.read_text().replace("Host mac2\n", "Host mac2\n  ProxyJump mac1\n")
+    first.config.write_text(jump)
+    assert "its gateway's host key is revoked" in inv("tp.memory", "--hosts", "mac2", code=5).out
+    assert not any(sshd.connections(name) for name in sshd.names)

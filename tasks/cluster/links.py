@@ -87,7 +87,10 @@ def from_hostfile(file: Hostfile) -> Wiring:
     """The links of a hostfile: its "links", or one device and one address per host."""
     ends = [end for index, host in enumerate(file.hosts) for end in _ends(file, index, host)]
     if not ends:
-        raise BadInput(f'{file.source}: no "links": inv rdma.discover --write {file.source}')
+        raise BadInput(
+            f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
+            " the cables with inv rdma.discover --hosts a,b --write FILE"
+        )
     wiring = replace(_wiring(file.source, file.hosts, ends), rdma=file.backend != "ring")
     rows = tuple(host.rdma for host in file.hosts)
     if any(rows):

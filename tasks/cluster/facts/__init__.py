@@ -63,7 +63,7 @@ def _read(fact: Fact, output: str, nonce: str) -> Any:
         return fact.parse(text, status)
     except ValueError as error:
         said = text.strip().splitlines()
-        return Unknown(f"{error}: {said[-1][:120]}" if said else str(error))
+        return Unknown(f"{error}: {said[-1][:240]}" if said else str(error))
 
 
 def known(values: Mapping[str, Any], name: str) -> Any:
