@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+import stat
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -80,6 +80,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 def _mute() -> None:
     """The terminal is gone: words for it must not fail what is still to be done."""
     with Path(os.devnull).open("r+b", buffering=0) as nowhere:
-        for stream in (sys.__stdout__, sys.__stderr__):
-            if stream is not None and stream.isatty():
-                os.dup2(nowhere.fileno(), stream.fileno())
+        for number in (1, 2):
+            # A terminal that is gone says of itself that it is none; it still is a device.
+            with suppress(OSError):
+                if stat.S_ISCHR(os.fstat(number).st_mode):
+                    os.dup2(nowhere.fileno(), number)

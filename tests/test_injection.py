@@ -12,9 +12,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,9 +24,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import require, wait_for
+from conftest import ROOT, Inv, require, wait_for
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rig import Rig
 
 from tasks import screen, show
 from tasks.cluster import api as apis
@@ -42,7 +45,7 @@ from tasks.cluster import (
     wait,
 )
 from tasks.cluster.errors import ActionFailed
-from tasks.cluster.facts import files, model, rdma, versions, weights
+from tasks.cluster.facts import files, model, processes, rdma, versions, weights
 from tasks.cluster.hostfile import Host
 from tasks.cluster.launch import Run
 from tasks.cluster.nodes import Answer, Node
@@ -523,3 +526,122 @@ def test_no_redirect_is_followed(to: str) -> None:
         with pytest.raises(apis.ApiError):
             api.models()
         assert asked == ["/health", "/v1/models"]
+
+
+EVIL = "\x1b]0;x\x07\x1b[2J\x9b31m$(touch canary)`touch canary`';touch canary;\"\u202e"
+
+
+def evil_json(text: str) -> str:
+    """Every name in a JSON document made evil, its keys and what the parsers look for left."""
+
+    def change(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: f"{each}{EVIL}" if key in ("_name", "device_name_key") else change(each)
+                for key, each in value.items()
+            }
+        return [change(each) for each in value] if isinstance(value, list) else value
+
+    return json.dumps(change(json.loads(text)))
+
+
+# What a node answers to a command of ours -> the same with something in it that nobody expects.
+COMMANDS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "sw_vers": ("-buildVersion", lambda text: f"{text.strip()}\x1b[31m$(touch${{IFS}}canary)\n"),
+    "sysctl": ("-n hw.memsize", lambda text: f"{EVIL}\n{text}{EVIL}\n"),
+    "vm_stat": ("", lambda text: f"{text}{EVIL}\n"),
+    "ifconfig": ("-a", lambda text: text.replace("en5", f"en5{EVIL}".replace(" ", "")) + text),
+    "netstat": ("-rn -f inet", lambda text: text.replace("en0", "en0\x1b[2J$(id)")),
+    "rdma_ctl": ("status", lambda text: f"{EVIL}\n"),
+    "ibv_devices": ("", lambda text: text.replace("rdma_en5", "rdma_en5\x1b[2J`id`")),
+    "ibv_devinfo": ("-v", lambda text: text.replace("rdma_en5", "rdma_en5\x1b[2J`id`")),
+    "system_profiler": ("SPThunderboltDataType -json", evil_json),
+    "networksetup": (
+        "-listallhardwareports",
+        lambda text: text.replace("Device: en5", "Device: en5;touch\x1b[31m"),
+    ),
+    "launchctl": ("print x", lambda text: EVIL),
+    "id": ("-un", lambda text: f"{EVIL}\n"),
+    "uname": ("-r", lambda text: f"{EVIL}\n"),
+    "lsof": ("", lambda text: f"p1\nc{EVIL}\nf1\nn*:8000\n"),
+    "ps": ("axww -o pid=,comm=", lambda text: f"  1 {EVIL}\n  2 python3 -m mlx_lm server {EVIL}\n"),
+}
+TASKS = [
+    "tp.preflight",
+    "tp.status",
+    "tp.memory",
+    "tp.stop --dry-run",
+    "tp.logs",
+    "tp.launch --dry-run",
+    "rdma.status",
+    "rdma.setup --dry-run",
+    "rdma.setup",
+    "rdma.persist --dry-run",
+    "rdma.discover",
+    "rdma.topology --svg topology.svg",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_answers_of_nodes(inv: Inv, home: Path, macs: Callable[..., Rig], command: str) -> None:
+    """One of a node's commands answers as no Mac would: told, never run, no order to a terminal."""
+    rig = macs()
+    hosts = [
+        {"ssh": name, "ips": [rig.address(name)], "links": {"en5": rig.links[name, "en5"]}}
+        for name in rig.names
+    ]
+    more = {"engine": "mlx-lm", "python": "/bin/true", "backend": "jaccl-ring"}
+    rows = [[None, "rdma_en5"], ["rdma_en5", None]]
+    hosts = [{**host, "rdma": row} for host, row in zip(hosts, rows, strict=True)]
+    inv.env["INVOKE_TP_HOSTFILE"] = str(home / "hosts.json")
+    (home / "hosts.json").write_text(json.dumps({**more, "hosts": hosts}))
+    words, change = COMMANDS[command]
+    path = rig.run("mac1", f"command -v {command}").stdout.strip()
+    answer = change(rig.run("mac1", f"{command} {words}", check=False).stdout)
+    rig.run("mac1", "cat >/tmp/answer", input=answer)
+    rig.run("mac1", f"mv {path} {path}.real; cat >{path}", input="#!/bin/sh\ncat /tmp/answer\n")
+    rig.run("mac1", f"chmod 755 {path}")
+    inv.cwd = home
+    try:
+        for task in TASKS:
+            done = inv.run("-r", str(ROOT), *task.split())
+            assert "Traceback" not in done.err, f"{task}: {done.err}"
+            assert not ORDERS.search(done.out + done.err), task
+            assert done.code in (0, 3, 4, 5), f"{task}: {done}"
+    finally:
+        rig.run("mac1", f"mv -f {path}.real {path}; rm -f /tmp/answer")
+    assert not list(home.rglob("canary"))
+    for name in rig.names:
+        found = rig.run(name, "find / -xdev -name canary -not -path '/proc/*' 2>/dev/null; true")
+        assert not found.stdout
+    drawn = home / "topology.svg"
+    assert not drawn.exists() or ET.parse(drawn).getroot().tag.endswith("svg")
+
+
+def test_a_process_that_is_called_like_two(tmp_path: Path) -> None:
+    """Where there is no ps: a name with a line feed in it makes no second row of it."""
+    name = "python3\np 1 1 1 1 python3 -m mlx_lm server\nc 1 python3"
+    code = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'x\\nc 1 py'); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", code, name])
+    (tmp_path / "bin").mkdir()
+    for tool in ("cat", "tr", "sed"):
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    try:
+        comm = Path(f"/proc/{process.pid}/comm")
+        wait_for(lambda: "c 1 py" in comm.read_text())
+        listed = subprocess.run(
+            ["/bin/sh", "-s"],
+            input=processes.FACT.command,
+            env={"PATH": str(tmp_path / "bin")},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+        )
+    finally:
+        process.kill()
+        process.wait()
+    found = processes.parse(listed.stdout, 0)
+    assert found[1].program != "py"
+    assert "mlx_lm" not in found[1].command
+    assert found[process.pid].command.endswith(name.replace("\n", " "))

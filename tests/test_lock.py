@@ -96,32 +96,19 @@ def test_two_starts_at_once_on_two_nodes(rig_commands: RigCommands, gates: Gates
     rig.run("mac1", "[ ! -e ~/.mlx-tp/lock ]")
 
 
-def stopping(commands: Commands) -> Command:
-    """A tp.stop in the midst of its work: its ranks are stopped, and can't answer SIGTERM yet."""
-    pids = [row["pid"] for row in commands.inv("tp.status", "--json").json()["ranks"]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    stop = commands.start("ada", "tp.stop", "--timeout", str(DEADLINE))
-    pending = Path(f"/proc/{pids[0]}/status")
-    bit = 1 << (signal.SIGTERM - 1)
-    wait_for(lambda: int(re.findall(r"^ShdPnd:\s+(\w+)$", pending.read_text(), re.M)[0], 16) & bit)
-    return stop
-
-
-def go_on(commands: Commands) -> None:
-    for row in commands.inv.run("tp.status", "--json").json()["ranks"]:
-        os.kill(row["pid"], signal.SIGCONT)
-
-
-def test_start_and_stop_during_a_stop(commands: Commands) -> None:
-    commands.run("ada", "tp.start")
-    first = stopping(commands)
+def test_start_and_stop_during_a_stop(commands: Commands, gates: Gates) -> None:
+    gates.shut(RANK)
+    gates.deafen()
+    commands.run("ada", "tp.launch")
+    first = commands.start("ada", "tp.stop", "--timeout", str(DEADLINE))
+    wait_for(lambda: gates.ignored)
     for words in (("tp.start",), ("tp.stop",), ("tp.stop", "--force"), ("tp.launch",)):
         node, command, user = refused(commands.run("bob", *words, code=3))
         assert (node, command, user) == ("127.0.0.1", "tp.stop", "ada")
     # What only reads is not kept from it.
-    commands.run("bob", "tp.preflight", code=3)
-    go_on(commands)
+    rows = commands.run("bob", "tp.status", "--json").json()["ranks"]
+    for row in rows:
+        os.kill(row["pid"], signal.SIGKILL)
     assert re.search(r"^stopped +127.0.0.1 +rank 0, rank 1", first.end().out, re.MULTILINE)
     assert "nothing was running" in commands.run("bob", "tp.stop").err
 

@@ -208,7 +208,15 @@ def office(rig: Rig) -> list[str]:
             "its matrix can't be read",
         ),
     ],
-    ids=["office subnet", "other interface", "no interface", "management", "no routes", "no ifconfig", "matrix"],
+    ids=[
+        "office subnet",
+        "other interface",
+        "no interface",
+        "management",
+        "no routes",
+        "no ifconfig",
+        "matrix",
+    ],
 )
 def test_refused_before_anything_is_touched(
     inv: Inv, macs: Macs, prepare: Any, words: Callable[[Rig], list[str]], says: str

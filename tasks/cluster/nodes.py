@@ -128,6 +128,7 @@ class Node:
                 self._leave()  # nothing came: the connection may be dead, a new one will show
             return Answer(self.name, out, failure=f"no answer within {timeout:g} s")
         except _network_errors() as error:
+            self._leave()
             why, remedy = explain(error, self.name)
             return Answer(self.name, failure=why, remedy=remedy)
         if result.exited < 0:
@@ -327,8 +328,19 @@ def _remote(host: Host) -> Any:
 
     # Its warnings (a port that is not open yet) are told, where they matter, by us.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
-    remote = type("RemoteRunner", (Whole, Remote), {})
-    runners = {"runners": {"remote": remote}}
+
+    class RemoteRunner(Whole, Remote):  # type: ignore[misc]
+        def send_start_message(self, command: str) -> None:
+            # Paramiko would wait without end for a node that has just gone.
+            timer = threading.Timer(CONNECT_TIMEOUT, self.channel.close)
+            timer.daemon = True
+            timer.start()
+            try:
+                super().send_start_message(command)
+            finally:
+                timer.cancel()
+
+    runners = {"runners": {"remote": RemoteRunner}}
     config = fabric.Config(overrides=runners, runtime_ssh_path=_ssh_config)
     gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None
     connection = fabric.Connection(
@@ -338,7 +350,12 @@ def _remote(host: Host) -> Any:
         gateway=gateway,
         config=config,
         connect_timeout=CONNECT_TIMEOUT,
-        connect_kwargs={"banner_timeout": CONNECT_TIMEOUT, "auth_timeout": CONNECT_TIMEOUT},
+        connect_kwargs={
+            "banner_timeout": CONNECT_TIMEOUT,
+            "auth_timeout": CONNECT_TIMEOUT,
+            # Paramiko's is an hour, as long as it takes to see that a connection is dead.
+            "channel_timeout": CONNECT_TIMEOUT,
+        },
     )
     hop, whose = connection, "its"
     while isinstance(hop, fabric.Connection):
