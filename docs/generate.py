@@ -1,6 +1,6 @@
 """Writes what the code itself knows into docs/: the reference and the table of known errors.
 
-uv run python docs/generate.py            # a test fails while these are not current
+uv run python docs/generate.py            # with --check it only tells which are not current
 """
 
 from __future__ import annotations
@@ -63,5 +63,8 @@ def _cell(text: str | None) -> str:
 
 
 if __name__ == "__main__":
-    for page, text in pages().items():
+    stale = {p: text for p, text in pages().items() if p.read_text(encoding="utf-8") != text}
+    if "--check" in sys.argv and stale:
+        sys.exit(f"not current: {', '.join(page.name for page in stale)}")
+    for page, text in stale.items():
         page.write_text(text, encoding="utf-8")
