@@ -528,7 +528,8 @@ def test_no_redirect_is_followed(to: str) -> None:
         assert asked == ["/health", "/v1/models"]
 
 
-EVIL = "\x1b]0;x\x07\x1b[2J\x9b31m$(touch canary)`touch canary`';touch canary;\"\u202e"
+CANARY = "canary-of-an-answer"
+EVIL = f"\x1b]0;x\x07\x1b[2J\x9b31m$(touch {CANARY})`touch {CANARY}`';touch {CANARY};\"\u202e"
 
 
 def evil_json(text: str) -> str:
@@ -545,77 +546,99 @@ def evil_json(text: str) -> str:
     return json.dumps(change(json.loads(text)))
 
 
-# What a node answers to a command of ours -> the same with something in it that nobody expects.
-COMMANDS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "sw_vers": ("-buildVersion", lambda text: f"{text.strip()}\x1b[31m$(touch${{IFS}}canary)\n"),
-    "sysctl": ("-n hw.memsize", lambda text: f"{EVIL}\n{text}{EVIL}\n"),
-    "vm_stat": ("", lambda text: f"{text}{EVIL}\n"),
-    "ifconfig": ("-a", lambda text: text.replace("en5", f"en5{EVIL}".replace(" ", "")) + text),
-    "netstat": ("-rn -f inet", lambda text: text.replace("en0", "en0\x1b[2J$(id)")),
-    "rdma_ctl": ("status", lambda text: f"{EVIL}\n"),
-    "ibv_devices": ("", lambda text: text.replace("rdma_en5", "rdma_en5\x1b[2J`id`")),
-    "ibv_devinfo": ("-v", lambda text: text.replace("rdma_en5", "rdma_en5\x1b[2J`id`")),
-    "system_profiler": ("SPThunderboltDataType -json", evil_json),
-    "networksetup": (
-        "-listallhardwareports",
-        lambda text: text.replace("Device: en5", "Device: en5;touch\x1b[31m"),
+# A command of ours, what makes its answer one that nobody expects, and the tasks that read it.
+Change = Callable[[str], str]
+COMMANDS: list[tuple[str, Change, list[str]]] = [
+    ("sw_vers", lambda text: f"{text.strip()}\x1b[31m$(id)\n", ["tp.preflight"]),
+    ("sysctl -n hw.memsize", lambda text: f"{EVIL}\n{text}{EVIL}\n", ["tp.memory"]),
+    ("vm_stat", lambda text: f"{text}{EVIL}\n", ["tp.memory", "tp.preflight"]),
+    (
+        "ifconfig -a",
+        lambda text: text.replace("en5", f"en5{EVIL.replace(' ', '')}"),
+        ["rdma.status", "rdma.setup", "rdma.discover", "tp.preflight"],
     ),
-    "launchctl": ("print x", lambda text: EVIL),
-    "id": ("-un", lambda text: f"{EVIL}\n"),
-    "uname": ("-r", lambda text: f"{EVIL}\n"),
-    "lsof": ("", lambda text: f"p1\nc{EVIL}\nf1\nn*:8000\n"),
-    "ps": ("axww -o pid=,comm=", lambda text: f"  1 {EVIL}\n  2 python3 -m mlx_lm server {EVIL}\n"),
-}
-TASKS = [
-    "tp.preflight",
-    "tp.status",
-    "tp.memory",
-    "tp.stop --dry-run",
-    "tp.logs",
-    "tp.launch --dry-run",
-    "rdma.status",
-    "rdma.setup --dry-run",
-    "rdma.setup",
-    "rdma.persist --dry-run",
-    "rdma.discover",
-    "rdma.topology --svg topology.svg",
+    (
+        "ifconfig -a",
+        lambda text: text.replace("status: active", f"status: {EVIL}"),
+        ["rdma.status", "rdma.topology --svg topology.svg"],
+    ),
+    (
+        "netstat -rn -f inet",
+        lambda text: text.replace("en0", "en0\x1b[2J$(id)"),
+        ["rdma.setup", "rdma.discover"],
+    ),
+    ("rdma_ctl status", lambda text: f"{EVIL}\n", ["rdma.status", "rdma.discover"]),
+    (
+        "ibv_devices",
+        lambda text: text.replace("rdma_en5", "rdma_en5\x1b[2J`id`"),
+        ["rdma.status", "tp.preflight"],
+    ),
+    (
+        "ibv_devinfo -v",
+        lambda text: text.replace("rdma_en5", "rdma_en5\x1b[2J`id`"),
+        ["rdma.status", "rdma.topology --svg topology.svg"],
+    ),
+    (
+        "system_profiler SPThunderboltDataType -json",
+        evil_json,
+        ["rdma.discover", "rdma.topology --svg topology.svg"],
+    ),
+    (
+        "networksetup -listallhardwareports",
+        lambda text: text.replace("Device: en5", "Device: en5;touch\x1b[31m<x>&"),
+        ["rdma.discover", "rdma.topology --svg topology.svg"],
+    ),
+    ("launchctl print x", lambda text: EVIL, ["rdma.persist --dry-run"]),
+    ("id -un", lambda text: f"{EVIL}\n", ["rdma.setup", "rdma.persist --dry-run"]),
+    ("lsof", lambda text: f"p1\nc{EVIL}\nf1\nn*:8000\n", ["tp.preflight", "tp.status"]),
+    (
+        "ps axww -o pid=,comm=",
+        lambda text: f"  1 {EVIL}\n  2 python3 -m mlx_lm server {EVIL}\n",
+        ["tp.preflight", "tp.status", "tp.stop --dry-run"],
+    ),
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_answers_of_nodes(inv: Inv, home: Path, macs: Callable[..., Rig], command: str) -> None:
+@pytest.mark.parametrize(("command", "change", "tasks"), COMMANDS)
+def test_answers_of_nodes(
+    inv: Inv,
+    home: Path,
+    macs: Callable[..., Rig],
+    command: str,
+    change: Change,
+    tasks: list[str],
+) -> None:
     """One of a node's commands answers as no Mac would: told, never run, no order to a terminal."""
     rig = macs()
     hosts = [
         {"ssh": name, "ips": [rig.address(name)], "links": {"en5": rig.links[name, "en5"]}}
         for name in rig.names
     ]
-    more = {"engine": "mlx-lm", "python": "/bin/true", "backend": "jaccl-ring"}
+    more = {"engine": "mlx-lm", "python": sys.executable, "backend": "jaccl-ring"}
     rows = [[None, "rdma_en5"], ["rdma_en5", None]]
     hosts = [{**host, "rdma": row} for host, row in zip(hosts, rows, strict=True)]
     inv.env["INVOKE_TP_HOSTFILE"] = str(home / "hosts.json")
     (home / "hosts.json").write_text(json.dumps({**more, "hosts": hosts}))
-    words, change = COMMANDS[command]
-    path = rig.run("mac1", f"command -v {command}").stdout.strip()
-    answer = change(rig.run("mac1", f"{command} {words}", check=False).stdout)
+    path = rig.run("mac1", f"command -v {command.split()[0]}").stdout.strip()
+    answer = change(rig.run("mac1", command, check=False).stdout)
     rig.run("mac1", "cat >/tmp/answer", input=answer)
     rig.run("mac1", f"mv {path} {path}.real; cat >{path}", input="#!/bin/sh\ncat /tmp/answer\n")
     rig.run("mac1", f"chmod 755 {path}")
     inv.cwd = home
     try:
-        for task in TASKS:
+        for task in tasks:
             done = inv.run("-r", str(ROOT), *task.split())
             assert "Traceback" not in done.err, f"{task}: {done.err}"
             assert not ORDERS.search(done.out + done.err), task
             assert done.code in (0, 3, 4, 5), f"{task}: {done}"
     finally:
         rig.run("mac1", f"mv -f {path}.real {path}; rm -f /tmp/answer")
-    assert not list(home.rglob("canary"))
+    assert not list(home.rglob(CANARY))
     for name in rig.names:
-        found = rig.run(name, "find / -xdev -name canary -not -path '/proc/*' 2>/dev/null; true")
+        found = rig.run(name, f"find / -xdev -name {CANARY} 2>/dev/null; true")
         assert not found.stdout
-    drawn = home / "topology.svg"
-    assert not drawn.exists() or ET.parse(drawn).getroot().tag.endswith("svg")
+    if (home / "topology.svg").exists():
+        assert ET.parse(home / "topology.svg").getroot().tag.endswith("svg")
 
 
 def test_a_process_that_is_called_like_two(tmp_path: Path) -> None:
