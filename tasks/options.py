@@ -22,7 +22,7 @@ HELP = {
     "num_ranks": "number of ranks: the first N hosts, or a multiple of them (several per host)",
     "backend": "jaccl, jaccl-ring, ring, or any: jaccl where all hosts have rdma rows, else ring",
     "engine": "the server: mlx-lm, vllm-mlx, or one of tp.engines",
-    "env": "NAME=value for every rank (repeat); values show in no process list, log or record",
+    "env": "NAME=value for every rank (repeat); on a node shown in no process list, log or record",
     "python": "python of the ranks on their nodes (an absolute path is best)",
     "cwd": "working directory of the ranks on their nodes",
     "log_dir": "folder of the logs, on each node and here (default /tmp)",

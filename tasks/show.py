@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from . import screen
-from .cluster import checks, logs, reading
+from .cluster import checks, engine, logs, reading
 from .cluster.api import Api, ApiError
 from .cluster.checks import CHECKS, FAIL, Finding
 from .cluster.cluster import Cluster, count
@@ -127,7 +127,7 @@ def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
 def api_of(cluster: Cluster, node: str, record: Record) -> Api:
     """The HTTP side of a recorded server, wherever it was told to listen."""
     home = next(each for each in cluster.nodes if each.name == node)
-    return Api(home, record.bind, record.port)
+    return Api(home, record.bind, record.port, engine.key(record.command))
 
 
 def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:

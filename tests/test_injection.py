@@ -17,14 +17,14 @@ import tempfile
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import ROOT, Inv, require, wait_for
+from conftest import ROOT, Inv, Sshd, require, wait_for
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rig import Rig
@@ -549,7 +549,7 @@ def evil_json(text: str) -> str:
 # A command of ours, what makes its answer one that nobody expects, and the tasks that read it.
 Change = Callable[[str], str]
 COMMANDS: list[tuple[str, Change, list[str]]] = [
-    ("sw_vers", lambda text: f"{text.strip()}\x1b[31m$(id)\n", ["tp.preflight"]),
+    ("sw_vers -buildVersion", lambda text: f"{text.strip()}\x1b[31m$(id)\n", ["tp.preflight"]),
     ("sysctl -n hw.memsize", lambda text: f"{EVIL}\n{text}{EVIL}\n", ["tp.memory"]),
     ("vm_stat", lambda text: f"{text}{EVIL}\n", ["tp.memory", "tp.preflight"]),
     (
@@ -639,6 +639,54 @@ def test_answers_of_nodes(
         assert not found.stdout
     if (home / "topology.svg").exists():
         assert ET.parse(home / "topology.svg").getroot().tag.endswith("svg")
+
+
+ODD = "a 'b\" $(touch canary)`touch canary`;touch canary&|*?\\ -x"
+
+
+def environments() -> bytes:
+    """The environments of all processes, one after another."""
+    found = [b"\0"]
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found.append((process / "environ").read_bytes())
+    return b"\0".join(found)
+
+
+def test_a_life_with_odd_names(remote: Inv, sshd: Sshd, home: Path) -> None:
+    """A real server on two nodes whose every name and value a shell would take for more."""
+    model = home / f"model {ODD}"
+    (home / "model").rename(model)
+    for name in sshd.names:
+        (sshd.node_home(name) / ODD).mkdir()
+    python = home / f"python {ODD}"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    file = Path(remote.env["INVOKE_TP_HOSTFILE"])
+    odd = {"model": str(model), "python": str(python), "cwd": f"~/{ODD}"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **odd}))
+    assert remote.config is not None
+    engine = {"process": f"-m mlx_lm server .*{re.escape(str(model))}"}
+    tp = {"engines": {"mlx-lm": engine}, "state_dir": f"~/-{ODD}"}
+    remote.config.write_text(json.dumps({"tp": tp}))
+    remote.env["INVOKE_TP_LOG_DIR"] = f"{home}/logs {ODD}"
+    value = f"{ODD}\n'{ODD}\nEND\n"
+    args = ("--port", str(remote.port), "--chat-template-args", json.dumps({ODD: ODD}))
+    remote("tp.start", f"--env=ODD={value}", args=args)
+    rows = remote("tp.status", "--json").json()
+    assert rows["state"] == "ready"
+    assert rows["model"] == str(model)
+    state = sshd.node_home("mac1") / f"-{ODD}"
+    record = json.loads((state / "rank0.json").read_text())
+    assert record["command"][-2:] == ["--model", str(model)]
+    assert args[-1] in record["command"]
+    assert [row["state"] for row in rows["ranks"]] == ["running"] * 2
+    assert environments().count(f"\0ODD={value}\0".encode()) == 2
+    assert "rank 1 | " in remote("tp.logs").out
+    stopped = remote("tp.stop").out
+    assert re.search(r"^stopped +mac2 +rank 1", stopped, re.MULTILINE)
+    assert not list(home.rglob("canary"))
+    assert not list(ROOT.glob("canary"))
 
 
 def test_a_process_that_is_called_like_two(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import termios
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -229,7 +231,9 @@ class Terminal:
         commands.inv.env |= {"NO_COLOR": "", "TERM": "xterm"}
         self.command = commands.start("ada", *words, **streams, preexec_fn=take_terminal)
         os.close(slave)
-        threading.Thread(target=self._read, daemon=True).start()
+        self.is_closing = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
@@ -239,14 +243,15 @@ class Terminal:
 
     def close(self) -> None:
         """The kernel sends SIGHUP to all that are at it."""
-        os.close(self.master)
+        self.is_closing.set()
+        self.reader.join()
 
     def _read(self) -> None:
-        try:
-            while True:
-                self.shown += os.read(self.master, 4096)
-        except OSError:
-            return
+        # Who is in a read keeps the terminal open: it is this thread that closes it.
+        with os.fdopen(self.master, "rb", buffering=0), suppress(OSError):
+            while not self.is_closing.is_set():
+                if select.select([self.master], [], [], 0.05)[0]:
+                    self.shown += os.read(self.master, 4096)
 
 
 def take_terminal() -> None:

@@ -39,16 +39,19 @@ _NOT_AS_AGREED = (
 
 @dataclass
 class Api:
-    """The server of rank 0 on `node`, bound to `bind:port` there."""
+    """The server of rank 0 on `node`, bound to `bind:port` there; `key` if it wants one."""
 
     node: Node
     bind: str
     port: int
+    key: str | None = None
     session: requests.Session = field(default_factory=requests.Session)
 
     def __post_init__(self) -> None:
         # A proxy of the user's environment has no business between us and our server.
         self.session.trust_env = False
+        if self.key:
+            self.session.headers["Authorization"] = f"Bearer {self.key}"
         if not self.node.host.is_local:
             self.session.mount("http://", _NodeAdapter(self.node))
 

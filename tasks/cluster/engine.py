@@ -63,7 +63,8 @@ MLX_LM = Engine(
     # mlx_lm.server's own defaults are port 8080 and 127.0.0.1.
     defaults={"--port": "8000", "--host": ""},
     # Without this folder its GET /v1/models drops the connection (0.32.2).
-    prepare='mkdir -p "${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}"',
+    prepare='[ -d "${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}" ] ||'
+    ' mkdir -p "${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}"',
 )
 VLLM_MLX = Engine(
     name="vllm-mlx",
@@ -157,6 +158,22 @@ def option(args: Sequence[str], name: str) -> str | None:
         elif word.startswith(name + "="):
             found = word[len(name) + 1 :]
     return found
+
+
+def key(args: Sequence[str]) -> str | None:
+    """The key that the server wants of its clients (vllm-mlx: --api-key); mlx-lm knows none."""
+    return option(args, "--api-key")
+
+
+def exposure(args: Sequence[str], bind: str, port: int, node: str) -> str | None:
+    """Who else can use the server, and how to keep them out; None where nobody can."""
+    if bind.startswith("127.") or bind in ("localhost", "::1") or key(args):
+        return None
+    where = "" if bind in ("", "0.0.0.0", "::") else f" by {bind}"
+    return (
+        f"warn: whoever reaches port {port} of {node}{where} can use the server, without a key:"
+        f" -- --host 127.0.0.1 keeps others out (then: ssh -L {port}:127.0.0.1:{port} {node})"
+    )
 
 
 def http_port(args: Sequence[str]) -> int:
