@@ -423,7 +423,7 @@ def test_an_action_that_fails_is_told(inv: Inv, macs: Macs) -> None:
         rig.run("mac2", f"umount {MATRIX}")
     assert re.search(r"^changed +mac2 +set en5", done.out, re.MULTILINE)
     assert re.search(
-        rf"^fail +mac2 +write {MATRIX} \(was another\): .*busy", done.out, re.MULTILINE
+        rf"^fail +mac2 +write {MATRIX} \(was another\): .*can't be replaced", done.out, re.MULTILINE
     )
     assert re.search(r"^changed +mac1 +write", done.out, re.MULTILINE)
     # It goes on from there.
