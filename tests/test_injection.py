@@ -467,9 +467,11 @@ class Answers(BaseHTTPRequestHandler):
 
     status, headers_, body = 200, {"Content-Type": "application/json"}, b""
     asked: ClassVar[list[str]] = []
+    keys: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        self.keys.append(self.headers.get("Authorization"))
         self.send_response(self.status)
         for name, value in self.headers_.items():
             self.send_header(name, value)
@@ -526,6 +528,18 @@ def test_no_redirect_is_followed(to: str) -> None:
         with pytest.raises(apis.ApiError):
             api.models()
         assert asked == ["/health", "/v1/models"]
+
+
+def test_the_key_of_a_server() -> None:
+    """A server that wants a key gets it, and no other server does."""
+    with server(body=b'{"data": [{"id": "m"}]}', keys=[]) as (api, _):
+        assert api.models() == ["m"]
+        keyed = apis.Api(api.node, api.bind, api.port, "k")
+        assert keyed.models() == ["m"]
+    with server(status=302, headers_={"Location": "/x"}, keys=[]) as (api, asked):
+        keyed = apis.Api(api.node, api.bind, api.port, "k")
+        assert not keyed.is_up("/health")
+        assert asked == ["/health"]
 
 
 CANARY = "canary-of-an-answer"

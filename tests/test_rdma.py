@@ -416,7 +416,7 @@ def test_matrix_is_not_written_through_what_others_laid(inv: Inv, macs: Macs, ki
 
 def test_an_action_that_fails_is_told(inv: Inv, macs: Macs) -> None:
     rig = macs()
-    rig.run("mac2", f"echo '[]' >/Users/x; touch {MATRIX}; mount --bind /Users/x {MATRIX}")
+    rig.run("mac2", f"echo '[]' | tee /Users/x >{MATRIX}; mount --bind /Users/x {MATRIX}")
     try:
         done = inv("rdma.setup", *nodes(rig), code=4)
     finally:

@@ -18,7 +18,7 @@ import pytest
 from conftest import DEADLINE, Done, Inv, Sshd, require, wait_for
 from rig import Rig
 
-from tasks.cluster import launch, logs, nodes, setup
+from tasks.cluster import engine, launch, logs, nodes, setup
 from tasks.cluster.facts import rdma
 from tasks.cluster.hostfile import Host
 from tasks.cluster.launch import Run
@@ -580,3 +580,41 @@ def test_host_keys_on_every_way(inv: Inv, sshd: Sshd, home: Path) -> None:
     first.config.write_text(jump)
     assert "its gateway's host key is revoked" in inv("tp.memory", "--hosts", "mac2", code=5).out
     assert not any(sshd.connections(name) for name in sshd.names)
+
+
+def test_discover_keeps_secrets_of_a_hostfile(
+    inv: Inv, home: Path, macs: Callable[..., Rig]
+) -> None:
+    """Written anew, it keeps its envs and who may read it; shown, it shows no value."""
+    rig = macs()
+    file = home / "hosts.json"
+    envs = [f"KEY={SECRETS['HOSTFILE_KEY']}"]
+    file.write_text(json.dumps({"hosts": [{"ssh": name} for name in rig.names], "envs": envs}))
+    file.chmod(0o600)
+    words = ("rdma.discover", "--hosts", ",".join(rig.names), "--write", str(file))
+    shown = inv(*words, "--json")
+    assert SECRETS["HOSTFILE_KEY"] not in shown.out + shown.err
+    assert "KEY=***" in shown.json()["hostfile"]["envs"]
+    assert envs[0] in json.loads(file.read_text())["envs"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("bind", "args", "warned"),
+    [
+        ("0.0.0.0", [], True),
+        ("::", [], True),
+        ("192.168.1.5", [], True),
+        ("mac1.local", [], True),
+        ("127.0.0.1", [], False),
+        ("127.1.2.3", [], False),
+        ("localhost", [], False),
+        ("::1", [], False),
+        ("0.0.0.0", ["--api-key", "k"], False),
+        ("0.0.0.0", ["--api-key="], True),
+    ],
+)
+def test_an_open_server_is_pointed_out(bind: str, args: list[str], warned: bool) -> None:
+    said = engine.exposure(args, bind, 8000, "mac1")
+    assert bool(said) == warned
+    assert said is None or ("8000 of mac1" in said and "-- --host 127.0.0.1" in said)
