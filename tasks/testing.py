@@ -35,7 +35,7 @@ def faults(c: Context, only: str | None = None) -> None:
         report = Path(folder) / "report.xml"
         # The properties that the tests note are of the older form of these reports.
         words = [sys.executable, "-m", "pytest", "-q", "-o", "junit_family=xunit1"]
-        words += [f"--junitxml={report}", "tests/test_faults.py"]
+        words += [f"--junitxml={report}", "tests/test_faults.py", "tests/test_interrupts.py"]
         words += ["-k", only] if only else []
         line = " ".join(map(shell.quote, words))
         done = c.run(

@@ -23,6 +23,7 @@ from rig import Rig
 from tasks import ns
 from tasks.cluster.settings import DEFAULTS
 from tasks.executor import Executor
+from tasks.options import ClusterTask
 
 # A command line as a shell would take it, its exit status, and what its one line must say.
 LINES: list[tuple[str, int, str]] = [
@@ -347,7 +348,8 @@ def _generic() -> Iterator[tuple[str, int, str]]:
         for flag, argument in context.flags.items():
             if argument.takes_value and argument not in context.positional_args:
                 yield f"{whole} {flag}", 1, "needed value"
-                if argument.kind is not list and not whole.startswith("local."):
+                # Only tasks of ours refuse it before they run: nothing else is tried.
+                if argument.kind is not list and isinstance(ns[context.name], ClusterTask):
                     yield f"{whole} {flag} ''", 2, " is empty"
 
 

@@ -161,8 +161,8 @@ def keep_baseline(variable: str) -> str:
     file = f'"${variable}/baseline'
     return (
         f'[ "$(head -n 1 {file}" 2>/dev/null)" = "$(boot_id)" ] ||\n'
-        f'  {{ boot_id; (\n{memory.FACT.command}\n); }} >{file}.new" 2>/dev/null &&'
-        f' mv {file}.new" {file}"'
+        f'  {{ {{ boot_id; (\n{memory.FACT.command}\n); }} >{file}.new" 2>/dev/null &&'
+        f' mv {file}.new" {file}"; }}'
     )
 
 
@@ -206,15 +206,22 @@ def _is_right(name: str, value: Any) -> bool:
     """Whether a field of a record is of its kind: a node may answer anything."""
     if name in ("command", "env", "ports"):
         kind = int if name == "ports" else str
-        return isinstance(value, list) and all(type(each) is kind for each in value)
+        is_list = isinstance(value, list) and all(type(each) is kind for each in value)
+        return is_list and (name != "command" or bool(value))
     if name in ("rank", "size", "port"):
         return type(value) is int and 0 <= value < 65536
     if name == "started":
         return type(value) in (int, float) and math.isfinite(value)
-    if name in _PATTERNS:
-        return isinstance(value, str) and re.fullmatch(_PATTERNS[name], value) is not None
-    return isinstance(value, str) or (name == "log" and value is None)
+    if name == "log" and value is None:
+        return True
+    pattern = _PATTERNS.get(name, "(?s:.*)")
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 # What goes into the address of a page, or into another script.
-_PATTERNS = {"run": r"[0-9A-Za-z]+", "bind": r"[0-9A-Za-z.:%_-]*", "ready": r"/[!-~]*"}
+_PATTERNS = {
+    "run": r"[0-9A-Za-z]+",
+    "bind": r"[0-9A-Za-z.:%_-]*",
+    "ready": r"/[!-~]*",
+    "log": r"[^\x00-\x1f\x7f]+",
+}
