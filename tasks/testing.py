@@ -31,6 +31,8 @@ def faults(c: Context, only: str | None = None) -> None:
 
     if not sys.platform.startswith("linux") or os.getuid() != 0:
         raise BadInput("test.faults needs Linux and root: its hosts are network namespaces")
+    if only is not None and not only.strip():
+        raise BadInput("--only is empty: say what the rows to run match, as in --only 'drops'")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         # The properties that the tests note are of the older form of these reports.

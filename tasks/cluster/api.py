@@ -183,16 +183,15 @@ class _Socket:
         self._has_file = False
 
     def makefile(self, mode: str, *_: Any, **__: Any) -> Any:
+        from paramiko.channel import ChannelFile
+
+        class File(ChannelFile):  # type: ignore[misc]  # paramiko has no types
+            def close(self) -> None:
+                super().close()
+                self.channel.close()
+
         self._has_file = True
-        file = self._channel.makefile(mode)
-        close = file.close
-
-        def close_both() -> None:
-            close()
-            self._channel.close()
-
-        file.close = close_both
-        return file
+        return File(self._channel, mode)
 
     def close(self) -> None:
         if not self._has_file:

@@ -157,12 +157,15 @@ def parse(text: str, status: int) -> State:
 
 
 def keep_baseline(variable: str) -> str:
-    """/bin/sh text that writes the baseline into the directory `$variable`, once per boot."""
+    """/bin/sh text that writes the baseline into the directory `$variable`, once per boot.
+
+    Ranks of one node, and starts at one time, may all write it: each from a file of its own.
+    """
     file = f'"${variable}/baseline'
     return (
         f'[ "$(head -n 1 {file}" 2>/dev/null)" = "$(boot_id)" ] ||\n'
-        f'  {{ {{ boot_id; (\n{memory.FACT.command}\n); }} >{file}.new" 2>/dev/null &&'
-        f' mv {file}.new" {file}"; }}'
+        f'  {{ {{ boot_id; (\n{memory.FACT.command}\n); }} >{file}.$$" 2>/dev/null &&'
+        f' mv {file}.$$" {file}"; }}'
     )
 
 
