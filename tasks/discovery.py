@@ -50,7 +50,8 @@ def discover_links(hosts: Sequence[Host], path: str | None, as_json: bool, dry: 
     _judge(found.findings)
     if path and not dry:
         _write(Path(path), json.dumps(merged, indent=2) + "\n")
-        screen.say(f"wrote {path}")
+        screen.say(f"wrote {path}: inv rdma.setup --hostfile {path} gives the links addresses;")
+        screen.say(f"tp.hostfile: {path} in invoke.yaml makes it the cluster of every task")
 
 
 def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
@@ -66,7 +67,8 @@ def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
     _judge(found.findings)
     if moved:
         raise CheckFailed(f"{path} is out of date: inv rdma.discover --write {path}")
-    screen.say(f"nothing has moved since {path} was written")
+    if not as_json:
+        screen.out(f"nothing has moved since {path} was written")
 
 
 def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:

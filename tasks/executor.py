@@ -14,6 +14,7 @@ from typing import Any
 
 from invoke.collection import Collection
 from invoke.config import Config
+from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
@@ -39,7 +40,8 @@ class Executor(InvokeExecutor):
             kwargs = _filled(call, inherited or {})
             passed = {**(inherited or {}), **kwargs}
             expanded += self.expand_calls(call.pre, passed)
-            expanded.append(Call(call.task, call.called_as, kwargs=kwargs))
+            kind = Call if inherited is not None else Asked
+            expanded.append(kind(call.task, call.called_as, kwargs=kwargs))
             expanded += self.expand_calls(call.post, passed)
         if inherited is None:
             _check_options(expanded)
@@ -68,6 +70,15 @@ class Executor(InvokeExecutor):
         wrong = settings.wrong(self.collection.configuration(), self.config, os.environ)
         if wrong:
             raise BadInput(wrong)
+
+
+class Asked(Call):
+    """A task that was asked for, not a hook of one: what it finds is the result, on stdout."""
+
+    def make_context(self, config: Config) -> Context:
+        context = super().make_context(config)
+        context._set(is_asked=True)
+        return context
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:

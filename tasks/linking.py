@@ -54,6 +54,8 @@ def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     _carry_out(wiring, read, todo, right, how)
     if todo and not how.dry:
         _check_it_lasts(wiring, kinds)
+    if not how.dry:
+        screen.say(f"as wanted on {len(wiring.hosts)} nodes: inv rdma.status looks, rdma.ping asks")
 
 
 def persist(wiring: Wiring, how: How, remove: bool = False) -> None:

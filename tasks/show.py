@@ -23,15 +23,20 @@ from .cluster.state import RankState, Record
 from .cluster.text import one_line
 
 
-def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> None:
-    """Judge every node; raise CheckFailed or Unreachable when the server must not be started."""
+def preflight(
+    cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
+) -> None:
+    """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
+
+    The table is narration of a start, or the result where nothing else was asked for.
+    """
     read = reading.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
     if as_json:
         ok = not any(finding.level == FAIL for finding in findings)
         screen.document({"ok": ok, "findings": [asdict(each) for each in findings]})
     else:
-        screen.table(_findings(findings), sys.stderr)
+        screen.table(_findings(findings), sys.stdout if is_result else sys.stderr)
     failed = [finding for finding in findings if finding.level == FAIL]
     unreachable(read)
     if failed:

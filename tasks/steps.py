@@ -113,9 +113,8 @@ def launch(cluster: Cluster, dry: bool) -> str:
         _print_scripts(cluster, run)
         return run.id
     _collect(cluster, reading.states(cluster), final=True)
-    screen.say(
-        f"starting {len(cluster.ranks)} ranks of {cluster.engine.name} over {cluster.backend}"
-    )
+    ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
+    screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
     if cluster.bind == "0.0.0.0":
         screen.say(f"the server listens on all addresses (0.0.0.0:{cluster.http_port})")
     try:
@@ -189,8 +188,12 @@ def curl(url: str, model: str) -> str:
     )
 
 
-def foreground(cluster: Cluster, dry: bool) -> None:
-    """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all."""
+def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
+    """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all.
+
+    So does a server that is not ready within the timeout, or gives no token then.
+    """
+    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
     run = Run.new()
     if dry:
         for rank in cluster.ranks:
@@ -200,8 +203,10 @@ def foreground(cluster: Cluster, dry: bool) -> None:
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
-        _announce(cluster, ended)
+        asking = nodes.begin(_announce, cluster, ended, seconds)
         while not ended:
+            if asking.done():
+                asking.result()
             time.sleep(0.1)
         screen.say("a rank has ended: stopping the others")
 
@@ -291,7 +296,7 @@ def _hold_to_stop(cluster: Cluster) -> None:
 
 def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool) -> None:
     before = reading.states(cluster)
-    reports = stopping.stop(cluster, order, force, seconds)
+    reports = stopping.stop(cluster, order, force, seconds, tell=screen.say)
     _collect(cluster, before, final=True)
     stopping.forget(cluster, reports)
     after = reading.running(cluster)
@@ -342,6 +347,8 @@ def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -
     hint = hints.hint(errors) or hints.hint(line for _, last in found.values() for line in last)
     if hint:
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
+    elif not failure.dead and len(cluster.nodes) > 1:
+        screen.say("hint: still loading (--timeout), or the ranks have not met: inv rdma.ping")
     screen.say("stopping the other ranks" if failure.dead else "stopping all ranks")
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
@@ -463,21 +470,29 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
         time.sleep(0.2)
 
 
-def _announce(cluster: Cluster, ended: Mapping[int, Any]) -> None:
-    """Say the URL once the server is ready, beside the ranks' own lines."""
+def _announce(cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> None:
+    """Wait for the page and a token, and say how to use it, beside the ranks' own lines.
 
-    def look() -> None:
-        api = api_of(cluster)
-        while not ended:
-            if api.is_up(cluster.engine.ready):
-                waiting.mark_ready(cluster)
-                # It may serve for days: from here on it is there to be stopped.
-                lock.let_go(cluster)
-                screen.say(f"ready: {api.url} (Ctrl-C stops it)")
-                return
-            time.sleep(0.2)
-
-    threading.Thread(target=look, daemon=True).start()
+    Raise ActionFailed or CheckFailed if they do not come; a rank that ends is told elsewhere.
+    """
+    api, end = api_of(cluster), time.monotonic() + seconds
+    while not api.is_up(cluster.engine.ready):
+        if ended:
+            return
+        if time.monotonic() > end:
+            raise ActionFailed(f"not ready within {seconds:g} s; all ranks were stopped")
+        time.sleep(0.2)
+    waiting.mark_ready(cluster)
+    # It may serve for days: from here on it is there to be stopped.
+    lock.let_go(cluster)
+    screen.say(f"ready: {api.url} (Ctrl-C stops it)")
+    try:
+        model = api.one_token(cluster.model, cluster.engine.model, HEALTH_TIMEOUT)
+    except ApiError as error:
+        if not ended:
+            raise CheckFailed(f"health: {error}; all ranks were stopped") from None
+        return
+    screen.say(curl(api.url, model))
 
 
 class _Tagged(io.TextIOBase):

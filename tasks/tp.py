@@ -46,7 +46,7 @@ def preflight(
     from . import show
 
     if not skip_checks:
-        show.preflight(cluster, options.items(skip), json)
+        show.preflight(cluster, options.items(skip), json, getattr(c, "is_asked", False))
 
 
 @cluster_task(*WHERE)
@@ -137,7 +137,7 @@ def start(
     dry = steps.is_dry(c, dry_run)
     with steps.locked(cluster, "tp.start", dry):
         if foreground:
-            steps.foreground(cluster, dry)
+            steps.foreground(cluster, dry, timeout)
             return
         run = steps.launch(cluster, dry)
         if not dry:

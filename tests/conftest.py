@@ -15,12 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from rig import Cable, Rig, two_nodes
 from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
 
 ROOT = Path(__file__).parents[1]
+# Nothing is timed in tests: neither an example, nor how long it takes to make one.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 DEADLINE = 90  # seconds: no command of a test takes longer, on a slow machine too
 
 

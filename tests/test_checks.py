@@ -216,8 +216,9 @@ def test_model(mac1: Any, mac2: Any, expected: list[str]) -> None:
     assert all(each.fix for each in judged if each.level == FAIL)
 
 
-def test_no_model_no_check() -> None:
-    assert found("model", WHOLE, Model(None), model=None) == []
+def test_no_model_is_said() -> None:
+    (finding,) = found("model", WHOLE, Model(None), model=None)
+    assert (finding.level, finding.what) == (WARN, "no model is named")
 
 
 SAME = {"python": "3.14.0", "mlx": "0.32.4", "mlx-lm": "0.32.2", "os": "25E253"}
@@ -248,7 +249,11 @@ def test_versions(mac1: Any, mac2: Any, expected: list[str]) -> None:
 
 
 def test_another_engine_needs_no_mlx_lm() -> None:
-    assert {each.level for each in found("versions", NO_LM, NO_LM, engine=VLLM_MLX)} == {OK}
+    whole = {**NO_LM, "vllm-mlx": "0.2.6"}
+    levels = [each.level for each in found("versions", whole, whole, engine=VLLM_MLX)]
+    assert levels == [OK, OK]
+    levels = [each.level for each in found("versions", NO_LM, NO_LM, engine=VLLM_MLX)]
+    assert levels == [WARN, WARN]
 
 
 COOLDOWN = [

@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mlx._distributed_utils import common, config
 
@@ -179,7 +179,6 @@ def test_a_cable_names_its_ports() -> None:
 
 
 @given(order=st.permutations(MESH4), hosts=st.permutations(range(4)))
-@settings(deadline=None)
 def test_cables_are_the_same_from_every_side(order: list[str], hosts: list[int]) -> None:
     """Neither the order of cables nor that of hosts changes which ends belong together."""
     facts = lab(order)
@@ -476,7 +475,6 @@ networks = st.builds(
     cables=st.sampled_from([PAIR, TWO_CABLES, MESH3, MESH4, RING4]),
     taken=st.lists(st.tuples(st.sampled_from(["mac1", "mac2"]), networks), max_size=8),
 )
-@settings(deadline=None)
 def test_subnets_collide_with_nothing_and_last(
     cables: list[str], taken: list[tuple[str, IPv4Network]]
 ) -> None:
@@ -616,7 +614,6 @@ def test_one_host() -> None:
     size=st.integers(2, 6),
     picks=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), max_size=14),
 )
-@settings(deadline=None)
 def test_ring_goes_round(size: int, picks: list[tuple[int, int]]) -> None:
     """A ring visits each host once over links; MLX's own search agrees on whether there is one."""
     hosts = [f"mac{n}" for n in range(1, size + 1)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, ROOT
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from invoke import Collection, Config, Context
 from invoke.tasks import Call, Task, call, task
@@ -228,7 +228,6 @@ def test_server_arguments(args: list[str]) -> None:
     assert server_arguments(["tp.start", "--env", "A=b", "--", *args]) == args
 
 
-@settings(deadline=None)
 @given(st.lists(st.text().filter(lambda word: word != "--")), st.lists(st.text()))
 def test_server_arguments_of_any_words(before: list[str], after: list[str]) -> None:
     assert server_arguments([*before, "--", *after]) == after

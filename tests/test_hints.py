@@ -54,7 +54,7 @@ LINES = [
     ("RuntimeError: [ring] Couldn't connect (error: 110)", "a peer's address does not answer"),
     ("RuntimeError: [jaccl] Couldn't bind socket (error: 49)", "an address of the hostfile"),
     ("RuntimeError: [ring] Couldn't bind socket (error: 99)", "an address of the hostfile"),
-    ("OSError: [Errno 49] Can't assign requested address", "an address of the hostfile"),
+    ("OSError: [Errno 49] Can't assign requested address", "the server can't listen"),
     ("RuntimeError: [jaccl] Couldn't bind socket (error: 48)", "a port is taken"),
     ("RuntimeError: [ring] Couldn't bind socket (error: 98)", "a port is taken"),
     (

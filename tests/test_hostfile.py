@@ -426,19 +426,18 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(JSON)
 def test_any_json(data: Any) -> None:
     judge(json.dumps(data))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text(text: str) -> None:
     judge(text)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_change_of_a_good_one(draw: st.DataObject) -> None:
     """One entry, anywhere in a good hostfile, is removed, added or something else."""

@@ -81,7 +81,7 @@ KEY = st.from_regex(r"X[A-Z0-9_]{0,4}", fullmatch=True) | st.sampled_from(
     ["tp_state", "tp_log", "pid", "code", "n", "P", "T", "B", "stat", "IFS", "PS4", "CDPATH", "v"]
 )
 RUN = Run("abc123", "me@here", 0.0)
-BOUNDED = settings(deadline=None, max_examples=12)
+BOUNDED = settings(max_examples=12)
 
 
 @dataclass
@@ -407,7 +407,6 @@ def reading_of(record: Any) -> Reading:
     return Reading({"127.0.0.1": values}, {})
 
 
-@settings(deadline=None)
 @given(RECORD)
 def test_records(record: dict[str, Any]) -> None:
     """A record with anything in any field: no crash, no order, nothing written by its word."""

@@ -142,7 +142,7 @@ def test_dead_engine_behind_a_green_page(served: Inv) -> None:
         assert "cooldown: the next start waits 30 s" in stopped.err
         waits = served("tp.cooldown", "--dry-run")
         assert re.search(r"would wait (2\d|30) s", waits.out)
-        assert re.search(r"warn +cooldown .*SIGKILL", served("tp.preflight").err)
+        assert re.search(r"warn +cooldown .*SIGKILL", served("tp.preflight").out)
     finally:
         if exists(second):
             os.kill(second, signal.SIGKILL)
@@ -162,7 +162,7 @@ def test_stranger_is_found_and_stopped(served: Inv, home: Path) -> None:
         file.unlink()
     status = served("tp.status", "--json", code=3)
     assert status.json()["ranks"][0]["state"] == "unrecorded"
-    assert "already runs: a mlx-lm server" in served("tp.preflight", code=3).err
+    assert "already runs: a mlx-lm server" in served("tp.preflight", code=3).out
     assert "a mlx-lm server" in served("tp.stop").out
     assert served("tp.status").out.strip() == "stopped"
 
@@ -173,8 +173,9 @@ def test_foreground(served: Inv) -> None:
     assert process.stderr is not None
     for line in process.stderr:
         lines.append(line)
-        if line.startswith("ready:"):
+        if line.startswith("curl "):
             break
+    assert any(line.startswith("ready: http://127.0.0.1:") for line in lines)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -182,6 +183,19 @@ def test_foreground(served: Inv) -> None:
     assert re.search(r"^rank 1 \| ", out, re.MULTILINE)
     assert served("tp.status").out.strip() == "stopped"
     assert not list((served.home / "logs").glob("tp_server.rank*"))
+
+
+@pytest.mark.parametrize("more", [(), ("--foreground", "--skip-checks")])
+def test_server_that_can_not_listen(served: Inv, more: tuple[str, ...]) -> None:
+    """mlx_lm.server lives on then, without its page: the timeout is not waited out."""
+    timeout = ("--timeout", "3" if more else "600")
+    failed = served("tp.start", *timeout, *more, args=("--host", "192.0.2.1"), code=4)
+    assert served("tp.status").out.strip() == "stopped"
+    if more:
+        assert failed.err.splitlines()[-1] == "not ready within 3 s; all ranks were stopped"
+    else:
+        assert "rank 0 on 127.0.0.1 died (OSError: [Errno 99]" in failed.err.splitlines()[-1]
+        assert "hint: the server can't listen on its --host" in failed.err
 
 
 def test_secrets_show_nowhere(served: Inv, home: Path) -> None:

@@ -167,11 +167,11 @@ def test_protection_domains_that_failed_starts_used_up(inv: Inv, ready: Ready) -
     inv("rdma.setup")
     skip = ("--skip", "memory,processes,ports,model,versions,cooldown")
     rig.set("mac2", pds_used=3)
-    warned = inv("tp.preflight", *skip).err
+    warned = inv("tp.preflight", *skip).out
     assert re.search(r"^warn +rdma +mac2 +3 protection domains are in use", warned, re.MULTILINE)
     assert "warn: mac2: 3 protection domains are in use" in inv("tp.stop").err
     rig.fault("mac2", "max_pd_used")
-    refused = inv("tp.preflight", *skip, code=3).err
+    refused = inv("tp.preflight", *skip, code=3).out
     assert re.search(
         r"^fail +rdma +mac2 +11 protection domains .*a device has 11.*: reboot it", refused, re.M
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cluster import checks, facts, fit, logs, state
@@ -228,7 +228,6 @@ def test_damage_never_looks_better(case: Case) -> None:
 
 
 @each_case
-@settings(deadline=None)
 @given(cut=st.floats(0, 1), status=st.integers(1, 255).filter(lambda n: n != 3))
 def test_a_failed_command_is_unknown(case: Case, cut: float, status: int) -> None:
     """What a command printed before it failed is not all there is."""
@@ -272,7 +271,6 @@ anything = st.one_of(
 
 
 @each_case
-@settings(deadline=None)
 @given(text=anything, status=st.integers(0, 255))
 def test_any_text_is_a_value_or_unknown(case: Case, text: str, status: int) -> None:
     said = None
@@ -307,7 +305,6 @@ def test_deep_items_are_walked() -> None:
     assert (port.peers, len(port.devices)) == ({"X": "last"}, 400)
 
 
-@settings(deadline=None)
 @given(text=st.text())
 def test_any_text_is_a_log(text: str) -> None:
     hint(text.splitlines())
@@ -316,7 +313,6 @@ def test_any_text_is_a_log(text: str) -> None:
     assert logs.parse("mac1", text, "nonce") == []
 
 
-@settings(deadline=None)
 @given(status=st.none() | st.integers())
 def test_any_exit_status_has_words(status: int | None) -> None:
     assert exit_words(status)
@@ -536,7 +532,6 @@ def test_linux_memory() -> None:
             memory.parse(rows[:cut], 0)
 
 
-@settings(deadline=None)
 @given(number=st.integers(0, 65535), other=st.integers(0, 65535))
 def test_linux_ports(number: int, other: int) -> None:
     """Only what listens (state 0A) is taken."""

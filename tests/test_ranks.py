@@ -218,7 +218,7 @@ def both(backend: str, data: Any, more: dict[str, Any]) -> tuple[Any, Any]:
     return seen_by_process(expected), seen_by_process(found)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(case(good))
 def test_same_as_mlx_launch(case: tuple[str, Any, dict[str, Any]]) -> None:
     expected, found = both(*case)
@@ -226,13 +226,13 @@ def test_same_as_mlx_launch(case: tuple[str, Any, dict[str, Any]]) -> None:
     assert found == expected
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(case(lacking))
 def test_refused_as_by_mlx_launch(case: tuple[str, Any, dict[str, Any]]) -> None:
     assert both(*case) == (None, None)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.ip_addresses(v=4).map(str), min_size=1, max_size=6, unique=True), st.data())
 def test_repeated_as_by_mlx_launch(names: list[str], draw: st.DataObject) -> None:
     """`mlx.launch --hosts a,b -n 2` is our `--hosts a,b -n 4`: theirs counts ranks of a host."""
@@ -316,7 +316,7 @@ LIVE_ENVS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.sampled_from(BACKENDS).flatmap(lambda b: st.tuples(st.just(b), good(b))), LIVE_ENVS, ARGS)
 def test_runs_as_with_mlx_launch(
     case: tuple[str, list[dict[str, Any]]], envs: list[str], args: list[str]

@@ -148,7 +148,7 @@ def test_setup_from_the_configured_hostfile(
     inv("rdma.setup")
     assert json.loads(rig.run("mac1", f"cat {MATRIX}").stdout) == matrix(rig)
     # The same cluster passes the check that tp.start makes before jaccl.
-    shown = inv("tp.preflight", "--skip", "memory,processes,ports,model,versions,cooldown").err
+    shown = inv("tp.preflight", "--skip", "memory,processes,ports,model,versions,cooldown").out
     assert re.search(r"^ok +rdma +\d nodes +devices up, links have IPv4$", shown, re.MULTILINE)
 
 
@@ -161,6 +161,10 @@ REFUSED_UNSEEN: list[tuple[list[str], str]] = [
     (["--node", "mac1:en5:10.254.0.5", "--netmask", "40"], "--netmask 40"),
     (["--node", "mac1:en5:10.254.0.5", "--hostfile", "hosts/local.json"], "not both"),
     (["--proxy", "mac1:mac2"], "belong to --node"),
+    (
+        ["--node", "a:en5:10.0.0.1", "--node", "b:en5:10.0.0.2", "--proxy", "b:b"],
+        "is not its own way",
+    ),
     (["--hostfile", "hosts/local.json"], 'no "links"'),
     (["--hostfile", "nowhere.json"], "no such hostfile"),
 ]
@@ -342,7 +346,7 @@ def test_every_fault_is_found(
         line.startswith("fail") and "mac1" in line and status in line for line in found.splitlines()
     ), found
     skip = "memory,processes,ports,model,versions,cooldown"
-    checked = inv("tp.preflight", "--skip", skip, code=3).err
+    checked = inv("tp.preflight", "--skip", skip, code=3).out
     assert re.search(rf"^fail +rdma +mac1 .*{re.escape(preflight)}", checked, re.MULTILINE)
     assert not sudos(rig)
 
@@ -360,7 +364,7 @@ def test_faults_of_other_checks(
     rig = macs()
     inv.env["INVOKE_TP_HOSTFILE"] = str(cluster(inv, rig, tmp_path / "hosts.json"))
     rig.fault("mac2", *fault)
-    found = inv("tp.preflight", "--python", sys.executable, "--skip", "rdma,model", code=3).err
+    found = inv("tp.preflight", "--python", sys.executable, "--skip", "rdma,model", code=3).out
     assert re.search(rf"^fail +{check} +mac2 .*{re.escape(says)}", found, re.MULTILINE), found
 
 
@@ -453,7 +457,7 @@ def test_discover_to_setup(inv: Inv, macs: Macs, tmp_path: Path) -> None:
     file.write_text(json.dumps(data))
     inv("rdma.discover", "--hosts", names, "--write", str(file))
     assert json.loads(file.read_text()) == data
-    assert "nothing has moved" in inv("rdma.discover", "--hostfile", str(file), "--diff").err
+    assert "nothing has moved" in inv("rdma.discover", "--hostfile", str(file), "--diff").out
 
     cable = rig.plan[0]
     rig.cut(cable.host, cable.port)

@@ -225,7 +225,7 @@ def test_a_state_directory_that_is_not_ours(served: Inv, home: Path, kind: str) 
         state.symlink_to(to[kind])
     says = ".mlx-tp is a link or not ours: remove it, or set tp.state_dir"
     assert says in served("tp.launch", code=3).one_line()
-    assert says in served("tp.preflight", code=3).err
+    assert says in served("tp.preflight", code=3).out
     assert says in served("tp.status", code=3).err
     assert says in served("tp.stop", code=5).out
     assert not list(other.iterdir())

@@ -72,7 +72,7 @@ def test_start_with_a_node_gone(remote: Inv, sshd: Sshd) -> None:
 def test_unknown_host_key(remote: Inv, sshd: Sshd) -> None:
     sshd.trust("mac1")
     failed = remote("tp.preflight", code=5)
-    assert re.search(r"mac2 .*host key is not known.*ssh mac2 true", failed.err)
+    assert re.search(r"mac2 .*host key is not known.*ssh mac2 true", failed.out)
     assert "mac2" not in (sshd.folder / "known_hosts").read_text()
 
 
@@ -84,7 +84,7 @@ def test_changed_host_key(remote: Inv, sshd: Sshd) -> None:
     subprocess.run(make, check=True)
     sshd.start("mac2")
     failed = remote("tp.preflight", code=5)
-    assert re.search(r"mac2 .*host key.*has changed.*ssh-keygen -R", failed.err)
+    assert re.search(r"mac2 .*host key.*has changed.*ssh-keygen -R", failed.out)
 
 
 def test_jump(remote: Inv, sshd: Sshd) -> None:
@@ -106,13 +106,13 @@ def test_jump(remote: Inv, sshd: Sshd) -> None:
 
     sshd.trust("mac2")
     failed = remote("tp.preflight", code=5)
-    assert len(re.findall(r"host key is not known", failed.err)) == 2
+    assert len(re.findall(r"host key is not known", failed.out)) == 2
 
 
 def test_refused_login(remote: Inv, sshd: Sshd) -> None:
     (sshd.folder / "user.key.pub").rename(sshd.folder / "elsewhere.pub")
     failed = remote("tp.preflight", code=5)
-    assert "SSH login refused" in failed.err
+    assert "SSH login refused" in failed.out
 
 
 def test_hosts_by_name(remote: Inv, home: Path) -> None:

@@ -134,7 +134,8 @@ def ports(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
 def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
     """The model is on every node, and the same."""
     if not wanted.model:
-        return []
+        node = wanted.ranks[0].host.ssh
+        return [Finding("model", WARN, node, "no model is named", "-- --model PATH")]
     there = [m for m in (known(f, "model") for f in facts.values()) if m and m.path]
 
     def judge(node: str, value: Any) -> Finding:
@@ -174,6 +175,10 @@ def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         if differ:
             what = ", ".join(f"{name} {value[name]}, not {there[0].get(name)}" for name in differ)
             return Finding("versions", FAIL, node, what, "bring the nodes to the same versions")
+        if wanted.engine.name == "vllm-mlx" and "vllm-mlx" not in value:
+            # No failure: a PYTHONPATH of --env may still lead to it.
+            fix = "install it there, or choose --python or --cwd"
+            return Finding("versions", WARN, node, f"{what}, no vllm-mlx", fix)
         return Finding("versions", OK, node, what)
 
     return _each("versions", facts, "versions", judge)

@@ -76,6 +76,11 @@ HINTS = (
         "check ips in the hostfile and the cable: inv rdma.ping",
     ),
     Hint(
+        r"^OSError: \[Errno (49|99)\]",
+        "the server can't listen on its --host: that address is not on rank 0's node",
+        "-- --host 0.0.0.0, or an address of that node",
+    ),
+    Hint(
         rf"{_CODE}(49|99)\b|assign requested address",
         "an address of the hostfile is not on that node: links lose theirs at a reboot",
         "inv rdma.setup; check ips in the hostfile",

@@ -75,6 +75,9 @@ def from_specs(specs: Sequence[str], proxies: Sequence[str], netmask: str) -> Wi
     prefix = parse_netmask(netmask)
     ends = [_spec(spec, prefix) for spec in specs]
     via = dict(_proxy(text) for text in proxies)
+    itself = [name for name, gateway in via.items() if name == gateway]
+    if itself:
+        raise BadInput(f"--proxy {itself[0]}:{itself[0]}: a host is not its own way: VIA:HOST")
     names = list(dict.fromkeys(end.host for end in ends))
     strangers = sorted(set(via) - set(names))
     if strangers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import nodes, reading, shell, state
@@ -57,12 +57,13 @@ def stop(
     force: bool = False,
     timeout: float | None = None,
     run: str | None = None,
+    tell: Callable[[str], object] = lambda text: None,
 ) -> list[Stopped]:
     """Stop every rank and server on the cluster's nodes; one report per node.
 
     `order` "leader" signals rank 0 first and the others after a short grace, "all" signals all
     at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped. A
-    node that can't be reached delays no other.
+    node that can't be reached delays no other. `tell` gets a line before each wait.
     """
     read = reading.running(cluster)
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
@@ -73,6 +74,8 @@ def stop(
             if isinstance(unknown, Unknown):
                 reports[name].failure = unknown.why
     left = targets(cluster, read, run)
+    if left and not force:
+        tell(f"stopping {_labels(left)}")
     deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
     if not force and order == "leader" and any(target.is_leader for target in left):
         first = [target for target in left if target.is_leader]
@@ -80,10 +83,15 @@ def stop(
     if not force and left:
         left = _signal(cluster, left, left, "TERM", _until(deadline), reports)
     if left:
+        tell(f"SIGKILL to {_labels(left)}")
         left = _signal(cluster, left, left, "KILL", KILL_WAIT, reports)
     for target in left:
         reports[target.node].left.append(f"{target.label} (pid {target.pid})")
     return list(reports.values())
+
+
+def _labels(found: Sequence[Target]) -> str:
+    return ", ".join(f"{target.label} on {target.node}" for target in found)
 
 
 def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Target]:

@@ -16,6 +16,9 @@ from .state import RankState
 from .text import plain as plain
 
 PAUSE = 0.2  # seconds between two looks at the nodes
+# mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
+# (0.32.2). Errno numbers by system: macOS 48, 49; Linux 98, 99.
+_DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,9 @@ def _view(
         return RankView(rank, node, "dead", last="another start took its place")
     if found is None:
         return RankView(rank, node, "dead", last="it was not started, or was stopped")
-    word = "running" if found.alive else "dead"
-    return RankView(rank, node, word, found.exit, lines.get(rank, ""))
+    last = lines.get(rank, "")
+    is_serving = found.alive and not (rank == 0 and _DEAF.match(last))
+    return RankView(rank, node, "running" if is_serving else "dead", found.exit, last)
 
 
 def _last_lines(cluster: Cluster, node: nodes.Node) -> Fact:

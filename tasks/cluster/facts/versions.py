@@ -14,20 +14,27 @@ _NAMES = ("python", "mlx", "mlx-lm")
 _ASK = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 def of(name):
     try: return version(name)
-    except PackageNotFoundError: return None
-print(json.dumps({"python": platform.python_version(), "mlx": of("mlx"), "mlx-lm": of("mlx-lm")}))
+    except PackageNotFoundError: return find_spec(name.replace("-", "_")) and "checkout"
+found = {name: of(name) for name in ("mlx", "mlx-lm", "vllm-mlx")}
+print(json.dumps({"python": platform.python_version(), **found}))
 """
 
 
 def parse(text: str, status: int) -> dict[str, str]:
-    """Name -> version for python, mlx, mlx-lm and os; what is not installed is "missing"."""
+    """Name -> version for python, mlx, mlx-lm and os; what is not installed is "missing".
+
+    vllm-mlx is among them only where it is there; "checkout" is one that is not installed.
+    """
     lines = text.strip().splitlines()
     if status != 0 or len(lines) < 2:
         raise ValueError("python can't be asked")
     try:
-        said = {name: json.loads(lines[-1])[name] or "missing" for name in _NAMES}
+        versions = json.loads(lines[-1])
+        said = {name: versions[name] or "missing" for name in _NAMES}
+        said |= {name: versions[name] for name in ("vllm-mlx",) if versions.get(name)}
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError("python gave no versions") from None
     said["os"] = lines[0].strip()
