@@ -184,8 +184,10 @@ def _use_ssh_config(c: Context) -> None:
 
 
 # Options that are numbers, with the least that they may be; some tasks want more than that.
-_NUMBERS = {"timeout": 0.001, "lock_wait": 0.0, "interval": 0.1, "patience": 1.0}
-_COUNTS = {"lines": 0, "rank": 0, "max_restarts": 0, "context": 1}
+_NUMBERS = {
+    "timeout": 0.001, "lock_wait": 0.0, "interval": 0.1, "patience": 1.0, "temperature": 0.0,
+}  # fmt: skip
+_COUNTS = {"lines": 0, "rank": 0, "max_restarts": 0, "context": 1, "max_tokens": 1}
 
 
 def check(options: Mapping[str, Any]) -> None:

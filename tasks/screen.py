@@ -32,6 +32,11 @@ def out(text: str) -> None:
     print(plain(text), flush=True)
 
 
+def part(text: str, stream: IO[str]) -> None:
+    """A part of a line that is still being written."""
+    print(plain(text), end="", file=stream, flush=True)
+
+
 def coloured(line: str) -> None:
     """A line of the result with colours of ours in it; the rest of it must be plain."""
     print(line, flush=True)

@@ -290,3 +290,39 @@ def watch(
         number(interval, "--interval", 0.1), number(patience, "--patience", 1), times
     )
     watching.watch(cluster, how)
+
+
+@cluster_task(
+    *WHERE,
+    help={
+        "prompt": "what to ask",
+        "system": "a system prompt",
+        "max_tokens": "how many tokens the answer may have (default 512)",
+        "temperature": "0 is greedy (default: the server's own)",
+        "timeout": "seconds without a word from the server (default 60)",
+    },
+)
+def chat(
+    c: Context,
+    cluster: Cluster,
+    prompt: str,
+    system: str | None = None,
+    max_tokens: str = "512",
+    temperature: str | None = None,
+    timeout: str = "60",
+    json: bool = False,
+) -> None:
+    """Ask the running server: the answer as it comes, then time to first token and tokens/s.
+
+    The answer goes to stdout, all else to stderr. Exit 3 if no server runs, 4 if it gives no
+    answer or its answer breaks off.
+
+    inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
+    """
+    from . import asking
+    from .cluster.cluster import count, number
+
+    warmth = None if temperature is None else number(temperature, "--temperature", 0, 100)
+    most = count(max_tokens, "--max-tokens", 1)
+    silence = number(timeout, "--timeout", 0.001)
+    asking.chat(cluster, asking.Question(prompt, system, most, warmth, silence), json)

@@ -146,6 +146,13 @@ LINES: list[tuple[str, int, str]] = [
     ("tp.watch --hosts 'a b'", 2, "hosts[0].ssh is not allowed"),
     ("tp.watch --max-restarts x", 2, "--max-restarts x: give a number"),
     ("tp.watch --max-restarts -1", 2, "--max-restarts -1"),
+    ("tp.chat", 1, "did not receive required positional arguments"),
+    ("tp.chat ''", 2, "--prompt is empty"),
+    ("tp.chat Hi --max-tokens 0", 2, "--max-tokens 0: give a number of 1 or more"),
+    ("tp.chat Hi --max-tokens few", 2, "--max-tokens few: give a number"),
+    ("tp.chat Hi --temperature warm", 2, "--temperature warm: give a number"),
+    ("tp.chat Hi --temperature 101", 2, "--temperature 101: give a number from 0 to 100"),
+    ("tp.chat Hi --timeout 0", 2, "--timeout 0: give a number above 0"),
     # rdma.*
     ("rdma.setup --node mac1", 2, "give HOST:IFACE:IP"),
     ("rdma.setup --node ''", 2, "give HOST:IFACE:IP"),

@@ -6,8 +6,9 @@ server bound to 127.0.0.1 stands between; `requests` does the HTTP.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from .nodes import Node
 
@@ -35,6 +37,25 @@ class ApiTimeoutError(ApiError):
 _NOT_AS_AGREED = (
     ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
+
+
+Messages = Sequence[Mapping[str, str]]
+LINE = 4 * 1024 * 1024  # bytes of a stream's line that can still be one
+USAGE = ("prompt_tokens", "completion_tokens")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a streamed answer: `text`, or `thought` of a model that thinks aloud.
+
+    `finish` is why it ends ("stop", "length"), in one of the last pieces; `usage` counts tokens
+    (prompt_tokens, completion_tokens, cached_tokens) where the server tells, at the end.
+    """
+
+    text: str = ""
+    thought: str = ""
+    finish: str | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,7 +110,8 @@ class Api:
         self, model: str, prompt: str, max_tokens: int, timeout: float = 60, **sampling: Any
     ) -> dict[str, Any]:
         """One chat completion as the server's JSON; raise ApiError unless it holds a token."""
-        body = {**_body(model, prompt, max_tokens), **sampling}
+        messages = [{"role": "user", "content": prompt}]
+        body = {**_body(model, messages, max_tokens), **sampling}
         answer = self._send("POST", "/v1/chat/completions", timeout, json=body)
         try:
             data: dict[str, Any] = answer.json()
@@ -104,24 +126,36 @@ class Api:
         return data
 
     def one_token(self, model: str | None, default: str, timeout: float) -> str:
-        """Get one real token; the name by which the loaded model is to be asked for.
-
-        Asking by a name that is not the loaded one would load another.
-        """
-        name = model if model and model in self.models(timeout) else default
+        """Get one real token; the name by which the loaded model is to be asked for."""
+        name = self.name_of(model, default, timeout)
         self.chat(name, "Hi", max_tokens=1, timeout=timeout)
         return name
 
+    def name_of(self, model: str | None, default: str, timeout: float = 10) -> str:
+        """The name to ask for: asking by one that is not the loaded model would load another."""
+        return model if model and model in self.models(timeout) else default
+
     def stream(
-        self, model: str, prompt: str, max_tokens: int, timeout: float = 60
-    ) -> Iterator[str]:
-        """The pieces of a streamed chat completion as they come."""
-        body = {**_body(model, prompt, max_tokens), "stream": True}
+        self, model: str, messages: Messages, max_tokens: int, timeout: float = 60, **sampling: Any
+    ) -> Iterator[Piece]:
+        """The pieces of a streamed chat completion as they come, each within `timeout` seconds.
+
+        Raise ApiError when the stream ends before the server has said that it is at its end.
+        """
+        body = {**_body(model, messages, max_tokens), **sampling}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
         answer = self._send("POST", "/v1/chat/completions", timeout, json=body, stream=True)
-        for line in answer.iter_lines(decode_unicode=True):
-            if line.startswith("data: {"):
-                delta = json.loads(line[len("data: ") :])["choices"][0].get("delta", {})
-                yield delta.get("content") or ""
+        with answer:
+            if answer.status_code != 200:
+                said = _said(answer)
+                raise ApiError(f"the completion answered {answer.status_code}: {said!r}")
+            for line in _lines(answer):
+                if line == "data: [DONE]":
+                    return
+                # What begins otherwise is empty, or a comment that keeps the connection alive.
+                if line.startswith("data:"):
+                    yield _piece(line.removeprefix("data:"))
+        raise ApiError("the stream broke off")
 
     def _get(self, path: str, timeout: float) -> requests.Response:
         return self._send("GET", path, timeout)
@@ -138,9 +172,48 @@ class Api:
             raise ApiError(f"{method} {path}: {_reason(error)}") from None
 
 
-def _body(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    messages = [{"role": "user", "content": prompt}]
+def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, Any]:
     return {"model": model, "messages": messages, "max_tokens": max_tokens}
+
+
+def _lines(answer: requests.Response) -> Iterator[str]:
+    """The lines of an answer, each as soon as it is there: `iter_lines` waits for whole blocks."""
+    rest = b""
+    try:
+        while data := answer.raw.read1(65536):
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > LINE:
+                raise ApiError("the stream holds a line without end")
+            yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
+    except (ReadTimeoutError, TimeoutError):
+        raise ApiTimeoutError("the stream gave nothing more in time") from None
+    except (HTTPError, OSError, EOFError, ValueError):
+        raise ApiError("the stream broke off") from None
+
+
+def _said(answer: requests.Response) -> str:
+    try:
+        return answer.text[:200]
+    except (requests.RequestException, OSError, EOFError):
+        return ""
+
+
+def _piece(text: str) -> Piece:
+    try:
+        data = json.loads(text)
+        if "error" in data:
+            raise ApiError(f"the server said: {data['error']!s:.200}")
+        choice = data["choices"][0] if data["choices"] else {}
+        delta = choice.get("delta", {})
+        thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
+        told = data.get("usage") or {}
+        usage = {key: told[key] for key in USAGE if type(told.get(key)) is int}
+        cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens")
+        usage |= {"cached_tokens": cached} if type(cached) is int else {}
+        end = choice.get("finish_reason")
+        return Piece(str(delta.get("content") or ""), str(thought), end and str(end), usage)
+    except _NOT_AS_AGREED:
+        raise ApiError(f"the stream holds what is no completion: {text[:200]!r}") from None
 
 
 def _reason(error: BaseException) -> str:
@@ -183,15 +256,9 @@ class _Socket:
         self._has_file = False
 
     def makefile(self, mode: str, *_: Any, **__: Any) -> Any:
-        from paramiko.channel import ChannelFile
-
-        class File(ChannelFile):  # type: ignore[misc]  # paramiko has no types
-            def close(self) -> None:
-                super().close()
-                self.channel.close()
-
+        """Not paramiko's own file, which has no `read1`: a stream must be read as it comes."""
         self._has_file = True
-        return File(self._channel, mode)
+        return io.BufferedReader(_Reader(self._channel))
 
     def close(self) -> None:
         if not self._has_file:
@@ -199,3 +266,23 @@ class _Socket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
+
+
+class _Reader(io.RawIOBase):
+    """What comes through a channel, which is closed with it."""
+
+    def __init__(self, channel: Any) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data: bytes = self._channel.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        super().close()
+        self._channel.close()

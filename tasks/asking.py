@@ -1,0 +1,137 @@
+"""inv tp.chat: one question to the running server, and how fast it answered."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+
+from . import screen, show
+from .cluster import reading
+from .cluster.answer import Answer, ask
+from .cluster.api import Api, ApiError, Messages, Piece
+from .cluster.cluster import Cluster
+from .cluster.engine import BUILT_IN
+from .cluster.errors import ActionFailed, CheckFailed
+from .cluster.state import Record
+
+AFTER = "inv tp.status and inv tp.logs tell more"
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server that runs: its HTTP side, its record, and the name of its model in requests."""
+
+    api: Api
+    record: Record
+    model: str
+
+
+def running(cluster: Cluster) -> Server:
+    """The recorded server, wherever it was told to listen; raise with what to do if none runs."""
+    read = reading.states(cluster)
+    for node, rank in read.ranks:
+        if rank.rank == 0 and rank.record:
+            if not rank.alive:
+                raise CheckFailed(f"{node}: rank 0 has ended: inv tp.restart starts it again")
+            api = show.api_of(cluster, node, rank.record)
+            return Server(api, rank.record, _name(cluster, api, rank.record))
+    show.unreachable(read)
+    raise CheckFailed("no server is recorded: inv tp.start")
+
+
+def _name(cluster: Cluster, api: Api, record: Record) -> str:
+    engine = BUILT_IN.get(record.engine, cluster.engine)
+    try:
+        return api.name_of(record.model or None, engine.model)
+    except ApiError as error:
+        raise ActionFailed(f"{api.url}: {error}: {AFTER}") from None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask: `timeout` is in seconds without a word; None leaves it to the server."""
+
+    prompt: str
+    system: str | None
+    max_tokens: int
+    temperature: float | None
+    timeout: float
+
+    @property
+    def messages(self) -> Messages:
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.prompt}]
+
+
+def chat(cluster: Cluster, question: Question, as_json: bool) -> None:
+    """Stream the answer to stdout, what the model thinks and the times to stderr."""
+    server = running(cluster)
+    given = {} if question.temperature is None else {"temperature": question.temperature}
+    shown = _Shown(silent=as_json)
+    try:
+        answer = ask(
+            server.api,
+            server.model,
+            question.messages,
+            question.max_tokens,
+            question.timeout,
+            shown,
+            **given,
+        )
+    except ApiError as error:
+        shown.end()
+        after = f" after {shown.pieces} pieces" if shown.pieces else ""
+        raise ActionFailed(f"chat: {error}{after}: {AFTER}") from None
+    except KeyboardInterrupt:
+        shown.end()
+        raise
+    shown.end()
+    if as_json:
+        url, model = server.api.url, server.record.model or server.model
+        screen.document({"url": url, "model": model, **asdict(answer), "speed": answer.speed})
+    else:
+        screen.say(in_words(answer))
+    if not answer.text and not answer.thought:
+        raise ActionFailed(f"chat: the answer holds no text: {AFTER}")
+
+
+class _Shown:
+    """Shows pieces as they come: the answer on stdout, thoughts on stderr."""
+
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
+        self.pieces = 0
+        self.last = ""
+
+    def __call__(self, piece: Piece) -> None:
+        self.pieces += 1
+        if not self.silent:
+            if piece.thought:
+                screen.part(piece.thought, sys.stderr)
+            if piece.text:
+                screen.part(piece.text, sys.stdout)
+                self.last = piece.text
+
+    def end(self) -> None:
+        if self.last and not self.last.endswith("\n"):
+            screen.out("")
+        self.last = ""
+
+
+def in_words(answer: Answer) -> str:
+    """The times of an answer as a line."""
+    if answer.first is None:
+        return "no token came"
+    words = [f"first token after {answer.first:.2f} s"]
+    if answer.speed is not None:
+        words.append(f"then {answer.speed:.1f} tokens/s")
+    if answer.tokens is not None:
+        words.append(f"{answer.tokens} tokens in {answer.seconds:.1f} s")
+    else:
+        words.append(f"{answer.seconds:.1f} s, and the server does not count its tokens")
+    if answer.prompt_tokens is not None:
+        cached = f", {answer.cached} of them cached" if answer.cached else ""
+        words.append(f"prompt {answer.prompt_tokens} tokens{cached}")
+    if answer.finish == "length":
+        words.append("cut off by --max-tokens")
+    return "; ".join(words)
