@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,6 +117,8 @@ def _count(nodes: str, topology: str) -> int:
 
 def _check(name: str) -> None:
     """Say in one line what is missing, before anything is done."""
+    import shutil
+
     if not sys.platform.startswith("linux"):
         raise BadInput(f"{name} needs Linux: its hosts are network namespaces")
     if os.getuid() != 0:

@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .cluster.text import one_line, plain
-from .cluster.wait import RankView
+
+if TYPE_CHECKING:
+    from .cluster.wait import RankView
 
 _COLOURS = {
     "ok": 32, "ready": 32, "running": 32, "stopped": 32,

@@ -97,8 +97,8 @@ def find(texts: dict[str, str], name: str) -> list[Entry]:
             mark = words.pop(0) if words and words[0].startswith("@") else ""
             if len(words) < 3 or words[0].startswith("#") or mark not in _MARKS:
                 continue
-            key = _decoded(words[2])
-            if key and _matches(words[0], name):
+            key = _decoded(words[2]) if _matches(words[0], name) else b""
+            if key:
                 found.append(Entry(file, mark, words[1], key))
     return found
 
@@ -117,6 +117,8 @@ def _matches(names: str, name: str) -> bool:
 
 
 def _is_like(pattern: str, name: str) -> bool:
+    if "*" not in pattern and "?" not in pattern:
+        return pattern.lower() == name.lower()
     words = re.escape(pattern.lower()).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(words, name.lower()) is not None
 

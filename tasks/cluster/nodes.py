@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as _wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -58,8 +59,19 @@ class Answer:
 class Whole:
     """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms."""
 
-    def read_our_stdin(self, input_: IO[str]) -> str:
-        return input_.read()
+    program_finished: threading.Event
+    write_proc_stdin: Callable[[str], None]
+    close_proc_stdin: Callable[[], None]
+
+    def handle_stdin(self, input_: IO[str], output: IO[str], echo: bool = False) -> None:
+        """Write what `input_` gives until it ends ("") or the program does; None is not yet."""
+        while not self.program_finished.is_set():
+            data = input_.read()
+            if data:
+                self.write_proc_stdin(data)
+            elif data is not None:
+                self.close_proc_stdin()
+                return
 
 
 class LocalRunner(Whole, Local):
@@ -200,11 +212,13 @@ class Node:
 
 
 _ssh_config: str | None = None
+_alone = threading.Lock()
 
 
 def use_ssh_config(path: str | None) -> None:
     """Connect by this ssh configuration instead of the user's and the system's (None: those)."""
     global _ssh_config
+    _ssh_rules.cache_clear()
     _ssh_config = path
 
 
@@ -230,6 +244,7 @@ def close() -> None:
     for node in _pool.values():
         node.close()
     _pool.clear()
+    _ssh_rules.cache_clear()
 
 
 def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
@@ -321,9 +336,16 @@ def _local() -> Context:
     return Context(Config(overrides={"runners": {"local": LocalRunner}, "run": runs}))
 
 
-def _remote(host: Host) -> Any:
-    """A Fabric connection that honours the ssh configuration and, unlike Fabric's, known_hosts."""
+@cache
+def _ssh_rules(path: str | None, home: Path) -> Any:
+    """Parsed once for all connections: for each, it would grow with the square of the nodes."""
     import fabric
+
+    return fabric.Config(runtime_ssh_path=path).base_ssh_config
+
+
+@cache
+def _runner() -> Any:
     from fabric.runners import Remote
 
     # Its warnings (a port that is not open yet) are told, where they matter, by us.
@@ -340,8 +362,21 @@ def _remote(host: Host) -> Any:
             finally:
                 timer.cancel()
 
-    runners = {"runners": {"remote": RemoteRunner}}
-    config = fabric.Config(overrides=runners, runtime_ssh_path=_ssh_config)
+        def wait(self) -> None:
+            # Invoke looks every 10 ms, which for many nodes is most of what we would do.
+            while not self.process_is_finished and not self.has_dead_threads:
+                self.channel.status_event.wait(0.2)
+
+    return RemoteRunner
+
+
+def _remote(host: Host) -> Any:
+    """A Fabric connection that honours the ssh configuration and, unlike Fabric's, known_hosts."""
+    import fabric
+
+    with _alone:
+        rules = _ssh_rules(_ssh_config, Path.home())
+        config = fabric.Config(overrides={"runners": {"remote": _runner()}}, ssh_config=rules)
     gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None
     connection = fabric.Connection(
         host.ssh,

@@ -1,0 +1,91 @@
+"""Nodes to measure on: the tests' own OpenSSH servers on loopback, and `inv` for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .measure import ROOT
+
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.modules.pop("tasks", None)
+
+from conftest import Inv, Sshd, free_ports, own_servers  # noqa: E402
+from conftest import hostfile as write_hostfile  # noqa: E402
+
+
+@dataclass
+class Farm:
+    """`count` nodes, node1.., behind sshd, and `inv` in a home whose ssh knows them."""
+
+    home: Path
+    sshd: Sshd
+    inv: Inv
+    model: Path
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.sshd.names)
+
+    @property
+    def ssh(self) -> list[str]:
+        """OpenSSH's client takes its user's home from the password file, not from HOME."""
+        return ["ssh", "-F", str(self.sshd.folder / "config"), "-o", "BatchMode=yes"]
+
+    def use(self, names: list[str], **more: Any) -> None:
+        """From here on the cluster of `inv` is these nodes."""
+        hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in names]
+        file = self.home / "hosts.json"
+        words = {"python": sys.executable, **more}
+        self.inv.env["INVOKE_TP_HOSTFILE"] = str(
+            write_hostfile(file, hosts, self.model, self.inv.port, **words)
+        )
+
+    def sessions(self, name: str) -> int:
+        """How many commands sshd has begun for this node."""
+        return (self.sshd.folder / f"{name}.log").read_text().count("Starting session: command")
+
+
+@contextmanager
+def farm(count: int, real: bool = False) -> Iterator[Farm]:
+    """`real`: with the demo's tiny model, which can be served."""
+    folder = Path(tempfile.mkdtemp(prefix="bench"))
+    home = folder / "home"
+    (home / "logs").mkdir(parents=True)
+    model = home / "model"
+    make_model(model, real)
+    sshd = Sshd(home, tuple(f"node{number}" for number in range(1, count + 1)))
+    try:
+        sshd.up()
+        # Only now: the ports of the servers that are up are not free any more.
+        inv = Inv(home, *_ports(count))
+        inv.config = own_servers(home / "config.json", model)
+        made = Farm(home, sshd, inv, model)
+        made.use(made.names)
+        yield made
+    finally:
+        sshd.down()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_model(folder: Path, real: bool) -> None:
+    if real:
+        from tasks import tiny
+
+        tiny.make(folder)
+        return
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "model.safetensors").touch()
+
+
+def _ports(count: int) -> tuple[int, int]:
+    first = free_ports(max(count, 2) + 8)
+    return first, first + 1
