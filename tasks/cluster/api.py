@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
+from . import engine
 from .nodes import Node
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
 
 
 class ApiError(Exception):
@@ -46,6 +50,11 @@ class Api:
     port: int
     key: str | None = None
     session: requests.Session = field(default_factory=requests.Session)
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> Api:
+        """The server that this cluster is to run, wherever its arguments tell it to listen."""
+        return cls(cluster.leader, cluster.bind, cluster.http_port, engine.key(cluster.args))
 
     def __post_init__(self) -> None:
         # A proxy of the user's environment has no business between us and our server.
