@@ -1,9 +1,15 @@
 """The table of contents: every namespace of `inv --list`."""
 
+import sys
+from traceback import walk_tb
+from typing import Any
+
 from invoke.collection import Collection
 
 from . import demo, dev, local, rdma, testing, tp
-from .cluster.settings import DEFAULTS
+from .cluster.settings import DEFAULTS, unreadable
+from .cluster.text import one_line
+from .executor import Executor
 
 ns = Collection()
 ns.add_collection(Collection.from_module(dev))
@@ -13,4 +19,17 @@ ns.add_collection(Collection.from_module(tp))
 ns.add_collection(Collection.from_module(testing), name="test")
 ns.add_task(demo.demo)
 # Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
-ns.configure({"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS})
+Executor.defaults = {"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS}
+ns.configure(Executor.defaults)
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Invoke would end with a traceback on a configuration file that is broken."""
+    names = {frame.f_code.co_name for frame, _ in walk_tb(trace)}
+    if names & {"load_project", "update_config"}:
+        print(one_line(unreadable(error)), file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _excepthook

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ class Executor(InvokeExecutor):
     """A pre or post task gets the same-named options of the task that it hangs on.
 
     `call(task, x=...)` still wins. Options left out are filled in with their defaults, so that
-    Invoke's dedupe knows equal calls.
+    Invoke's dedupe knows equal calls. A collection that is not ours gets our configuration beneath
+    its own.
     """
+
+    defaults: Mapping[str, Any] = {}
 
     def expand_calls(
         self, calls: Sequence[Call], inherited: Mapping[str, Any] | None = None
@@ -49,9 +53,11 @@ class Executor(InvokeExecutor):
 
     def execute(self, *tasks: Any) -> Any:
         _check_last_word(tasks)
+        self._configure()
         self._check_configuration()
         try:
-            return super().execute(*tasks)
+            with _at_work():
+                return super().execute(*tasks)
         except BrokenPipeError:
             # Who read our output (head, less) has seen enough; nothing more can be written.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,6 +67,12 @@ class Executor(InvokeExecutor):
             raise Interrupted(signals.number_of(error)) from None
         finally:
             _close_connections()
+
+    def _configure(self) -> None:
+        # Invoke reads INVOKE_TP_* only for keys that the collection knows.
+        own = self.collection.configuration()
+        self.collection.configure(dict(self.defaults))
+        self.collection.configure(own)
 
     def _check_configuration(self) -> None:
         file = self.core[0].args.config.value if self.core else None
@@ -84,8 +96,30 @@ class Asked(Call):
 def run(config: Config, task: Task[Any], **options: Any) -> Any:
     """Run `task` with its hooks from code: a task that is called as a function skips them."""
     executor = Executor(Collection(task), config)
-    for call in executor.dedupe(executor.expand_calls([Call(task, kwargs=options)])):
-        call.task(call.make_context(config), *call.args, **call.kwargs)
+    with _at_work():
+        for call in executor.dedupe(executor.expand_calls([Call(task, kwargs=options)])):
+            call.task(call.make_context(config), *call.args, **call.kwargs)
+
+
+_depth: list[None] = []
+
+
+@contextmanager
+def _at_work() -> Iterator[None]:
+    _depth.append(None)
+    try:
+        yield
+    finally:
+        _depth.pop()
+
+
+def check_at_work() -> None:
+    """Raise BadInput where another executor runs our tasks: hooks would work on another cluster."""
+    if not _depth:
+        raise BadInput(
+            "our hooks need our executor: write tasks: {executor_class: tasks.executor.Executor}"
+            " into the invoke.yaml beside your task file"
+        )
 
 
 def server_arguments(argv: Iterable[str] | None = None) -> list[str]:

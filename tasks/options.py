@@ -11,7 +11,7 @@ from invoke.context import Context
 from invoke.tasks import Call, Task, task
 
 from . import signals
-from .executor import server_arguments
+from .executor import check_at_work, server_arguments
 
 if TYPE_CHECKING:
     from .cluster.hostfile import Host
@@ -87,6 +87,7 @@ def cluster_task(
         def run(c: Context, **options: Any) -> Any:
             given = {key: options.get(key) for key in shared}
             mine = {p.name: options[p.name] for p in own if p.name in options}
+            check_at_work()
             _use_ssh_config(c)
             with signals.watched():
                 return body(c, (of or build)(c, **given), **mine)
@@ -100,7 +101,7 @@ def cluster_task(
             pre=list(pre),
             post=list(post),
             iterable=[each for each in names if each in LISTS],
-            help={each: {**HELP, **(help or {})}[each] for each in names},
+            help={key: text for key, text in {**HELP, **(help or {})}.items() if key in names},
             auto_shortflags=False,
             klass=ClusterTask,
         )

@@ -40,7 +40,7 @@ def is_dry(c: Context, dry_run: bool) -> bool:
 
 
 def api_of(cluster: Cluster) -> Api:
-    return Api(cluster.leader, cluster.bind, cluster.http_port)
+    return Api.of(cluster)
 
 
 def cooling(cluster: Cluster) -> float:

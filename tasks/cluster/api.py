@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -18,7 +18,11 @@ from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from . import engine
 from .nodes import Node
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
 
 
 class ApiError(Exception):
@@ -67,6 +71,11 @@ class Api:
     port: int
     key: str | None = None
     session: requests.Session = field(default_factory=requests.Session)
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> Api:
+        """The server that this cluster is to run, wherever its arguments tell it to listen."""
+        return cls(cluster.leader, cluster.bind, cluster.http_port, engine.key(cluster.args))
 
     def __post_init__(self) -> None:
         # A proxy of the user's environment has no business between us and our server.

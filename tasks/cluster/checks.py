@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .engine import Engine
-from .facts import Unknown, known
+from .facts import Fact, Unknown, known
 from .facts.memory import GIB, Memory
 from .facts.processes import Process
 from .facts.rdma import MATRIX, Device
@@ -68,7 +68,7 @@ def memory(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
             return Finding("memory", FAIL, node, what, REBOOT)
         return Finding("memory", OK, node, what)
 
-    return _each("memory", facts, "memory", judge)
+    return each("memory", facts, "memory", judge)
 
 
 def leaked(wanted: Wanted, facts: Facts) -> int:
@@ -90,8 +90,8 @@ def processes(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         names = ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
         return Finding("processes", FAIL, node, f"already runs: {names}", "stop it: inv tp.stop")
 
-    unknown = _each("processes", facts, "state", lambda node, value: None)
-    return unknown + _each("processes", facts, "processes", judge)
+    unknown = each("processes", facts, "state", lambda node, value: None)
+    return unknown + each("processes", facts, "processes", judge)
 
 
 def servers(engine: Engine, facts: Facts) -> dict[int, str]:
@@ -128,7 +128,7 @@ def ports(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
             fix = "stop what holds it, or choose another: -- --port N"
         return Finding("ports", FAIL, node, what, fix)
 
-    return _each("ports", facts, "ports", judge)
+    return each("ports", facts, "ports", judge)
 
 
 def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
@@ -157,7 +157,7 @@ def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
             return Finding("model", FAIL, node, f"{value.path} has no weights (*.safetensors)", fix)
         return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
 
-    return _each("model", facts, "model", judge)
+    return each("model", facts, "model", judge)
 
 
 def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
@@ -181,7 +181,7 @@ def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
             return Finding("versions", WARN, node, f"{what}, no vllm-mlx", fix)
         return Finding("versions", OK, node, what)
 
-    return _each("versions", facts, "versions", judge)
+    return each("versions", facts, "versions", judge)
 
 
 def cooldown(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
@@ -193,7 +193,7 @@ def cooldown(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
             return Finding("cooldown", WARN, node, f"{left:.0f} s left after a SIGKILL", "waits")
         return Finding("cooldown", OK, node, "no SIGKILL lately")
 
-    return _each("cooldown", facts, "state", judge)
+    return each("cooldown", facts, "state", judge)
 
 
 def cooling(state: State, cooldown_s: float) -> float:
@@ -314,12 +314,28 @@ CHECKS: dict[str, Check] = {
     "versions": versions,
     "cooldown": cooldown,
 }
+FACTS: dict[str, Sequence[Fact]] = {}  # what checks that `check` has added want to know of a node
 
 
-def _each(
+def check(name: str, *wanted: Fact) -> Callable[[Check], Check]:
+    """Make a function preflight's check `name`: a new one, or in place of ours.
+
+    It gets the facts `wanted` of every node under their names, read in the same round trip as all
+    others, and what is left of ours. `--skip name` leaves it out, as any other.
+    """
+
+    def add(function: Check) -> Check:
+        CHECKS[name] = function
+        FACTS[name] = wanted
+        return function
+
+    return add
+
+
+def each(
     check: str, facts: Mapping[str, Facts], name: str, judge: Callable[[str, Any], Finding | None]
 ) -> list[Finding]:
-    """`judge` every node's value; an unknown one fails with what the node said."""
+    """`judge` every node's value of the fact `name`; an unknown one fails with what it said."""
     fix = UNKNOWN_FIX.get(name, "run it on the node to see why")
     findings = []
     for node, values in facts.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import facts, nodes, state
+from .checks import FACTS
 from .cluster import Cluster
 from .facts import Fact, known, memory, model, ports, processes, rdma, versions
 from .nodes import SCRIPT_TIMEOUT, Node
@@ -82,4 +83,4 @@ def _preflight_facts(cluster: Cluster, node: Node, skip: set[str]) -> list[Fact]
         wanted.append(model.fact(cluster.model, cwd))
     if cluster.backend.startswith("jaccl") and "rdma" not in skip:
         wanted += [*rdma.FACTS, rdma.IN_USE]
-    return wanted
+    return [*wanted, *(fact for name in FACTS if name not in skip for fact in FACTS[name])]
