@@ -176,7 +176,7 @@ def test_own_folder(mine: Inv, home: Path) -> None:
     assert "unknown: " in unknown.err
     assert "any will do" in unknown.err
     (home / "flag").write_text("2")
-    assert "it is 2: write 1" in mine(*own, "tp.preflight", code=3).err
+    assert "it is 2: write 1" in mine(*own, "tp.preflight", code=3).out
     assert mine(*own, "tp.preflight", "--skip", "flag").code == 0
     assert "choose from memory" in mine("tp.preflight", "--skip", "flag", code=2).err
     (home / "flag").write_text("1")
