@@ -14,7 +14,8 @@ from conftest import DEADLINE, ROOT, require
 # What each shell does when Tab is pressed after the words {0}, set up as docs/guide.md says.
 SHELLS = {
     "bash": 'eval "$(inv --print-completion-script bash)"\nCOMP_WORDS=(inv {0})\n'
-    "how=$(complete -p inv | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n$how inv "${{COMP_WORDS[@]: -1}}" inv\n"
+    "how=$(complete -p inv | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n"
+    '$how inv "${{COMP_WORDS[@]: -1}}" inv\n'
     'printf "%s\\n" "${{COMPREPLY[@]}}"',
     "zsh": "source <(inv --print-completion-script zsh)\nwords=(inv {0})\n"
     "_complete_invoke\nprint -l -- $reply",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import DEADLINE, ROOT, Inv
+from invoke.program import Program
+from rig import Rig
 
+from tasks import ns
 from tasks.cluster.settings import DEFAULTS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,3 +48,176 @@ def test_every_dependency_has_its_reason() -> None:
     explained = (ROOT / "docs" / "dependencies.md").read_text()
     assert names
     assert [name for name in names if name not in explained] == []
+
+
+# Code blocks of commands: ```sh is for commands that the tests run, ```sh needs-mac for those that
+# want a Mac or a cluster of one's own. Either way every inv in them must be one that there is.
+BLOCK = re.compile(r"^```sh( needs-mac)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`inv ((?:[^`*]|\n)+)`")
+ELSEWHERE = {  # what is no task of ours, and who runs it
+    "pip install uv": ".ci/run",
+    "uv run pytest": ".ci/run",
+    "source <(inv --print-completion-script": "tests/test_completion.py",
+    'eval "$(inv --print-completion-script': "tests/test_completion.py",
+    "inv --print-completion-script": "tests/test_completion.py",
+    "complete --command inv --wraps invoke": "tests/test_completion.py",
+}
+
+
+def commands(page: Path, marked: bool) -> list[str]:
+    """The command lines of a page's blocks (those that need a Mac or not), without comments."""
+    blocks = [text for mark, text in BLOCK.findall(page.read_text()) if bool(mark) == marked]
+    lines = [line.partition("  #")[0].strip() for text in blocks for line in text.splitlines()]
+    return [each for line in lines if line for each in line.split(" && ")]
+
+
+def task_line(command: str) -> list[str] | None:
+    """The words after inv, or None where it is no inv."""
+    words = shlex.split(command)
+    while words[:1] == ["sudo"] or words[:2] == ["uv", "run"]:
+        words = words[1 if words[0] == "sudo" else 2 :]
+    return words[1:] if words[:1] == ["inv"] else None
+
+
+HERE = [(page.name, line) for page in PAGES for line in commands(page, False)]
+ON_A_MAC = [(page.name, line) for page in PAGES for line in commands(page, True)]
+IN_TEXT = [
+    (page.name, f"inv {' '.join(text.split())}")
+    for page in PAGES
+    for text in INLINE.findall(page.read_text())
+]
+OWN = ("-c", "-r")  # another task file: docs/examples, which are run, or one of the reader's own
+INV = {
+    line
+    for _, line in [*HERE, *ON_A_MAC, *IN_TEXT]
+    if (words := task_line(line)) and words[0] not in (*OWN, "--print-completion-script")
+}
+
+
+@pytest.mark.parametrize("line", sorted(INV), ids=lambda line: line)
+def test_command_parses(line: str) -> None:
+    """Its task exists, its options exist and have their values: by Invoke's own parser."""
+    if line.removeprefix("inv ") in ns.task_names:
+        return  # the task is named, without what it may want
+    program = Program(namespace=ns, name="inv")
+    program.create_config()
+    program.parse_core(["inv", *(task_line(line) or [])])
+    program.parse_collection()
+    program.parse_tasks()
+
+
+def test_every_command_is_run_or_marked() -> None:
+    """A line that is not marked is run: by the test below, or its task by another one."""
+    tests = {path: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+    for name in ("test_docs.py", "test_wrong_use.py"):
+        del tests[ROOT / "tests" / name]
+    for page, line in HERE:
+        words = task_line(line)
+        if words is None or words[:1] == ["--print-completion-script"]:
+            start = next((each for each in ELSEWHERE if line.startswith(each)), None)
+            assert start, f"{page}: {line}: who runs it? mark its block: ```sh needs-mac"
+            assert start in (ROOT / ELSEWHERE[start]).read_text(), start
+        else:
+            task = next(word for word in words if word in ns.task_names or word.isidentifier())
+            assert any(f'"{task}"' in text for text in tests.values()), f"{page}: {line}"
+
+
+def test_unboxing(inv: Inv, home: Path, tiny: Path, macs: Callable[..., Rig]) -> None:
+    """The guide from two Macs to the first token, line by line, on two test hosts."""
+    macs()
+    checkout = home / "mlx-tp-tasks"
+    checkout.mkdir()
+    for name in ("tasks.py", "tasks", "invoke.yaml", "docs", "tests"):
+        (checkout / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "hosts", checkout / "hosts")
+    shutil.copytree(tiny, home / "models" / "llama")
+    (home / "bin").mkdir()
+    (home / "bin" / "inv").write_text(f'#!/bin/sh\nexec {sys.executable} -m invoke "$@"\n')
+    (home / "bin" / "inv").chmod(0o755)
+    inv.env.update(
+        PATH=f"{home / 'bin'}:{os.environ['PATH']}",
+        INVOKE_TP_ENGINE="mlx-lm",
+        INVOKE_TP_PYTHON=sys.executable,
+    )
+    said = {}
+    try:
+        for line in commands(ROOT / "docs" / "unboxing.md", marked=False):
+            if line == "inv demo":
+                continue  # test_demo.py runs it
+            if "rdma.discover" not in line:
+                inv.env.setdefault("INVOKE_TP_HOSTFILE", "hosts/mine.json")
+            done = subprocess.run(
+                ["bash", "-c", line],
+                cwd=checkout,
+                env=inv.environment(),
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE,
+                check=False,
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            said[line] = done.stdout + done.stderr
+    finally:
+        inv.run("tp.stop", "--force", "--hosts", "mac1,mac2")
+    start = next(text for line, text in said.items() if "tp.start" in line)
+    assert "healthy: a token" in start
+    assert "stopped" in said["inv tp.stop"]
+
+
+def flags(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+
+
+def test_every_flag_of_mlx_launch_has_its_row() -> None:
+    line = [str(Path(sys.executable).with_name("mlx.launch")), "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=DEADLINE)
+    rows = "".join(row.split("|")[1] for row in table("mlx.launch"))
+    assert flags(done.stdout) - {"-h", "--help"} == flags(rows)
+
+
+SCRIPTS = {
+    "rdma_setup.py": "--node --proxy --netmask --dry-run --verbose",
+    "tp_start.py": "--backend --hostfile --hosts -n --num-ranks --env --timeout --skip-checks"
+    " --foreground --log-dir --engine --python --cwd",
+    "tp_stop.py": "--hostfile --hosts --force --timeout --order",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_flag_of_the_scripts_has_its_row(script: str) -> None:
+    rows = "".join(row.split("|")[1] for row in table(script))
+    assert set(SCRIPTS[script].split()) == flags(rows)
+
+
+@pytest.mark.parametrize("program", ["mlx.launch", *SCRIPTS])
+def test_what_they_became_is_there(program: str) -> None:
+    page = (ROOT / "docs" / "coming-from.md").read_text()
+    found = re.search(rf"^## {re.escape(program)}: inv ([\w.]+)$", page, re.MULTILINE)
+    assert found
+    ours = {f"-{name}" if len(name) == 1 else f"--{name}" for name in names(found.group(1))}
+    cells = "".join(row.split("|")[2] for row in table(program))
+    assert flags(cells)
+    assert flags(cells) - ours == set()
+    assert set(re.findall(r"`tp\.(\w+)`", cells)) <= set(DEFAULTS)
+
+
+def names(task: str) -> set[str]:
+    return {name for each in ns[task].get_arguments() for name in each.names}
+
+
+def table(program: str) -> list[str]:
+    """The rows of a program's table in docs/coming-from.md."""
+    page = (ROOT / "docs" / "coming-from.md").read_text()
+    part = page.partition(f"## {program}: ")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `.*\|$", part, re.MULTILINE)
+
+
+def test_help_is_complete(inv: Inv) -> None:
+    """Every option of every task is explained, and tp.start's help shows command lines."""
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    assert len(re.findall(r"^\| `--", reference, re.MULTILINE)) > 100
+    assert re.findall(r"^\| `[^|]*\| *\|$", reference, re.MULTILINE) == []
+    shown = inv("--help", "tp.start").out
+    assert shown.count("  inv tp.start") == 3
+    options = {f"--{name.replace('_', '-')}" for name in names("tp.start") if len(name) > 1}
+    assert options <= flags(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -185,6 +186,24 @@ def test_own_folder(mine: Inv, home: Path) -> None:
     assert "trial of light" in done.out
     assert "rank 0" in done.out.split("trial of light")[1]
     assert mine(*own, "tp.status").out.strip() == "stopped"
+
+
+def test_what_composing_says(mine: Inv, home: Path) -> None:
+    """The pieces of docs/composing.md, put together in one file, are a task file that works."""
+    page = (ROOT / "docs" / "composing.md").read_text()
+    pieces = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    assert pieces.count("/Users/ada/mlx-tp-tasks") == 1
+    (mine.cwd / "pieces.py").write_text(pieces.replace("/Users/ada/mlx-tp-tasks", str(ROOT)))
+    own = ("-c", "pieces")
+    shown = mine(*own, "--list").out
+    assert re.search(r"^  morning +Links looked at", shown, re.MULTILINE)
+    assert re.search(r"^  evening +Stop the server", shown, re.MULTILINE)
+    assert "what to write down" in mine(*own, "--help", "evening").out
+    found = mine.run(*own, "tp.preflight", "--json").json()["findings"]
+    levels = {each["check"]: (each["level"], each["what"]) for each in found}
+    assert re.fullmatch(r"up for \d+ days", levels["uptime"][1])
+    assert levels["versions"][0] != "fail"
+    assert mine(*own, "tp.start", "--dry-run", "--skip-checks").out.startswith("starting\n")
 
 
 def test_configuration_reaches_own_tasks(mine: Inv) -> None:
