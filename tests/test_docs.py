@@ -106,6 +106,14 @@ def test_command_parses(line: str) -> None:
     program.parse_tasks()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_commands_are_in_blocks(page: Path) -> None:
+    """A command elsewhere than in a block of ours would be held against nothing."""
+    if page.name != "reference.md":  # its text is the tasks' own
+        rest = BLOCK.sub("", page.read_text())
+        assert re.findall(r"^ *(?:\$ |sudo |uv run )*inv .*", rest, re.MULTILINE) == []
+
+
 def test_every_command_is_run_or_marked() -> None:
     """A line that is not marked is run: by the test below, or its task by another one."""
     tests = {path: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
