@@ -36,7 +36,11 @@ def test_name(name: str) -> None:
     dotted, _, parameters = name.rstrip(")").partition("(")
     found = named(dotted)
     if "(" in name:
-        assert ", ".join(inspect.signature(found).parameters) == parameters
+        taken = inspect.signature(found).parameters
+        explained = [each for each in parameters.split(", ") if each]
+        assert [each for each in taken if each in explained] == explained
+        more = [value for key, value in taken.items() if key not in explained]
+        assert [each for each in more if each.default is each.empty] == []
 
 
 @pytest.mark.parametrize("name", ["Cluster", "Rank", "Engine", "Wanted"])
