@@ -19,7 +19,7 @@ ns.add_collection(Collection.from_module(tp))
 ns.add_collection(Collection.from_module(testing), name="test")
 ns.add_task(demo.demo)
 # Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
-Executor.defaults = {"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS}
+Executor.defaults = {"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS, "hooks": {}}
 ns.configure(Executor.defaults)
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
 
-from . import signals
+from . import hooks, signals
 from .cluster import settings
 from .cluster.errors import BadInput, Interrupted
 
@@ -43,20 +44,32 @@ class Executor(InvokeExecutor):
             call = Call(each) if isinstance(each, Task) else each
             kwargs = _filled(call, inherited or {})
             passed = {**(inherited or {}), **kwargs}
-            expanded += self.expand_calls(call.pre, passed)
+            before, after = self.hooks.around(call.task, kwargs)
+            expanded += [*before, *self.expand_calls(call.pre, passed)]
             kind = Call if inherited is not None else Asked
             expanded.append(kind(call.task, call.called_as, kwargs=kwargs))
-            expanded += self.expand_calls(call.post, passed)
+            expanded += [*self.expand_calls(call.post, passed), *after]
         if inherited is None:
             _check_options(expanded)
         return expanded
+
+    @cached_property
+    def hooks(self) -> hooks.Hooks:
+        """The hooks of the configuration, by the full names of our tasks and the user's own."""
+        return hooks.Hooks(self.config.get("hooks") or {}, self._names)
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        # A user's own task file may know ours by other names; importing ours would be a cycle.
+        trees = self.collection, sys.modules[__name__.partition(".")[0]].ns
+        return {id(tree[name]): name for tree in trees for name in tree.task_names}
 
     def execute(self, *tasks: Any) -> Any:
         _check_last_word(tasks)
         self._configure()
         self._check_configuration()
         try:
-            with _at_work():
+            with _at_work(), self.hooks.watching():
                 return super().execute(*tasks)
         except BrokenPipeError:
             # Who read our output (head, less) has seen enough; nothing more can be written.
@@ -80,6 +93,7 @@ class Executor(InvokeExecutor):
             # Invoke would go on without it, and work on another cluster.
             raise BadInput(f"-f {file}: no such configuration file")
         wrong = settings.wrong(self.collection.configuration(), self.config, os.environ)
+        wrong = wrong or hooks.wrong(self.config.get("hooks", {}), sorted(self._names.values()))
         if wrong:
             raise BadInput(wrong)
 
@@ -96,7 +110,7 @@ class Asked(Call):
 def run(config: Config, task: Task[Any], **options: Any) -> Any:
     """Run `task` with its hooks from code: a task that is called as a function skips them."""
     executor = Executor(Collection(task), config)
-    with _at_work():
+    with _at_work(), executor.hooks.watching():
         for call in executor.dedupe(executor.expand_calls([Call(task, kwargs=options)])):
             call.task(call.make_context(config), *call.args, **call.kwargs)
 

@@ -26,6 +26,7 @@ HELP = {
     "python": "python of the ranks on their nodes (an absolute path is best)",
     "cwd": "working directory of the ranks on their nodes",
     "log_dir": "folder of the logs, on each node and here (default /tmp)",
+    "keep_logs": "earlier logs that each rank's node keeps (default 5)",
     "timeout": "seconds to wait",
     "skip_checks": "skip all of the preflight checks, and the cooldown",
     "skip": "skip some checks: memory,processes,ports,rdma,model,versions,cooldown",
@@ -54,6 +55,14 @@ class ClusterTask(Task[Any]):
         if name == "num_ranks":
             opts["names"] = [*opts["names"], "n"]
         return opts
+
+    def made(self, c: Context, options: Mapping[str, Any]) -> Any:
+        """What its body would get with these options: a cluster, or what `of` makes."""
+        _use_ssh_config(c)
+        return self.make(c, **{name: options.get(name) for name in self.shared})
+
+    make: Callable[..., Any]
+    shared: Sequence[str]
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raise BadInput for what is wrong whatever the cluster is."""
@@ -85,17 +94,16 @@ def cluster_task(
         names = [*shared, *(parameter.name for parameter in own)]
 
         def run(c: Context, **options: Any) -> Any:
-            given = {key: options.get(key) for key in shared}
             mine = {p.name: options[p.name] for p in own if p.name in options}
             check_at_work()
-            _use_ssh_config(c)
             with signals.watched():
-                return body(c, (of or build)(c, **given), **mine)
+                return body(c, made.made(c, options), **mine)
 
         run.__name__, run.__doc__ = body.__name__, body.__doc__
         run.__module__ = body.__module__
         run.__signature__ = _signature(shared, own)  # type: ignore[attr-defined]
-        made: Any = task(
+        made: Any
+        made = task(
             run,
             name=name,
             pre=list(pre),
@@ -105,6 +113,7 @@ def cluster_task(
             auto_shortflags=False,
             klass=ClusterTask,
         )
+        made.make, made.shared = of or build, shared
         return cast("Task[Any]", made)
 
     return decorate
@@ -188,7 +197,10 @@ def _use_ssh_config(c: Context) -> None:
 _NUMBERS = {
     "timeout": 0.001, "lock_wait": 0.0, "interval": 0.1, "patience": 1.0, "temperature": 0.0,
 }  # fmt: skip
-_COUNTS = {"lines": 0, "rank": 0, "max_restarts": 0, "context": 1, "max_tokens": 1}
+_COUNTS = {
+    "lines": 0, "rank": 0, "max_restarts": 0, "context": 1, "max_tokens": 1, "keep_logs": 0,
+    "previous": 1,
+}  # fmt: skip
 
 
 def check(options: Mapping[str, Any]) -> None:

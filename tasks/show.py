@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from . import screen
@@ -224,23 +226,47 @@ def duration(seconds: float) -> str:
 
 
 def show_logs(
-    cluster: Cluster, follow: bool, lines: str, rank: str | None, grep: str | None
+    cluster: Cluster,
+    follow: bool,
+    lines: str,
+    rank: str | None,
+    grep: str | None,
+    previous: str | None,
 ) -> None:
-    """The combined log's view; with `follow` until Ctrl-C."""
+    """The last run in the combined log, with `follow` until Ctrl-C; or an earlier run."""
     wanted = count(lines, "--lines", 0)
     only = None if rank is None else count(rank, "--rank", 0, 1023)
     try:
         re.compile(grep or "")
     except re.error as error:
         raise BadInput(f"--grep {grep!r}: no regular expression ({error})") from None
+    if previous and follow:
+        raise BadInput("--follow shows what comes, --previous what was: give one of them")
     where = logs.place(cluster, reading.states(cluster))
-    failed = logs.collect(cluster, where)
-    for line in logs.tail(where.combined, wanted, only, grep):
-        screen.log_line(line)
+    if previous:
+        failed = _previous(cluster, where, count(previous, "--previous", 1), wanted, only, grep)
+    else:
+        failed = logs.collect(cluster, where)
+        for line in logs.tail(where.combined, wanted, only, grep):
+            screen.log_line(line)
     if follow:
         _follow(cluster, where, only, grep)
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
+
+
+def _previous(
+    cluster: Cluster, where: logs.Place, number: int, lines: int, rank: int | None, grep: str | None
+) -> Mapping[str, str]:
+    """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        old, failed = logs.earlier(cluster, where, number, Path(folder))
+        failed.update(logs.collect(cluster, old, final=True))
+        for each in sorted(each for _, each in old.paths):
+            if rank in (None, each):
+                for line in logs.tail(old.combined, lines, each, grep):
+                    screen.log_line(line)
+    return failed
 
 
 def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from invoke.context import Context
 
-from . import screen, show, signals
+from . import hooks, screen, show, signals
 from .cluster import checks, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
@@ -74,13 +74,19 @@ def unlock(cluster: Cluster, dry: bool) -> None:
         screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))
 
 
-def again(cluster: Cluster, what: str, timeout: str | None = None) -> None:
-    """Stop what runs, cool down, check, start and wait for a token, all under one lock.
+def again(
+    cluster: Cluster,
+    what: str,
+    timeout: str | None = None,
+    first: Callable[[], object] = lambda: None,
+) -> None:
+    """Do `first`, stop what runs, cool down, check, start, wait for a token, all under one lock.
 
     What would keep the new server from running is found before the old one is stopped, as far as
     it can be.
     """
     with locked(cluster, what, dry=False):
+        first()
         show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
         stop(cluster, "leader", False, None, False, False)
         cool(cluster)
@@ -115,6 +121,7 @@ def launch(cluster: Cluster, dry: bool) -> str:
     _collect(cluster, reading.states(cluster), final=True)
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
+    hooks.note(run=run.id)
     if cluster.bind == "0.0.0.0":
         screen.say(f"the server listens on all addresses (0.0.0.0:{cluster.http_port})")
     try:

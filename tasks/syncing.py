@@ -35,10 +35,10 @@ Tell = Callable[[str, Progress], None]
 
 def wanted(
     config: Mapping[str, Any],
-    source: str | None,
-    target: str | None,
-    exclude: Sequence[str],
-    delete: bool,
+    source: str | None = None,
+    target: str | None = None,
+    exclude: Sequence[str] = (),
+    delete: bool = False,
 ) -> Copy:
     """The copy that options, and where they are silent `dev` in the configuration, ask for."""
     source, target = source or config.get("source"), target or config.get("target")

@@ -67,7 +67,7 @@ def cooldown(
         steps.cool(cluster, steps.is_dry(c, dry_run))
 
 
-@cluster_task(*WHAT, "lock_wait")
+@cluster_task(*WHAT, "keep_logs", "lock_wait")
 def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """Start rank 0, then the other ranks, and come back at once (tp.wait waits).
 
@@ -108,6 +108,7 @@ def health(
 
 @cluster_task(
     *WHAT,
+    "keep_logs",
     "lock_wait",
     pre=[call(locking.hold, what="tp.start"), model, preflight, cooldown],
     post=[health, locking.release],
@@ -176,25 +177,45 @@ def stop(
     steps.stop(cluster, order, force, timeout, steps.is_dry(c, dry_run), json)
 
 
-@cluster_task(*WHAT, "with_", "lock_wait", of=_last)
+@cluster_task(
+    *WHAT,
+    "with_",
+    "keep_logs",
+    "lock_wait",
+    of=_last,
+    help={"sync": "first copy dev.source to dev.target on all nodes, as dev.sync does"},
+)
 def restart(
-    c: Context, cluster: Cluster, timeout: str | None = None, dry_run: bool = False
+    c: Context,
+    cluster: Cluster,
+    timeout: str | None = None,
+    sync: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Stop the server and start what was started last: same arguments, engine and backend.
 
     Options override; what follows -- replaces the server's arguments, --with adds to them. Values
-    of --env are kept nowhere: give them again.
+    of --env are kept nowhere: give them again. The server goes on until what it is to be
+    restarted with has been copied and checked.
 
     inv tp.restart
-    inv tp.restart --with '--port 8001'
+    inv tp.restart --sync --with '--port 8001'
     """
-    from . import steps
+    from . import steps, syncing
 
-    if steps.is_dry(c, dry_run):
+    dry = steps.is_dry(c, dry_run)
+    copy = syncing.wanted(c.config.get("dev", {})) if sync else None
+
+    def bring() -> None:
+        if copy:
+            syncing.sync([node.host for node in cluster.nodes], copy, dry)
+
+    if dry:
+        bring()
         steps.stop(cluster, "leader", False, None, True, False)
         steps.launch(cluster, True)
     else:
-        steps.again(cluster, "tp.restart", timeout)
+        steps.again(cluster, "tp.restart", timeout, bring)
 
 
 @cluster_task(*WHERE)
@@ -230,6 +251,7 @@ def status(c: Context, cluster: Cluster, json: bool = False) -> None:
         "lines": "how many of the last lines (0: all)",
         "rank": "only this rank's lines",
         "grep": "only lines that match this regular expression",
+        "previous": "an earlier run: 1 is the one before the last, as far as --keep-logs keeps",
     },
 )
 def logs(
@@ -239,14 +261,18 @@ def logs(
     lines: str = "100",
     rank: str | None = None,
     grep: str | None = None,
+    previous: str | None = None,
 ) -> None:
-    """All ranks' logs in one view, also written to tp_server.log in --log-dir here.
+    """All ranks' logs of the last run, also written to tp_server.log in --log-dir here.
+
+    With --previous rank after rank, the last lines of each, from the nodes.
 
     inv tp.logs --follow --rank 0 --grep 'ERROR|warn'
+    inv tp.logs --previous 1
     """
     from . import show
 
-    show.show_logs(cluster, follow, lines, rank, grep)
+    show.show_logs(cluster, follow, lines, rank, grep, previous)
 
 
 @cluster_task(*WHERE)

@@ -76,8 +76,13 @@ def test_again(served: Inv) -> None:
     for _ in range(2):
         served("tp.start")
         served("tp.stop")
-    runs = set(re.findall(r"run=(\w+)", served("tp.logs", "--lines", "0").out))
-    assert len(runs) == 2
+    last, before = (
+        set(re.findall(r"run=(\w+)", served("tp.logs", "--lines", "0", *words).out))
+        for words in ([], ["--previous", "1"])
+    )
+    assert len(last) == len(before) == 1
+    assert last != before
+    assert "starts before the last one: it has 1" in served("tp.logs", "--previous=2", code=3).err
 
 
 def test_steps_alone(served: Inv) -> None:

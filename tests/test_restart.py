@@ -41,7 +41,19 @@ def test_what_is_said_over_it(served: Inv, home: Path) -> None:
     served("tp.start")
     model = record(home)["model"]
     port = str(free_ports(1))
-    served("tp.restart", "--with", f"--port {port} --temp 0.5")
+    (home / "code").mkdir()
+    (home / "code" / "server.py").write_text("new\n")
+    over = ("tp.restart", "--sync", "--with", f"--port {port} --temp 0.5")
+    assert "give --source DIR, or dev.source" in served(*over, code=2).one_line()
+    assert served.config is not None
+    config = json.loads(served.config.read_text())
+    config["dev"] = {"source": str(home / "code"), "target": "there"}
+    served.config.write_text(json.dumps(config))
+    shown = served(*over, "--dry-run").out
+    assert "send  127.0.0.1  server.py" in shown
+    assert not (home / "there").exists()
+    served(*over)
+    assert (home / "there" / "server.py").read_text() == "new\n"
     assert status(served)["url"].endswith(f":{port}")
     assert record(home)["command"][-4:] == ["--port", port, "--temp", "0.5"]
     served("tp.restart", args=("--model", model, "--port", str(served.port)))

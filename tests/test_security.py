@@ -330,7 +330,7 @@ def script_as_user(script: str, home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def rank_at(sticky: Path) -> Any:
+def rank_at(sticky: Path, python: str | None = None) -> Any:
     from tasks.cluster import cluster as clusters
 
     home = sticky.parent / "home"
@@ -340,7 +340,9 @@ def rank_at(sticky: Path) -> Any:
     hosts = sticky.parent / "hosts.json"
     hosts.write_text(json.dumps([{"ssh": "mac1", "ips": ["10.0.0.1"]}]))
     config = {"engines": {"probe": {"command": ["-m", "probe"]}}, "engine": "probe"}
-    return clusters.build(config, hostfile=str(hosts), log_dir=str(sticky), python=str(program))
+    return clusters.build(
+        config, hostfile=str(hosts), log_dir=str(sticky), python=python or str(program)
+    )
 
 
 @pytest.mark.parametrize("kind", LAID)
@@ -364,6 +366,31 @@ def test_a_rank_log_that_another_user_laid(sticky: Path, kind: str) -> None:
     assert line == f"can't write the log {path}: is it another user's? choose another --log-dir"
     assert not (home / ".mlx-tp" / "rank0.pid").exists()
     assert kind != "file" or path.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("kind", LAID)
+def test_a_place_of_an_earlier_log_that_another_user_laid(sticky: Path, kind: str) -> None:
+    home, path = sticky.parent / "home", sticky / "tp_server.rank0.log"
+    lay(kind, path.with_name(f"{path.name}.1"), home / "victim")
+    os.chown(home / "victim", USER, USER)
+    path.write_text(f"{launch.HEADER}before rank=0 host=mac1 by=me\n")
+    os.chown(path, USER, USER)
+    cluster = rank_at(sticky, python="/usr/bin/python3")
+    done = script_as_user(launch.background(cluster, cluster.ranks, Run("r", "me", 0.0)), home)
+    assert (home / "victim").read_text() == VICTIM
+    assert not (home / "made").exists()
+    assert not (home / path.name).exists()
+    if kind == "hard link":
+        # USER's own name: the log takes its place.
+        assert done.returncode == 0
+        assert "run=before" in path.with_name(f"{path.name}.1").read_text()
+        return
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    says = f"can't keep the log {path}.1: is it another user's? choose another --log-dir"
+    assert line == says
+    assert "run=before" in path.read_text()
+    assert not (home / ".mlx-tp" / "rank0.pid").exists()
 
 
 @pytest.mark.parametrize("name", ["tp_server.log", ".tp_server.log.positions"])

@@ -44,6 +44,7 @@ class Cluster:
     env_names: Sequence[str]
     log_dir: str
     log_dir_given: bool
+    keep_logs: int
     state_dir: str
     timeout: float
     stop_timeout: float
@@ -131,6 +132,7 @@ def build(
         env_names=sorted({pair.partition("=")[0] for pair in envs}),
         log_dir=_text(settings, "log_dir") or "/tmp",
         log_dir_given="log_dir" in given,
+        keep_logs=count(settings["keep_logs"], "tp.keep_logs", 0, 1000),
         # A slash at its end would hide that it is a link.
         state_dir=(_text(settings, "state_dir") or "~/.mlx-tp").rstrip("/") or "/",
         timeout=number(settings["timeout"], "tp.timeout", 0.001),

@@ -35,7 +35,26 @@ _DETACH = (
     "os.setsid()\n"
     "os.execvp(sys.argv[1],sys.argv[1:])"
 )
+# The log of the last start becomes .1, that one .2, and so on. rename(2) follows no link and moves
+# nothing into a folder that another user has laid at a name, as mv would.
+_ROTATE = """
+import os, stat, sys
+log, keep = sys.argv[1], int(sys.argv[2])
+def at(n): return f"{log}.{n}" if n else log
+def is_own(path):
+    try: found = os.lstat(path)
+    except OSError: return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid()
+try:
+    n = keep + 1
+    while is_own(at(n)): os.remove(at(n)); n += 1
+    for n in range(keep, 0, -1):
+        if is_own(at(n - 1)): os.rename(at(n - 1), at(n))
+except OSError:
+    sys.exit(f"can't keep the log {at(n)}: is it another user's? choose another --log-dir")
+"""
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
+HEADER = "# mlx-tp run="  # how a log begins
 COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are started
 _OWN = (
     'umask 077; own "$tp_state" && mkdir -p "$tp_state" && own "$tp_state" &&'
@@ -117,7 +136,7 @@ def log_path(cluster: Cluster, rank: Rank) -> str:
 
 def header(run: Run, rank: Rank) -> str:
     """The first line of a rank's log; it tells one run's log from the next."""
-    return f"# mlx-tp run={run.id} rank={rank.rank} host={rank.host.ssh} by={run.by}"
+    return f"{HEADER}{run.id} rank={rank.rank} host={rank.host.ssh} by={run.by}"
 
 
 def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
@@ -173,16 +192,24 @@ def _files(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> str:
 
 
 def _log(cluster: Cluster, rank: Rank, run: Run) -> str:
-    """A new log, created exclusively: in /tmp another user may have laid a link to elsewhere."""
+    """A new log, created exclusively: in /tmp another user may have laid a link to elsewhere.
+
+    What is there is kept if it is a log of ours.
+    """
     line = shell.quote(header(run, rank))
+    python = f"{_enter(rank)}{shell.path(rank.command[0])}"
     return (
         f"tp_log={shell.path(log_path(cluster, rank))}\n"
+        "case $tp_log in /*) ;; *) tp_log=$PWD/$tp_log ;; esac\n"
+        f'if is_own "$tp_log" && head -n 1 "$tp_log" | grep -q {shell.quote(f"^{HEADER}")}; then\n'
+        f'  ({python} -I -c {shell.quote(_ROTATE)} "$tp_log" {cluster.keep_logs}) </dev/null ||'
+        " exit\n"
+        "fi\n"
         'mkdir -p "$(dirname "$tp_log")" && rm -f "$tp_log" &&\n'
         f'  (set -C; printf "%s\\n" {line} >"$tp_log") && is_own "$tp_log" || {{\n'
         "  echo \"can't write the log $tp_log: is it another user's?"
         ' choose another --log-dir" >&2\n'
-        "  exit 1\n}\n"
-        "case $tp_log in /*) ;; *) tp_log=$PWD/$tp_log ;; esac"
+        "  exit 1\n}"
     )
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from typing import IO
 
 from . import nodes, shell
 from .cluster import Cluster
-from .errors import ActionFailed
+from .errors import ActionFailed, CheckFailed
 from .hints import first_error
-from .launch import log_path
+from .launch import HEADER, log_path
 from .reading import Reading
 from .text import plain
 
@@ -92,16 +92,33 @@ def collect(cluster: Cluster, where: Place, final: bool = False) -> Mapping[str,
 
 
 def tail(where: Path, lines: int, rank: int | None = None, grep: str | None = None) -> list[str]:
-    """The last `lines` lines of the combined log (0: all) of one rank, that match `grep`."""
+    """The last `lines` lines (0: all) of the last run in the combined log, as `select` has them."""
+    with _readable(where) as file:
+        file.seek(_last_run(file))
+        return _last(select(file, rank, grep), lines)
+
+
+def _last(found: Iterable[str], lines: int) -> list[str]:
     from collections import deque
 
-    kept: deque[str] = deque(maxlen=lines or None)
-    with _readable(where) as file:
-        kept.extend(select(file, rank, grep))
-    return list(kept)
+    return list(deque(found, maxlen=lines or None))
 
 
-def select(file: IO[bytes], rank: int | None, grep: str | None) -> Iterator[str]:
+def _last_run(file: Iterable[bytes]) -> int:
+    """Where the last run of a combined log begins: at the first of its ranks' headers."""
+    run, begin, offset = b"", 0, 0
+    for line in file:
+        header = _COMBINED_HEADER.match(line)
+        if header and header[1] != run:
+            run, begin = header[1], offset
+        offset += len(line)
+    return begin
+
+
+_COMBINED_HEADER = re.compile(rf"rank \d+ \| {HEADER}(\S+)".encode())
+
+
+def select(file: Iterable[bytes], rank: int | None, grep: str | None) -> Iterator[str]:
     """The lines of a combined log, from where it stands, of one rank and that match `grep`."""
     pattern = re.compile(grep) if grep else None
     tag = f"rank {rank} | " if rank is not None else ""
@@ -122,6 +139,67 @@ def errors(
         rows = [plain(line) for line in text.split("\n") if line.strip()][1:]
         logs[piece.rank] = (first_error(rows), rows[-lines:])
     return logs
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A log that a node has written and kept; `age` 0 is the newest of its rank."""
+
+    node: str
+    rank: int
+    age: int
+    run: str
+    path: str
+
+
+def earlier(
+    cluster: Cluster, where: Place, number: int, folder: Path
+) -> tuple[Place, dict[str, str]]:
+    """The logs of the run that was started `number` runs before the last one, for `collect`.
+
+    They are found by their first lines: ranks may have kept different numbers of logs. The
+    combined log will be in `folder`; nodes that gave no answer are told with why. Raise
+    CheckFailed if rank 0's node has no such log.
+    """
+    folders = {node: os.path.dirname(path) for (node, _), path in where.paths.items()}
+    scripts = {node: _KEPT % shell.path(path) for node, path in folders.items()}
+    answers = nodes.sh(cluster.nodes, scripts)
+    found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
+    newest = sorted((log for log in found if log.rank == 0), key=lambda log: log.age)
+    runs = list(dict.fromkeys(log.run for log in newest))
+    if number >= len(runs):
+        name = cluster.leader.name
+        why = answers[name].failure or f"it has {max(len(runs) - 1, 0)} (--keep-logs)"
+        raise CheckFailed(f"{name}: no log of {number} starts before the last one: {why}")
+    paths = {(log.node, log.rank): log.path for log in found if log.run == runs[number]}
+    return Place(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
+
+
+# The folder, then per log its name and, after a tab, its first line.
+_KEPT = r"""
+cd %s || exit
+pwd
+for f in tp_server.rank*.log tp_server.rank*.log.[0-9]*; do
+  [ -f "$f" ] && [ -O "$f" ] && [ ! -L "$f" ] || continue
+  printf '%%s\t%%s\n' "$f" "$(head -n 1 "$f" | head -c 1000)"
+done
+"""
+
+
+def kept(node: str, text: str) -> Iterator[Kept]:
+    """The logs of `node` in the output of its script; what another node left there is not its."""
+    folder, *rows = text.splitlines() or [""]
+    for row in rows:
+        log = _KEPT_LOG.match(row)
+        if log and log["host"] == node:
+            age, path = int(log["age"] or 0), f"{folder}/{log['name']}"
+            yield Kept(node, int(log["rank"]), age, log["run"], path)
+
+
+_KEPT_LOG = re.compile(
+    r"(?P<name>tp_server\.rank(?P<rank>\d{1,4})\.log(?:\.(?P<age>\d{1,4}))?)\t"
+    rf"{HEADER}(?P<run>\w+) rank=(?P=rank) host=(?P<host>\S+) "
+)
 
 
 def _fetch(

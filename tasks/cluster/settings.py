@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "env": [],
     "args": [],
     "log_dir": "/tmp",
+    "keep_logs": 5,
     "state_dir": "~/.mlx-tp",
     "timeout": 600,
     "stop_timeout": 15,
