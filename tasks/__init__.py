@@ -6,13 +6,14 @@ from typing import Any
 
 from invoke.collection import Collection
 
-from . import demo, dev, local, rdma, testing, tp
+from . import demo, dev, hosts, local, rdma, testing, tp
 from .cluster.settings import DEFAULTS, unreadable
 from .cluster.text import one_line
 from .executor import Executor
 
 ns = Collection()
 ns.add_collection(Collection.from_module(dev))
+ns.add_collection(Collection.from_module(hosts))
 ns.add_collection(Collection.from_module(local))
 ns.add_collection(Collection.from_module(rdma))
 ns.add_collection(Collection.from_module(tp))

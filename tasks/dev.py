@@ -49,9 +49,17 @@ def sync(
     inv dev.sync --source ~/models/M --target models/M --hosts mac1,mac2 --dry-run
     """
     from . import steps, syncing
+    from .cluster import audit, nodes
+    from .cluster.errors import BadInput, CheckFailed
 
     copy = syncing.wanted(c.config.get("dev", {}), source, target, exclude or [], delete)
-    syncing.sync(machines.hosts, copy, steps.is_dry(c, dry_run))
+    if steps.is_dry(c, dry_run):
+        syncing.sync(machines.hosts, copy, True)
+        return
+    what = f"dev.sync to {copy.target}{' --delete' if delete else ''}"
+    refusals = BadInput, CheckFailed
+    with audit.kept(nodes.of(machines.hosts), options.state_dir(c), what, refusals):
+        syncing.sync(machines.hosts, copy, False)
 
 
 @cluster_task(

@@ -170,7 +170,7 @@ def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
 
 def _close_connections() -> None:
     # Not imported for this: a run that never read a node has nothing to close.
-    for name in ("lock", "nodes"):
+    for name in ("lock", "audit", "nodes"):
         module = sys.modules.get(f"tasks.cluster.{name}")
-        if module:
-            module.close()
+        for node, why in ((module and module.close()) or {}).items():
+            print(f"warn: {node}: no line in its audit log: {why}", file=sys.stderr)

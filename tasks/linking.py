@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import screen, show
-from .cluster import launchd, link_checks, nodes, reading, setup
+from .cluster import audit, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
 from .cluster.facts import Fact, rdma, routes, thunderbolt
@@ -33,11 +33,15 @@ _USER = Fact("user", 'id -un; printf "%s\\n" "$HOME"', _user)
 
 @dataclass(frozen=True)
 class How:
-    """How changes are made: only printed, with their commands shown, with a password asked for."""
+    """How changes are made: only printed, with their commands shown, with a password asked for.
+
+    `state_dir` is where each node notes what was done.
+    """
 
     dry: bool
     verbose: bool
     ask_sudo: bool
+    state_dir: str = "~/.mlx-tp"
 
 
 def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
@@ -92,6 +96,10 @@ def _carry_out(
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
     scripts = {host: setup.act_script(each, password) for host, each in of.items()}
     answers = nodes.sh(nodes.of(wiring.hosts), scripts)
+    for node in nodes.of(wiring.hosts):
+        if node.name in of:
+            outcome = audit.DONE if answers[node.name].ok else "failed"
+            audit.begin([node], how.state_dir, _changes(of[node.name]), outcome)
     rows, failed = [], []
     for host, words in right.items():
         rows += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
@@ -99,6 +107,11 @@ def _carry_out(
     screen.table(rows)
     if failed:
         raise ActionFailed(f"{failed[0]}; run it again when that is mended: it goes on from there")
+
+
+def _changes(todo: Sequence[Change]) -> str:
+    """What was to be changed on one host, for its audit log."""
+    return f"rdma: {'; '.join(change.what for change in todo)}"
 
 
 def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, str, str]]:

@@ -184,6 +184,13 @@ def machines(c: Context, hosts: list[str] | None = None, hostfile: str | None = 
     return Machines(tuple(found.values()), path)
 
 
+def state_dir(c: Context) -> str:
+    """Where the nodes keep their state, for tasks that know no cluster."""
+    from .cluster import cluster
+
+    return cluster.state_dir(dict(c.config.get("tp", {})))
+
+
 _said: set[str] = set()
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def how(c: Context, dry_run: bool, verbose: bool, ask_sudo: bool = False) -> How:
     from . import linking, steps
 
-    return linking.How(steps.is_dry(c, dry_run), verbose, ask_sudo)
+    state_dir = options.state_dir(c)
+    return linking.How(steps.is_dry(c, dry_run), verbose, ask_sudo, state_dir)
 
 
 @cluster_task(*LINKS, of=options.wiring)

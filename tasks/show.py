@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import screen
-from .cluster import checks, engine, logs, reading
+from .cluster import audit, checks, engine, logs, reading
 from .cluster.api import Api, ApiError
 from .cluster.checks import CHECKS, FAIL, Finding
 from .cluster.cluster import Cluster, count
@@ -38,7 +38,7 @@ def preflight(
         ok = not any(finding.level == FAIL for finding in findings)
         screen.document({"ok": ok, "findings": [asdict(each) for each in findings]})
     else:
-        screen.table(_findings(findings), sys.stdout if is_result else sys.stderr)
+        screen.table(rows(findings), sys.stdout if is_result else sys.stderr)
     failed = [finding for finding in findings if finding.level == FAIL]
     unreachable(read)
     if failed:
@@ -269,6 +269,26 @@ def _previous(
     return failed
 
 
+def audit_log(cluster: Cluster, lines: str, as_json: bool) -> None:
+    """The last actions of all nodes by time, a row each with the nodes that it was on."""
+    wanted = count(lines, "--lines", 0)
+    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, wanted)])
+    found = audit.merged(read.facts, wanted)
+    unread = {node: each["audit"].why for node, each in read.facts.items()
+              if isinstance(each["audit"], Unknown)}  # fmt: skip
+    lost_nodes = {node: ": ".join(filter(None, why)) for node, why in read.unreachable.items()}
+    if as_json:
+        actions = [{**asdict(entry), "nodes": names} for entry, names in found]
+        screen.document({"actions": actions, "unreachable": {**lost_nodes, **unread}})
+    else:
+        rows = [(e.outcome, e.time, ",".join(names), e.who, e.what) for e, names in found]
+        rows += [("not reached", "", node, why, "") for node, why in lost_nodes.items()]
+        screen.table([*rows, *(("unknown", "", node, why, "") for node, why in unread.items())])
+    unreachable(read)
+    if unread:
+        raise CheckFailed(f"{', '.join(unread)}: the audit log can't be read")
+
+
 def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | None) -> None:
     with where.combined.open("rb") as file:
         file.seek(0, 2)
@@ -279,18 +299,18 @@ def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | N
             time.sleep(0.3)
 
 
-def _findings(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
     """A row per check where all nodes agree that it is fine, else a row per node."""
-    rows: list[tuple[str, ...]] = []
+    made: list[tuple[str, ...]] = []
     for check in dict.fromkeys(each.check for each in findings):
         of_check = [each for each in findings if each.check == check]
         same = {(each.level, each.what) for each in of_check}
         if len(same) == 1 and of_check[0].level != FAIL:
             nodes = of_check[0].node if len(of_check) == 1 else f"{len(of_check)} nodes"
-            rows.append((of_check[0].level, check, nodes, with_fix(of_check[0])))
+            made.append((of_check[0].level, check, nodes, with_fix(of_check[0])))
         else:
-            rows += [(each.level, check, each.node, with_fix(each)) for each in of_check]
-    return rows
+            made += [(each.level, check, each.node, with_fix(each)) for each in of_check]
+    return made
 
 
 def with_fix(finding: Finding) -> str:

@@ -8,16 +8,16 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
 from invoke.context import Context
 
 from . import hooks, screen, show, signals
-from .cluster import checks, hints, lock, logs, nodes, reading
+from .cluster import audit, checks, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
@@ -56,9 +56,20 @@ def hold(cluster: Cluster, what: str) -> None:
         lock.hold(cluster, what, screen.say)
 
 
-def locked(cluster: Cluster, what: str, dry: bool) -> AbstractContextManager[None]:
-    """The lock for `what` while it lasts; nothing where nothing will be changed."""
-    return nullcontext() if dry else lock.held(cluster, what, screen.say)
+@contextmanager
+def locked(cluster: Cluster, what: str, dry: bool) -> Iterator[None]:
+    """The lock for `what` while it lasts, noted on the nodes; nothing where nothing will change."""
+    if dry:
+        yield
+        return
+    server = f"{cluster.engine.name} over {cluster.backend}, {len(cluster.ranks)} ranks"
+    with lock.held(cluster, what, screen.say), _noted(cluster, f"{what}: {server}"):
+        yield
+
+
+def _noted(cluster: Cluster, what: str) -> AbstractContextManager[None]:
+    """A line of what was done, and how it ended, in the nodes' audit logs."""
+    return audit.kept(cluster.nodes, cluster.state_dir, what)
 
 
 def unlock(cluster: Cluster, dry: bool) -> None:
@@ -68,6 +79,7 @@ def unlock(cluster: Cluster, dry: bool) -> None:
         screen.out(f"rm -rf {cluster.state_dir}/lock  # on {name}")
         return
     was = lock.unlock(cluster)
+    audit.begin([cluster.leader], cluster.state_dir, f"tp.unlock: {was or 'there was no lock'}")
     if was is None:
         screen.out(f"{name}: there is no lock")
     else:
@@ -283,7 +295,8 @@ def stop(
         return
     _hold_to_stop(cluster)
     try:
-        _stop(cluster, order, force, seconds, as_json)
+        with _noted(cluster, "tp.stop --force" if force else "tp.stop"):
+            _stop(cluster, order, force, seconds, as_json)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise

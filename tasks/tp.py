@@ -275,6 +275,19 @@ def logs(
     show.show_logs(cluster, follow, lines, rank, grep, previous)
 
 
+@cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
+def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -> None:
+    """What was done to the nodes, by whom and from where, and how it ended: all of them by time.
+
+    Each node keeps it in audit.log of its state directory. Exit 5 if a node can't be reached.
+
+    inv tp.audit --lines 50
+    """
+    from . import show
+
+    show.audit_log(cluster, lines, json)
+
+
 @cluster_task(*WHERE)
 def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
     """Wired memory of every node: what a killed server left only a reboot frees (exit 3)."""

@@ -152,7 +152,6 @@ def test_from_code(make: Any, said: Names, execute: Any) -> None:
 def test_what_a_hook_is_told(execute: Any, said: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the options say of the cluster; nothing of another command's."""
     monkeypatch.setenv("MLX_TP_RUN", "stale")
-    monkeypatch.setenv("INVOKE_TP_ENV", "")
 
     @cluster_task(*WHERE, name="main")
     def main(c: Context, cluster: Any) -> None:

@@ -19,20 +19,25 @@ from conftest import ROOT, require
 
 from tasks.cluster import cabling, engine, logs, state
 from tasks.cluster.facts import (
+    clock,
     files,
+    firewall,
     gpu,
     memory,
     model,
     ping,
     ports,
+    power,
     processes,
     rdma,
     routes,
+    sudo,
     thunderbolt,
     versions,
     weights,
 )
 from tasks.cluster.facts.ping import Ping
+from tasks.cluster.facts.power import Power
 from tasks.cluster.hints import first_error, hint
 
 SAMPLES = ROOT.parent / "shared" / "macos-samples"
@@ -199,6 +204,8 @@ READERS: Mapping[str, Reader] = {
     "ping": _ping,
     "log": _log,
     "hint": _hint,
+    "power": power.parse,
+    "sudo": sudo.parse,
 }
 
 # Rows: file (in the samples' folder), reader, exit status, expected value or UNKNOWN.
@@ -694,7 +701,20 @@ LOGS: list[Row] = [
         "macOS's Local Network privacy refuses this python, or the route is missing",
     ),
 ]
-ROWS = [*MEMORY, *RDMA, *INTERFACES, *THUNDERBOLT, *NETWORK, *PROCESSES, *LOGS]
+HOSTS: list[Row] = [
+    ("pmset_g_2022_SleepDisabled0.txt", "power", 0,
+     Power(1, ("powerd", "coreaudiod", "bluetoothd", "sharingd"))),
+    ("pmset_g_2026-09_SleepDisabled1_all_prevented.txt", "power", 0,
+     Power(0, ("sharingd", "powerd", "caffeinate", "Claude", "mds_stores", "coreaudiod"))),
+    ("pmset_g_2026_taurine_sleep1_displaynote.txt", "power", 0, Power(1, ("caffeinate", "powerd"))),
+    ("pmset_g_macos26_DestroyFVKey_nosleepdisabled.txt", "power", 0,
+     Power(1, ("powerd", "coreaudiod", "caffeinate"))),
+    ("pmset_g_grep_sleep_powernap_2026-09.txt", "power", 0,
+     Power(1, ("caffeinate", "sharingd", "powerd", "Claude"))),
+    ("shell_stderr_sudo_n.txt", "sudo", 1, False),
+    ("shell_stderr_sudo_no_tty.txt", "sudo", 1, False),
+]  # fmt: skip
+ROWS = [*HOSTS, *MEMORY, *RDMA, *INTERFACES, *THUNDERBOLT, *NETWORK, *PROCESSES, *LOGS]
 
 NOT_READ = {
     "sources.md": "says where the samples come from",
@@ -706,13 +726,11 @@ NOT_READ = {
     "networksetup_getinfo_*": "addresses are read by ifconfig",
     "networksetup_list*network*": "interfaces are read from -listallhardwareports",
     "pgrep_*": "processes are read by ps: pgrep differs by system",
-    "pmset_*": "sleep is none of our checks",
     "ps_lstart_*": "lstart is compared, by LC_ALL=C, and never parsed",
     "route_get_*": "routes are read from the whole table",
     "shell_bash_version_*": "scripts are for /bin/sh",
     "shell_stderr_nohup_*": "ranks are detached without nohup",
     "shell_stderr_stat_c_*": "stat is not used",
-    "shell_stderr_sudo_*": "sudo's exit status counts; its last line is shown as it is",
     "shell_stderr_timeout_*": "limits are set by perl's alarm: there is no timeout",
     "shell_stderr_zsh_*": "scripts go to /bin/sh, never to the user's shell",
     "ssh_noninteractive_*": "what PATH is there is told to users, not parsed",
@@ -757,6 +775,9 @@ def test_every_sample_is_accounted_for(samples: Path) -> None:
 
 # Every parser as it is, and the samples that are of its kind; all others it must refuse.
 PARSERS: Mapping[str, tuple[Reader, tuple[str, ...]]] = {
+    "power": (power.parse, ("pmset_*",)),
+    "firewall": (firewall.parse, ()),
+    "clock": (clock.parse, ()),
     "memory": (memory.parse, ()),
     "model": (model.parse, ()),
     "ports": (ports.parse, ()),

@@ -214,7 +214,7 @@ def rdma(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
     for node, values in facts.items():
         host = wanted.on(node)[0].host
         wrong = _rdma_wrong(values, host, matrix)
-        unseen = [] if wrong else [n for n in _devices(host) if not values["ibv_devinfo"][n].gids]
+        unseen = [] if wrong else [n for n in devices(host) if not values["ibv_devinfo"][n].gids]
         if wrong:
             findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
         elif unseen:
@@ -248,7 +248,7 @@ def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str
     return (
         rdma_off(values)
         or matrix_wrong(values, matrix)
-        or next(filter(None, (device_wrong(name, values) for name in _devices(host))), None)
+        or next(filter(None, (device_wrong(name, values) for name in devices(host))), None)
     )
 
 
@@ -296,7 +296,8 @@ def device_wrong(device: str, values: Facts) -> tuple[str, str] | None:
     return None
 
 
-def _devices(host: Host) -> list[str]:
+def devices(host: Host) -> list[str]:
+    """The RDMA devices of a host's row, in its order."""
     cells = [cell for cell in host.rdma if cell is not None]
     return [name for cell in cells for name in (cell if isinstance(cell, tuple) else (cell,))]
 

@@ -133,8 +133,7 @@ def build(
         log_dir=_text(settings, "log_dir") or "/tmp",
         log_dir_given="log_dir" in given,
         keep_logs=count(settings["keep_logs"], "tp.keep_logs", 0, 1000),
-        # A slash at its end would hide that it is a link.
-        state_dir=(_text(settings, "state_dir") or "~/.mlx-tp").rstrip("/") or "/",
+        state_dir=state_dir(settings),
         timeout=number(settings["timeout"], "tp.timeout", 0.001),
         stop_timeout=number(settings["stop_timeout"], "tp.stop_timeout", 0),
         lock_wait=number(settings["lock_wait"], "tp.lock_wait", 0),
@@ -196,6 +195,12 @@ def configured(config: Mapping[str, Any]) -> str:
     if not path:
         raise BadInput("tp.hostfile is empty: name a file, or give --hostfile FILE or --hosts a,b")
     return _from_root(path)
+
+
+def state_dir(config: Mapping[str, Any]) -> str:
+    """The configured state directory of the nodes."""
+    # A slash at its end would hide that it is a link.
+    return (_text({**DEFAULTS, **config}, "state_dir") or "~/.mlx-tp").rstrip("/") or "/"
 
 
 def use_ssh_config(config: Mapping[str, Any]) -> None:

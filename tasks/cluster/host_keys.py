@@ -97,7 +97,7 @@ def find(texts: dict[str, str], name: str) -> list[Entry]:
             mark = words.pop(0) if words and words[0].startswith("@") else ""
             if len(words) < 3 or words[0].startswith("#") or mark not in _MARKS:
                 continue
-            key = _decoded(words[2]) if _matches(words[0], name) else b""
+            key = decoded(words[2]) if _matches(words[0], name) else b""
             if key:
                 found.append(Entry(file, mark, words[1], key))
     return found
@@ -110,8 +110,8 @@ def _matches(names: str, name: str) -> bool:
     """Whether a list of names, with * and ? or hashed, has `name`, and no `!name` takes it out."""
     if names.startswith("|1|"):
         salt, _, digest = names[3:].partition("|")
-        mine = hmac.new(_decoded(salt), name.encode(), hashlib.sha1).digest()
-        return hmac.compare_digest(mine, _decoded(digest))
+        mine = hmac.new(decoded(salt), name.encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(mine, decoded(digest))
     hits = [each for each in names.split(",") if _is_like(each.removeprefix("!"), name)]
     return bool(hits) and not any(each.startswith("!") for each in hits)
 
@@ -123,7 +123,8 @@ def _is_like(pattern: str, name: str) -> bool:
     return re.fullmatch(words, name.lower()) is not None
 
 
-def _decoded(text: str) -> bytes:
+def decoded(text: str) -> bytes:
+    """A key as its bytes; none where it is no base64."""
     try:
         return b64decode(text, validate=True)
     except ValueError:
@@ -139,7 +140,7 @@ def _revoked(path: str | None) -> frozenset[bytes]:
     except (OSError, ValueError, RuntimeError):
         why = f"RevokedHostKeys {path} can't be read, so that no host key is good"
         raise HostKeyError(why, "name a file of public keys, one on a line") from None
-    return frozenset(filter(None, (_decoded(word) for word in text.split() if len(word) > 40)))
+    return frozenset(filter(None, (decoded(word) for word in text.split() if len(word) > 40)))
 
 
 def _files(text: str) -> list[Path]:

@@ -115,10 +115,10 @@ class Node:
         """
         if self._refused and time.monotonic() < self._refused[0]:
             return self._refused[1]
-        begun, was_connected = time.monotonic(), self._is_connected()
+        begun, was_connected = time.monotonic(), self.is_connected
         answer = self._ask(script, timeout, out_stream, encoding, in_stream)
         spent = time.monotonic() - begun
-        is_lost = not was_connected and not self._is_connected()
+        is_lost = not was_connected and not self.is_connected
         self._refused = (begun + 4 * spent, answer) if is_lost and spent > 5 else None
         return answer
 
@@ -169,6 +169,12 @@ class Node:
         connection = self._connection()
         return str(connection.original_host), str(connection.user), int(connection.port)
 
+    @property
+    def ssh_options(self) -> tuple[dict[str, Any], str, int]:
+        """What ssh's configuration says of this node, and the address and port it comes to."""
+        connection = self._connection()
+        return dict(connection.ssh_config), str(connection.host), int(connection.port)
+
     def close(self) -> None:
         for context in [*self._full, self._context]:
             if context is not None and not self.host.is_local:
@@ -193,7 +199,9 @@ class Node:
                 self._full.append(self._context)
                 self._context = None
 
-    def _is_connected(self) -> bool:
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is open; this machine needs none."""
         context = self._context
         return self.host.is_local or (context is not None and context.is_connected)
 

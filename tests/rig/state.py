@@ -28,6 +28,8 @@ def fresh(name: str, ports: Sequence[str], **more: Any) -> dict[str, Any]:
         "wired_gib": BASELINE_GIB,
         "page_size": 16384,
         "wired_limit_mb": 0,
+        "sleep_minutes": 1,
+        "firewall": 0,
         "max_pd": 11,
         "max_qp": 11,
         "pds_used": 0,

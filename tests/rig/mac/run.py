@@ -13,6 +13,9 @@ from . import node
 PLACES = {
     "usr/bin/vm_stat": "system",
     "usr/bin/sw_vers": "system",
+    "usr/bin/pmset": "system",
+    "usr/bin/nc": "system",
+    "usr/libexec/ApplicationFirewall/socketfilterfw": "system",
     "usr/sbin/sysctl": "system",
     "sbin/ifconfig": "ifconfig",
     "sbin/route": "routes",

@@ -1,7 +1,8 @@
-"""vm_stat, sysctl and sw_vers."""
+"""vm_stat, sysctl, sw_vers, pmset, socketfilterfw and nc."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -60,6 +61,47 @@ def sw_vers(words: list[str]) -> int:
     if not words:
         for name, value in values.items():
             print(f"{name + ':':<16}\t{value}".replace(" ", ""))
+    return 0
+
+
+def pmset(words: list[str]) -> int:
+    """Only `-g`: tabs and columns as macOS 26 has them."""
+    print("System-wide power settings:\n DestroyFVKeyOnStandby\t\t0\nCurrently in use:")
+    rows = {
+        "standby": 1,
+        "Sleep On Power Button": 1,
+        "SleepServices": 0,
+        "hibernatefile": "/var/vm/sleepimage",
+        "powernap": 0,
+        "networkoversleep": 0,
+        "disksleep": 10,
+        "sleep": f"{node.state()['sleep_minutes']} (sleep prevented by powerd)",
+        "hibernatemode": 3,
+        "ttyskeepawake": 1,
+        "displaysleep": 30,
+        "tcpkeepalive": 1,
+        "lowpowermode": 0,
+        "womp": 0,
+    }
+    for name, value in rows.items():
+        print(f" {name:<20} {value}")
+    return 0
+
+
+def socketfilterfw(words: list[str]) -> int:
+    """Only `--getglobalstate`."""
+    state = node.state()["firewall"]
+    print(f"Firewall is {'enabled' if state else 'disabled'}. (State = {state})")
+    return 0
+
+
+def nc(words: list[str]) -> int:
+    """Only `-z -w SECONDS HOST PORT`: whether somebody listens there."""
+    limit, host, port = words[-3:]
+    try:
+        socket.create_connection((host, int(port)), float(limit)).close()
+    except OSError:
+        return 1
     return 0
 
 

@@ -1,0 +1,31 @@
+"""macOS's application firewall: on, it may keep other nodes from a rank's port."""
+
+from __future__ import annotations
+
+import re
+
+from . import Fact, limited
+
+PROGRAM = "/usr/libexec/ApplicationFirewall/socketfilterfw"
+OFF, ON, BLOCKS_ALL = 0, 1, 2
+
+
+def parse(text: str, status: int) -> int | None:
+    """`socketfilterfw --getglobalstate`: "Firewall is enabled. (State = 1)"; None on no macOS.
+
+    State 2 lets nothing in but what the system itself needs.
+    """
+    if status == 0 and text.strip() == "no macOS":
+        return None
+    state = re.search(r"\(State = ([012])\)", text)
+    if status != 0 or not state:
+        raise ValueError("the firewall's state can't be read")
+    return int(state[1])
+
+
+FACT = Fact(
+    "firewall",
+    "command -v sw_vers >/dev/null || { echo 'no macOS'; exit 0; }\n"
+    + limited(5, f"{PROGRAM} --getglobalstate"),
+    parse,
+)

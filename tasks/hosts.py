@@ -1,0 +1,62 @@
+"""inv hosts.*: the machines of the cluster: which they are, what they are like, their host keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from . import options
+from .options import WHERE, cluster_task
+
+if TYPE_CHECKING:
+    from .cluster.cluster import Cluster
+    from .options import Machines
+
+
+@cluster_task(*WHERE, "num_ranks", "python", name="list")
+def list_(c: Context, cluster: Cluster, json: bool = False) -> None:
+    """The configured cluster: rank, host, address, interfaces, user, python, gateway.
+
+    No node is asked. User and port are what ssh's configuration makes of the host.
+
+    inv hosts.list --hostfile hosts/hwstudio.json
+    """
+    from . import housekeeping
+
+    housekeeping.show(cluster, json)
+
+
+@cluster_task(*WHERE, "python", "cwd")
+def check(c: Context, cluster: Cluster, json: bool = False) -> None:
+    """Look at all hosts at once: reachable, versions, sudo, clock, sleep, firewall, Local Network.
+
+    Nothing is changed. Exit 3 if something would keep a server from running, 5 if a host can't be
+    reached; what is only worth knowing is a warning.
+
+    inv hosts.check --hosts mac1,mac2
+    """
+    from . import housekeeping
+
+    housekeeping.check(cluster, json)
+
+
+@cluster_task(
+    "hosts",
+    "hostfile",
+    of=options.machines,
+    help={"yes": "accept the keys that are shown without asking"},
+)
+def trust(
+    c: Context, machines: Machines, yes: bool = False, dry_run: bool = False, json: bool = False
+) -> None:
+    """Show the host keys of hosts that are not known yet, and write them to known_hosts on a yes.
+
+    Compare the fingerprints with those on the hosts: ssh-keygen -lf, of a key in /etc/ssh. A key
+    that has changed or is revoked is never accepted (exit 3).
+
+    inv hosts.trust --hosts mac1,mac2
+    """
+    from . import steps, trusting
+
+    trusting.trust(machines.hosts, yes, steps.is_dry(c, dry_run), json)

@@ -1,0 +1,47 @@
+"""inv hosts.trust: scan host keys, show them, write those that are accepted to known_hosts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from . import screen
+from .cluster import nodes, scan
+from .cluster.errors import BadInput, CheckFailed, Unreachable
+from .cluster.hostfile import Host
+from .cluster.scan import Scanned
+
+
+def trust(hosts: Sequence[Host], yes: bool, dry: bool, as_json: bool) -> None:
+    """Accept the keys of hosts that are not known; raise for a key that is wrong, or no answer."""
+    remote = [node for node in nodes.of(hosts) if not node.host.is_local]
+    found = list(nodes.each(remote, scan.scan).values())
+    if as_json:
+        screen.document([each.document for each in found])
+    else:
+        screen.table([row for each in found for row in each.rows])
+    new = [each for each in found if each.state == scan.NEW]
+    if new and not dry and _is_accepted(new, yes):
+        for each in new:
+            screen.say(f"{each.node}: written to {scan.accept(each)}")
+    _raise(found)
+
+
+def _is_accepted(new: Sequence[Scanned], yes: bool) -> bool:
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise BadInput("there is no terminal to ask on: compare the fingerprints, then add --yes")
+    screen.say(f"are these the keys of {', '.join(each.node for each in new)}? yes or no")
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    raise CheckFailed("not accepted; nothing was changed")
+
+
+def _raise(found: Sequence[Scanned]) -> None:
+    wrong = [each for each in found if each.state == scan.WRONG]
+    lost = [each for each in found if each.state == scan.LOST]
+    if wrong:
+        raise CheckFailed(f"{wrong[0].node}: {wrong[0].why}")
+    if lost:
+        raise Unreachable(f"{lost[0].node}: {lost[0].why}")

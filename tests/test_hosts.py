@@ -1,0 +1,248 @@
+"""inv hosts.*: the cluster as configured, the hosts as they are, and their host keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEADLINE, Inv, Sshd
+from rig import Rig
+
+from tasks.cluster import facts as reading
+from tasks.cluster import host_checks, scan
+from tasks.cluster.checks import FAIL, OK, WARN
+from tasks.cluster.facts import Unknown, clock, firewall, power, reach, sudo
+from tasks.cluster.facts.power import Power
+from tasks.cluster.facts.reach import Reach
+from tasks.cluster.host_keys import Entry, Known
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "status", "expected"),
+    [
+        (power.parse, "no macOS\n", 0, None),
+        (power.parse, " sleep                0\n", 0, Power(0)),
+        (power.parse, " SleepDisabled\t\t1\n sleep                5\n", 0, Power(0)),
+        (power.parse, " sleep                5\n lowpowermode         1\n", 0, Power(5, (), True)),
+        (power.parse, " sleep                5\n powermode            1\n", 0, Power(5, (), True)),
+        (power.parse, " sleep                5\n powermode            2\n", 0, Power(5)),
+        (power.parse, " disksleep            5\n displaysleep         5\n", 0, ValueError),
+        (power.parse, " sleep                5\n", 1, ValueError),
+        (power.parse, "", 0, ValueError),
+        (firewall.parse, "Firewall is disabled. (State = 0)\n", 0, firewall.OFF),
+        (firewall.parse, "Firewall is enabled. (State = 1)\n", 0, firewall.ON),
+        (firewall.parse, "Firewall is enabled. (State = 2)\n", 0, firewall.BLOCKS_ALL),
+        (firewall.parse, "no macOS\n", 0, None),
+        (firewall.parse, "Firewall is enabled.\n", 0, ValueError),
+        (firewall.parse, "Firewall is disabled. (State = 0)\n", 1, ValueError),
+        (clock.parse, "1764000000\n", 0, 1764000000.0),
+        (clock.parse, "now\n", 0, ValueError),
+        (sudo.parse, "", 0, True),
+        (sudo.parse, "sudo: a password is required\n", 1, False),
+        (sudo.parse, "sh: sudo: command not found\n", 127, ValueError),
+    ],
+)
+def test_parsers(parse: Callable[..., Any], text: str, status: int, expected: Any) -> None:
+    if expected is ValueError:
+        with pytest.raises(ValueError, match="can't be"):
+            parse(text, status)
+    else:
+        assert parse(text, status) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "level", "says"),
+    [
+        ("sudo", True, OK, "without password"),
+        ("sudo", False, WARN, "--ask-sudo"),
+        ("clock", 104.0, OK, "as here"),
+        ("clock", 96.0, OK, "as here"),
+        ("clock", 120.0, WARN, "18 s ahead of the clock here"),
+        ("clock", 60.0, WARN, "39 s behind the clock here"),
+        ("power", None, OK, "no macOS"),
+        ("power", Power(0), OK, "never sleeps"),
+        ("power", Power(10, ("powerd",)), WARN, "10 min without use (now kept awake by powerd"),
+        ("power", Power(0, (), True), WARN, "low power mode"),
+        ("firewall", None, OK, "no macOS"),
+        ("firewall", firewall.OFF, OK, "off"),
+        ("firewall", firewall.ON, WARN, "--unblockapp"),
+        ("firewall", firewall.BLOCKS_ALL, FAIL, "--setblockall off"),
+        ("reach", Reach("b:22", "connected", True), OK, "reaches b:22"),
+        ("reach", Reach("b:22", "ECONNREFUSED", False), OK, "reaches b:22"),
+        ("reach", Reach("b:22", "EHOSTUNREACH", True), FAIL, "Local Network privacy refuses"),
+        ("reach", Reach("b:22", "EHOSTUNREACH", False), FAIL, "do both nodes have these"),
+        ("reach", Reach("b:22", "ETIMEDOUT", True), FAIL, "gets ETIMEDOUT from b:22, nc connects"),
+        ("sudo", Unknown("no answer"), FAIL, "unknown: no answer"),
+        ("power", Unknown("why"), FAIL, "unknown: why"),
+    ],
+)  # fmt: skip
+def test_what_a_host_is_judged_by(name: str, value: Any, level: str, says: str) -> None:
+    """Read between 100 and 102 by our clock."""
+    (found,) = host_checks.judge({"mac1": {name: value}}, 100.0, 102.0)
+    assert (found.check, found.node, found.level) == (name, "mac1", level)
+    assert says in f"{found.what}: {found.fix}"
+
+
+def test_versions_side_by_side() -> None:
+    facts = {
+        "mac1": {"versions": {"mlx": "0.32.4", "os": "25E253"}},
+        "mac2": {"versions": {"mlx": "0.32.1", "os": "25E253"}},
+    }
+    both = [(FAIL, "mlx", ["0.32.4", "0.32.1"]), (OK, "os", ["25E253", "25E253"])]
+    assert host_checks.versions(facts) == both
+    lost = host_checks.versions({**facts, "mac3": {"versions": Unknown("x")}})
+    assert [row[0] for row in lost] == [FAIL, FAIL]
+    assert lost[1][2][2] == "unknown"
+
+
+def test_reaching_a_peer() -> None:
+    """The python for real: a listener, a closed port, and a python that says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert asked(sys.executable, port).python == "connected"
+    assert asked(sys.executable, port).python == "ECONNREFUSED"
+    assert isinstance(asked("/bin/true", port), Unknown)
+
+
+def asked(python: str, port: int) -> Any:
+    """What reach.fact reads here, with an nc that connects."""
+    import subprocess
+
+    fact = reach.fact(python, "/", "127.0.0.1", port)
+    script = reading.script([fact], "f00d").replace("/usr/bin/nc", "/bin/true")
+    done = subprocess.run(
+        ["/bin/sh", "-s"], input=script, capture_output=True, text=True, timeout=DEADLINE
+    )
+    return reading.read([fact], done.stdout, "f00d")["reach"]
+
+
+def test_list(inv: Inv, sshd: Sshd, home: Path) -> None:
+    """As configured, with what ssh's configuration makes of it; nobody is asked."""
+    hosts = [
+        {"ssh": "mac1", "ips": ["10.254.0.5"], "rdma": [None, "rdma_en5"], "python": "/opt/py"},
+        {"ssh": "mac2", "ips": ["10.254.0.6"], "rdma": ["rdma_en5", None], "gateway": "mac1"},
+    ]
+    file = home / "hosts.json"
+    file.write_text(json.dumps({"backend": "jaccl", "engine": "mlx-lm", "hosts": hosts}))
+    found = inv("hosts.list", "--hostfile", str(file), "--json").json()
+    assert [list(row.values())[:4] for row in found["hosts"]] == [
+        ["0", "mac1", "10.254.0.5", "en5"],
+        ["1", "mac2", "10.254.0.6", "en5"],
+    ]
+    assert found["hosts"][0]["user"].endswith(f" (port {sshd.ports['mac1']})")
+    assert [row["python"] for row in found["hosts"]] == ["/opt/py", "python3"]
+    shown = inv("hosts.list", "--hostfile", str(file)).out
+    assert re.search(r"^1 +mac2 +10.254.0.6 +en5 .* python3 +mac1$", shown, re.MULTILINE)
+    assert not any(sshd.connections(name) for name in sshd.names)
+
+
+# A python that macOS keeps from other machines of its network.
+KEPT = "import socket, errno\ndef refuse(*words): raise OSError(errno.EHOSTUNREACH, 'no route')\n"
+KEPT += "socket.create_connection = refuse\n"
+
+
+def test_check(inv: Inv, home: Path, macs: Callable[..., Rig]) -> None:
+    rig = macs()
+    hosts = [{"ssh": name, "ips": [rig.address(name)]} for name in rig.names]
+    file = home / "hosts.json"
+    words = ("hosts.check", "--hostfile", str(file))
+    file.write_text(json.dumps({"engine": "mlx-lm", "hosts": hosts, "python": sys.executable}))
+    good = inv(*words)
+    assert re.search(r"^ok +mlx +(\S+) +\1$", good.out, re.MULTILINE)
+    assert re.search(r"^warn +power +2 nodes +sleeps after 1 min .* powerd", good.out, re.MULTILINE)
+    assert re.search(r"^ok +firewall +2 nodes +the firewall is off$", good.out, re.MULTILINE)
+    assert re.search(r"^ok +reach +mac1 +python reaches ", good.out, re.MULTILINE)
+    rig.set("mac1", sleep_minutes=0, firewall=2)
+    rig.set("mac2", build_version="25F80", sudo={"passwordless": False, "password": "secret"})
+    (home / "kept").mkdir()
+    (home / "kept" / "sitecustomize.py").write_text(KEPT)
+    kept = home / "kept" / "python"
+    kept.write_text(f'#!/bin/sh\nPYTHONPATH={home}/kept exec {sys.executable} "$@"\n')
+    kept.chmod(0o755)
+    hosts[1]["python"] = str(kept)
+    file.write_text(json.dumps({"engine": "mlx-lm", "hosts": hosts, "python": sys.executable}))
+    bad = inv(*words, code=3)
+    for row in (
+        r"fail +os +25E253 +25F80",
+        r"fail +firewall +mac1 +the firewall blocks all that comes in: .*",
+        r"ok +power +mac1 +never sleeps",
+        r"warn +sudo +mac2 +sudo wants a password: .*",
+        r"fail +reach +mac2 +Local Network privacy refuses python: EHOSTUNREACH .*",
+    ):
+        assert re.search(f"^{row}$", bad.out, re.MULTILINE), row
+    rig.ssh_off("mac2")
+    lost = inv(*words, "--json", code=5).json()
+    assert not lost["ok"]
+    assert list(lost["versions"]) == ["mac1"]
+    assert [each["node"] for each in lost["findings"] if each["check"] == "reachable"] == ["mac2"]
+
+
+def test_what_a_scan_shows() -> None:
+    key = "AAAAC3NzaC1lZDI1NTE5AAAAIJTkBWLpC/9M9KDnxcmtnNWDXqbVfZ6jtmwQ+yEMTgiV"
+    text = f"# mac1:22 SSH-2.0-OpenSSH\n[mac1]:22 ssh-ed25519 {key}\njunk\na b !!!\n"
+    (found,) = keys = scan.parse(text)
+    assert (found.kind, found.text) == ("ssh-ed25519", key)
+    raw, other = scan.host_keys.decoded(key), b"other"
+    known = Entry("f", "", "ssh-ed25519", raw)
+    for entries, state in (
+        ([], scan.NEW),
+        ([known], scan.KNOWN),
+        ([Entry("f", "", "ssh-rsa", other)], scan.NEW),
+        ([Entry("f", "", "ssh-ed25519", other)], scan.WRONG),
+        ([known, Entry("f", "@revoked", "ssh-ed25519", raw)], scan.WRONG),
+    ):
+        assert scan.judge("mac1", keys, Known("mac1", entries), "f").state == state
+    assert scan.judge("mac1", [], Known("mac1", []), "f").state == scan.LOST
+
+
+def test_trust(inv: Inv, sshd: Sshd) -> None:
+    """Shown with ssh's own fingerprint, accepted on yes only, and then taken."""
+    import subprocess
+
+    words = ("hosts.trust", "--hosts", "mac1,mac2")
+    sshd.trust("mac1")
+    file = sshd.folder / "known_hosts"
+    before = file.read_text()
+    assert "add --yes" in inv(*words, code=2).err
+    shown = inv(*words, "--dry-run").out
+    line = ["ssh-keygen", "-l", "-f", str(sshd.folder / "mac2.key.pub")]
+    print_of = subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()[1]
+    assert re.search(r"^ok +mac1 +ssh-ed25519 SHA256:", shown, re.MULTILINE)
+    assert re.search(rf"^new +mac2 +ssh-ed25519 {re.escape(print_of)}$", shown, re.MULTILINE)
+    assert typed(inv, "no\n", *words) == 3
+    assert file.read_text() == before
+    assert typed(inv, "yes\n", *words) == 0
+    assert file.read_text().startswith(before)
+    assert inv("tp.memory", "--hosts", "mac1,mac2", "--engine", "mlx-lm").code == 0
+    assert inv(*words, "--json").json()[1]["state"] == "ok"
+
+
+def typed(inv: Inv, text: str, *words: str) -> int:
+    """The exit status when `text` is typed on a terminal."""
+    ours, theirs = pty.openpty()
+    os.write(ours, text.encode())
+    process = inv.start(*words, stdin=theirs)
+    process.communicate(timeout=DEADLINE)
+    os.close(ours)
+    os.close(theirs)
+    return process.returncode
+
+
+def test_a_key_that_has_changed_is_never_accepted(inv: Inv, sshd: Sshd) -> None:
+    file = sshd.folder / "known_hosts"
+    other = (sshd.folder / "user.key.pub").read_text().rsplit(" ", 1)[0]
+    file.write_text(f"[127.0.0.1]:{sshd.ports['mac1']} {other}\n")
+    before = file.read_text()
+    refused = inv("hosts.trust", "--hosts", "mac1", "--yes", code=3)
+    assert "has changed: if you know why: ssh-keygen -R" in refused.err
+    assert file.read_text() == before
+    sshd.stop("mac2")
+    assert "showed no host key" in inv("hosts.trust", "--hosts", "mac2", "--yes", code=5).err
