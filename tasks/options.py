@@ -43,7 +43,7 @@ HELP = {
 WHERE = ("hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
 LINKS = ("node", "proxy", "netmask", "hostfile")
-LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude")
+LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude", "compare")
 
 
 class ClusterTask(Task[Any]):
@@ -187,7 +187,7 @@ def _use_ssh_config(c: Context) -> None:
 _NUMBERS = {
     "timeout": 0.001, "lock_wait": 0.0, "interval": 0.1, "patience": 1.0, "temperature": 0.0,
 }  # fmt: skip
-_COUNTS = {"lines": 0, "rank": 0, "max_restarts": 0, "context": 1, "max_tokens": 1}
+_COUNTS = {"lines": 0, "rank": 0, "max_restarts": 0, "context": 1, "max_tokens": 1, "requests": 1}
 
 
 def check(options: Mapping[str, Any]) -> None:
