@@ -114,17 +114,14 @@ def _linux(wanted: Wanted, interval: int) -> str:
         '  echo "carrier $i ${c:-0}"; }\n'
         for name in wanted.links
     )
-    stats = " ".join(f"/proc/{pid}/stat" for pid in wanted.pids)
-    port = wanted.port or 0
-    established = rf"^ *[0-9]*: [0-9A-F]*:{port:04X} [0-9A-F:]* 01 "
-    clients = (
-        f"  echo \"clients $(cat /proc/net/tcp* | grep -c '{established}')\"\n" if port else ""
-    )
+    files = ["/proc/uptime", "/proc/net/dev", *(f"/proc/{pid}/stat" for pid in wanted.pids)]
+    established = f"^ *[0-9]*: [0-9A-F]*:{wanted.port or 0:04X} [0-9A-F:]* 01 "
+    # With a second file grep names each.
+    clients = f"  grep -c '{established}' /dev/null /proc/net/tcp*\n" if wanted.port else ""
     return (
         "hz=$(getconf CLK_TCK)\n"
-        'look() {\n  echo "hz ${hz:-100}"; head -n 1 /proc/stat\n'
-        "  sed 's/^/uptime /' /proc/uptime; cat /proc/net/dev\n"
-        f"{carriers}{f'  cat {stats}' if stats else ''}\n{clients}}}\n"
+        'look() {\n  read -r cpu </proc/stat; echo "hz ${hz:-100}"; echo "$cpu"\n'
+        f"  cat {' '.join(files)}\n{carriers}{clients}}}\n"
         f"pause() {{ sleep {interval}; }}"
     )
 
@@ -161,8 +158,8 @@ def parse(block: str) -> Vitals:
     head, _, rest = block.partition("== more\n")
     head = head.partition("== memory\n")[2]
     busy, ticks = _cpu(rest)
-    uptime = re.search(r"^uptime (\d+\.?\d*) ", rest, re.MULTILINE)
-    clients = re.search(r"^clients (\d+)$", rest, re.MULTILINE)
+    uptime = re.search(r"^(\d+\.\d+) \d+\.\d+$", rest, re.MULTILINE)
+    clients = re.findall(r"^(?:clients |/proc/net/tcp6?:)(\d+)$", rest, re.MULTILINE)
     posts = re.search(r"^posts (\d+)$", rest, re.MULTILINE)
     return Vitals(
         at=float(uptime.group(1)) if uptime else None,
@@ -172,7 +169,7 @@ def parse(block: str) -> Vitals:
         used=used(head),
         links=_links(rest),
         processes=_processes(rest),
-        clients=int(clients.group(1)) if clients else None,
+        clients=sum(map(int, clients)) if clients else None,
         posts=int(posts.group(1)) if posts else None,
     )
 
