@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from . import screen, show
@@ -10,7 +11,7 @@ from .cluster import reading
 from .cluster.answer import Answer, ask
 from .cluster.api import Api, ApiError, Messages, Piece
 from .cluster.cluster import Cluster
-from .cluster.engine import BUILT_IN
+from .cluster.engine import BUILT_IN, Engine
 from .cluster.errors import ActionFailed, CheckFailed
 from .cluster.state import Record
 
@@ -19,11 +20,15 @@ AFTER = "inv tp.status and inv tp.logs tell more"
 
 @dataclass(frozen=True)
 class Server:
-    """The server that runs: its HTTP side, its record, and the name of its model in requests."""
+    """The server that runs: its HTTP side, its record, and the name of its model in requests.
+
+    `pythons` has each node's python, as its first rank was started.
+    """
 
     api: Api
     record: Record
     model: str
+    pythons: Mapping[str, str]
 
 
 def running(cluster: Cluster) -> Server:
@@ -34,17 +39,25 @@ def running(cluster: Cluster) -> Server:
             if not rank.alive:
                 raise CheckFailed(f"{node}: rank 0 has ended: inv tp.restart starts it again")
             api = show.api_of(cluster, node, rank.record)
-            return Server(api, rank.record, _name(cluster, api, rank.record))
+            known = [(name, each.record) for name, each in reversed(read.ranks) if each.record]
+            pythons = {name: record.command[0] for name, record in known}
+            return Server(api, rank.record, name_of(cluster, api, rank.record), pythons)
     show.unreachable(read)
     raise CheckFailed("no server is recorded: inv tp.start")
 
 
-def _name(cluster: Cluster, api: Api, record: Record) -> str:
-    engine = BUILT_IN.get(record.engine, cluster.engine)
+def name_of(cluster: Cluster, api: Api, record: Record) -> str:
+    """The name by which a server of the recorded kind is to be asked for its model."""
     try:
-        return api.name_of(record.model or None, engine.model)
+        return api.name_of(record.model or None, engine_of(cluster, record).model)
     except ApiError as error:
         raise ActionFailed(f"{api.url}: {error}: {AFTER}") from None
+
+
+def engine_of(cluster: Cluster, record: Record) -> Engine:
+    """The engine that the server was started with, which need not be the configured one."""
+    same = record.engine == cluster.engine.name
+    return cluster.engine if same else BUILT_IN.get(record.engine, cluster.engine)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ HELP = {
 WHERE = ("hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
 LINKS = ("node", "proxy", "netmask", "hostfile")
-LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude")
+LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude", "compare")
 
 
 class ClusterTask(Task[Any]):
@@ -206,7 +206,7 @@ _NUMBERS = {
 }  # fmt: skip
 _COUNTS = {
     "lines": 0, "rank": 0, "max_restarts": 0, "context": 1, "max_tokens": 1, "keep_logs": 0,
-    "previous": 1,
+    "previous": 1, "requests": 1,
 }  # fmt: skip
 
 

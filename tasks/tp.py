@@ -365,3 +365,94 @@ def chat(
     most = count(max_tokens, "--max-tokens", 1)
     silence = number(timeout, "--timeout", 0.001)
     asking.chat(cluster, asking.Question(prompt, system, most, warmth, silence), json)
+
+
+@cluster_task(
+    *WHERE,
+    help={
+        "concurrency": "how many requests at a time: 1,2,4,8 (a row each)",
+        "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
+        " --canary the long one's, 4096)",
+        "requests": "requests per row (default: twice the concurrency, at least 4)",
+        "max_tokens": "tokens per answer (default 64)",
+        "timeout": "seconds per row, after which what is left has failed (default 300)",
+        "label": "the run's name in plots (default: date and time)",
+        "out": "write the run to this file as JSON; with --compare the plot, as SVG",
+        "compare": "measure nothing, compare such files: before.json,after.json (or repeat)",
+        "canary": "no load: greedy answers against those of a single rank, started for it",
+        "canary_url": "the same against a server that runs: http://HOST:PORT",
+    },
+)
+def bench(
+    c: Context,
+    cluster: Cluster,
+    concurrency: str = "1,2,4,8",
+    prompt_tokens: str | None = None,
+    requests: str | None = None,
+    max_tokens: str = "64",
+    timeout: str = "300",
+    label: str | None = None,
+    out: str | None = None,
+    compare: list[str] | None = None,
+    canary: bool = False,
+    canary_url: str | None = None,
+    json: bool = False,
+) -> None:
+    """Load the running server within bounds: time to first token and tokens/s, p50 and p95.
+
+    Every prompt is new, so that no cache helps; p95 is what 95 % of the requests kept to. Exit 4
+    if a request failed, or (--canary) an answer is not the single rank's; 3 if no server runs.
+
+    inv tp.bench --out before.json
+    inv tp.bench --compare before.json,after.json --out change.svg
+    inv tp.bench --canary
+    """
+    from . import benching
+    from .cluster.errors import BadInput
+
+    sizes = prompt_tokens or benching.PROMPTS
+    plan = benching.plan(concurrency, sizes, requests, max_tokens, timeout, label)
+    files = options.items(compare)
+    if files and (canary or canary_url):
+        raise BadInput("give --compare or --canary, not both")
+    if files:
+        benching.compare(files, out)
+    elif canary or canary_url:
+        from . import canary as canaries
+
+        size = max(plan.prompt_tokens) if prompt_tokens else canaries.LONG
+        how = canaries.How(canary_url, size, plan.max_tokens, plan.timeout)
+        canaries.canary(cluster, how, json)
+    else:
+        benching.bench(cluster, plan, out, json)
+
+
+@cluster_task(
+    *WHERE,
+    help={
+        "interval": "whole seconds between two looks (default 1)",
+        "count": "how often (default: until Ctrl-C)",
+        "json": "a JSON document per node and interval, each on a line",
+    },
+)
+def top(
+    c: Context,
+    cluster: Cluster,
+    interval: str = "1",
+    count: str | None = None,
+    json: bool = False,
+) -> None:
+    """All nodes live: CPU, memory, wired memory and its baseline, links, ranks, requests.
+
+    Needs no sudo. In a pipe a line per node and interval. A node that is gone is shown as such,
+    holds up no other and is back when it is back. Ctrl-C ends it.
+
+    inv tp.top
+    inv tp.top --interval 5 --count 12 --json
+    """
+    from . import topping
+    from .cluster import cluster as clusters
+
+    seconds = clusters.count(interval, "--interval", 1, 3600)
+    rounds = None if count is None else clusters.count(count, "--count", 1)
+    topping.top(cluster, seconds, rounds, json)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Inv
+from conftest import DEADLINE, Inv, Sshd, free_ports, wait_for
+from rig import Rig
 from test_injection import ORDERS, server
 
 from tasks.cluster import api as apis
+from tasks.cluster import greedy, load
+from tasks.cluster.facts import vitals
+from tasks.cluster.facts.memory import Memory
 
 STREAMS = [
     (b"", "broke off"),
@@ -85,8 +97,200 @@ def test_chat(served: Inv) -> None:
     assert 0 < told["first"] < told["seconds"]
     # Each byte is a token, and each message has two marks.
     assert told["prompt_tokens"] == len("Be brief") + len("Hi") + 5
+    top_of_a_server(served)
     os.kill(rank_pid(served, 0), signal.SIGKILL)
     assert "rank 0 has ended: inv tp.restart" in served("tp.chat", "Hi", code=3).one_line()
+
+
+def top_of_a_server(served: Inv) -> None:
+    """Ranks, clients and requests are told; Ctrl-C is how it ends, without a word."""
+    top = Top(served, "--json")
+    seen = top.until(lambda node: len(node["ranks"]) == 2 and node["ranks"][1]["cpu"] is not None)
+    assert [rank["state"] for rank in seen["ranks"]] == ["running", "running"]
+    assert all(rank["memory"] > 10**7 for rank in seen["ranks"])
+    assert seen["memory"]["wired"] is not None
+    assert seen["memory"]["baseline"] is not None
+    chat = served.start("tp.chat", "Hi", "--max-tokens", "200")
+    assert top.until(lambda node: node["clients"] == 1)
+    assert top.until(lambda node: node["requests_per_second"] > 0)
+    chat.communicate(timeout=DEADLINE)
+    assert top.until(lambda node: node["clients"] == 0)
+    top.end()
+    lines = served("tp.top", "--count", "2").out.splitlines()
+    assert len(lines) == 2
+    assert re.search(r"^[\d:]+  127.0.0.1  cpu \d+ %  memory .*  rank 0 cpu \d+ % ", lines[1])
+
+
+class Top:
+    """A tp.top that runs; its lines are documents."""
+
+    def __init__(self, inv: Inv, *words: str) -> None:
+        self.process = inv.start("tp.top", *words)
+
+    def until(self, found: Callable[[Any], bool], host: str | None = None) -> Any:
+        """The first document (of that host) that is as wanted."""
+        end = time.monotonic() + DEADLINE
+        assert self.process.stdout
+        while time.monotonic() < end:
+            line = self.process.stdout.readline()
+            assert line, self.process.communicate()[1]
+            node = json.loads(line)
+            if host in (None, node["host"]) and node["state"] == "ok" and found(node):
+                return node
+        raise AssertionError("it was never shown")
+
+    def state(self, host: str, state: str) -> list[Any]:
+        """Documents up to the first that shows a host in this state."""
+        end = time.monotonic() + DEADLINE
+        seen: list[Any] = []
+        assert self.process.stdout
+        while time.monotonic() < end:
+            seen.append(json.loads(self.process.stdout.readline()))
+            if (seen[-1]["host"], seen[-1]["state"]) == (host, state):
+                return seen
+        raise AssertionError(f"{host} was never {state}: {seen[-1]}")
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        _, err = self.process.communicate(timeout=DEADLINE)
+        assert (self.process.returncode, err) == (0, "")
+
+
+def test_top_of_dead_nodes(inv: Inv, home: Path, sshd: Sshd) -> None:
+    """A node that falls silent or dies is told so, holds up no other, and comes back."""
+    hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in sshd.names]
+    (home / "hosts.json").write_text(json.dumps({"engine": "mlx-lm", "hosts": hosts}))
+    inv.env["INVOKE_TP_HOSTFILE"] = str(home / "hosts.json")
+    top = Top(inv, "--json")
+    top.until(lambda node: node["cpu"] is not None, "mac1")
+    top.until(lambda node: node["cpu"] is not None, "mac2")
+    machine = sshd.processes["mac2"].pid
+    signal_below(machine, signal.SIGSTOP)
+    seen = top.state("mac2", "silent")
+    assert seen[-1]["why"].startswith("no word for ")
+    assert ("mac1", "ok") in {(node["host"], node["state"]) for node in seen}
+    signal_below(machine, signal.SIGCONT)
+    top.state("mac2", "ok")
+    process = sshd.processes.pop("mac2")
+    process.kill()
+    process.wait(DEADLINE)
+    assert top.state("mac2", "unreachable")[-1]["why"]
+    assert {node["state"] for node in top.state("mac1", "ok") if node["host"] == "mac1"} == {"ok"}
+    sshd.start("mac2")
+    top.state("mac2", "ok")
+    top.end()
+
+
+def test_top_of_links(inv: Inv, home: Path, macs: Callable[..., Rig]) -> None:
+    """A cable that is out shows at both ends; wired memory is what the Mac's vm_stat says."""
+    rig = macs()
+    hosts = [
+        {"ssh": name, "ips": [rig.address(name)], "links": {"en5": rig.links[name, "en5"]}}
+        for name in rig.names
+    ]
+    (home / "hosts.json").write_text(json.dumps({"engine": "mlx-lm", "hosts": hosts}))
+    inv.env["INVOKE_TP_HOSTFILE"] = str(home / "hosts.json")
+    top = Top(inv, "--json")
+    node = top.until(lambda node: node["links"][0]["up"] is True, "mac2")
+    assert [link["name"] for link in node["links"]] == ["en5"]
+    assert node["memory"]["total"] >= 2**36
+    rig.fault("mac1", "link_cut", "en5")
+    for name in rig.names:
+        top.until(lambda node: node["links"][0]["up"] is False, name)
+    top.end()
+
+
+def signal_below(pid: int, number: int) -> None:
+    """Send a signal to all that a process has begun, and what these have."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(stat.parent.name))
+    below = list(parents.get(pid, []))
+    for each in below:
+        below += parents.get(each, [])
+        with contextlib.suppress(OSError):
+            os.kill(each, number)
+
+
+NETSTAT = """Name  Mtu  Network  Address  Ipkts Ierrs Ibytes Opkts Oerrs Obytes Coll
+lo0        16384 <Link#1>                        900 0 111000  900 0  111000  0
+lo0        16384 127           127.0.0.1         900     -  111000  900 -  111000 -
+en5        1500  <Link#9>    36:aa:bb:cc:dd:01    70 0  7000000  80 0  8000000 0
+en5        1500  10.254.0.4/30 10.254.0.5         60 -  6000000  70 -  7000000 -
+gif0*      1280  <Link#2>                          0 0  0  0 0  0 0
+"""
+VM_STAT = """Mach Virtual Memory Statistics: (page size of 16384 bytes)
+Pages free:                              1000.
+Pages active:                            5000.
+Pages wired down:                        3000.
+Pages purgeable:                          100.
+Anonymous pages:                         4000.
+Pages occupied by compressor:             200.
+"""
+# What a Mac's commands print, by name.
+MAC = {
+    "sysctl": "echo 549755813888",
+    "vm_stat": f"cat <<'END'\n{VM_STAT}END",
+    "netstat": f"case $* in *p\\ tcp) cat <<'END'\n"
+    "tcp4       0      0  127.0.0.1.8000         127.0.0.1.52001        ESTABLISHED\n"
+    "tcp4       0      0  127.0.0.1.52001        127.0.0.1.8000         ESTABLISHED\n"
+    "tcp4       0      0  *.8000                 *.*                    LISTEN\n"
+    f"END\n;; *) cat <<'END'\n{NETSTAT}END\nesac",
+    "ifconfig": "printf '%s: flags=8863<UP> mtu 1500\\n\\tstatus: active\\n' $1",
+    "ps": "echo '  501   1:02.50 2048'",
+    "iostat": "printf '      cpu    load average\\n us sy id   1m   5m   15m\\n'\n"
+    "printf '  3  2 95  1.50 1.60 1.70\\n 12  7 81  1.50 1.60 1.70\\n'; sleep 0.1",
+}
+
+
+def test_vitals_of_a_mac(home: Path) -> None:
+    """The loop itself, with a Mac's commands in place of /proc."""
+    (home / "bin").mkdir()
+    for name, body in MAC.items():
+        (home / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (home / "bin" / name).chmod(0o755)
+    log = home / "rank0.log"
+    log.write_text('"POST /v1/chat/completions HTTP/1.1" 200 -\n')
+    wanted = vitals.Wanted(str(home / "state"), ["en5"], [501], 8000, str(log))
+    script = vitals.loop(wanted, 1, "NONCE").replace("/proc/stat", "/nowhere")
+    environ = {**os.environ, "PATH": f"{home / 'bin'}:{os.environ['PATH']}"}
+    process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, env=environ)
+    assert process.stdout
+    text, found = "", [""]
+    while len(found) < 50 and not vitals.parse(found[-1]).posts:
+        text += process.stdout.readline()
+        found = vitals.blocks(text, "NONCE")[0] or [""]
+        if len(found) == 2 and log.stat().st_size < 80:
+            with log.open("a") as file:
+                file.write('"POST /v1/chat/completions HTTP/1.1" 200 -\n' * 2)
+    process.stdout.close()  # nobody reads it any more: it ends
+    process.wait(DEADLINE)
+    first, last = vitals.parse(found[0]), vitals.parse(found[-1])
+    assert (first.busy, last.busy) == (None, 0.19)
+    assert last.memory == Memory(549755813888, 3000 * 16384, 16384)
+    assert last.used == (4000 - 100 + 3000 + 200) * 16384
+    assert last.links["en5"] == vitals.Link(True, 7000000, 8000000)
+    assert last.links["gif0"] == vitals.Link(False, 0, 0)
+    assert last.links["lo0"] == vitals.Link(None, 111000, 111000)
+    assert last.processes == {501: vitals.Process(62.5, 2048 * 1024)}
+    assert (last.clients, first.posts, last.posts) == (1, 0, 2)
+
+
+def test_rates() -> None:
+    """Counters that go back, and processes that come and go, give no rate."""
+    old = vitals.Vitals(
+        10.0, (100, 1000), links={"a": vitals.Link(True, 5, 9), "b": vitals.Link(True, 9, 9)},
+        processes={1: vitals.Process(1.0, 1), 2: vitals.Process(5.0, 1)}, posts=4,
+    )  # fmt: skip
+    new = vitals.Vitals(
+        12.0, (150, 1200), links={"a": vitals.Link(True, 15, 9), "b": vitals.Link(True, 0, 0)},
+        processes={1: vitals.Process(2.0, 1), 3: vitals.Process(1.0, 1)}, posts=10,
+    )  # fmt: skip
+    found = vitals.rates(old, new, 99)
+    assert found == vitals.Rates(0.25, {"a": (5.0, 0.0)}, {1: 0.5}, 3.0)
+    assert vitals.parse("") == vitals.Vitals()
 
 
 def test_a_chat_that_breaks_off(served: Inv) -> None:
@@ -100,3 +304,159 @@ def test_a_chat_that_breaks_off(served: Inv) -> None:
     _, err = chat.communicate(timeout=60)
     assert chat.returncode == 4
     assert re.fullmatch(r"chat: the stream broke off after \d+ pieces: inv tp.status .*\n", err)
+
+
+@pytest.mark.parametrize(
+    ("values", "p50", "p95"),
+    [
+        ([], None, None),
+        ([3.0], 3.0, 3.0),
+        ([1.0, 2.0], 1.5, 1.95),
+        ([float(each) for each in range(101)], 50.0, 95.0),
+    ],
+)
+def test_spread(values: list[float], p50: float | None, p95: float | None) -> None:
+    assert load.spread(values) == (pytest.approx(p50), pytest.approx(p95))
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "words"),
+    [
+        (lambda words: words + 10, 128, 118),  # a token per word, and a template of 10
+        (lambda words: 5 * words + 5, 2048, 409),  # a token per letter
+        (lambda words: round(1.3 * words) + 30, 4096, 3128),
+        (lambda words: None, 128, 128),  # a server that does not count
+        (lambda words: words + 500, 128, 1),  # a template that is longer than what is wanted
+    ],
+)
+def test_calibrate(count: Callable[[int], int | None], wanted: int, words: int) -> None:
+    assert abs(load.calibrate(count, wanted) - words) <= wanted * load.NEAR
+
+
+def test_prompts_begin_differently() -> None:
+    """Else a server that caches what prompts have in common would look faster than it is."""
+    prompts = {load.prompt(20, f"run {number}") for number in range(50)}
+    assert len({text[:25] for text in prompts}) == 50
+    assert load.prompt(20, "a") == load.prompt(20, "a")
+
+
+def loaded(api: apis.Api, requests: int, timeout: float = 30) -> load.Row:
+    return load.Load(api, "m", 8, timeout, "seed").run(16, 16, 2, requests)
+
+
+def test_load() -> None:
+    body = (
+        b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
+        b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4}}\n\n'
+        b"data: [DONE]\n\n"
+    )
+    with server(body=body) as (api, asked):
+        row = loaded(api, 7)
+    assert len(asked) == len(row.good) == 7
+    assert row.total == pytest.approx(7 * 4 / row.seconds)
+    told = row.document()
+    assert told["prompt_tokens"] == 9
+    assert 0 < told["first_token"]["p50"] <= told["first_token"]["p95"]
+    assert told["errors"] == {}
+
+
+def test_errors_of_single_requests_are_counted() -> None:
+    with server(body=b"full", status=503) as (api, _):
+        row = loaded(api, 3)
+        late = loaded(api, 3, timeout=0)
+    assert row.errors == {"the completion answered 503: 'full'": 3}
+    assert row.total is None
+    assert late.errors == {"not asked: the time was over": 3}
+
+
+def answer(*tokens: int, text: str = "") -> greedy.Greedy:
+    rivals = [{token: -0.1, token + 100: -2.3} for token in tokens]
+    return greedy.Greedy(text or str(tokens), tokens, rivals)
+
+
+@pytest.mark.parametrize(
+    ("right", "found", "says"),
+    [
+        (answer(1, 2, 3), answer(1, 2, 3), None),
+        (answer(1, 2, 3), answer(1, 102, 3), "token 1 is 102 instead of 2"),
+        (answer(1, 2, 3), answer(1, 102, 3), "which the reference gave 10 % against 90.5 %"),
+        (answer(1, 2, 3), answer(1, 7, 3), "had not among its likeliest"),
+        (answer(1, 2, 3), answer(1, 2), "token 2 is the end instead of 3"),
+        # The same text of other tokens is another answer.
+        (answer(1, 2, text="x"), answer(1, 3, text="x"), "token 1 is 3 instead of 2"),
+        (greedy.Greedy("abc", None), greedy.Greedy("abc", None), None),
+        (greedy.Greedy("abcd", None), greedy.Greedy("abxd", None), "from character 2 on 'xd'"),
+        (greedy.Greedy("abc", None), answer(1, text="abcd"), "from character 3 on 'd'"),
+    ],
+)
+def test_difference(right: greedy.Greedy, found: greedy.Greedy, says: str | None) -> None:
+    said = greedy.difference(right, found)
+    assert said is None if says is None else says in (said or "")
+
+
+@pytest.fixture
+def stranger(tiny: Path, home: Path) -> Iterator[str]:
+    """The URL of a single rank with other weights."""
+    import mlx.core as mx
+
+    folder = home / "other"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((tiny / name).read_bytes())
+    weights = mx.load(str(tiny / "model.safetensors"))
+    weights["lm_head.weight"] = mx.flip(weights["lm_head.weight"], 0)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    port = str(free_ports(1))
+    line = [sys.executable, "-m", "mlx_lm", "server", "--model", str(folder), "--port", port]
+    environ = {**os.environ, "HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    (home / ".cache" / "huggingface" / "hub").mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(line, env=environ, stderr=subprocess.DEVNULL)
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait(DEADLINE)
+
+
+def test_bench(served: Inv, home: Path, stranger: str) -> None:
+    """A run to a file, two runs compared, and the canary, which sings and can fall silent."""
+    assert "inv tp.start" in served("tp.bench", code=3).one_line()
+    served("tp.start")
+    small = ("--prompt-tokens", "64", "--max-tokens", "4", "--requests", "2")
+    for name in ("before", "after"):
+        file = str(home / f"{name}.json")
+        done = served("tp.bench", "--concurrency", "1,2", *small, "--label", name, "--out", file)
+        assert re.search(r"^6[2-6] tokens +2 +2 +0\.\d+ s", done.out, re.MULTILINE)
+    run = json.loads((home / "before.json").read_text())
+    assert [row["concurrency"] for row in run["rows"]] == [1, 2]
+    assert all(row["prompt_tokens"] in range(62, 67) for row in run["rows"])
+    assert all(sample["tokens"] == 4 for row in run["rows"] for sample in row["samples"])
+    assert run["ranks"] == 2
+    assert run["nodes"][0]["versions"]["mlx"]
+    plot = home / "change.svg"
+    files = f"{home}/before.json,{home}/after.json"
+    table = served("tp.bench", "--compare", files, "--out", str(plot)).out
+    assert re.search(r"64 tokens +2 +after +[\d.]+ s +[+-]\d+ %", table)
+    titles = [each.text for each in ET.parse(plot).getroot()]
+    assert "tokens/s of all requests together" in titles
+    canary(served, stranger, home)
+
+
+def canary(served: Inv, stranger: str, home: Path) -> None:
+    few = ("--max-tokens", "6", "--prompt-tokens", "1024")
+    before = served("tp.status", "--json").json()["ranks"]
+    right = served("tp.bench", "--canary", *few)
+    assert "all 8 answers are those of the reference" in right.err
+    assert right.out.count("6 tokens are the same") == 8
+    # The reference is gone, and nothing else is.
+    pids = [row["pid"] for row in served("tp.status", "--json").json()["ranks"]]
+    assert pids == [row["pid"] for row in before]
+    wait_for(lambda: apis.Api(_here(), "127.0.0.1", int(stranger[17:])).is_up("/health"))
+    wrong = served("tp.bench", "--canary-url", stranger, *few, code=4)
+    assert re.search(r"canary: 8 of 8 answers are wrong: short 0: token 0 is \d+ inst", wrong.err)
+    os.kill(pids[0], signal.SIGKILL)
+
+
+def _here() -> Any:
+    from tasks.cluster.hostfile import Host
+    from tasks.cluster.nodes import Node
+
+    return Node(Host("127.0.0.1"))

@@ -181,6 +181,14 @@ class Node:
                 with suppress(OSError, EOFError):
                     context.close()
 
+    def drop(self) -> None:
+        """Give up the present connection: what waits for it ends, and the next script makes one."""
+        context = self._context
+        self._leave()
+        if context is not None and not self.host.is_local:
+            with suppress(OSError, EOFError):
+                context.close()
+
     def _run(self, **options: Any) -> Any:
         import paramiko
 

@@ -1,0 +1,290 @@
+"""inv tp.bench: a bounded load on the running server, its table and file, and runs compared."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import asking, screen
+from .asking import AFTER, Server
+from .cluster import reading
+from .cluster.api import ApiError
+from .cluster.cluster import Cluster, count, number
+from .cluster.errors import ActionFailed, BadInput
+from .cluster.facts import Fact, known, machine, memory, versions
+from .cluster.load import Load, Row, calibrate
+from .cluster.nodes import Node
+
+FORMAT = 1  # of the file
+PROMPTS = "128,2048"  # tokens
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure: every size of prompt (tokens) at every concurrency, within bounds.
+
+    `requests` is per row, None for as many as suit its concurrency; `timeout` is seconds per row.
+    """
+
+    concurrency: Sequence[int]
+    prompt_tokens: Sequence[int]
+    requests: int | None
+    max_tokens: int
+    timeout: float
+    label: str
+
+    def asked(self, concurrency: int) -> int:
+        """How many requests a row has."""
+        return self.requests or max(4, 2 * concurrency)
+
+
+def numbers(text: str, option: str, most: int) -> list[int]:
+    """A list of whole numbers as the command line has it: 1,2,4."""
+    found = [count(word, option, 1, most) for word in text.split(",")]
+    if len(set(found)) != len(found):
+        raise BadInput(f"{option} {text}: a number is there twice")
+    return found
+
+
+def plan(
+    concurrency: str,
+    prompt_tokens: str,
+    requests: str | None,
+    max_tokens: str,
+    timeout: str,
+    label: str | None,
+) -> Plan:
+    """The plan of the command line; raise BadInput on what is wrong, before anything is asked."""
+    at_once = numbers(concurrency, "--concurrency", 256)
+    asked = count(requests, "--requests", 1, 100_000) if requests else None
+    if asked and asked < max(at_once):
+        raise BadInput(f"--requests {asked}: give {max(at_once)} or more, as --concurrency has it")
+    return Plan(
+        at_once,
+        numbers(prompt_tokens, "--prompt-tokens", 1_000_000),
+        asked,
+        count(max_tokens, "--max-tokens", 2, 1_000_000),
+        number(timeout, "--timeout", 0.001),
+        label or time.strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> None:
+    """Measure, tell, write the file; raise when a request failed."""
+    _check_writable(file)
+    server = asking.running(cluster)
+    document = _about(cluster, server, wanted)
+    load = Load(server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4))
+    rows = _rows(load, wanted)
+    document["rows"] = [row.document() for row in rows]
+    if file:
+        write(file, json.dumps(document, indent=2) + "\n")
+    if as_json:
+        screen.document(document)
+    else:
+        screen.table(table(document["rows"]))
+    _judge(rows, len(wanted.concurrency) * len(wanted.prompt_tokens))
+
+
+def _rows(load: Load, wanted: Plan) -> list[Row]:
+    rows: list[Row] = []
+    for tokens in wanted.prompt_tokens:
+        words = _words(load, tokens)
+        for concurrency in wanted.concurrency:
+            requests = wanted.asked(concurrency)
+            screen.say(f"{requests} prompts of {tokens} tokens, {concurrency} at a time")
+            rows.append(load.run(tokens, words, concurrency, requests))
+            for error, times in rows[-1].errors.items():
+                screen.say(f"  {times} of {requests} failed: {error}")
+            if not rows[-1].good:
+                return rows  # a server that answers nobody is not to be loaded further
+    return rows
+
+
+def _words(load: Load, tokens: int) -> int:
+    """How many words make so many tokens; what is asked for it also warms the server up."""
+    try:
+        return calibrate(load.count, tokens)
+    except ApiError as error:
+        raise ActionFailed(f"bench: a prompt of {tokens} tokens: {error}: {AFTER}") from None
+
+
+def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
+    """Where and when it was measured; no command line, which may hold a key."""
+    record = server.record
+
+    def facts(node: Node) -> list[Fact]:
+        python = server.pythons.get(node.name, record.command[0])
+        return [machine.FACT, memory.FACT, versions.fact(python, cluster.on(node)[0].cwd)]
+
+    read = reading.read(cluster.nodes, facts)
+    nodes = [
+        {
+            "host": node,
+            **(known(values, "machine") or {}),
+            "memory": getattr(known(values, "memory"), "total", None),
+            "versions": known(values, "versions"),
+        }
+        for node, values in read.facts.items()
+    ]
+    return {
+        "format": FORMAT,
+        "label": wanted.label,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "model": record.model or server.model,
+        "engine": record.engine,
+        "backend": record.backend,
+        "ranks": record.size,
+        "run": record.run,
+        "nodes": nodes,
+        "max_tokens": wanted.max_tokens,
+    }
+
+
+def _judge(rows: Sequence[Row], wanted: int) -> None:
+    failed = sum(sum(row.errors.values()) for row in rows)
+    asked = sum(row.requests for row in rows)
+    if failed:
+        rest = f", and {wanted - len(rows)} rows were left out" if len(rows) < wanted else ""
+        raise ActionFailed(f"bench: {failed} of {asked} requests failed{rest}: {AFTER}")
+
+
+HEAD = (
+    "prompt", "at once", "requests", "first token p50", "p95",
+    "tokens/s each p50", "p95", "in total",
+)  # fmt: skip
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The rows of a document as people read them."""
+    found: list[tuple[str, ...]] = [HEAD]
+    for row in rows:
+        failed = sum(row["errors"].values())
+        prompt = row["prompt_tokens"]
+        found.append(
+            (
+                f"{prompt:.0f} tokens" if prompt is not None else f"{row['prompt_words']} words",
+                str(row["concurrency"]),
+                f"{row['requests']}" + (f" ({failed} failed)" if failed else ""),
+                *(_seconds(row["first_token"][which]) for which in ("p50", "p95")),
+                *(_speed(row["tokens_per_second"][which]) for which in ("p50", "p95")),
+                _speed(row["tokens_per_second_total"]),
+            )
+        )
+    return found
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"
+
+
+def _speed(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def compare(files: Sequence[str], out: str | None) -> None:
+    """Runs side by side, the first one as the measure; with `out` also as a plot (SVG)."""
+    if len(files) < 2:
+        raise BadInput("--compare: give at least two files: --compare before.json,after.json")
+    _check_writable(out)
+    runs = [load(file) for file in files]
+    screen.table(_compared(runs))
+    if out:
+        from .drawing import plot
+
+        write(out, plot.svg(runs))
+
+
+def _compared(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [
+        ("prompt", "at once", "run", "first token p50", "", "in total", "")
+    ]
+    keys = list(dict.fromkeys(key for run in runs for key in _by_key(run)))
+    for key in keys:
+        base = _by_key(runs[0]).get(key, {})
+        for run in runs:
+            row = _by_key(run).get(key)
+            if row is None:
+                continue
+            first, total = row["first_token"]["p50"], row["tokens_per_second_total"]
+            found.append(
+                (
+                    f"{key[0]} tokens",
+                    str(key[1]),
+                    str(run["label"]),
+                    _seconds(first),
+                    _change(base.get("first_token", {}).get("p50"), first),
+                    _speed(total),
+                    _change(base.get("tokens_per_second_total"), total),
+                )
+            )
+    return found
+
+
+def _by_key(run: Mapping[str, Any]) -> dict[tuple[int, int], Mapping[str, Any]]:
+    return {(row["prompt_tokens_wanted"], row["concurrency"]): row for row in run["rows"]}
+
+
+def _change(before: float | None, after: float | None) -> str:
+    if not before or after is None or after == before:
+        return ""
+    return f"{(after / before - 1) * 100:+.0f} %"
+
+
+def load(file: str) -> dict[str, Any]:
+    """A file that --out has written; raise BadInput for what is none."""
+    try:
+        data = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"--compare {file}: can't be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"--compare {file}: is no JSON: give a file that --out wrote") from None
+    if not _is_run(data):
+        raise BadInput(f"--compare {file}: is no run: give a file that inv tp.bench --out wrote")
+    return dict(data)
+
+
+def _is_run(data: Any) -> bool:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        return False
+    rows = data.get("rows")
+    return isinstance(data.get("label"), str) and isinstance(rows, list) and all(map(_is_row, rows))
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict):
+        return False
+    counts = [row.get("prompt_tokens_wanted"), row.get("concurrency")]
+    spreads = [row.get("first_token"), row.get("tokens_per_second")]
+    values = [row.get("tokens_per_second_total", "")]
+    for each in spreads:
+        values += [each.get("p50", ""), each.get("p95", "")] if isinstance(each, dict) else [""]
+    good = all(value is None or (_is_number(value) and value >= 0) for value in values)
+    return good and all(type(each) is int for each in counts)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e12
+
+
+def _check_writable(file: str | None) -> None:
+    """Found out before the load, not after it."""
+    if file and not Path(file).expanduser().absolute().parent.is_dir():
+        raise BadInput(f"--out {file}: there is no folder {Path(file).parent}: make it first")
+
+
+def write(file: str, text: str) -> None:
+    """Write a file that is whole or not there."""
+    path = Path(file).expanduser()
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise ActionFailed(f"--out {file}: can't be written ({error.strerror})") from None
+    screen.say(f"written: {path}")
