@@ -374,8 +374,7 @@ def holder(scene: Scene) -> None:
 
 def no_holder(scene: Scene) -> None:
     assert children(scene, scene.other) == 0
-    scene.heal()
-    assert scene.run("tp.start").code == 0
+    assert scene.run("tp.preflight").code == 0
 
 
 def by_hand(scene: Scene) -> None:
