@@ -17,7 +17,7 @@ from typing import Any
 from invoke.context import Context
 
 from . import hooks, screen, show, signals
-from .cluster import audit, checks, hints, lock, logs, nodes, reading
+from .cluster import audit, checks, engine, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
@@ -134,17 +134,25 @@ def launch(cluster: Cluster, dry: bool) -> str:
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
     hooks.note(run=run.id)
-    if cluster.bind == "0.0.0.0":
-        screen.say(f"the server listens on all addresses (0.0.0.0:{cluster.http_port})")
+    _point_out(cluster)
     try:
         launching.launch(cluster, run)
-    except (ActionFailed, CheckFailed, Unreachable):
-        _stop_quietly(cluster, run.id)
-        raise
+    except (ActionFailed, CheckFailed, Unreachable) as error:
+        left = _stop_quietly(cluster, run.id)
+        raise type(error)(
+            f"{error.message}; {_left(left) or 'nothing of this start is left'}"
+        ) from None
     except KeyboardInterrupt:
         _undo(cluster, run.id)
         raise
     return run.id
+
+
+def _point_out(cluster: Cluster) -> None:
+    """Say who else can use the server, if anybody can."""
+    said = engine.exposure(cluster.args, cluster.bind, cluster.http_port, cluster.leader.name)
+    if said:
+        screen.say(said)
 
 
 def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
@@ -219,6 +227,7 @@ def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
             script = launching.foreground(cluster, rank, run, mask=True)
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
         return
+    _point_out(cluster)
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
@@ -373,9 +382,13 @@ def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
     left = _stop_quietly(cluster, run) if run else []
-    go_on = f"{', '.join(left)}: maybe ranks are left: inv tp.stop"
     stopped = "the other ranks were stopped" if failure.dead else "all ranks were stopped"
-    return ActionFailed(f"{_not_ready(failure)}; {go_on if left else stopped}")
+    return ActionFailed(f"{_not_ready(failure)}; {_left(left) or stopped}")
+
+
+def _left(nodes: Sequence[str]) -> str:
+    """What is known of nodes on which ranks could not be stopped; "" for none."""
+    return f"{', '.join(nodes)}: maybe ranks are left: inv tp.stop" if nodes else ""
 
 
 def _not_ready(failure: waiting.NotReadyError) -> str:

@@ -16,6 +16,12 @@ from .cluster.errors import ActionFailed, BadInput
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
+TESTS = [
+    "tests/test_faults.py",
+    "tests/test_interrupts.py",
+    "tests/test_lock.py::test_ten_loops_at_once",
+]
+ENVIRONMENT = {"MLX_TP_ALL_FAULTS": "1", "MLX_TP_RACE_SECONDS": "180"}
 MARK = "<!-- written by inv test.faults: do not edit below -->\n"
 
 
@@ -37,12 +43,10 @@ def faults(c: Context, only: str | None = None) -> None:
         report = Path(folder) / "report.xml"
         # The properties that the tests note are of the older form of these reports.
         words = [sys.executable, "-m", "pytest", "-q", "-o", "junit_family=xunit1"]
-        words += [f"--junitxml={report}", "tests/test_faults.py", "tests/test_interrupts.py"]
+        words += [f"--junitxml={report}", *TESTS]
         words += ["-k", only] if only else []
         line = " ".join(map(shell.quote, words))
-        done = c.run(
-            f"cd {shell.quote(str(ROOT))} && {line}", env={"MLX_TP_ALL_FAULTS": "1"}, warn=True
-        )
+        done = c.run(f"cd {shell.quote(str(ROOT))} && {line}", env=ENVIRONMENT, warn=True)
         if not report.exists():
             raise ActionFailed("test.faults: pytest has ended without a report")
         if not only:

@@ -31,7 +31,10 @@ Said = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Row:
-    """One fault at one stage; `ci`: run it wherever tests run, not only in `inv test.faults`."""
+    """One fault at one stage; `ci`: run it wherever tests run, not only in `inv test.faults`.
+
+    `before` changes the scene before the cluster is brought to that stage.
+    """
 
     area: str
     fault: str
@@ -41,6 +44,7 @@ class Row:
     after: str = "all ranks are gone"
     check: Callable[[Scene], object] = lambda scene: None
     ci: bool = False
+    before: Callable[[Scene], object] = lambda scene: None
 
     @property
     def name(self) -> str:
@@ -139,9 +143,8 @@ def no_python(scene: Scene) -> None:
 
 
 def no_model(scene: Scene) -> None:
-    mount(scene, scene.model.parent / "elsewhere")
-    scene.rig.run(scene.victim, "true")
-    scene.data["model"] = {}
+    """Its folder is there, and empty."""
+    mount(scene, scene.model)
 
 
 def shell(name: str) -> Callable[[Scene], object]:
@@ -179,7 +182,20 @@ SERVES = [("tp.start", 0, r"healthy: a token"), ("tp.status", 0, r"running +rank
 SEE = r"see why with: ssh -F \S+ -v mac2 true"
 LOSES = [("tp.status", 5, r"mac2"),
          ("tp.stop", 5, r"(?s)stopped +mac1 +rank 0.*not reached +mac2")]  # fmt: skip
-LOADS = [("tp.start", 4, r"not ready within \d+\.\d s; mac2: maybe ranks are left: inv tp.stop")]
+NONE = "nothing of this start is left"
+
+
+def quick(**settings: float) -> Callable[[Scene], object]:
+    """Where a timeout has to pass: settings of `tp`; else they are such as no load exceeds."""
+    return lambda scene: scene.write(**settings)
+
+
+WAITS = quick(timeout=15)
+DEAF_TIMES = quick(timeout=15, stop_timeout=3)
+MAYBE = "mac2: maybe ranks are left: inv tp.stop"
+REFUSED = r"SSH failed \(Connection refused\)"
+LOADS = [("tp.start", 4, rf"not ready within \d+\.\d s; {MAYBE}")]
+NO_LOG = [("tp.start", 4, rf"mac2: .*can't write the log .* choose another --log-dir; {NONE}")]
 LOST = "mac1 has no rank left; mac2's are found and stopped once it is back"
 
 NODES = [
@@ -190,9 +206,8 @@ NODES = [
         [("tp.start", 5, rf"fail +reachable +mac2 +SSH gave no answer within 10 s: {SEE}"),
          ], "nothing was started", ci=True),
     Row("node", "drops all packets", BETWEEN, drop_packets,
-        [("tp.start", 5, r"mac2: no answer within 30 s")], LOST),
-    Row("node", "drops all packets", LOADING, drop_packets,
-        LOADS, LOST),
+        [("tp.start", 5, rf"mac2: SSH gave no answer within 10 s: {SEE}; {MAYBE}")], LOST),
+    Row("node", "drops all packets", LOADING, drop_packets, LOADS, LOST, before=WAITS),
     Row("node", "drops all packets", READY, drop_packets,
         LOSES,
         LOST),
@@ -204,12 +219,10 @@ NODES = [
         LOSES,
         LOST),
     Row("node", "drops the connection", BEFORE, drop_connections,
-        [("tp.start", 5, r"mac2: ")], LOST),
+        [("tp.start", 5, rf"mac2: {REFUSED}: {SEE}; {MAYBE}")], LOST),
     Row("node", "drops the connection", BETWEEN, drop_connections,
-        [("tp.start", 5, r"mac2: ")], LOST, ci=True),
-    Row("node", "drops the connection", LOADING, drop_connections,
-        LOADS,
-        LOST),
+        [("tp.start", 5, rf"mac2: {REFUSED}: {SEE}; {MAYBE}")], LOST, ci=True),
+    Row("node", "drops the connection", LOADING, drop_connections, LOADS, LOST, before=WAITS),
     Row("node", "drops the connection", READY, drop_connections,
         LOSES,
         LOST),
@@ -219,24 +232,28 @@ NODES = [
     Row("node", "reboots", READY, reboot,
         [("tp.status", 3, r"degraded: gone: .*rank 1"), ("tp.stop", 0, r"stopped +mac1 +rank 0")],
         ci=True),
-    Row("node", "reboots", STOPPING, reboot, [("tp.stop", 0, r"stopped +mac1 +rank 0")]),
+    Row("node", "reboots", STOPPING, reboot,
+        [("tp.stop", 0, r"(?s)stopped +mac1 +rank 0.*stopped +mac2 +rank 1")]),
     Row("node", "has a full disk (state)", PREFLIGHT, fill_state,
-        [("tp.start", 4, r"(?i)mac2: .*no space left")], ci=True),
+        [("tp.start", 4, rf"(?i)mac2: .*no space left.*; {NONE}")], ci=True),
     Row("node", "has a full disk (state)", BETWEEN, fill_state,
-        [("tp.start", 4, r"(?i)mac2: .*no space left")]),
+        [("tp.start", 4, rf"(?i)mac2: .*no space left.*; {NONE}")]),
     Row("node", "has a full disk (logs)", PREFLIGHT, fill_logs,
-        [("tp.start", 4, r"mac2: .*can't write the log")], ci=True),
+        [("tp.start", 4, rf"mac2: .*can't write the log.*; {NONE}")], ci=True),
     Row("node", "has a full disk (logs)", BETWEEN, fill_logs,
-        [("tp.start", 4, r"mac2: .*can't write the log")]),
+        [("tp.start", 4, rf"mac2: .*can't write the log.*; {NONE}")]),
     Row("node", "can't write its log folder", PREFLIGHT, read_only_logs,
-        [("tp.start", 4, r"mac2: .*can't write the log .* choose another --log-dir")], ci=True),
+        NO_LOG, ci=True),
     Row("node", "can't write its log folder", BETWEEN, read_only_logs,
-        [("tp.start", 4, r"mac2: .*can't write the log .* choose another --log-dir")]),
+        NO_LOG),
     Row("node", "has no python", PREFLIGHT, no_python,
         [("tp.start", 3, r"fail +versions +mac2 +.*python can't be asked")], "nothing was started",
         ci=True),
     Row("node", "has no python", BETWEEN, no_python,
         [("tp.start", 4, r"rank 1 on mac2 died: .*127")]),
+    Row("node", "has no model", PREFLIGHT, no_model,
+        [("tp.start", 3, r"fail +model +mac2 +config.json is missing")],
+        "nothing was started", ci=True),
     Row("node", "has a login shell with a banner", PREFLIGHT, banner, SERVES, ci=True),
     Row("node", "has zsh as login shell", PREFLIGHT, shell("zsh"), SERVES, ci=True),
     Row("node", "has fish as login shell", PREFLIGHT, shell("fish"), SERVES, ci=True),
@@ -317,19 +334,16 @@ def reused(scene: Scene) -> None:
 CHILD = "import subprocess\nsubprocess.Popen(['sleep', '86398']{})\n"
 
 
-def children(scene: Scene) -> int:
-    return (
-        scene.rig.run(scene.victim, "ps axww -o command=").stdout.splitlines().count("sleep 86398")
-    )
+SESSION = ", start_new_session=True"
+
+
+def children(scene: Scene, host: str = "") -> int:
+    shown = scene.rig.run(host or scene.victim, "ps axww -o command=").stdout
+    return shown.splitlines().count("sleep 86398")
 
 
 def no_children(scene: Scene) -> None:
     assert children(scene) == 0
-
-
-def escaped(scene: Scene) -> None:
-    """What left the rank's group and holds nothing of ours is nobody's we could tell."""
-    assert children(scene) == 1
 
 
 def parent(then: str, options: str = "") -> Callable[[Scene], object]:
@@ -342,6 +356,25 @@ def parent(then: str, options: str = "") -> Callable[[Scene], object]:
             wait_gone(scene)
 
     return on
+
+
+# It has left the rank's session, and has its HTTP port.
+HOLDER = """
+import subprocess
+subprocess.Popen(['sleep', '86398'], start_new_session=True, pass_fds=[pages.fileno()])
+os.kill(os.getpid(), 9)
+"""
+
+
+def holder(scene: Scene) -> None:
+    scene.rank("serve", HOLDER, 0)
+    wait_gone(scene, 0)
+    assert children(scene, scene.other) == 1
+
+
+def no_holder(scene: Scene) -> None:
+    assert children(scene, scene.other) == 0
+    assert scene.run("tp.preflight").code == 0
 
 
 def by_hand(scene: Scene) -> None:
@@ -379,12 +412,14 @@ RANKS = [
     Row("rank", "runs out of memory", LOADING, does(MEMORY),
         [("tp.start", 4, r"(?s)rank 1, first error: MemoryError.*rank 1 on mac2 died")], ci=True),
     Row("rank", "ignores SIGTERM", LOADING, does(DEAF + "\ntime.sleep(999)"),
-        [("tp.start", 4, r"not ready within \d+\.\d s; all ranks were stopped")]),
+        [("tp.start", 4, r"not ready within \d+\.\d s; all ranks were stopped")],
+        before=DEAF_TIMES),
     Row("rank", "ignores SIGTERM", READY, deaf,
         [("tp.stop", 0, r"(?s)killed +mac2 +rank 1.*cooldown: the next start waits .* \(mac2\)")],
-        "killed after the timeout, and only that rank; the next start waits", ci=True),
+        "killed after the timeout, and only that rank; the next start waits", ci=True,
+        before=quick(stop_timeout=3)),
     Row("rank", "is stopped (SIGSTOP)", LOADING, freeze,
-        [("tp.start", 4, r"not ready within \d+\.\d s; all ranks were stopped")]),
+        [("tp.start", 4, r"not ready within \d+\.\d s; all ranks were stopped")], before=WAITS),
     Row("rank", "is stopped (SIGSTOP)", READY, freeze,
         [("tp.stop", 0, r"stopped +mac2 +rank 1")], ci=True),
     Row("rank", "is stopped (SIGSTOP, rank 0)", READY, lambda scene: freeze(scene, 0),
@@ -401,11 +436,13 @@ RANKS = [
         parent("os.kill(os.getpid(), 9)"),
         [("tp.status", 3, r"rank 1 \(killed by SIGKILL\)"),
          ("tp.stop", 0, r"mac2 +child of rank 1")], "the child is gone too", no_children, ci=True),
-    Row("rank", "has a child that left its process group", READY,
-        parent("", ", start_new_session=True"),
-        [("tp.stop", 0, r"stopped +mac2 +rank 1")],
-        "the child lives on, unknown to us, unless it holds a port of ours", escaped,
-        ci=True),
+    Row("rank", "has a child that left its session", READY, parent("", SESSION),
+        [("tp.stop", 0, r"stopped +mac2 +rank 1, child of rank 1")], "the child is gone too",
+        no_children, ci=True),
+    Row("rank", "dies and leaves a child that holds the HTTP port", READY, holder,
+        [("tp.start", 3, r"fail +ports +mac1 +port \d+ \(HTTP\) is taken by .*: inv tp.stop if"),
+         ("tp.stop", 0, r"stopped +mac1 +child of rank 0")], "the child is gone, the port is free",
+        no_holder, ci=True),
     Row("rank", "was started by hand", PREFLIGHT, by_hand,
         [("tp.start", 3, r"fail +processes +mac2 +already runs: a light server \(pid \d+\): "
           r"stop it: inv tp.stop"),
@@ -472,4 +509,21 @@ STATE = [
          ("tp.start", 0, "healthy: a token")], ci=True),
 ]  # fmt: skip
 
-ROWS = [*NODES, *RANKS, *STATE]
+# The link between the ranks, with a real server: a light rank would not notice.
+
+
+def cut(scene: Scene) -> None:
+    scene.rig.cut(scene.victim, "en5")
+    scene.undo.append(lambda: scene.rig.mend(scene.victim, "en5"))
+
+
+LINKS = [
+    Row("link", "is cut (ranks of mlx-lm)", READY, cut,
+        [("tp.health --timeout 5", 3, r"health: .*: no answer in time: see inv tp.logs"),
+         ("tp.watch --patience 5", 3,
+          r"the server has failed: all ranks live, but no token for \d+ s"),
+         ("tp.stop", 0, r"(?s)stopped +mac1 +rank 0.*stopped +mac2 +rank 1")],
+        ci=True, before=lambda scene: scene.serve_for_real()),
+]  # fmt: skip
+
+ROWS = [*NODES, *RANKS, *STATE, *LINKS]

@@ -21,8 +21,10 @@ STAGES = (PREFLIGHT, BEFORE, BETWEEN, LOADING, READY, STOPPING)
 PROGRAM = ROOT / "tests" / "light_rank.py"
 STRANGER = "sleep 86399"  # lives on every host, is nobody's rank, and must live on
 
-# The command of a node's script that is held, so that a run stands at this stage.
+# The command of a node's script that is held, so that a run stands at this stage, and with how many
+# words: cksum with names is the model's files that are compared, in the preflight.
 _GATES = {BEFORE: "cksum", BETWEEN: "dirname"}
+_WORDS = {"cksum": "0", "dirname": "*"}
 
 
 def gates(folder: Path) -> dict[str, str]:
@@ -31,8 +33,10 @@ def gates(folder: Path) -> dict[str, str]:
     for name in _GATES.values():
         gate = folder / name
         gate.write_text(
-            f'#!/bin/sh\ng={gate}.$(uname -n)\nif [ -e "$g.shut" ]; then : >"$g.arrived"; fi\n'
-            f'while [ -e "$g.shut" ]; do sleep 0.05; done\nexec {shutil.which(name)} "$@"\n'
+            f"#!/bin/sh\ng={gate}.$(uname -n)\ncase $# in {_WORDS[name]})\n"
+            '  if [ -e "$g.shut" ]; then : >"$g.arrived"; fi\n'
+            f'  while [ -e "$g.shut" ]; do sleep 0.05; done ;;\nesac\n'
+            f'exec {shutil.which(name)} "$@"\n'
         )
         gate.chmod(0o755)
     return {"PATH": f"{folder}:{PATH}"}
@@ -70,11 +74,26 @@ class Scene:
         file = self.folder / "hosts.json"
         hostfile(file, hosts, self.model, self.inv.port, **words)
         engine = {"command": [str(PROGRAM)], "ready": "/v1/models", "model": "light"}
-        tp = {"engines": {"light": engine}, "timeout": 6, "stop_timeout": 3, "cooldown": 0, **more}
+        tp = {
+            "engines": {"light": engine},
+            "timeout": 60,
+            "stop_timeout": 20,
+            "cooldown": 0,
+            **more,
+        }
         self.inv.config = self.folder / "config.json"
         self.inv.config.write_text(json.dumps({"tp": tp}))
         self.inv.env["INVOKE_TP_HOSTFILE"] = str(file)
         self.inv.env["INVOKE_TP_SSH_CONFIG"] = str(self.rig.ssh_config)
+
+    def serve_for_real(self) -> None:
+        """Ranks of mlx_lm with the tiny model, in the place of light ones."""
+        from tasks import tiny
+
+        tiny.make(self.model)
+        self.write(engines={"mlx-lm": {"process": f"-m mlx_lm server .*{self.model}"}})
+        file = Path(self.inv.env["INVOKE_TP_HOSTFILE"])
+        file.write_text(json.dumps({**json.loads(file.read_text()), "engine": "mlx-lm"}))
 
     # Commands.
 
@@ -102,7 +121,9 @@ class Scene:
             return self._held_in_rank("load", "tp.start")
         started = self.run("tp.start")
         assert started.code == 0, f"{started.out}\n{started.err}"
-        return self._held_in_rank("term", "tp.stop") if stage == STOPPING else None
+        # A rank that is held must not be killed before the fault is there.
+        stop = "tp.stop --timeout 40"
+        return self._held_in_rank("term", stop) if stage == STOPPING else None
 
     def _held_in_script(self, stage: str) -> subprocess.Popen[str]:
         # An old log there is collected first, before any rank is started.
@@ -119,7 +140,7 @@ class Scene:
 
     def _held_in_rank(self, point: str, task: str) -> subprocess.Popen[str]:
         (self.folder / f"{point}.shut").touch()
-        process = self.begin(task)
+        process = self.begin(*task.split())
         count = 1 if point == "term" else 2  # rank 0 is the first to be told to end
         wait_for(lambda: len(list(self.folder.glob(f"{point}.*.arrived"))) >= count)
         return process
@@ -148,8 +169,8 @@ class Scene:
         """Command lines of ranks that live on a host."""
         shown = self.rig.run(host, "ps axww -o stat=,command=").stdout.splitlines()
         rows = [line.split(None, 1) for line in shown]
-        return [row[1] for row in rows if str(PROGRAM) in row[-1] and not row[0].startswith("Z")
-                and re.match(r"\S*python", row[1])]  # fmt: skip
+        is_rank = re.compile(rf"\S*python\S* ({re.escape(str(PROGRAM))}|-m mlx_lm) ")
+        return [row[1] for row in rows if not row[0].startswith("Z") and is_rank.match(row[-1])]
 
     def strangers(self, host: str) -> int:
         return self.rig.run(host, "ps axww -o command=").stdout.splitlines().count(STRANGER)

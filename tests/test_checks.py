@@ -193,7 +193,7 @@ MODELS = [
     (
         WHOLE,
         replace(WHOLE, files={"config.json": "1084 17"}),
-        ["/m/llama, 2 files", "! model.safetensors differs from the first node's"],
+        ["/m/llama, 2 files", "! model.safetensors is missing"],
     ),
     (
         WHOLE,

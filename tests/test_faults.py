@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Done, Inv
+from conftest import DEADLINE, ROOT, Done, Inv, Sshd, wait_for
 from faults import ROWS, Row
 from rig import Rig, two_nodes
 from scene import Scene, gates
+
+from tasks.cluster import nodes
+from tasks.cluster.hostfile import Host
 
 ALL = "MLX_TP_ALL_FAULTS"  # run every row, not each fault at one of its stages only
 CHOSEN = [row for row in ROWS if row.ci or os.environ.get(ALL)]
@@ -48,6 +52,7 @@ def test_fault(scene: Scene, row: Row, record_property: Callable[[str, Any], Non
         ("after", row.after),
     ):
         record_property(name, value)
+    row.before(scene)
     held = scene.arrive(row.stage)
     row.on(scene)
     scene.release()
@@ -62,6 +67,53 @@ def test_fault(scene: Scene, row: Row, record_property: Callable[[str, Any], Non
     assert scene.run("tp.status").out == "stopped\n"
 
 
+@pytest.fixture
+def silent(remote: Inv, sshd: Sshd) -> Iterator[socket.socket]:
+    """In the place of mac2's sshd somebody who takes connections and says nothing."""
+    sshd.stop("mac2")
+    with socket.create_server(("127.0.0.1", sshd.ports["mac2"])) as server:
+        yield server
+
+
+def test_a_silent_node_delays_no_other(
+    silent: socket.socket, sshd: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All the others have answered while it is still waited for."""
+    monkeypatch.setattr(nodes, "CONNECT_TIMEOUT", DEADLINE)
+    nodes.use_ssh_config(str(sshd.folder / "config"))
+    both = nodes.of([Host(ssh=name) for name in sshd.names])
+    asked = nodes.begin(nodes.sh, both, f"echo here >{home}/answer; cat {home}/answer")
+    try:
+        with silent.accept()[0]:
+            wait_for((home / "answer").exists)
+            assert not asked.done()
+        answers = asked.result(DEADLINE)
+    finally:
+        nodes.close()
+        nodes.use_ssh_config(None)
+    assert answers["mac1"].out == "here\n"
+    assert answers["mac2"].failure
+
+
+def test_a_silent_node_is_waited_for_once(
+    silent: socket.socket, remote: Inv, record_property: Callable[[str, Any], None]
+) -> None:
+    """However many steps a task has: it costs its timeout once, and not once per step."""
+    done = remote("tp.stop", code=5)
+    assert re.search(r"^nothing ran +mac1", done.out, re.MULTILINE)
+    assert re.search(r"^not reached +mac2", done.out, re.MULTILINE)
+    silent.setblocking(False)
+    with silent.accept()[0], pytest.raises(BlockingIOError):
+        silent.accept()
+    for name, value in {
+        "fault": "time: a node says nothing",
+        "stage": "every step of tp.stop",
+        "said": f"tp.stop\t5\t{done.out.splitlines()[-1]}",
+        "after": "it was waited for once",
+    }.items():
+        record_property(name, value)
+
+
 def test_every_fault_is_run_somewhere_in_ci() -> None:
     """Each fault is run at one of its stages at least, and no row is there twice."""
     kinds = {row.fault.partition(" (")[0] for row in ROWS}
@@ -72,7 +124,6 @@ def test_every_fault_is_run_somewhere_in_ci() -> None:
 def test_the_page_is_of_this_matrix() -> None:
     """docs/reliability.md is of a run of rows of this matrix; every one held."""
     page = (ROOT / "docs" / "reliability.md").read_text()
-    shown = re.findall(r"^\| (node|rank|state): (.*?) \| (.*?) \| ", page, re.MULTILINE)
-    assert shown
-    assert set(shown) <= {(row.area, row.fault, row.stage) for row in ROWS}
+    shown = re.findall(r"^\| (node|rank|state|link): (.*?) \| (.*?) \| ", page, re.MULTILINE)
+    assert sorted(shown) == sorted((row.area, row.fault, row.stage) for row in ROWS)
     assert "does not hold" not in page

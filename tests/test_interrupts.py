@@ -52,15 +52,15 @@ def ends(*in_ci: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("numbers", chosen.values(), ids=chosen)
 
 
-Note = Callable[[str, str, Numbers, Done, str], None]
+Note = Callable[[str, str, "Numbers | str", Done, str], None]
 
 
 @pytest.fixture
 def note(record_property: Callable[[str, object], None]) -> Note:
     """For docs/reliability.md: `note(task, stage, numbers, done, after)`."""
 
-    def write(task: str, stage: str, numbers: Numbers, done: Done, after: str) -> None:
-        name = next(name for name, end in ENDS.items() if end == numbers)
+    def write(task: str, stage: str, what: Numbers | str, done: Done, after: str) -> None:
+        name = next((name for name, end in ENDS.items() if end == what), what)
         lines = [line for line in done.err.splitlines() if line.strip()] or [""]
         record_property("fault", f"{name} at the control machine")
         record_property("stage", f"{task}: {stage}")
@@ -423,22 +423,33 @@ def has_lock(rig: Rig) -> bool:
     return rig.run("mac1", "[ -d ~/.mlx-tp/lock ]", check=False).returncode == 0
 
 
-@pytest.mark.parametrize("host", ["mac1", "mac2"] if IS_WHOLE else ["mac1"])
-def test_network_gone_and_back(rig_commands: RigCommands, gates: Gates, host: str) -> None:
-    """Packets to a node are dropped while its rank starts: unknown is not dead."""
+@pytest.mark.parametrize(
+    "hosts",
+    [("mac1", "mac2"), ("mac1",), ("mac2",)] if IS_WHOLE else [("mac1", "mac2")],
+    ids=" ".join,
+)
+def test_network_gone_and_back(
+    rig_commands: RigCommands, gates: Gates, hosts: tuple[str, ...], note: Note
+) -> None:
+    """Packets to all nodes, or to one, are dropped while ranks start: unknown is not dead."""
     commands, rig = rig_commands()
     gates.shut(RANK)
     start = commands.start("ada", "tp.start")
     start.until("rank 1 on mac2: running")
-    wire(rig, host, "down")
+    for host in hosts:
+        wire(rig, host, "down")
     try:
-        start.until(f"rank {rig.names.index(host)} on {host}: unknown")
+        for host in hosts:
+            start.until(f"rank {rig.names.index(host)} on {host}: unknown")
     finally:
-        wire(rig, host, "up")
+        for host in hosts:
+            wire(rig, host, "up")
     gates.open(RANK)
-    assert "healthy: a token" in start.end().err
+    done = start.end()
+    assert "healthy: a token" in done.err
     assert not has_lock(rig)
     assert commands.inv("tp.status", "--json").json()["state"] == "ready"
+    note("tp.start", "waiting", f"network to {' and '.join(hosts)} gone and back", done, "ready")
 
 
 def wire(rig: Rig, host: str, way: str) -> None:

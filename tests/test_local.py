@@ -9,10 +9,14 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
 from conftest import Inv, wait_for
+
+from tasks import steps
+from tasks.cluster.cluster import build
 
 
 def pids(inv: Inv) -> list[int]:
@@ -277,3 +281,15 @@ def test_dry_run_changes_nothing(served: Inv, home: Path) -> None:
     shown = served("tp.stop", "--dry-run").out
     assert re.search(r"kill -TERM \d+  # 127.0.0.1: rank 0, first", shown)
     assert served("tp.status", "--json").json()["state"] == "ready"
+
+
+def test_countdown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left of the cooldown is waited out, and said every 5 s."""
+    slept: list[float] = []
+    clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
+    monkeypatch.setattr(steps, "time", clock)
+    monkeypatch.setattr(steps, "cooling", lambda cluster: 12.0)
+    steps.cool(build({}))
+    said = ["a rank was killed lately, waiting 12 s", "7 s left", "2 s left"]
+    assert capsys.readouterr().err.splitlines() == [f"cooldown: {each}" for each in said]
+    assert sum(slept) == 12

@@ -519,10 +519,16 @@ TURNS = (("tp.start",), ("tp.stop",), ("tp.start", "--lock-wait", "5"), ("tp.sto
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
-def test_ten_loops_at_once(served: Inv, home: Path) -> None:
+def test_ten_loops_at_once(
+    served: Inv, home: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Ten users start and stop as fast as they can: never two of a rank, and nothing is left."""
     served.env["INVOKE_TP_COOLDOWN"] = "0"
-    until = time.monotonic() + float(os.environ.get("MLX_TP_RACE_SECONDS", "40"))
+    seconds = float(os.environ.get("MLX_TP_RACE_SECONDS", "40"))
+    record_property("fault", "race: ten loops of tp.start and tp.stop at once")
+    record_property("stage", f"for {seconds:g} s")
+    record_property("after", "at no time two of a rank; at the end nothing is left")
+    until = time.monotonic() + seconds
     watch = Watch(home / "model")
     turns = itertools.cycle(TURNS)
     running: dict[int, tuple[str, subprocess.Popen[str]]] = {}

@@ -579,6 +579,29 @@ def test_processes_without_ps(tmp_path: Path) -> None:
     assert found[1].ppid == 0
 
 
+def test_marks_of_a_rank(tmp_path: Path) -> None:
+    """Who has a rank's mark, by /proc or by `ps -E`; nothing else of an environment is told."""
+    env = {"PATH": "/usr/bin:/bin", "KEY": "sk-secret", "MLX_TP_RANK_OF": "0a1b.1"}
+    with subprocess.Popen(["/bin/sleep", "60"], env=env) as child:
+        found = _run(processes.FACT)
+        child.kill()
+    assert found[child.pid].mark == "0a1b.1"
+    assert found[1].mark == ""
+    (tmp_path / "ps").write_text(
+        "#!/bin/sh\ncase $* in\n"
+        "*E*) echo '  7 sleep 9 KEY=sk-secret MLX_TP_RANK_OF=0a1b.1 HOME=/'; echo ' 8 sleep 9' ;;\n"
+        "*comm=) echo '7 sleep' ;;\n*) echo '7 1 7 9 sleep 9' ;;\nesac\n"
+    )
+    (tmp_path / "ps").chmod(0o755)
+    blind = processes.FACT.command.replace("/proc/self", str(tmp_path / "no"))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    text = subprocess.run(
+        ["/bin/sh", "-c", blind], env=env, capture_output=True, text=True, check=True
+    ).stdout
+    assert "secret" not in text
+    assert [process.mark for process in processes.parse(text, 0).values()] == ["0a1b.1"]
+
+
 def test_a_list_that_fails_midway_is_unknown(tmp_path: Path) -> None:
     """ps and netstat that print half and fail, on a node whose /proc is not there."""
     for name in ("ps", "netstat"):

@@ -125,7 +125,7 @@ def ports(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         what = f"port {port} ({needed[port]}) is taken by {', '.join(map(str, taken[port]))}"
         fix = "inv tp.stop if it is a server of yours; never test it with nc or curl"
         if needed[port] == "HTTP":
-            fix = "stop what holds it, or choose another: -- --port N"
+            fix = "inv tp.stop if it is of a server of yours; else stop it, or choose -- --port N"
         return Finding("ports", FAIL, node, what, fix)
 
     return each("ports", facts, "ports", judge)
@@ -146,7 +146,9 @@ def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         names = set(value.files) | set(first)
         other = sorted(name for name in names if value.files.get(name) != first.get(name))
         if other:
-            what = f"{other[0]} differs from the first node's" + _more(other)
+            is_there = other[0] in value.files
+            how = "differs from the first node's" if is_there else "is missing"
+            what = f"{other[0]} {how}" + _more(other)
             return Finding("model", FAIL, node, what, "copy the model to all nodes again")
         if "config.json" not in value.files:
             return Finding(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from . import nodes, shell, state
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed, Unreachable
+from .facts.processes import MARK, mark
 from .nodes import Answer
 from .ranks import Rank
 from .state import Record
@@ -108,7 +109,7 @@ def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = F
     for rank in ranks:
         parts += [_files(cluster, rank, run, log_path(cluster, rank)), _log(cluster, rank, run)]
         parts.append(_still_wanted(rank, run))
-        start = _start(rank, run, _environment(cluster, rank, mask), '>>"$tp_log"')
+        start = _start(rank, run, _environment(cluster, rank, run, mask), '>>"$tp_log"')
         parts.append(
             f"(\n{_enter(rank)}( trap '' HUP INT QUIT\n{start}\n"
             ") </dev/null >/dev/null 2>&1 &\n) || exit"
@@ -119,7 +120,7 @@ def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = F
 
 def foreground(cluster: Cluster, rank: Rank, run: Run, mask: bool = False) -> str:
     """Starts one rank whose output is the script's own; it ends as the rank does."""
-    start = _start(rank, run, _environment(cluster, rank, mask), "")
+    start = _start(rank, run, _environment(cluster, rank, run, mask), "")
     return (
         f"{_head(cluster)}\n{_files(cluster, rank, run, None)}\n"
         f"{_enter(rank)}trap '' HUP INT QUIT\n{start}\nexit $code\n"
@@ -225,13 +226,14 @@ def _enter(rank: Rank) -> str:
     return f"cd {shell.path(rank.cwd)} || exit 1\n" if rank.cwd else ""
 
 
-def _environment(cluster: Cluster, rank: Rank, mask: bool) -> str:
+def _environment(cluster: Cluster, rank: Rank, run: Run, mask: bool) -> str:
     # The files first: a variable of --env may be called tp_state.
     lines = [_CLEAR, *(f'export {n}="$tp_state/rank{rank.rank}.{n}"' for n in rank.files)]
     for name, value in rank.env.items():
         if name not in rank.files:
             hidden = mask and (name in cluster.env_names or not name.startswith("MLX_"))
             lines.append(f"export {name}={'***' if hidden else shell.quote(value)}")
+    lines.append(f"export {MARK}={mark(run.id, rank.rank)}")
     lines += [cluster.engine.prepare] if cluster.engine.prepare else []
     return "\n".join(lines)
 
@@ -293,4 +295,4 @@ def _check(answers: dict[str, Answer]) -> None:
             raise CheckFailed(f"{name}: {answer.err.strip()}")
         if not answer.ok:
             said = (answer.err.strip() or answer.out.strip()).splitlines()[-1:] or ["no reason"]
-            raise ActionFailed(f"{name}: no rank started there: {said[0]}; the others were stopped")
+            raise ActionFailed(f"{name}: no rank started there: {said[0]}")

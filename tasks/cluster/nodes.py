@@ -320,6 +320,8 @@ def explain(error: BaseException, name: str) -> tuple[str, str]:
         return error.why, error.remedy
     if isinstance(error, paramiko.PasswordRequiredException):
         return "its SSH key has a passphrase", "unlock it with: ssh-add"
+    if isinstance(error, TimeoutError) or str(error) in _SILENCE:
+        return f"SSH gave no answer within {CONNECT_TIMEOUT} s", see
     if isinstance(error, paramiko.AuthenticationException):
         return "SSH login refused", f"install your key with: ssh-copy-id {name}"
     if isinstance(error, socket.gaierror):
@@ -327,9 +329,11 @@ def explain(error: BaseException, name: str) -> tuple[str, str]:
     if isinstance(error, NoValidConnectionsError):
         reasons = {str(each.strerror or each) for each in error.errors.values()}
         return f"SSH failed ({', '.join(sorted(reasons))})", see
-    if isinstance(error, TimeoutError):
-        return f"SSH gave no answer within {CONNECT_TIMEOUT} s", see
     return f"SSH failed ({str(error) or type(error).__name__})", see
+
+
+# What Paramiko says where a node took the connection and then fell silent.
+_SILENCE = ("Timeout opening channel.", "Authentication timeout.")
 
 
 def _network_errors() -> tuple[type[BaseException], ...]:

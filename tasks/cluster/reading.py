@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +42,15 @@ def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Reading:
     return read(cluster.nodes, lambda node: _preflight_facts(cluster, node, set(skip)))
 
 
-def running(cluster: Cluster) -> Reading:
-    """What runs: the record, the processes, the memory, the ports and, with RDMA, what it holds."""
+def running(cluster: Cluster, names: Container[str] | None = None) -> Reading:
+    """What runs: the record, the processes, the memory, the ports and, with RDMA, what it holds.
+
+    `names` are the nodes to ask, by default all.
+    """
+    asked = [node for node in cluster.nodes if names is None or node.name in names]
     wanted = [state.fact(cluster.state_dir), processes.FACT, memory.FACT, ports.FACT]
     wanted += [rdma.DEVINFO, rdma.IN_USE] if cluster.backend.startswith("jaccl") else []
-    return read(cluster.nodes, lambda node: wanted)
+    return read(asked, lambda node: wanted)
 
 
 def states(cluster: Cluster, more: Any = None) -> Reading:

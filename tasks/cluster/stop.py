@@ -10,7 +10,7 @@ from . import nodes, reading, shell, state
 from .checks import servers
 from .cluster import Cluster
 from .facts import Unknown, known
-from .facts.processes import Process
+from .facts.processes import Process, mark
 from .nodes import Answer
 from .reading import Reading
 from .state import RankState
@@ -67,13 +67,9 @@ def stop(
     """
     read = reading.running(cluster)
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
-    for name, (why, fix) in read.unreachable.items():
-        reports[name].failure = f"{why}: {fix}" if fix else why
-    for name, values in read.facts.items():
-        for unknown in (values[fact] for fact in ("state", "processes")):
-            if isinstance(unknown, Unknown):
-                reports[name].failure = unknown.why
-    left = targets(cluster, read, run)
+    for name, why in _unknown(read).items():
+        reports[name].failure = why
+    left = found = targets(cluster, read, run)
     if left and not force:
         tell(f"stopping {_labels(left)}")
     deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
@@ -87,6 +83,7 @@ def stop(
         left = _signal(cluster, left, left, "KILL", KILL_WAIT, reports)
     for target in left:
         reports[target.node].left.append(f"{target.label} (pid {target.pid})")
+    _look_again(cluster, reports, found, run)
     return list(reports.values())
 
 
@@ -94,14 +91,39 @@ def _labels(found: Sequence[Target]) -> str:
     return ", ".join(f"{target.label} on {target.node}" for target in found)
 
 
+def _unknown(read: Reading) -> dict[str, str]:
+    """Why it is unknown what runs, for each node of which it is."""
+    found = {name: f"{why}: {fix}" if fix else why for name, (why, fix) in read.unreachable.items()}
+    for name, values in read.facts.items():
+        for unknown in (values[fact] for fact in ("state", "processes")):
+            if isinstance(unknown, Unknown):
+                found[name] = unknown.why
+    return found
+
+
+def _look_again(
+    cluster: Cluster, reports: Mapping[str, Stopped], found: Sequence[Target], run: str | None
+) -> None:
+    """A node lost while its ranks were stopped may be back, and nothing of them left there."""
+    lost = [target for target in found if reports[target.node].failure]
+    if not lost:
+        return
+    read = reading.running(cluster, [target.node for target in lost])
+    here = {target.node for target in targets(cluster, read, run)} | {*_unknown(read)}
+    for target in lost:
+        report = reports[target.node]
+        if target.node not in here:
+            report.failure = ""
+            report.ended += [target.label] if target.label not in report.ended else []
+
+
 def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Target]:
     """What there is to stop: recorded ranks by pid and start, others by their command line."""
     found = []
     for node, values in read.facts.items():
         processes = known(values, "processes") or {}
-        ours = {r.pid: r for where, r in read.ranks if where == node and r.pid}
-        if run:
-            ours = {pid: r for pid, r in ours.items() if r.record and r.record.run == run}
+        here = [rank for where, rank in read.ranks if where == node and _is_of(rank, run)]
+        ours = {rank.pid: rank for rank in here if rank.pid}
         recorded = {pid: r for pid, r in ours.items() if r.alive}
         # A pid that is a process again is a stranger's, and so is its group.
         dead = {pid: r for pid, r in ours.items() if not r.alive and pid not in processes}
@@ -115,8 +137,13 @@ def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Tar
                 found.append(Target(node, pid, label, same, leads))
         seen = {target.pid for target in found if target.node == node}
         children = _children(node, {**recorded, **dead}, processes)
-        found += [target for target in children if target.pid not in seen]
+        children += _marked(node, here, processes)
+        found += {t.pid: t for t in reversed(children) if t.pid not in seen}.values()
     return found
+
+
+def _is_of(rank: RankState, run: str | None) -> bool:
+    return not run or (rank.record is not None and rank.record.run == run)
 
 
 def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
@@ -162,6 +189,23 @@ def _children(
             label = f"child of rank {rank.rank}"
             found.append(Target(node, pid, label, same))
     return found
+
+
+def _marked(
+    node: str, ranks: Sequence[RankState], processes: Mapping[int, Process]
+) -> list[Target]:
+    """What has a rank's mark in its environment, whatever group or session it went to."""
+    marks = {mark(rank.record.run, rank.rank): rank for rank in ranks if rank.record}
+    return [
+        Target(
+            node,
+            pid,
+            f"child of rank {marks[process.mark].rank}",
+            _same_command(pid, process.command),
+        )
+        for pid, process in processes.items()
+        if process.mark in marks
+    ]
 
 
 def _holds_port(values: Mapping[str, object], pid: int, port: int) -> bool:
