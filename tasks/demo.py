@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @task(auto_shortflags=False)
 def demo(c: Context) -> None:
-    """Start two ranks on this machine, ask them something, show the status, stop them."""
+    """Two ranks on this machine: start, ask, status, stop.
+
+    The tiny model is made on the spot, and kept for the next time.
+    """
     from . import options, screen, steps, tp
     from .executor import run
 

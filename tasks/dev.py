@@ -40,7 +40,9 @@ def sync(
     delete: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Copy a folder (a checkout, a model) to all nodes at once by rsync, then compare.
+    """Copy a folder to all nodes at once by rsync, then compare.
+
+    For a checkout or a model.
 
     Nodes then hold the same files, sizes and (below 1 MiB) contents as here, or it exits with 4.
     A second run sends only what has changed.
@@ -75,7 +77,9 @@ def sync(
 def model(
     c: Context, cluster: Cluster, path: str, context: str | None = None, json: bool = False
 ) -> None:
-    """Is a model on all nodes, the same, whole, and does a rank's share fit into each node?
+    """Is a model on all nodes, the same, and does it fit?
+
+    It must be whole, too (safetensors index), and a rank's share fit into each node's memory.
 
     Whole: all weights that the index names, as long as their headers say. Fits: weights divided
     by the ranks, and the cache, against memory and iogpu.wired_limit_mb. Exit 3 if not.

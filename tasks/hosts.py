@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @cluster_task(*WHERE, "num_ranks", "python", name="list")
 def list_(c: Context, cluster: Cluster, json: bool = False) -> None:
-    """The configured cluster: rank, host, address, interfaces, user, python, gateway.
+    """The configured cluster: ranks, hosts, addresses, python.
+
+    Interfaces, user and gateway, too; no host is asked.
 
     No node is asked. User and port are what ssh's configuration makes of the host.
 
@@ -29,7 +31,9 @@ def list_(c: Context, cluster: Cluster, json: bool = False) -> None:
 
 @cluster_task(*WHERE, "python", "cwd")
 def check(c: Context, cluster: Cluster, json: bool = False) -> None:
-    """Look at all hosts at once: reachable, versions, sudo, clock, sleep, firewall, Local Network.
+    """Hosts side by side: versions, sudo, clock, sleep, firewall.
+
+    Local Network privacy, too; what differs is flagged.
 
     Nothing is changed. Exit 3 if something would keep a server from running, 5 if a host can't be
     reached; what is only worth knowing is a warning.
@@ -50,7 +54,9 @@ def check(c: Context, cluster: Cluster, json: bool = False) -> None:
 def trust(
     c: Context, machines: Machines, yes: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:
-    """Show the host keys of hosts that are not known yet, and write them to known_hosts on a yes.
+    """Show host keys that are new, and accept them on a yes.
+
+    They are written to known_hosts.
 
     Compare the fingerprints with those on the hosts: ssh-keygen -lf, of a key in /etc/ssh. A key
     that has changed or is revoked is never accepted (exit 3).

@@ -32,7 +32,9 @@ NEEDED |= {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "ping": "ip
     },
 )
 def up(c: Context, nodes: str = "2", topology: str = "mesh") -> None:
-    """Start hosts that are like Macs: each with sshd, macOS commands and Thunderbolt ports.
+    """Start test hosts that are like Macs (needs Linux and root).
+
+    Each has sshd, macOS commands and Thunderbolt ports.
 
     Needs Linux and root. They are fresh from the box: interfaces in bridge0, no addresses. They
     live on until inv local.down.
@@ -60,7 +62,10 @@ def up(c: Context, nodes: str = "2", topology: str = "mesh") -> None:
 
 @task(auto_shortflags=False)
 def down(c: Context) -> None:
-    """Remove the test hosts: their processes, interfaces and files."""
+    """Remove the test hosts, with all that they run.
+
+    Their processes, interfaces and files.
+    """
     from . import screen
 
     base = _base(c)
@@ -81,7 +86,7 @@ def down(c: Context) -> None:
     },
 )
 def fault(c: Context, host: str, name: str, off: bool = False) -> None:
-    """Break something on a test host, or mend it again.
+    """Break something on a test host, or mend it.
 
     inv local.fault mac1 link_cut:en5
     inv local.fault mac1 link_cut:en5 --off
@@ -100,7 +105,10 @@ def fault(c: Context, host: str, name: str, off: bool = False) -> None:
 
 @task(auto_shortflags=False, help={"host": "a host, as mac1"})
 def reboot(c: Context, host: str) -> None:
-    """Reboot a test host: its addresses are gone, its LaunchDaemons run."""
+    """Reboot a test host: its links lose their addresses.
+
+    Its LaunchDaemons run.
+    """
     _, made = _loaded(c, "local.reboot", host)
     made.reboot(host)
 

@@ -31,7 +31,10 @@ def unbridge(
     verbose: bool = False,
     ask_sudo: bool = False,
 ) -> None:
-    """Take the links' interfaces out of every bridge (a bridged port carries no RDMA)."""
+    """Take the links' interfaces out of every bridge.
+
+    A bridged port carries no RDMA.
+    """
     from . import linking
 
     linking.apply(wiring, ("unbridge",), how(c, dry_run, verbose, ask_sudo))
@@ -45,7 +48,10 @@ def address(
     verbose: bool = False,
     ask_sudo: bool = False,
 ) -> None:
-    """Give the links' interfaces their IPv4 addresses; never takes one down or up."""
+    """Give the links' interfaces their IPv4 addresses.
+
+    An interface is never taken down or up: that corrupts the kernel's GID table.
+    """
     from . import linking
 
     linking.apply(wiring, ("address",), how(c, dry_run, verbose, ask_sudo))
@@ -53,7 +59,10 @@ def address(
 
 @cluster_task(*LINKS, of=options.wiring)
 def devices(c: Context, wiring: Wiring, dry_run: bool = False, verbose: bool = False) -> None:
-    """Write MLX's matrix of devices to /tmp/mlx_ibv_devices.json on every node."""
+    """Write MLX's matrix of devices to every node.
+
+    It is /tmp/mlx_ibv_devices.json there.
+    """
     from . import linking
 
     linking.apply(wiring, ("devices",), how(c, dry_run, verbose))
@@ -61,7 +70,10 @@ def devices(c: Context, wiring: Wiring, dry_run: bool = False, verbose: bool = F
 
 @cluster_task(*LINKS, of=options.wiring)
 def status(c: Context, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
-    """Every link's device, port, address and GID; exit 3 if one is not as wanted."""
+    """Every link's device, port, address and GID.
+
+    Exit 3 if one is not as wanted.
+    """
     from . import linking, steps
 
     if not steps.is_dry(c, dry_run):
@@ -70,7 +82,10 @@ def status(c: Context, wiring: Wiring, dry_run: bool = False, json: bool = False
 
 @cluster_task(*LINKS, of=options.wiring)
 def ping(c: Context, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
-    """Ping over every link, both ways, all at once: the round trip's least, mean and most."""
+    """Ping over every link, both ways, all at once.
+
+    Of each round trip the least, mean and most.
+    """
     from . import linking, steps
 
     if not steps.is_dry(c, dry_run):
@@ -85,7 +100,9 @@ def setup(
     verbose: bool = False,
     ask_sudo: bool = False,
 ) -> None:
-    """Make the links ready for RDMA: out of bridges, addresses, MLX's matrix; then look and ping.
+    """Make the links ready for RDMA, then look and ping.
+
+    Out of bridges, addresses, MLX's matrix.
 
     It changes only what is not right, on all nodes at once; a second run changes nothing. All that
     speaks against it is found before the first change (exit 3: nothing was touched).
@@ -107,7 +124,9 @@ def persist(
     verbose: bool = False,
     ask_sudo: bool = False,
 ) -> None:
-    """Make the links' settings survive a reboot: a LaunchDaemon does what rdma.setup does.
+    """A LaunchDaemon does at boot what rdma.setup does.
+
+    So the links' settings survive a reboot.
 
     --dry-run shows the plist. inv rdma.unpersist takes it away again.
     """
@@ -124,7 +143,10 @@ def unpersist(
     verbose: bool = False,
     ask_sudo: bool = False,
 ) -> None:
-    """Take the LaunchDaemon of rdma.persist away; addresses stay until the next reboot."""
+    """Take the LaunchDaemon of rdma.persist away.
+
+    Addresses stay until the next reboot.
+    """
     from . import linking
 
     linking.persist(wiring, how(c, dry_run, verbose, ask_sudo), remove=True)
@@ -132,7 +154,9 @@ def unpersist(
 
 @cluster_task(*WHAT)
 def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool = False) -> None:
-    """Run a real collective (all_sum) over the cluster's backend, as tp.start would start it.
+    """Run a real collective (all_sum) over the backend.
+
+    Its ranks are started as tp.start would start them.
 
     Right sums and a world of all ranks, or exit 3 or 4; then latency and bandwidth per size, and
     ping beside them. Nothing else may be running.
@@ -163,7 +187,9 @@ def discover(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Find the cables between the hosts; pick addresses and backend; print the rdma.setup for them.
+    """Find the cables; pick addresses and backend; --write it.
+
+    The rdma.setup for them is printed.
 
     inv rdma.discover --hosts mac1,mac2,mac3 --write hosts/mine.json
     inv rdma.discover --hostfile hosts/mine.json --diff
@@ -186,7 +212,7 @@ def discover(
     help={"svg": "also draw it into this file, such as topology.svg"},
 )
 def topology(c: Context, machines: Machines, svg: str | None = None) -> None:
-    """Draw the cabling: each link's interfaces, addresses, speed and state.
+    """Draw the cabling: interfaces, addresses, speed, state.
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
     """

@@ -27,7 +27,9 @@ MARK = "<!-- written by inv test.faults: do not edit below -->\n"
 
 @task(auto_shortflags=False, help={"only": "run rows that match, as pytest's -k; writes no page"})
 def faults(c: Context, only: str | None = None) -> None:
-    """Run every fault of the matrix for real, at each stage, and write docs/reliability.md.
+    """Run every fault for real; write docs/reliability.md.
+
+    Each at every stage where it can strike.
 
     Needs Linux and root, and takes some minutes (exit 4 if a row does not hold).
     """

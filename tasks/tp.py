@@ -23,7 +23,10 @@ def _last(c: Context, **given: Any) -> Cluster:
 
 @cluster_task(*WHAT)
 def model(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
-    """Make the tiny model where the cluster asks for it and it is not there yet."""
+    """Make the tiny model if the cluster asks for it.
+
+    Only where it is not there yet.
+    """
     from . import steps, tiny
 
     tiny.ensure(cluster.model, steps.is_dry(c, dry_run))
@@ -37,9 +40,9 @@ def preflight(
     skip_checks: bool = False,
     json: bool = False,
 ) -> None:
-    """Check all nodes at once: memory, processes, ports, RDMA, model, versions, cooldown.
+    """Check all nodes at once; nothing is changed.
 
-    Nothing is changed. Exit 3 if a check fails, 5 if a node can't be reached.
+    Memory, processes, ports, RDMA, model, versions, cooldown. Exit 3 if a check fails, 5 if a node can't be reached.
 
     inv tp.preflight --hosts mac1,mac2 --skip model -- --port 8001
     """
@@ -56,7 +59,7 @@ def cooldown(
     skip_checks: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Wait out the rest of 30 s since the last SIGKILL on any node.
+    """Wait out the rest of 30 s since the last SIGKILL.
 
     After a SIGKILL the kernel needs some 30 s to reclaim RDMA resources (tp.cooldown in
     invoke.yaml); another control machine's SIGKILL counts too.
@@ -69,7 +72,9 @@ def cooldown(
 
 @cluster_task(*WHAT, "keep_logs", "lock_wait")
 def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
-    """Start rank 0, then the other ranks, and come back at once (tp.wait waits).
+    """Start the ranks and come back at once (tp.wait waits).
+
+    Rank 0 first, then the others.
 
     No check is made: tp.start is this with checks before and a wait after.
     """
@@ -82,7 +87,10 @@ def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
 
 @cluster_task(*WHAT)
 def wait(c: Context, cluster: Cluster, timeout: str | None = None) -> None:
-    """Wait until the server is ready; a rank that dies fails this at once (exit 4)."""
+    """Wait until ready, or until a rank has died.
+
+    A rank that dies fails this at once (exit 4).
+    """
     from . import steps
 
     steps.wait(cluster, timeout)
@@ -96,7 +104,9 @@ def health(
     foreground: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Ask the server for its models and for one real token (exit 3 if it gives none).
+    """Ask the server for one real token.
+
+    Exit 3 if it gives none.
 
     A health page may be green over an engine that is dead: only a token proves it.
     """
@@ -122,7 +132,7 @@ def start(
     foreground: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Start the server and wait until it has answered: checks, ranks, readiness, one token.
+    """Check, start all ranks, wait until one real token.
 
     What follows -- goes to the server exactly. Exit 3: a check failed, or another command is at
     work, and nothing was started; 4: a rank died or the timeout passed, and the others were
@@ -164,7 +174,9 @@ def stop(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Stop the server: SIGTERM to rank 0, then to what is left, SIGKILL only at the timeout.
+    """Stop the server, rank 0 first; SIGKILL only in need.
+
+    SIGTERM to rank 0, then to what is left; SIGKILL only at the timeout.
 
     Also stops servers of this engine that were started by hand. Nothing to stop is fine. Exit 3
     if another command is at work (inv tp.unlock tp.stop ends a start that hangs), 4 if something
@@ -192,7 +204,9 @@ def restart(
     sync: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Stop the server and start what was started last: same arguments, engine and backend.
+    """Stop the server, and start what was started last.
+
+    The same arguments, engine and backend.
 
     Options override; what follows -- replaces the server's arguments, --with adds to them. Values
     of --env are kept nowhere: give them again. The server goes on until what it is to be
@@ -220,10 +234,10 @@ def restart(
 
 @cluster_task(*WHERE)
 def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
-    """Take the lock away from the command that has it, and say whose it was.
+    """Take the lock away, and say whose it was.
 
-    Of all commands that change a server, on any control machine, one acts at a time. What that
-    command has started is left as it is, and there may be no lock at all.
+    The command that has it stops; what it has started is left as it is. Of all commands that change
+    a server, on any control machine, one acts at a time. There may be no lock at all.
 
     inv tp.unlock tp.stop
     """
@@ -234,9 +248,9 @@ def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
 
 @cluster_task(*WHERE)
 def status(c: Context, cluster: Cluster, json: bool = False) -> None:
-    """Each rank's host, pid, state, uptime and memory; is it ready, which model, which URL.
+    """Is it ready, which model and URL; each rank's state.
 
-    Exit 3 for a degraded server (a rank gone, or no answer), 5 if a node can't be reached.
+    Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no answer), 5 if a node can't be reached.
     """
     from . import show
 
@@ -263,7 +277,9 @@ def logs(
     grep: str | None = None,
     previous: str | None = None,
 ) -> None:
-    """All ranks' logs of the last run, also written to tp_server.log in --log-dir here.
+    """All ranks' logs of the last run, tagged by rank.
+
+    Also written to tp_server.log in --log-dir here.
 
     With --previous rank after rank, the last lines of each, from the nodes.
 
@@ -277,7 +293,9 @@ def logs(
 
 @cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
 def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -> None:
-    """What was done to the nodes, by whom and from where, and how it ended: all of them by time.
+    """What was done to the nodes, by whom, and how it ended.
+
+    From where, too; the nodes' lines are merged by time.
 
     Each node keeps it in audit.log of its state directory. Exit 5 if a node can't be reached.
 
@@ -290,7 +308,10 @@ def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -
 
 @cluster_task(*WHERE)
 def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
-    """Wired memory of every node: what a killed server left only a reboot frees (exit 3)."""
+    """Wired memory of every node, and what has leaked.
+
+    What a killed server left only a reboot frees (exit 3).
+    """
     from . import show
 
     show.memory(cluster, json)
@@ -314,7 +335,9 @@ def watch(
     interval: str = "1",
     patience: str = "600",
 ) -> None:
-    """Watch the server: a dead rank is told at once, and an engine that gives no token.
+    """Watch the server: tell a dead rank or engine at once.
+
+    Dead is an engine that gives no token, too.
 
     A busy server is left alone. Ends with exit 3 when the server has failed and is not started
     again. With --restart give the options and arguments that it was started with.
@@ -351,7 +374,9 @@ def chat(
     timeout: str = "60",
     json: bool = False,
 ) -> None:
-    """Ask the running server: the answer as it comes, then time to first token and tokens/s.
+    """Ask the running server; how fast it answered.
+
+    The answer comes as a stream; then the time to the first token and tokens/s.
 
     The answer goes to stdout, all else to stderr. Exit 3 if no server runs, 4 if it gives no
     answer or its answer breaks off.
@@ -398,7 +423,9 @@ def bench(
     canary_url: str | None = None,
     json: bool = False,
 ) -> None:
-    """Load the running server within bounds: time to first token and tokens/s, p50 and p95.
+    """Load the running server: first token, tokens/s, p50, p95.
+
+    The load is bounded in requests and time.
 
     Every prompt is new, so that no cache helps; p95 is what 95 % of the requests kept to. Exit 4
     if a request failed, or (--canary) an answer is not the single rank's; 3 if no server runs.
@@ -442,7 +469,9 @@ def top(
     count: str | None = None,
     json: bool = False,
 ) -> None:
-    """All nodes live: CPU, memory, wired memory and its baseline, links, ranks, requests.
+    """All nodes live: CPU, memory, links, ranks, requests.
+
+    Wired memory is shown against its baseline.
 
     Needs no sudo. In a pipe a line per node and interval. A node that is gone is shown as such,
     holds up no other and is back when it is back. Ctrl-C ends it.

@@ -35,6 +35,11 @@ def test_links(page: Path) -> None:
         assert "://" in target or (page.parent / target).exists(), target
 
 
+def test_each_task_is_one_line_of_the_list(inv: Inv) -> None:
+    lines = inv("--list").out.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == sorted(ns.task_names)
+
+
 def test_every_configuration_key_is_explained() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     explained = set(re.findall(r"`(\w+)`", text))
