@@ -42,7 +42,8 @@ def preflight(
 ) -> None:
     """Check all nodes at once; nothing is changed.
 
-    Memory, processes, ports, RDMA, model, versions, cooldown. Exit 3 if a check fails, 5 if a node can't be reached.
+    Memory, processes, ports, RDMA, model, versions, cooldown. Exit 3 if a check fails,
+    5 if a node can't be reached.
 
     inv tp.preflight --hosts mac1,mac2 --skip model -- --port 8001
     """
@@ -250,7 +251,8 @@ def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
 def status(c: Context, cluster: Cluster, json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
-    Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no answer), 5 if a node can't be reached.
+    Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
+    answer), 5 if a node can't be reached.
     """
     from . import show
 
