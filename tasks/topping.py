@@ -99,6 +99,7 @@ def signs(cluster: Cluster, pulse: Pulse, interval: int) -> dict[str, Any]:
         "links": _links(pulse, named),
         "ranks": [_rank(pulse, rank.rank, rank.pid) for rank in pulse.ranks],
         "clients": seen.clients,
+        "requests": None if seen.posts is None else pulse.posts + seen.posts,
         "requests_per_second": rates.posts if rates else None,
     }
 
@@ -170,8 +171,9 @@ def _rank_words(rank: Mapping[str, Any]) -> str:
 
 def _requests(node: Mapping[str, Any]) -> str:
     words = [] if node["clients"] is None else [f"clients {node['clients']}"]
-    if node["requests_per_second"] is not None:
-        words.append(f"requests {node['requests_per_second']:.1f}/s")
+    if node["requests"] is not None:
+        rate = node["requests_per_second"]
+        words.append(f"requests {node['requests']}" + ("" if rate is None else f" ({rate:.1f}/s)"))
     return "  ".join(words)
 
 

@@ -28,8 +28,7 @@ GIVE_UP = 10.0  # seconds more until its connection is given up
 class Pulse:
     """What is known of one node now.
 
-    `why` tells why nothing is known; `stale` are the seconds since the last block, if it should
-    have sent another by now.
+    `why` tells why nothing is known; `posts` are the requests of all its loops before this one.
     """
 
     node: str
@@ -37,6 +36,7 @@ class Pulse:
     ranks: Sequence[RankState] = ()
     vitals: Vitals | None = None
     rates: Rates | None = None
+    posts: int = 0
     why: str = "connecting"
     heard: float = field(default_factory=time.monotonic)
 
@@ -83,7 +83,9 @@ class Watch:
         pulse.ranks = [rank for _, rank in read.ranks]
         nonce = secrets.token_hex(8)
         script = vitals.loop(self._wanted(node, pulse.ranks), self.interval, nonce)
-        answer = node.sh(script, timeout=0, out_stream=_Blocks(pulse, nonce))
+        blocks = _Blocks(pulse, nonce)
+        answer = node.sh(script, timeout=0, out_stream=blocks)
+        pulse.posts += (blocks.last and blocks.last[1].posts) or 0
         if answer.failure:
             return answer.failure
         return "" if answer.status == 0 else f"its loop ended with status {answer.status}"
