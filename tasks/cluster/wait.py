@@ -11,7 +11,7 @@ from . import nodes, reading, shell
 from .api import Api
 from .cluster import Cluster
 from .facts import Fact, known
-from .launch import log_path
+from .launch import HEADER, log_path
 from .state import RankState
 from .text import plain as plain
 
@@ -118,4 +118,5 @@ def _last_lines(cluster: Cluster, node: nodes.Node) -> Fact:
 def _parse_last(text: str, status: int) -> dict[int, str]:
     """Rank -> its last line, without colours and other controls."""
     rows = re.findall(r"^line (\d+) (.*)$", text, re.MULTILINE)
-    return {int(rank): plain(line) for rank, line in rows}
+    # Our own first line says nothing yet.
+    return {int(rank): "" if line.startswith(HEADER) else plain(line) for rank, line in rows}
