@@ -122,7 +122,7 @@ def test_wait_for_the_lock(commands: Commands, gates: Gates) -> None:
     line = waits.err.read_text()
     assert re.match(rf"127.0.0.1: waiting up to {DEADLINE} s for tp.start of ada@\S+, since ", line)
     late = commands.run("eve", "tp.start", "--lock-wait", "0.5", code=3)
-    assert "waiting up to 0.5 s for tp.start of ada" in late.err
+    assert "tp.start of ada" in late.err
     assert BUSY.search(late.err.splitlines()[-1])
     assert not waits.is_over
     gates.open(RANK)
