@@ -293,15 +293,15 @@ def test_rates() -> None:
     assert vitals.parse("") == vitals.Vitals()
 
 
-def test_a_chat_that_breaks_off(served: Inv) -> None:
-    """What has come is shown, then one line on what to do."""
-    served("tp.start")
-    pid = rank_pid(served, 0)
-    chat = served.start("tp.chat", "Hi", "--max-tokens", "100000", "--temperature", "1")
+def test_a_chat_that_breaks_off(remote: Inv, home: Path) -> None:
+    """Through SSH too it comes as it is made; what has come is shown, then what to do."""
+    remote("tp.start")
+    pid = rank_pid(remote, 0)
+    chat = remote.start("tp.chat", "Hi", "--max-tokens", "100000", "--temperature", "1")
     assert chat.stdout
     assert chat.stdout.read(3)
-    os.kill(pid, signal.SIGKILL)
-    _, err = chat.communicate(timeout=60)
+    subprocess.run(["ssh", "-F", home / ".ssh" / "config", "mac1", f"kill -9 {pid}"], check=True)
+    _, err = chat.communicate(timeout=DEADLINE)
     assert chat.returncode == 4
     assert re.fullmatch(r"chat: the stream broke off after \d+ pieces: inv tp.status .*\n", err)
 
@@ -424,7 +424,7 @@ def test_bench(served: Inv, home: Path, stranger: str) -> None:
     for name in ("before", "after"):
         file = str(home / f"{name}.json")
         done = served("tp.bench", "--concurrency", "1,2", *small, "--label", name, "--out", file)
-        assert re.search(r"^6[2-6] tokens +2 +2 +0\.\d+ s", done.out, re.MULTILINE)
+        assert re.search(r"^6[2-6] tokens +2 +2 +[\d.]+ s", done.out, re.MULTILINE)
     run = json.loads((home / "before.json").read_text())
     assert [row["concurrency"] for row in run["rows"]] == [1, 2]
     assert all(row["prompt_tokens"] in range(62, 67) for row in run["rows"])
