@@ -23,7 +23,7 @@ from .cluster.state import RankState, Record
 from .cluster.text import one_line
 
 
-def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> None:
+def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> Reading:
     """Judge every node; raise CheckFailed or Unreachable when the server must not be started."""
     read = reading.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
@@ -37,6 +37,7 @@ def preflight(cluster: Cluster, skip: Sequence[str], as_json: bool) -> None:
     if failed:
         count = f"{len(failed)} check{'s' * (len(failed) > 1)} failed"
         raise CheckFailed(f"preflight: {count}, nothing was changed")
+    return read
 
 
 def judge(cluster: Cluster, read: Reading, skip: Sequence[str]) -> list[Finding]:
@@ -229,7 +230,7 @@ def show_logs(
     except re.error as error:
         raise BadInput(f"--grep {grep!r}: no regular expression ({error})") from None
     where = logs.place(cluster, reading.states(cluster))
-    failed = logs.collect(cluster, where)
+    failed = logs.collect(cluster, where).failed
     for line in logs.tail(where.combined, wanted, only, grep):
         screen.log_line(line)
     if follow:

@@ -43,10 +43,10 @@ def preflight(
 
     inv tp.preflight --hosts mac1,mac2 --skip model -- --port 8001
     """
-    from . import show
+    from . import steps
 
     if not skip_checks:
-        show.preflight(cluster, options.items(skip), json)
+        steps.preflight(cluster, options.items(skip), json)
 
 
 @cluster_task(*WHERE)
