@@ -2,10 +2,11 @@
 
 from invoke.collection import Collection
 
-from . import demo, dev, local, rdma, testing, tp
+from . import bench, demo, dev, local, rdma, testing, tp
 from .cluster.settings import DEFAULTS
 
 ns = Collection()
+ns.add_collection(bench.ns)
 ns.add_collection(Collection.from_module(dev))
 ns.add_collection(Collection.from_module(local))
 ns.add_collection(Collection.from_module(rdma))
