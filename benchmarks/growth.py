@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
@@ -78,7 +77,7 @@ def _watch(process: subprocess.Popen[str], use: Use) -> None:
     while process.poll() is None:
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
-            files = len(os.listdir(f"/proc/{process.pid}/fd"))
+            files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
         except OSError:
             return
         found = dict(re.findall(r"^(VmHWM|Threads):\s+(\d+)", status, re.MULTILINE))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from invoke.collection import Collection
 from invoke.context import Context
@@ -59,8 +59,7 @@ def _single(name: str, what: str) -> Task[Any]:
 
     body.__name__ = name
     body.__doc__ = f"{what}."
-    made: Task[Any] = task(body, name=name, auto_shortflags=False)
-    return made
+    return cast("Task[Any]", task(body, name=name, auto_shortflags=False))
 
 
 ns = Collection("bench", all_, *(_single(name, what) for name, what in BENCHMARKS.items()))
