@@ -9,12 +9,11 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .farm import Farm, farm
-from .measure import TIMES, Result, Row
+from .measure import TIMES, Result, Row, until
 
 RANKS = 4
 LINES = 25_000  # of each rank
@@ -26,13 +25,13 @@ def run() -> Result:
         ours, theirs, memory = [], [], []
         for turn in range(TIMES):
             _clear(nodes, turn)
-            rate, peak = _measure(nodes, turn, _follow(nodes), LINES)
+            rate, peak = _measure(nodes, _follow(nodes), LINES)
             ours.append(rate)
             memory.append(peak)
             _clear(nodes, turn)
-            theirs.append(_measure(nodes, turn, _tail(nodes), LINES)[0])
+            theirs.append(_measure(nodes, _tail(nodes), LINES)[0])
         _clear(nodes, TIMES)
-        _, large = _measure(nodes, TIMES, _follow(nodes), LINES * LARGE)
+        _, large = _measure(nodes, _follow(nodes), LINES * LARGE)
     size = LINES * RANKS * len(_line(0, 0)) / 1e6
     rows = [
         Row("tp.logs --follow, 4 ranks", "`tail -f` over ssh", ours, theirs, unit="lines/s",
@@ -56,83 +55,61 @@ def _clear(nodes: Farm, turn: int) -> None:
     for path in (nodes.home / "logs").iterdir():
         path.unlink()
     for rank in range(RANKS):
-        _path(nodes, rank).write_text(f"# mlx-tp run={turn} rank={rank} {time.time()}\nbegin\n")
+        _path(nodes, rank).write_text(
+            f"# mlx-tp run={turn} rank={rank} {time.time()}\nbegin of rank {rank}\n"
+        )
 
 
-def _follow(nodes: Farm) -> subprocess.Popen[str]:
-    return nodes.inv.start("tp.logs", "--follow", stderr=subprocess.DEVNULL)
+def _follow(nodes: Farm) -> list[subprocess.Popen[str]]:
+    return [nodes.inv.start("tp.logs", "--follow", stderr=subprocess.DEVNULL)]
 
 
-def _tail(nodes: Farm) -> subprocess.Popen[str]:
-    line = "; ".join(
-        f"{' '.join(nodes.ssh)} {name} 'tail -n +1 -f {_path(nodes, rank)}' &"
+def _tail(nodes: Farm) -> list[subprocess.Popen[str]]:
+    """One for each node, each into a pipe of its own: in one pipe they would tear lines."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+    return [
+        subprocess.Popen([*nodes.ssh, name, f"tail -n +1 -f {_path(nodes, rank)}"], **pipes)
         for rank, name in enumerate(nodes.names)
-    ).replace("&;", "&")
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    return subprocess.Popen(["sh", "-c", f"{line} wait"], **pipes)
+    ]
 
 
 def _measure(
-    nodes: Farm, turn: int, process: subprocess.Popen[str], lines: int
+    nodes: Farm, processes: list[subprocess.Popen[str]], lines: int
 ) -> tuple[float, float]:
-    """Lines per second, and the reader's peak memory in MB."""
+    """Lines per second, and the first reader's peak memory in MB."""
     shown: list[list[int]] = [[] for _ in range(RANKS)]
-    begun, done = threading.Event(), threading.Event()
-    reader = threading.Thread(target=_read, args=(process, shown, lines, begun, done), daemon=True)
-    reader.start()
+    begun: set[int] = set()
+    for process in processes:
+        threading.Thread(target=_read, args=(process, shown, begun), daemon=True).start()
     try:
-        assert begun.wait(60), "it shows nothing"
+        until(lambda: len(begun) == RANKS)
         texts = ["".join(_line(rank, number) for number in range(lines)) for rank in range(RANKS)]
         start = time.monotonic()
         for rank, text in enumerate(texts):
             with _path(nodes, rank).open("a") as log:
                 log.write(text)
-        assert done.wait(120), f"lines are missing: {[len(each) for each in shown]}"
+        until(lambda: all(len(each) >= lines for each in shown), 120)
         rate = lines * RANKS / (time.monotonic() - start)
-        peak = _peak(process.pid)
+        peak = _peak(processes[0].pid)
     finally:
-        _end(process)
+        for process in processes:
+            process.terminate()
+            process.wait(30)
     assert all(each == list(range(lines)) for each in shown), "lines are lost, torn or disordered"
     return rate, peak
 
 
-def _read(
-    process: subprocess.Popen[str],
-    shown: list[list[int]],
-    lines: int,
-    begun: threading.Event,
-    done: threading.Event,
-) -> None:
-    match: Callable[[str], Any] = re.compile(
-        r"(?:rank \d \| )?(\d{8}) of rank (\d): .*\n"
-    ).fullmatch
-    seen = left = RANKS
+def _read(process: subprocess.Popen[str], shown: list[list[int]], begun: set[int]) -> None:
+    pattern = re.compile(r"(?:rank \d \| )?(\d{8}) of rank (\d): .*\n")
     assert process.stdout is not None
     for line in process.stdout:
-        found = match(line)
+        found = pattern.fullmatch(line)
         if found:
-            numbers = shown[int(found.group(2))]
-            numbers.append(int(found.group(1)))
-            left -= len(numbers) == lines
-            if not left:
-                done.set()
-        elif line.endswith("begin\n"):
-            seen -= 1
-            if not seen:
-                begun.set()
+            shown[int(found.group(2))].append(int(found.group(1)))
+        elif "begin of rank" in line:
+            begun.add(int(line.split()[-1]))
 
 
 def _peak(pid: int) -> float:
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(found.group(1)) / 1000 if found else 0.0
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    import os
-    import signal
-
-    if os.getpgid(process.pid) == process.pid:
-        os.killpg(process.pid, signal.SIGTERM)
-    else:
-        process.terminate()
-    process.wait(30)
