@@ -82,12 +82,12 @@ def farm(count: int, real: bool = False) -> Iterator[Farm]:
 
 
 def make_model(folder: Path, real: bool) -> None:
+    folder.mkdir()
     if real:
         from tasks import tiny
 
         tiny.make(folder)
         return
-    folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (folder / "model.safetensors").touch()
 

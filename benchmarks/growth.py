@@ -18,7 +18,7 @@ from .measure import Result, Row
 SIZES = (2, 8, 32, 128, 256)
 SERVED = 32  # nodes at most on which ranks are started: each is a Python of its own here
 DEAD = 5
-BUDGET = 240  # seconds for all sizes
+BUDGET = 150  # seconds for all sizes
 
 
 @dataclass

@@ -32,6 +32,7 @@ def watched(nodes: Farm, task: str, *words: str) -> Row:
         before = _spent(process.pid)
         time.sleep(SPAN)
         samples.append(100 * (_spent(process.pid) - before) / SPAN / len(nodes.names))
+    assert process.poll() is None, "it has ended by itself"
     process.terminate()
     process.wait(30)
     what = f"{task}: share of a core per node, control machine"

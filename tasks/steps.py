@@ -152,6 +152,8 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     try:
         with screen.progress() as display:
             took = waiting.until_ready(cluster, api, seconds, display, run)
+        screen.say(f"ready after {took:.1f} s")
+        _note_ready(cluster, run)
     except waiting.NotReadyError as failure:
         if run is None:
             raise ActionFailed(_not_ready(failure) + ": inv tp.logs, inv tp.stop") from None
@@ -159,11 +161,14 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     except KeyboardInterrupt as error:
         _leave(cluster, error, run)
         raise
+
+
+def _note_ready(cluster: Cluster, run: str | None) -> None:
+    """Note on rank 0's node that it was ready, and take the logs so far: one round trip."""
     # What this very start has written down need not be read.
     read = Reading({}, {}) if run else reading.states(cluster)
     mark = {cluster.leader.name: waiting.ready_script(cluster)}
     _collect(cluster, read, beside=mark)
-    screen.say(f"ready after {took:.1f} s")
 
 
 def health(cluster: Cluster, timeout: str | None) -> None:
@@ -324,9 +329,11 @@ def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bo
 def _finish(
     cluster: Cluster, before: Reading, reports: Sequence[Stopped], run: str | None = None
 ) -> Reading:
-    """Collect the logs, forget the records, and read what runs now: one round trip per node."""
+    """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
     lock.seen(cluster).clear()
-    query = reading.Query.of(cluster.nodes, reading.running_facts(cluster))
+    # Where only a run's ranks were stopped, nobody asks what runs besides.
+    wanted = (lambda node: []) if run else reading.running_facts(cluster)
+    query = reading.Query.of(cluster.nodes, wanted)
     forget = stopping.forget_scripts(cluster, reports, run)
     beside = {
         name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()

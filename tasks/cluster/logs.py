@@ -29,7 +29,7 @@ from .nodes import Answer
 from .reading import Reading
 from .text import plain
 
-CHUNK = 4 * 1024 * 1024  # bytes of one log per round trip
+CHUNK = 1024 * 1024  # bytes of one log per round trip
 NAME = "tp_server.log"
 
 Source = tuple[str, int]  # node, rank
