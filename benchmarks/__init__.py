@@ -4,4 +4,19 @@ Each module is one benchmark: `run()` gives its rows. Nodes are real OpenSSH ser
 each with processes and a home of its own, as the tests have them.
 """
 
-NAMES = {"list": "listing"}
+import os
+
+# Name -> module, in the order in which they run.
+NAMES = {
+    "list": "listing",
+    "trips": "trips",
+    "preflight": "preflight",
+    "server": "server",
+    "notice": "notice",
+    "logs": "following",
+    "watch": "watching",
+    "growth": "growth",
+}
+
+# Cold is without a process, not without compiled modules: a user has these.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

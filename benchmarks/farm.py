@@ -20,6 +20,8 @@ sys.modules.pop("tasks", None)
 from conftest import Inv, Sshd, free_ports, own_servers  # noqa: E402
 from conftest import hostfile as write_hostfile  # noqa: E402
 
+STUB = ROOT / "benchmarks" / "rank.py"
+
 
 @dataclass
 class Farm:
@@ -48,9 +50,13 @@ class Farm:
             write_hostfile(file, hosts, self.model, self.inv.port, **words)
         )
 
-    def sessions(self, name: str) -> int:
-        """How many commands sshd has begun for this node."""
-        return (self.sshd.folder / f"{name}.log").read_text().count("Starting session: command")
+    def use_stub(self, names: list[str]) -> None:
+        """Its ranks are stubs (rank.py), which load in moments."""
+        engine = {"command": [str(STUB)], "ready": "/health", "model": "stub"}
+        tp = {"engines": {"stub": engine}, "cooldown": 0, "stop_timeout": 10}
+        self.inv.config = self.home / "stub.json"
+        self.inv.config.write_text(json.dumps({"tp": tp}))
+        self.use(names, engine="stub", envs=[f"STUB={self.home}"])
 
 
 @contextmanager
@@ -76,12 +82,12 @@ def farm(count: int, real: bool = False) -> Iterator[Farm]:
 
 
 def make_model(folder: Path, real: bool) -> None:
+    folder.mkdir()
     if real:
         from tasks import tiny
 
         tiny.make(folder)
         return
-    folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (folder / "model.safetensors").touch()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import resource
 import subprocess
 import sys
 import time
@@ -67,6 +69,29 @@ def process(*words: str, **options: Any) -> Work:
     return work
 
 
+def cpu(work: Work) -> Work:
+    """The same work, measured in seconds of CPU of the processes that it starts."""
+
+    def spent() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        work()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return spent
+
+
+def until(what: Callable[[], Any], seconds: float = 60) -> Any:
+    """Poll every 5 ms until `what()` is true; what it gave."""
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+
+
 def machine() -> dict[str, Any]:
     """What it was measured on, and how busy that was before we began."""
     cpu = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in row]
@@ -97,7 +122,6 @@ def save(name: str, result: Result, spent: float) -> None:
 
 def _compact(text: str) -> str:
     """Samples of a row on one line, in four digits: so that a diff can be read."""
-    import re
 
     def one_line(found: re.Match[str]) -> str:
         numbers = [f"{float(word):.4g}" for word in found.group(1).split(",")]

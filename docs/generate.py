@@ -1,5 +1,7 @@
 """Writes what the code itself knows into docs/: the reference and the table of known errors.
 
+And what benchmarks/results.json holds: performance.md and its plots.
+
 uv run python docs/generate.py            # with --check it only tells which are not current
 """
 
@@ -44,14 +46,20 @@ def errors() -> str:
 
 def pages() -> dict[Path, str]:
     """Each page that is generated, whole, as it should be."""
+    from benchmarks import measure, page
+
     made = {
         ROOT / "docs" / "reference.md": reference(),
         ROOT / "docs" / "troubleshooting.md": errors(),
+        ROOT / "docs" / "performance.md": page.document(measure.load()),
     }
-    return {
+    whole = {
         path: path.read_text(encoding="utf-8").partition(MARK)[0] + MARK + "\n" + text
         for path, text in made.items()
     }
+    for name, text in page.plots(measure.load()).items():
+        whole[ROOT / "docs" / f"performance-{name}.svg"] = text
+    return whole
 
 
 def _flag(name: str) -> str:
@@ -63,8 +71,12 @@ def _cell(text: str | None) -> str:
 
 
 if __name__ == "__main__":
-    stale = {p: text for p, text in pages().items() if p.read_text(encoding="utf-8") != text}
+    stale = {
+        path: text
+        for path, text in pages().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
     if "--check" in sys.argv and stale:
-        sys.exit(f"not current: {', '.join(page.name for page in stale)}")
-    for page, text in stale.items():
-        page.write_text(text, encoding="utf-8")
+        sys.exit(f"not current: {', '.join(path.name for path in stale)}")
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")

@@ -6,12 +6,13 @@ from typing import Any
 
 from invoke.collection import Collection
 
-from . import demo, dev, hosts, local, rdma, testing, tp
+from . import bench, demo, dev, hosts, local, rdma, testing, tp
 from .cluster.settings import DEFAULTS, unreadable
 from .cluster.text import one_line
 from .executor import Executor
 
 ns = Collection()
+ns.add_collection(bench.ns)
 ns.add_collection(Collection.from_module(dev))
 ns.add_collection(Collection.from_module(hosts))
 ns.add_collection(Collection.from_module(local))

@@ -27,7 +27,7 @@ from .cluster.text import one_line
 
 def preflight(
     cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
-) -> None:
+) -> Reading:
     """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
 
     The table is narration of a start, or the result where nothing else was asked for.
@@ -44,6 +44,7 @@ def preflight(
     if failed:
         count = f"{len(failed)} check{'s' * (len(failed) > 1)} failed"
         raise CheckFailed(f"preflight: {count}, nothing was changed")
+    return read
 
 
 def judge(cluster: Cluster, read: Reading, skip: Sequence[str]) -> list[Finding]:
@@ -246,7 +247,7 @@ def show_logs(
     if previous:
         failed = _previous(cluster, where, count(previous, "--previous", 1), wanted, only, grep)
     else:
-        failed = logs.collect(cluster, where)
+        failed = logs.collect(cluster, where).failed
         for line in logs.tail(where.combined, wanted, only, grep):
             screen.log_line(line)
     if follow:
@@ -261,7 +262,7 @@ def _previous(
     """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         old, failed = logs.earlier(cluster, where, number, Path(folder))
-        failed.update(logs.collect(cluster, old, final=True))
+        failed.update(logs.collect(cluster, old, final=True).failed)
         for each in sorted(each for _, each in old.paths):
             if rank in (None, each):
                 for line in logs.tail(old.combined, lines, each, grep):

@@ -43,11 +43,22 @@ def api_of(cluster: Cluster) -> Api:
     return Api.of(cluster)
 
 
+def preflight(
+    cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
+) -> None:
+    """All checks; under our lock what was read is kept for the steps that follow."""
+    begun = time.monotonic()
+    read = show.preflight(cluster, skip, as_json, is_result)
+    lock.seen(cluster)["preflight"] = (begun, read)
+
+
 def cooling(cluster: Cluster) -> float:
     """Seconds that a start still has to wait, over all nodes."""
-    read = reading.states(cluster)
+    begun = time.monotonic()
+    begun, read = lock.seen(cluster).get("preflight") or (begun, reading.states(cluster))
     found = [read.state(node) for node in read.facts]
-    return max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
+    left = max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
+    return left - (time.monotonic() - begun) if left else 0.0
 
 
 def hold(cluster: Cluster, what: str) -> None:
@@ -102,7 +113,7 @@ def again(
         show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
         stop(cluster, "leader", False, None, False, False)
         cool(cluster)
-        show.preflight(cluster, ["model", "versions", "cooldown"], False)
+        preflight(cluster, ["model", "versions", "cooldown"], False)
         run = launch(cluster, False)
         wait(cluster, timeout, run)
         health(cluster, None)
@@ -130,13 +141,16 @@ def launch(cluster: Cluster, dry: bool) -> str:
     if dry:
         _print_scripts(cluster, run)
         return run.id
-    _collect(cluster, reading.states(cluster), final=True)
+    _collect_old(cluster)
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
     hooks.note(run=run.id)
     _point_out(cluster)
+    seen = lock.seen(cluster)
+    seen.clear()
     try:
         launching.launch(cluster, run)
+        seen["started"] = run.id
     except (ActionFailed, CheckFailed, Unreachable) as error:
         left = _stop_quietly(cluster, run.id)
         raise type(error)(
@@ -166,6 +180,8 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     try:
         with screen.progress() as display:
             took = waiting.until_ready(cluster, api, seconds, display, run)
+        screen.say(f"ready after {took:.1f} s")
+        _note_ready(cluster, run)
     except waiting.NotReadyError as failure:
         if run is None:
             raise ActionFailed(_not_ready(failure) + ": inv tp.logs, inv tp.stop") from None
@@ -173,8 +189,14 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     except KeyboardInterrupt as error:
         _leave(cluster, error, run)
         raise
-    _collect(cluster, reading.states(cluster))
-    screen.say(f"ready after {took:.1f} s")
+
+
+def _note_ready(cluster: Cluster, run: str | None) -> None:
+    """Note on rank 0's node that it was ready, and take the logs so far: one round trip."""
+    # What this very start has written down need not be read.
+    read = Reading({}, {}) if run else reading.states(cluster)
+    mark = {cluster.leader.name: waiting.ready_script(cluster)}
+    _collect(cluster, read, beside=mark)
 
 
 def health(cluster: Cluster, timeout: str | None) -> None:
@@ -198,6 +220,8 @@ def health(cluster: Cluster, timeout: str | None) -> None:
 
 def recorded(cluster: Cluster) -> Api:
     """The HTTP side of the server that runs, wherever it was told to listen."""
+    if "started" in lock.seen(cluster):
+        return api_of(cluster)
     read = reading.states(cluster)
     for node, rank in read.ranks:
         if rank.rank == 0 and rank.record:
@@ -324,11 +348,9 @@ def _hold_to_stop(cluster: Cluster) -> None:
 
 
 def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool) -> None:
-    before = reading.states(cluster)
-    reports = stopping.stop(cluster, order, force, seconds, tell=screen.say)
-    _collect(cluster, before, final=True)
-    stopping.forget(cluster, reports)
-    after = reading.running(cluster)
+    before = reading.running(cluster)
+    reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
+    after = _finish(cluster, before, reports)
     findings = checks.memory(cluster.wanted, after.facts)
     if as_json:
         screen.document(_stop_document(reports, after))
@@ -338,6 +360,21 @@ def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bo
     findings += checks.domains(cluster.wanted, after.facts)
     _notices(cluster, reports, findings)
     _judge_stop(reports)
+
+
+def _finish(
+    cluster: Cluster, before: Reading, reports: Sequence[Stopped], run: str | None = None
+) -> Reading:
+    """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
+    lock.seen(cluster).clear()
+    # Where only a run's ranks were stopped, nobody asks what runs besides.
+    wanted = (lambda node: []) if run else reading.running_facts(cluster)
+    query = reading.Query.of(cluster.nodes, wanted)
+    forget = stopping.forget_scripts(cluster, reports, run)
+    beside = {
+        name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()
+    }
+    return query.reading(_collect(cluster, before, final=True, beside=beside))
 
 
 def _undo(cluster: Cluster, run: str) -> None:
@@ -402,23 +439,39 @@ def _not_ready(failure: waiting.NotReadyError) -> str:
     )
 
 
-def _collect(cluster: Cluster, read: Reading, final: bool = False) -> None:
-    """Take what is new into the combined log; a log that can't be taken stops nobody."""
+def _collect(
+    cluster: Cluster,
+    read: Reading,
+    final: bool = False,
+    beside: Mapping[str, str] | None = None,
+) -> Mapping[str, Answer]:
+    """Take what is new into the combined log; a log that can't be taken stops nobody.
+
+    What each node said to its script in `beside`, which runs in any case.
+    """
     try:
-        failed = logs.collect(cluster, logs.place(cluster, read), final)
+        taken = logs.collect(cluster, logs.place(cluster, read), final, beside)
     except ActionFailed as error:
         screen.say(f"warn: {error.message}")
-        return
-    for node, why in failed.items():
+        return nodes.sh(cluster.nodes, beside or {})
+    for node, why in taken.failed.items():
         screen.say(f"warn: {node}: its logs could not be collected: {why}")
+    return taken.answers
+
+
+def _collect_old(cluster: Cluster) -> None:
+    """Take what an earlier run has left in its logs, before they are begun anew."""
+    _, read = lock.seen(cluster).get("preflight") or (0.0, None)
+    if read and not read.ranks and logs.is_taken(cluster, logs.place(cluster, read), read):
+        return
+    _collect(cluster, read or reading.states(cluster), final=True)
 
 
 def _stop_quietly(cluster: Cluster, run: str | None) -> list[str]:
     """Stop what this start has started, say only what went wrong; the nodes where it did."""
-    before = reading.states(cluster)
-    reports = stopping.stop(cluster, run=run)
-    _collect(cluster, before, final=True)
-    stopping.forget(cluster, reports, run)
+    before = reading.running(cluster)
+    reports = stopping.stop(cluster, run=run, read=before)
+    _finish(cluster, before, reports, run)
     failed = [report for report in reports if report.left or report.failure]
     for report in failed:
         screen.say(f"{report.node}: {report.word} {', '.join(report.left)} {report.failure}")

@@ -47,10 +47,10 @@ def preflight(
 
     inv tp.preflight --hosts mac1,mac2 --skip model -- --port 8001
     """
-    from . import show
+    from . import steps
 
     if not skip_checks:
-        show.preflight(cluster, options.items(skip), json, getattr(c, "is_asked", False))
+        steps.preflight(cluster, options.items(skip), json, getattr(c, "is_asked", False))
 
 
 @cluster_task(*WHERE)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from . import nodes, shell, state
 from .cluster import Cluster
@@ -103,6 +104,15 @@ def let_go(cluster: Cluster) -> None:
         mine.let_go()
 
 
+def seen(cluster: Cluster) -> dict[str, Any]:
+    """What this command knows of the cluster while it has the lock, and need not read again.
+
+    Nobody else changes it meanwhile; who acts himself clears what is true no more.
+    """
+    mine = _kept.get(_key(cluster))
+    return mine.seen if mine else {}
+
+
 def is_held(cluster: Cluster) -> bool:
     """Whether this command has the lock."""
     return _key(cluster) in _kept
@@ -167,6 +177,7 @@ class _Keeper:
     def __init__(self, cluster: Cluster, what: str) -> None:
         self.cluster = cluster
         self.times = 0
+        self.seen: dict[str, Any] = {}
         self.script = script(cluster, what, Run.new())
         self.lines: queue.Queue[str | Answer] = queue.Queue()
         self.has_lock = threading.Event()

@@ -15,19 +15,21 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from . import nodes, shell
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed
+from .facts import known
 from .hints import first_error
 from .launch import HEADER, log_path
+from .nodes import Answer
 from .reading import Reading
 from .text import plain
 
-CHUNK = 4 * 1024 * 1024  # bytes of one log per round trip
+CHUNK = 1024 * 1024  # bytes of one log per round trip
 NAME = "tp_server.log"
 
 Source = tuple[str, int]  # node, rank
@@ -77,18 +79,68 @@ def _combined(folder: str) -> Path:
     return Path(os.path.expanduser(folder)) / NAME
 
 
-def collect(cluster: Cluster, where: Place, final: bool = False) -> Mapping[str, str]:
-    """Append what is new of every rank to the combined log; node -> why, where it failed.
+@dataclass(frozen=True)
+class Collected:
+    """Why the logs of a node could not be collected, and what it said to the script beside."""
 
-    Only whole lines are taken, unless `final` says that no more will come.
+    failed: Mapping[str, str]
+    answers: Mapping[str, Answer]
+
+
+def collect(
+    cluster: Cluster,
+    where: Place,
+    final: bool = False,
+    beside: Mapping[str, str] | None = None,
+) -> Collected:
+    """Append what is new of every rank to the combined log.
+
+    Only whole lines are taken, unless `final` says that no more will come. A node's script in
+    `beside` runs in the same round trip, after its logs have been read.
     """
+    answers: dict[str, Answer] = {}
     with _locked(where) as (log, taken):
         while True:
-            pieces, failed = _fetch(cluster, where, taken)
+            pieces, found = _fetch(cluster, where, taken, {} if answers else beside or {})
+            answers = answers or found
             for piece in pieces:
                 _append(log, piece, taken, final)
+            failed = {name: a.failure for name, a in found.items() if a.failure}
             if failed or all(len(piece.data) < CHUNK for piece in pieces):
-                return failed
+                return Collected(failed, {name: _utf_8(a) for name, a in answers.items()})
+
+
+def is_taken(cluster: Cluster, where: Place, read: Reading) -> bool:
+    """Whether the combined log has all that is in the logs which preflight has seen."""
+    try:
+        taken = _positions(where.positions.read_bytes())
+    except OSError:
+        taken = {}
+    for node in cluster.nodes:
+        found = known(read.facts.get(node.name, {}), "logs")
+        rows = {} if found is None else found
+        wanted = {_name(node.name, rank): row for rank, row in rows.items()}
+        if found is None or any(
+            taken.get(name) != (cksum(f"{line}\n".encode()), size)
+            for name, (size, line) in wanted.items()
+        ):
+            return False
+    return True
+
+
+def cksum(data: bytes) -> str:
+    """ "CHECKSUM SIZE" of `data` as the command cksum prints it (POSIX: CRC with the length)."""
+    crc, length = 0, len(data)
+    more = length.to_bytes((length.bit_length() + 7) // 8, "little")
+    for byte in data + more:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1) ^ (0x104C11DB7 if crc & 0x80000000 else 0)
+    return f"{crc ^ 0xFFFFFFFF} {length}"
+
+
+def _utf_8(answer: Answer) -> Answer:
+    return replace(answer, out=answer.out.encode("latin-1").decode("utf-8", "replace"))
 
 
 def tail(where: Path, lines: int, rank: int | None = None, grep: str | None = None) -> list[str]:
@@ -133,7 +185,7 @@ def errors(
 ) -> dict[int, tuple[str | None, list[str]]]:
     """Rank -> (first error, last lines) of the logs as they are on the nodes now."""
     logs = {}
-    pieces, _ = _fetch(cluster, where, {})
+    pieces, _ = _fetch(cluster, where, {}, {})
     for piece in pieces:
         text = piece.data.decode("utf-8", "replace").replace("\r", "\n")
         rows = [plain(line) for line in text.split("\n") if line.strip()][1:]
@@ -203,13 +255,18 @@ _KEPT_LOG = re.compile(
 
 
 def _fetch(
-    cluster: Cluster, where: Place, taken: Mapping[str, tuple[str, int]]
-) -> tuple[list[Piece], dict[str, str]]:
+    cluster: Cluster,
+    where: Place,
+    taken: Mapping[str, tuple[str, int]],
+    beside: Mapping[str, str],
+) -> tuple[list[Piece], dict[str, Answer]]:
     nonce = secrets.token_hex(8)
     scripts: dict[str, str] = {}
     for (node, rank), path in where.paths.items():
         key, offset = taken.get(_name(node, rank), ("", 0))
         scripts[node] = scripts.get(node, "") + _read_script(rank, path, key, offset, nonce)
+    for node, script in beside.items():
+        scripts[node] = scripts.get(node, "") + f"(\n{script}\n)\n"
     # Bytes come through unharmed as latin-1, and logs may hold anything.
     answers = nodes.each(
         [node for node in cluster.nodes if node.name in scripts],
@@ -218,7 +275,7 @@ def _fetch(
     pieces = [
         piece for answer in answers.values() for piece in parse(answer.node, answer.out, nonce)
     ]
-    return pieces, {name: a.failure for name, a in answers.items() if a.failure}
+    return pieces, answers
 
 
 def parse(node: str, text: str, nonce: str) -> list[Piece]:

@@ -57,8 +57,13 @@ class Answer:
 
 
 class Whole:
-    """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms."""
+    """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms.
 
+    It reads in large pieces, and has no watchers: for each piece Invoke would join all that came
+    before, which for a log of megabytes takes seconds.
+    """
+
+    read_chunk_size = 65536
     program_finished: threading.Event
     write_proc_stdin: Callable[[str], None]
     close_proc_stdin: Callable[[], None]
@@ -72,6 +77,9 @@ class Whole:
             elif data is not None:
                 self.close_proc_stdin()
                 return
+
+    def respond(self, buffer_: list[str]) -> None:
+        pass
 
 
 class LocalRunner(Whole, Local):

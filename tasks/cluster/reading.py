@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import facts, nodes, state
 from .checks import FACTS
 from .cluster import Cluster
-from .facts import Fact, known, memory, model, ports, processes, rdma, versions
-from .nodes import SCRIPT_TIMEOUT, Node
+from .facts import Fact, known, logs, memory, model, ports, processes, rdma, versions
+from .launch import log_path
+from .nodes import SCRIPT_TIMEOUT, Answer, Node
 from .state import RankState, State
+
+Wants = Callable[[Node], Iterable[Fact]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,32 @@ class Reading:
         return sorted(found, key=lambda pair: pair[1].rank)
 
 
+@dataclass(frozen=True)
+class Query:
+    """Facts that are wanted of each node, and the scripts that read them."""
+
+    facts: Mapping[str, Sequence[Fact]]
+    nonce: str
+
+    @classmethod
+    def of(cls, targets: Sequence[Node], wanted: Wants) -> Query:
+        return cls({node.name: list(wanted(node)) for node in targets}, secrets.token_hex(8))
+
+    @property
+    def scripts(self) -> dict[str, str]:
+        return {name: facts.script(each, self.nonce) for name, each in self.facts.items()}
+
+    def reading(self, answers: Mapping[str, Answer]) -> Reading:
+        found: dict[str, Mapping[str, Any]] = {}
+        lost: dict[str, tuple[str, str]] = {}
+        for name, answer in answers.items():
+            if answer.failure and self.nonce not in answer.out:
+                lost[name] = (answer.failure, answer.remedy or "")
+            else:
+                found[name] = facts.read(self.facts[name], answer.out, self.nonce)
+        return Reading(found, lost)
+
+
 def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Reading:
     """All facts that the checks need, but for those of skipped checks."""
     return read(cluster.nodes, lambda node: _preflight_facts(cluster, node, set(skip)))
@@ -48,9 +77,14 @@ def running(cluster: Cluster, names: Container[str] | None = None) -> Reading:
     `names` are the nodes to ask, by default all.
     """
     asked = [node for node in cluster.nodes if names is None or node.name in names]
+    return read(asked, running_facts(cluster))
+
+
+def running_facts(cluster: Cluster) -> Wants:
+    """The facts of `running`."""
     wanted = [state.fact(cluster.state_dir), processes.FACT, memory.FACT, ports.FACT]
     wanted += [rdma.DEVINFO, rdma.IN_USE] if cluster.backend.startswith("jaccl") else []
-    return read(asked, lambda node: wanted)
+    return lambda node: wanted
 
 
 def states(cluster: Cluster, more: Any = None) -> Reading:
@@ -59,26 +93,17 @@ def states(cluster: Cluster, more: Any = None) -> Reading:
     return read(cluster.nodes, lambda node: [base, *(more(node) if more else [])])
 
 
-def read(targets: Sequence[Node], wanted: Any, timeout: float = SCRIPT_TIMEOUT) -> Reading:
+def read(targets: Sequence[Node], wanted: Wants, timeout: float = SCRIPT_TIMEOUT) -> Reading:
     """The facts `wanted(node)` of each node."""
-    nonce = secrets.token_hex(8)
-    facts_of = {node.name: list(wanted(node)) for node in targets}
-    scripts = {name: facts.script(each, nonce) for name, each in facts_of.items()}
-    answers = nodes.sh(targets, scripts, timeout)
-    found: dict[str, Mapping[str, Any]] = {}
-    lost: dict[str, tuple[str, str]] = {}
-    for name, answer in answers.items():
-        if answer.failure and nonce not in answer.out:
-            lost[name] = (answer.failure, answer.remedy or "")
-        else:
-            found[name] = facts.read(facts_of[name], answer.out, nonce)
-    return Reading(found, lost)
+    query = Query.of(targets, wanted)
+    return query.reading(nodes.sh(targets, query.scripts, timeout))
 
 
 def _preflight_facts(cluster: Cluster, node: Node, skip: set[str]) -> list[Fact]:
     rank = cluster.on(node)[0]
     python, cwd = rank.command[0], rank.cwd
-    wanted = [state.fact(cluster.state_dir)]
+    paths = {rank.rank: log_path(cluster, rank) for rank in cluster.on(node)}
+    wanted = [state.fact(cluster.state_dir), logs.fact(paths)]
     wanted += [memory.FACT] if "memory" not in skip else []
     wanted += [processes.FACT] if "processes" not in skip else []
     wanted += [ports.FACT] if "ports" not in skip else []

@@ -57,15 +57,17 @@ def stop(
     force: bool = False,
     timeout: float | None = None,
     run: str | None = None,
+    read: Reading | None = None,
     tell: Callable[[str], object] = lambda text: None,
 ) -> list[Stopped]:
     """Stop every rank and server on the cluster's nodes; one report per node.
 
     `order` "leader" signals rank 0 first and the others after a short grace, "all" signals all
-    at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped. A
-    node that can't be reached delays no other. `tell` gets a line before each wait.
+    at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped.
+    `read` is what runs, where it has just been read; `tell` gets a line before each wait. A node
+    that can't be reached delays no other.
     """
-    read = reading.running(cluster)
+    read = read or reading.running(cluster)
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
@@ -151,6 +153,13 @@ def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None)
 
     A rank that lives, since a script that was held up has started it meanwhile, stays known.
     """
+    nodes.sh(cluster.nodes, forget_scripts(cluster, reports, run))
+
+
+def forget_scripts(
+    cluster: Cluster, reports: Sequence[Stopped], run: str | None = None
+) -> dict[str, str]:
+    """What `forget` runs, by node."""
     clean = [report.node for report in reports if not report.left and not report.failure]
     which = shell.quote(f'"run": "{run or ""}')
     script = (
@@ -163,7 +172,7 @@ def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None)
         '  rm -f "$f.json" "$f".pid* "$f".exit* "$f".MLX_*\n'
         "done\n" + ("" if run else '[ -n "$lives" ] || rm -f rank[0-9]* ready ready.new\n')
     )
-    nodes.sh([node for node in cluster.nodes if node.name in clean], script)
+    return dict.fromkeys(clean, script)
 
 
 def _recorded(node: str, rank: RankState) -> Target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,21 +52,31 @@ def until_ready(
     Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds.
     """
     start = time.monotonic()
-    probe = nodes.begin(api.is_up, cluster.engine.ready)
-    while True:
-        views = look(cluster, run)
-        spent = time.monotonic() - start
-        show(spent, views)
-        dead = [view for view in views if view.state == "dead"]
-        if dead or spent > timeout:
-            raise NotReadyError(dead, spent)
-        if probe.done():
+    over = threading.Event()
+    up = nodes.begin(_await_page, api, cluster.engine.ready, over)
+    try:
+        while True:
+            is_up = up.done()
+            views = look(cluster, run)
+            spent = time.monotonic() - start
+            show(spent, views)
+            dead = [view for view in views if view.state == "dead"]
+            if dead or spent > timeout:
+                raise NotReadyError(dead, spent)
             # A page that answers while a rank is unknown proves nothing about that rank.
-            if probe.result() and all(view.state == "running" for view in views):
-                mark_ready(cluster)
+            if is_up and all(view.state == "running" for view in views):
                 return spent
-            probe = nodes.begin(api.is_up, cluster.engine.ready)
-        time.sleep(PAUSE)
+            if is_up:
+                up = nodes.begin(_await_page, api, cluster.engine.ready, over)
+                time.sleep(PAUSE)
+            nodes.settle([up], PAUSE)
+    finally:
+        over.set()
+
+
+def _await_page(api: Api, path: str, over: threading.Event) -> None:
+    while not over.is_set() and not api.is_up(path):
+        over.wait(PAUSE / 2)
 
 
 def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
@@ -86,12 +97,16 @@ def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
 
 def mark_ready(cluster: Cluster) -> None:
     """Note on rank 0's node that this run was ready once: later it is degraded, not starting."""
-    script = (
+    nodes.sh([cluster.leader], ready_script(cluster))
+
+
+def ready_script(cluster: Cluster) -> str:
+    """What `mark_ready` runs."""
+    return (
         f"cd {shell.path(cluster.state_dir)} || exit\n"
         'run=$(sed -n \'s/.*"run": "\\([0-9a-f]*\\)".*/\\1/p\' rank0.json)\n'
         'umask 077; echo "$run" >ready.new && mv ready.new ready\n'
     )
-    nodes.sh([cluster.leader], script)
 
 
 def _view(

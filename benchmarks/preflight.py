@@ -1,0 +1,137 @@
+"""`tp.preflight` against the floor and against what people would use instead."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+
+from .farm import Farm, farm
+from .measure import ROOT, Result, Row, Work, cpu, in_turn, process, python
+
+SIZES = (2, 8, 32, 64, 128)
+BUDGET = 200  # seconds: a size that would not fit is left out, and that is said
+TRUE = (
+    "import sys\nfrom fabric import ThreadingGroup\n"
+    "ThreadingGroup(*sys.argv[1:]).run('true', hide=True)\n"
+)
+TOOLS = ROOT / "benchmarks" / ".venv"
+
+
+def run() -> Result:
+    start, rows, notes = time.monotonic(), [], []
+    last = 0.0
+    for count in SIZES:
+        begun = time.monotonic()
+        if begun - start + 3 * last > BUDGET:
+            notes.append(f"{count} nodes and more were left out: no time was left for them.")
+            break
+        with farm(count) as nodes:
+            rows += _measured(nodes, count, notes)
+        last = time.monotonic() - begun
+    return Result(rows, notes)
+
+
+def _measured(nodes: Farm, count: int, notes: list[str]) -> list[Row]:
+    env = nodes.inv.environment()
+    invoke = python("-m", "invoke", "-f", str(nodes.inv.config), "tp.preflight")
+    ours = process(*invoke, cwd=ROOT, env=env)
+    floor = process(*python("-c", TRUE, *nodes.names), env=env)
+    works: dict[str, Work] = {"ours": ours, "floor": floor}
+    works |= {"CPU ours": cpu(ours), "CPU floor": cpu(floor)} if count >= 8 else {}
+    if count <= 8:
+        works |= {name: make(nodes) for name, make in OTHERS.items() if _is_there(name)}
+        missing = [name for name in OTHERS if not _is_there(name)]
+        notes += [f"{name} could not be installed." for name in missing if count == SIZES[0]]
+    in_turn({"ours": ours, "floor": floor}, times=1)
+    samples = in_turn(works)
+    what = f"tp.preflight, {count} nodes"
+    made = [Row(what, "Fabric: connect and `true`", samples["ours"], samples["floor"],
+                kind="ratio", goal=1.3, x=count)]  # fmt: skip
+    if count >= 8:
+        against = "Fabric: connect and `true`"
+        pair = samples["CPU ours"], samples["CPU floor"]
+        made.append(Row(f"{what}: CPU on the control machine", against, *pair, x=count))
+    for name in OTHERS:
+        if name in samples:
+            goal = 20 if count == 8 and name == IN_TURN else 1
+            pair = samples["ours"], samples[name]
+            made.append(Row(what, name, *pair, kind="faster", goal=goal, x=count))
+    return made
+
+
+def _script(nodes: Farm) -> list[str]:
+    """The facts of the first node, a script for each."""
+    from tasks.cluster import cluster, facts, reading
+
+    tp = {"hostfile": nodes.inv.env["INVOKE_TP_HOSTFILE"]}
+    made = cluster.build(tp, ())
+    wanted = reading._preflight_facts(made, made.leader, set())
+    return [facts.script([each], "mark") for each in wanted]
+
+
+def in_turn_ssh(nodes: Farm) -> Work:
+    """An ssh process per check per node, one after another."""
+    scripts = _script(nodes)
+
+    def work() -> None:
+        for name in nodes.names:
+            for script in scripts:
+                line = [*nodes.ssh, name, "/bin/sh -s"]
+                subprocess.run(line, input=script, text=True, capture_output=True, check=True)
+
+    return work
+
+
+def parallel_ssh(nodes: Farm) -> Work:
+    """An ssh process per node with all checks, all at once."""
+    script = "".join(_script(nodes))
+
+    def work() -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+        running = []
+        for name in nodes.names:
+            each = subprocess.Popen([*nodes.ssh, name, "/bin/sh -s"], text=True, **pipes)
+            each.stdin.write(script)
+            each.stdin.close()
+            running.append(each)
+        assert [each.wait() for each in running] == [0] * len(running)
+
+    return work
+
+
+def ansible(nodes: Farm) -> Work:
+    """Ad hoc, with the raw module: the fastest that it has. All checks in one command."""
+    (nodes.home / "inventory").write_text("\n".join(nodes.names))
+    (nodes.home / "checks.sh").write_text("".join(_script(nodes)))
+    words = [str(TOOLS / "bin" / "ansible"), "all", "-i", str(nodes.home / "inventory")]
+    words += ["-f", str(len(nodes.names)), "-m", "raw", "-a", f"/bin/sh {nodes.home}/checks.sh"]
+    words += ["--ssh-common-args", f"-F {nodes.sshd.folder}/config"]
+    return process(*words, env={**nodes.inv.environment(), "ANSIBLE_PIPELINING": "1"})
+
+
+def pyinfra(nodes: Farm) -> Work:
+    data = {
+        "ssh_config_file": f"{nodes.sshd.folder}/config",
+        "ssh_known_hosts_file": f"{nodes.sshd.folder}/known_hosts",
+    }
+    inventory = nodes.home / "inventory.py"
+    inventory.write_text(f"nodes = {[(name, data) for name in nodes.names]!r}\n")
+    (nodes.home / "checks.sh").write_text("".join(_script(nodes)))
+    words = [str(TOOLS / "bin" / "pyinfra"), "-y", str(inventory), "exec", "--"]
+    return process(*words, "/bin/sh", f"{nodes.home}/checks.sh", env=nodes.inv.environment())
+
+
+IN_TURN = "an `ssh` per check per node, in turn"
+OTHERS: dict[str, Callable[[Farm], Work]] = {
+    IN_TURN: in_turn_ssh,
+    "an `ssh` per node, at once": parallel_ssh,
+    "Ansible ad hoc (raw)": ansible,
+    "pyinfra exec": pyinfra,
+}
+
+
+def _is_there(name: str) -> bool:
+    tool = {ansible: "ansible", pyinfra: "pyinfra"}.get(OTHERS[name])
+    return tool is None or shutil.which(tool, path=str(TOOLS / "bin")) is not None

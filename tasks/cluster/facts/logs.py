@@ -1,0 +1,28 @@
+"""How long the ranks' logs on a node are, and whose: enough to tell whether all is taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from .. import shell
+from . import Fact
+
+
+def parse(text: str, status: int) -> dict[int, tuple[int, str]]:
+    """Rank -> (bytes, first line) of each log that is there, from rows "log RANK BYTES LINE"."""
+    if status != 0 or not re.search(r"^end\s*$", text, re.MULTILINE):
+        raise ValueError("the logs can't be read")
+    rows = re.findall(r"^log (\d+) +(\d+) (.*)$", text, re.MULTILINE)
+    return {int(rank): (int(size), line) for rank, size, line in rows}
+
+
+def fact(paths: Mapping[int, str]) -> Fact:
+    """Of the logs in `paths`, by rank."""
+    rows = [
+        f"L={shell.path(path)}\n"
+        f'if [ -f "$L" ]; then printf \'log {rank} %s \' "$(wc -c <"$L")"\n'
+        '  head -n 1 "$L" | head -c 400; echo; fi'
+        for rank, path in paths.items()
+    ]
+    return Fact("logs", "\n".join([*rows, "echo end"]), parse)

@@ -1,0 +1,93 @@
+"""How often a task asks each node: connections and sessions counted at sshd, polls told apart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import DEADLINE, ROOT, Inv, Sshd
+
+# Runs `inv` and writes each script that it sends to a node into a file.
+PROGRAM = """
+import json, os, sys
+from invoke.main import program
+from tasks.cluster import nodes
+
+ask = nodes.Node._ask
+
+def told(self, script, timeout, out_stream, encoding, in_stream):
+    with open(os.environ["TRIPS"], "a") as file:
+        file.write(json.dumps([self.name, script or "keeper"]) + "\\n")
+    return ask(self, script, timeout, out_stream, encoding, in_stream)
+
+nodes.Node._ask = told
+program.run(["inv", *sys.argv[1:]])
+"""
+
+
+@dataclass
+class Trips:
+    """Sessions per node, and how many of them only looked whether something has come to pass."""
+
+    sessions: Counter[str]
+    polls: Counter[str]
+    connections: Counter[str]
+
+    @property
+    def rest(self) -> dict[str, int]:
+        return {name: self.sessions[name] - self.polls[name] for name in self.sessions}
+
+
+def trips(inv: Inv, sshd: Sshd, *words: str) -> Trips:
+    before = Trips(_sessions(sshd), Counter(), _connections(sshd))
+    file = inv.home / "trips"
+    file.unlink(missing_ok=True)
+    line = [sys.executable, "-c", PROGRAM, "-f", str(inv.config), *words]
+    env = {**inv.environment(), "TRIPS": str(file)}
+    options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
+    done = subprocess.run(line, cwd=ROOT, env=env, **options)
+    assert done.returncode == 0, done.stderr
+    scripts = [json.loads(row) for row in file.read_text().splitlines()]
+    sessions = _sessions(sshd) - before.sessions
+    # What we count is what sshd has counted.
+    assert Counter(name for name, _ in scripts) == sessions
+    polls = Counter(name for name, script in scripts if _is_poll(script))
+    return Trips(sessions, polls, _connections(sshd) - before.connections)
+
+
+def _is_poll(script: str) -> bool:
+    """Looks at the ranks while they load, and the wait for those that were told to end."""
+    return "printf 'line " in script or 'echo "left$L"' in script
+
+
+def _log(sshd: Sshd, name: str) -> str:
+    return (Path(sshd.folder) / f"{name}.log").read_text()
+
+
+def _sessions(sshd: Sshd) -> Counter[str]:
+    return Counter({n: _log(sshd, n).count("Starting session: command") for n in sshd.names})
+
+
+def _connections(sshd: Sshd) -> Counter[str]:
+    return Counter({name: sshd.connections(name) for name in sshd.names})
+
+
+def test_trips(remote: Inv, sshd: Sshd) -> None:
+    preflight = trips(remote, sshd, "tp.preflight")
+    assert preflight.sessions == {"mac1": 1, "mac2": 1}
+
+    for _ in range(2):  # the second finds logs of the first
+        start = trips(remote, sshd, "tp.start")
+        # The lock, the checks, the launch, and what is to be done once it is ready.
+        assert start.rest == {"mac1": 4, "mac2": 3}
+        assert start.connections == {"mac1": 1, "mac2": 1}
+
+        stop = trips(remote, sshd, "tp.stop")
+        # The lock, what runs, and what is left.
+        assert stop.rest == {"mac1": 3, "mac2": 2}
+        assert stop.polls == {"mac1": 1, "mac2": 1}
+        assert stop.connections == {"mac1": 1, "mac2": 1}
