@@ -433,7 +433,7 @@ def _print_scripts(cluster: Cluster, run: Run) -> None:
 
 
 def _print_stop(cluster: Cluster, order: str, force: bool) -> None:
-    read = reading.running(cluster)
+    read = reading.alive(cluster)
     found = stopping.targets(cluster, read)
     for target in found:
         first = target.is_leader and order == "leader" and not force

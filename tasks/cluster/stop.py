@@ -65,7 +65,7 @@ def stop(
     at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped. A
     node that can't be reached delays no other. `tell` gets a line before each wait.
     """
-    read = reading.running(cluster)
+    read = reading.alive(cluster)
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
@@ -108,7 +108,7 @@ def _look_again(
     lost = [target for target in found if reports[target.node].failure]
     if not lost:
         return
-    read = reading.running(cluster, [target.node for target in lost])
+    read = reading.alive(cluster, [target.node for target in lost])
     here = {target.node for target in targets(cluster, read, run)} | {*_unknown(read)}
     for target in lost:
         report = reports[target.node]
