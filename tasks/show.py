@@ -87,7 +87,7 @@ def memory(cluster: Cluster, as_json: bool) -> None:
 
 def status(cluster: Cluster, as_json: bool) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
-    read = reading.running(cluster)
+    read = reading.alive(cluster)
     found = summary(cluster, read)
     if as_json:
         screen.document(found)

@@ -348,7 +348,7 @@ def _hold_to_stop(cluster: Cluster) -> None:
 
 
 def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool) -> None:
-    before = reading.running(cluster)
+    before = reading.alive(cluster)
     reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
     after = _finish(cluster, before, reports)
     findings = checks.memory(cluster.wanted, after.facts)
@@ -469,7 +469,7 @@ def _collect_old(cluster: Cluster) -> None:
 
 def _stop_quietly(cluster: Cluster, run: str | None) -> list[str]:
     """Stop what this start has started, say only what went wrong; the nodes where it did."""
-    before = reading.running(cluster)
+    before = reading.alive(cluster)
     reports = stopping.stop(cluster, run=run, read=before)
     _finish(cluster, before, reports, run)
     failed = [report for report in reports if report.left or report.failure]
@@ -486,7 +486,7 @@ def _print_scripts(cluster: Cluster, run: Run) -> None:
 
 
 def _print_stop(cluster: Cluster, order: str, force: bool) -> None:
-    read = reading.running(cluster)
+    read = reading.alive(cluster)
     found = stopping.targets(cluster, read)
     for target in found:
         first = target.is_leader and order == "leader" and not force

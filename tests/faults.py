@@ -263,7 +263,7 @@ NODES = [
         [("tp.start", 3, r"fail +memory +mac2 +.*did not answer in time")], "nothing was started",
         ci=True),
     Row("node", "has a command that hangs", READY, hang,
-        [("tp.status", 3, r"mac2"), ("tp.stop", 0, r"stopped +mac2 +rank 1")]),
+        [("tp.status", 0, r"running +rank 1 +mac2"), ("tp.stop", 0, r"stopped +mac2 +rank 1")]),
     Row("node", "has sshd with MaxSessions 1", PREFLIGHT, few_sessions(1), SERVES, ci=True),
     Row("node", "has sshd with MaxSessions 2", PREFLIGHT, few_sessions(2), SERVES, ci=True),
 ]  # fmt: skip

@@ -134,7 +134,7 @@ def test_start(commands: Commands, gates: Gates, stage: str, numbers: Numbers, n
     if numbers[0] is KILL:
         # A script that was under way starts its rank.
         wait_for(lambda: state(commands) == expected)
-    assert state(commands) == expected
+    assert state(commands) == expected, done.err
     note("tp.start", stage, numbers, done, expected)
     clean_up(commands, gates)
 

@@ -71,20 +71,29 @@ def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Reading:
     return read(cluster.nodes, lambda node: _preflight_facts(cluster, node, set(skip)))
 
 
-def running(cluster: Cluster, names: Container[str] | None = None) -> Reading:
-    """What runs: the record, the processes, the memory, the ports and, with RDMA, what it holds.
+def running(cluster: Cluster) -> Reading:
+    """What runs: the record, the processes, the memory, the ports and, with RDMA, what it holds."""
+    return read(cluster.nodes, running_facts(cluster))
 
-    `names` are the nodes to ask, by default all.
+
+def alive(cluster: Cluster, names: Container[str] | None = None) -> Reading:
+    """What there is to tell of and to stop, on all nodes or those named: `running` without memory.
+
+    A node whose memory can't be read (vm_stat hangs) is no reason to wait for that.
     """
     asked = [node for node in cluster.nodes if names is None or node.name in names]
-    return read(asked, running_facts(cluster))
+    return read(asked, lambda node: _alive(cluster))
 
 
 def running_facts(cluster: Cluster) -> Wants:
     """The facts of `running`."""
-    wanted = [state.fact(cluster.state_dir), processes.FACT, memory.FACT, ports.FACT]
+    wanted = [*_alive(cluster), memory.FACT]
     wanted += [rdma.DEVINFO, rdma.IN_USE] if cluster.backend.startswith("jaccl") else []
     return lambda node: wanted
+
+
+def _alive(cluster: Cluster) -> list[Fact]:
+    return [state.fact(cluster.state_dir), processes.FACT, ports.FACT]
 
 
 def states(cluster: Cluster, more: Any = None) -> Reading:

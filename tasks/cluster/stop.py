@@ -67,7 +67,7 @@ def stop(
     `read` is what runs, where it has just been read; `tell` gets a line before each wait. A node
     that can't be reached delays no other.
     """
-    read = read or reading.running(cluster)
+    read = read or reading.alive(cluster)
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
@@ -110,7 +110,7 @@ def _look_again(
     lost = [target for target in found if reports[target.node].failure]
     if not lost:
         return
-    read = reading.running(cluster, [target.node for target in lost])
+    read = reading.alive(cluster, [target.node for target in lost])
     here = {target.node for target in targets(cluster, read, run)} | {*_unknown(read)}
     for target in lost:
         report = reports[target.node]
