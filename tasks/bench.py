@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = {
     "list": "inv --list and --help against an empty tasks file",
     "trips": "Round trips and connections per node, counted at sshd",
-    "preflight": "The checks against Fabric's connect, ssh in turn, Ansible and pyinfra",
-    "server": "Start, stop and idle cost against the same by hand and mlx.launch",
+    "preflight": "The checks against plain Fabric, ssh, Ansible, pyinfra",
+    "server": "Start, stop, idle: against by hand and mlx.launch",
     "notice": "How fast readiness and a dead rank are told",
     "logs": "tp.logs --follow against tail -f over ssh",
     "watch": "What tp.watch costs",
@@ -43,7 +43,9 @@ def _run(c: Context, *names: str) -> None:
 
 @task(name="all", auto_shortflags=False)
 def all_(c: Context) -> None:
-    """Run every benchmark (15 minutes on 2 cores) and write docs/performance.md.
+    """Run every benchmark; write docs/performance.md.
+
+    It takes some 15 minutes on 2 cores.
 
     Ansible and pyinfra are installed into benchmarks/.venv first: uv's group `benchmark`.
     """
