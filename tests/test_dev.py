@@ -1085,7 +1085,7 @@ def test_model(inv: Inv, model: Rig) -> None:
     ("damage", "check", "expected"),
     [
         ("rm -r ~/models/tiny", "model", "~/models/tiny is not there"),
-        ("rm ~/models/tiny/config.json", "model", "config.json differs"),
+        ("rm ~/models/tiny/config.json", "model", "config.json is missing"),
         ("echo x >>~/models/tiny/tokenizer.json", "model", "tokenizer.json differs"),
         ("cd ~/models/tiny; head -c 4000000 model.safetensors >x; mv x model.safetensors",
          "complete", "model.safetensors has 4000000 bytes, by its header 6695695"),
