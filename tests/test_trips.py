@@ -31,19 +31,21 @@ program.run(["inv", *sys.argv[1:]])
 
 @dataclass
 class Trips:
-    """Sessions per node, and how many of them only looked whether something has come to pass."""
+    """Sessions per node; how many of them only looked whether something has come to pass, and how
+    many wrote the audit line, for which nothing waits."""
 
     sessions: Counter[str]
     polls: Counter[str]
+    notes: Counter[str]
     connections: Counter[str]
 
     @property
     def rest(self) -> dict[str, int]:
-        return {name: self.sessions[name] - self.polls[name] for name in self.sessions}
+        return dict(self.sessions - self.polls - self.notes)
 
 
 def trips(inv: Inv, sshd: Sshd, *words: str) -> Trips:
-    before = Trips(_sessions(sshd), Counter(), _connections(sshd))
+    before = Trips(_sessions(sshd), Counter(), Counter(), _connections(sshd))
     file = inv.home / "trips"
     file.unlink(missing_ok=True)
     line = [sys.executable, "-c", PROGRAM, "-f", str(inv.config), *words]
@@ -56,7 +58,8 @@ def trips(inv: Inv, sshd: Sshd, *words: str) -> Trips:
     # What we count is what sshd has counted.
     assert Counter(name for name, _ in scripts) == sessions
     polls = Counter(name for name, script in scripts if _is_poll(script))
-    return Trips(sessions, polls, _connections(sshd) - before.connections)
+    notes = Counter(name for name, script in scripts if "/audit.log" in script)
+    return Trips(sessions, polls, notes, _connections(sshd) - before.connections)
 
 
 def _is_poll(script: str) -> bool:
@@ -84,10 +87,12 @@ def test_trips(remote: Inv, sshd: Sshd) -> None:
         start = trips(remote, sshd, "tp.start")
         # The lock, the checks, the launch, and what is to be done once it is ready.
         assert start.rest == {"mac1": 4, "mac2": 3}
+        assert start.notes == {"mac1": 1, "mac2": 1}
         assert start.connections == {"mac1": 1, "mac2": 1}
 
         stop = trips(remote, sshd, "tp.stop")
         # The lock, what runs, and what is left.
         assert stop.rest == {"mac1": 3, "mac2": 2}
         assert stop.polls == {"mac1": 1, "mac2": 1}
+        assert stop.notes == {"mac1": 1, "mac2": 1}
         assert stop.connections == {"mac1": 1, "mac2": 1}
