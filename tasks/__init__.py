@@ -1,5 +1,6 @@
 """The table of contents: every namespace of `inv --list`."""
 
+import os
 import sys
 from traceback import walk_tb
 from typing import Any
@@ -26,7 +27,9 @@ ns.configure(Executor.defaults)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Invoke would end with a traceback on a configuration file that is broken."""
+    """Invoke would end with a traceback on a configuration file that is broken, or at `| head`."""
+    if kind is BrokenPipeError:
+        os._exit(141)
     names = {frame.f_code.co_name for frame, _ in walk_tb(trace)}
     if names & {"load_project", "update_config"}:
         print(one_line(unreadable(error)), file=sys.stderr)

@@ -37,7 +37,17 @@ def test_links(page: Path) -> None:
 
 def test_each_task_is_one_line_of_the_list(inv: Inv) -> None:
     lines = inv("--list").out.splitlines()
-    assert [line.split()[0] for line in lines if line.startswith("  ")] == sorted(ns.task_names)
+    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert sorted(listed) == sorted(ns.task_names)
+
+
+def test_a_list_cut_off_by_its_reader_is_no_traceback(inv: Inv) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = inv.start("--list", stdout=write)
+    os.close(write)
+    assert process.communicate(timeout=DEADLINE)[1] == ""
+    assert process.returncode == 141
 
 
 def test_every_configuration_key_is_explained() -> None:
