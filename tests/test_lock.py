@@ -199,6 +199,11 @@ def pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
 
 
+def parent(pid: int) -> int:
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
 def read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
@@ -500,14 +505,22 @@ class Watch:
         self.most: dict[bytes, int] = {}
         self.looks = 0
 
+    def is_it(self, pid: int) -> bool:
+        command = read(f"/proc/{pid}/cmdline")
+        return b"mlx_lm\0server" in command and self.model in command
+
     def look(self) -> dict[bytes, list[int]]:
         found: dict[bytes, list[int]] = {}
         for pid in pids():
-            command = read(f"/proc/{pid}/cmdline")
-            if b"mlx_lm\0server" in command and self.model in command:
+            if self.is_it(pid):
                 rank = re.search(rb"(?:^|\0)MLX_RANK=(\d+)\0", read(f"/proc/{pid}/environ"))
                 if rank:
                     found.setdefault(rank[1], []).append(pid)
+        # Until its exec a child that a rank forks has the rank's command line.
+        found = {
+            name: [pid for pid in each if self.is_it(pid) and parent(pid) not in each]
+            for name, each in found.items()
+        }
         for name, pids_of in found.items():
             self.most[name] = max(self.most.get(name, 0), len(pids_of))
         self.looks += 1
@@ -535,7 +548,7 @@ def test_ten_loops_at_once(
     try:
         while time.monotonic() < until or running:
             found = watch.look()
-            assert all(len(each) == 1 for each in found.values()), found
+            assert all(len(each) <= 1 for each in found.values()), found
             for user in range(10):
                 task, process = running.get(user, ("", None))
                 if process is not None and process.poll() is not None:
@@ -555,6 +568,6 @@ def test_ten_loops_at_once(
     assert {("tp.start", 0), ("tp.start", 3), ("tp.stop", 0), ("tp.stop", 3)} <= set(ended)
     served("tp.stop")
     assert served("tp.status").out.strip() == "stopped"
-    assert not watch.look()
+    assert not any(watch.look().values())
     assert not folder(served).exists()
     assert not scripts(served)
