@@ -34,16 +34,13 @@ class Server:
 def running(cluster: Cluster) -> Server:
     """The recorded server, wherever it was told to listen; raise with what to do if none runs."""
     read = reading.states(cluster)
-    for node, rank in read.ranks:
-        if rank.rank == 0 and rank.record:
-            if not rank.alive:
-                raise CheckFailed(f"{node}: rank 0 has ended: inv tp.restart starts it again")
-            api = show.api_of(cluster, node, rank.record)
-            known = [(name, each.record) for name, each in reversed(read.ranks) if each.record]
-            pythons = {name: record.command[0] for name, record in known}
-            return Server(api, rank.record, name_of(cluster, api, rank.record), pythons)
-    show.unreachable(read)
-    raise CheckFailed("no server is recorded: inv tp.start")
+    node, rank, record = show.leader(read)
+    if not rank.alive:
+        raise CheckFailed(f"{node}: rank 0 has ended: inv tp.restart starts it again")
+    api = show.api_of(cluster, node, record)
+    known = [(name, each.record) for name, each in reversed(read.ranks) if each.record]
+    pythons = {name: each.command[0] for name, each in known}
+    return Server(api, record, name_of(cluster, api, record), pythons)
 
 
 def name_of(cluster: Cluster, api: Api, record: Record) -> str:

@@ -170,7 +170,7 @@ def _reference(
         try:
             run = steps.launch(single, dry=False)
             steps.wait(single, None, run)
-            yield steps.api_of(single), asking.engine_of(cluster, server.record).model
+            yield Api.of(single), asking.engine_of(cluster, server.record).model
         finally:
             if run:
                 _stop(single, run)

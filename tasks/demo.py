@@ -20,7 +20,8 @@ def demo(c: Context) -> None:
 
     The tiny model is made on the spot, and kept for the next time.
     """
-    from . import options, screen, steps, tp
+    from . import options, screen, tp
+    from .cluster.api import Api
     from .executor import run
 
     c.config.tp = _settings(8000 if _is_free(8000) else _any_free())
@@ -29,7 +30,7 @@ def demo(c: Context) -> None:
         run(c.config, tp.start)
         if c.config.run.dry:
             return
-        ask(steps.api_of(options.build(c)), "Hello, who are you?")
+        ask(Api.of(options.build(c)), "Hello, who are you?")
         screen.say("$ inv tp.status")
         run(c.config, tp.status)
     finally:

@@ -63,6 +63,15 @@ def lost(read: Reading) -> list[Finding]:
     ]
 
 
+def leader(read: Reading) -> tuple[str, RankState, Record]:
+    """Rank 0 of the recorded server, with its node; raise with what to do if none is recorded."""
+    for node, rank in read.ranks:
+        if rank.rank == 0 and rank.record:
+            return node, rank, rank.record
+    unreachable(read)
+    raise CheckFailed("no server is recorded: inv tp.start")
+
+
 def unreachable(read: Reading) -> None:
     """Raise Unreachable if a node did not answer."""
     if read.unreachable:

@@ -39,10 +39,6 @@ def is_dry(c: Context, dry_run: bool) -> bool:
     return bool(dry_run or c.config.run.dry)
 
 
-def api_of(cluster: Cluster) -> Api:
-    return Api.of(cluster)
-
-
 def preflight(
     cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
 ) -> None:
@@ -176,7 +172,7 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     the recorded server, which is left as it is.
     """
     seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
-    api = api_of(cluster) if run else recorded(cluster)
+    api = Api.of(cluster) if run else recorded(cluster)
     try:
         with screen.progress() as display:
             took = waiting.until_ready(cluster, api, seconds, display, run)
@@ -221,13 +217,9 @@ def health(cluster: Cluster, timeout: str | None) -> None:
 def recorded(cluster: Cluster) -> Api:
     """The HTTP side of the server that runs, wherever it was told to listen."""
     if "started" in lock.seen(cluster):
-        return api_of(cluster)
-    read = reading.states(cluster)
-    for node, rank in read.ranks:
-        if rank.rank == 0 and rank.record:
-            return show.api_of(cluster, node, rank.record)
-    show.unreachable(read)
-    raise CheckFailed("no server is recorded: inv tp.start")
+        return Api.of(cluster)
+    node, _, record = show.leader(reading.states(cluster))
+    return show.api_of(cluster, node, record)
 
 
 def curl(url: str, model: str) -> str:
@@ -561,7 +553,7 @@ def _announce(cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> Non
 
     Raise ActionFailed or CheckFailed if they do not come; a rank that ends is told elsewhere.
     """
-    api, end = api_of(cluster), time.monotonic() + seconds
+    api, end = Api.of(cluster), time.monotonic() + seconds
     while not api.is_up(cluster.engine.ready):
         if ended:
             return
