@@ -622,6 +622,19 @@ def test_a_state_directory_that_cannot_be_entered_is_unknown(tmp_path: Path) -> 
     assert empty.ranks == {}
 
 
+def test_an_exit_status_that_comes_late(tmp_path: Path) -> None:
+    """A rank has just died, and the shell that waits for it has not written its end yet."""
+    record = CASES["state"].truth.ranks[0].record
+    (tmp_path / "rank0.json").write_text(state.dump(record))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    (tmp_path / "rank0.pid").write_text(f"999999999\n1\n{boot}")
+    writes = f"sleep 0.2; echo {record.run} 137 >'{tmp_path}/rank0.exit'"
+    with subprocess.Popen(["/bin/sh", "-c", writes]):
+        assert _run(state.fact(str(tmp_path))).ranks[0].exit == 137
+    (tmp_path / "rank0.exit").unlink()
+    assert _run(state.fact(str(tmp_path))).ranks[0].exit is None
+
+
 def test_hung_command_is_limited() -> None:
     fact = Fact("slow", facts.limited(1, "sleep 600"), lambda text, status: status)
     found = _run(fact)

@@ -121,7 +121,11 @@ def fact(directory: str) -> Fact:
         '  P= T= B=; is_own "$f.pid" && { read -r P; read -r T; read -r B; } <"$f.pid"\n'
         "  case $P in ''|*[!0-9]*) ;;\n"
         '  *) printf \'pid %s\\nstart %s\\nof %s\\n\' "$P" "$T" "$B"\n'
-        '     is_alive "$P" "$T" "$B" && echo alive ;;\n'
+        '     if is_alive "$P" "$T" "$B"; then echo alive\n'
+        # The shell that waits for a rank writes its exit status a moment after its death.
+        '     elif [ "$B" = "$b" ]; then\n'
+        '       n=0; until is_own "$f.exit" || [ $n -ge 5 ]; do n=$((n+1)); sleep 0.1; done\n'
+        "     fi ;;\n"
         "  esac\n"
         '  is_own "$f.exit" && printf \'exit %s\\n\' "$(head -c 200 "$f.exit")"\n'
         "done 2>/dev/null\n"
