@@ -1,4 +1,5 @@
 """The table of contents: every namespace of `inv --list`."""
+# ruff: noqa: E402
 
 import os
 import sys
@@ -6,6 +7,9 @@ from traceback import walk_tb
 from typing import Any
 
 from invoke.collection import Collection
+
+# Invoke keeps no compiled modules (--write-pyc), and each run would compile all of ours anew.
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
 from . import bench, demo, dev, hosts, local, rdma, testing, tp
 from .cluster.settings import DEFAULTS, unreadable

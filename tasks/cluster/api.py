@@ -6,22 +6,19 @@ server bound to 127.0.0.1 stands between; `requests` does the HTTP.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from . import engine
 from .nodes import Node
 
+# requests is imported where a page is asked for: it takes longer than all of our own modules.
 if TYPE_CHECKING:
+    import requests
+
     from .cluster import Cluster
 
 
@@ -70,20 +67,18 @@ class Api:
     bind: str
     port: int
     key: str | None = None
-    session: requests.Session = field(default_factory=requests.Session)
 
     @classmethod
     def of(cls, cluster: Cluster) -> Api:
         """The server that this cluster is to run, wherever its arguments tell it to listen."""
         return cls(cluster.leader, cluster.bind, cluster.http_port, engine.key(cluster.args))
 
-    def __post_init__(self) -> None:
-        # A proxy of the user's environment has no business between us and our server.
-        self.session.trust_env = False
-        if self.key:
-            self.session.headers["Authorization"] = f"Bearer {self.key}"
-        if not self.node.host.is_local:
-            self.session.mount("http://", _NodeAdapter(self.node))
+    @cached_property
+    def session(self) -> requests.Session:
+        """Where all requests to this server are sent from."""
+        from . import session
+
+        return session.of(self.node, self.key)
 
     @property
     def target(self) -> str:
@@ -170,6 +165,8 @@ class Api:
         return self._send("GET", path, timeout)
 
     def _send(self, method: str, path: str, timeout: float, **more: Any) -> requests.Response:
+        import requests
+
         url = f"http://{self.target}:{self.port}{path}"
         try:
             # A page that sends us elsewhere would send us anywhere.
@@ -187,6 +184,8 @@ def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, Any]:
 
 def _lines(answer: requests.Response) -> Iterator[str]:
     """The lines of an answer, each as soon as it is there: `iter_lines` waits for whole blocks."""
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
+
     rest = b""
     try:
         while data := answer.raw.read1(65536):
@@ -201,9 +200,11 @@ def _lines(answer: requests.Response) -> Iterator[str]:
 
 
 def _said(answer: requests.Response) -> str:
+    from requests import RequestException
+
     try:
         return answer.text[:200]
-    except (requests.RequestException, OSError, EOFError):
+    except (RequestException, OSError, EOFError):
         return ""
 
 
@@ -226,72 +227,10 @@ def _piece(text: str) -> Piece:
 
 
 def _reason(error: BaseException) -> str:
+    import requests
+
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return str(error) or type(error).__name__
-
-
-class _NodeAdapter(HTTPAdapter):
-    """Sends requests through a node's SSH connection, each over a channel of its own."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__()
-        self.node = node
-
-    def get_connection_with_tls_context(self, request: Any, *_: Any, **__: Any) -> Any:
-        node = self.node
-
-        class Connection(HTTPConnection):
-            def _new_conn(self) -> Any:
-                return _Socket(node.socket(self.host, self.port or 80))
-
-        class Pool(HTTPConnectionPool):
-            ConnectionCls = Connection
-
-        host, _, port = request.url.split("/")[2].rpartition(":")
-        return Pool(host, int(port))
-
-
-class _Socket:
-    """A channel that lives until its file is closed, as a socket does.
-
-    http.client closes the socket before it has read the body, and counts on that.
-    """
-
-    def __init__(self, channel: Any) -> None:
-        self._channel = channel
-        self._has_file = False
-
-    def makefile(self, mode: str, *_: Any, **__: Any) -> Any:
-        """Not paramiko's own file, which has no `read1`: a stream must be read as it comes."""
-        self._has_file = True
-        return io.BufferedReader(_Reader(self._channel))
-
-    def close(self) -> None:
-        if not self._has_file:
-            self._channel.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._channel, name)
-
-
-class _Reader(io.RawIOBase):
-    """What comes through a channel, which is closed with it."""
-
-    def __init__(self, channel: Any) -> None:
-        super().__init__()
-        self._channel = channel
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data: bytes = self._channel.recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        super().close()
-        self._channel.close()

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import requests
-
 from . import nodes
 from .answer import Answer, ask
 from .api import Api, ApiError
@@ -212,7 +210,7 @@ def _sample(answer: Answer) -> Sample:
 
 def _own(api: Api) -> Api:
     """The same server over connections of its own."""
-    return replace(api, session=requests.Session())
+    return replace(api)
 
 
 def _each(shared: Iterator[int]) -> Iterator[int]:

@@ -22,10 +22,10 @@ def listing(skip: Iterable[str] = ()) -> str:
     """
     prune = "".join(f"-name {shell.quote(name)} ! -path . -prune -o " for name in skip)
     return (
-        f'all() {{ find -L . {prune}"$@"; }}\n'
-        "all -type f -size -2048 -exec cksum {} + | sed 's/^/sum /'\n"
-        "all -type f ! -size -2048 -exec wc -c {} \\; | sed 's/^ */size /'\n"
-        "all -type l -print | sed 's/^/link /'"
+        f"find -L . {prune}-type l -exec printf 'link %s\\n' {{}} \\; -o"
+        ' -type f \\( -size -2048 -exec sh -c \'cksum "$@" | sed "s/^/sum /"\' sh {} + -o'
+        " -exec sh -c"
+        ' \'for f; do printf "size %s %s\\n" "$(wc -c <"$f")" "$f"; done\' sh {} + \\)'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import Fact
@@ -64,15 +65,28 @@ def _holders(lsof: str) -> dict[int, list[Holder]]:
     return found
 
 
-FACT = Fact(
-    "ports",
-    "echo '== table'\n"
-    "tables() {\n"
-    "  if [ ! -r /proc/net/tcp ]; then netstat -an -p tcp\n"
-    "  else cat /proc/net/tcp && { [ ! -r /proc/net/tcp6 ] || cat /proc/net/tcp6; }; fi\n"
-    "}\n"
-    "tables && echo '== whole'\n"
-    "echo '== lsof'\n"
-    "lsof -nP -iTCP -sTCP:LISTEN -F pcn 2>/dev/null; true",
-    parse,
-)
+def fact(wanted: Iterable[int] | None = None) -> Fact:
+    """The listeners; their processes only if one of the `wanted` ports (None: any) may be taken.
+
+    lsof is slow where there are many processes, and most often all that we want is free.
+    """
+    ports = sorted(set(wanted)) if wanted is not None else []
+    patterns = [f"*:{port:04X}' '*|*.{port}' '*" for port in ports] if wanted is not None else ["*"]
+    lsof = "lsof -nP -iTCP -sTCP:LISTEN -F pcn 2>/dev/null"
+    return Fact(
+        "ports",
+        "tables() {\n"
+        "  if [ ! -r /proc/net/tcp ]; then netstat -an -p tcp\n"
+        "  else cat /proc/net/tcp && { [ ! -r /proc/net/tcp6 ] || cat /proc/net/tcp6; }; fi\n"
+        "}\n"
+        # A node that is asked often has thousands of rows of connections that are over.
+        "T=$({ tables && echo '== whole'; } | grep -e ocal.address -e ocal.Address -e ' 0A '"
+        " -e LISTEN -e '^==')\n"
+        "printf '%s\\n' '== table' \"$T\" '== lsof'\n"
+        + (f"case $T in {'|'.join(patterns)}) {lsof} ;; esac\n" if patterns else "")
+        + "true",
+        parse,
+    )
+
+
+FACT = fact()

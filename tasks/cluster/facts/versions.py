@@ -10,16 +10,23 @@ from . import Fact
 
 _NAMES = ("python", "mlx", "mlx-lm")
 
-# Metadata only: importing mlx takes a second and would touch the GPU.
+# Names of folders only: importing mlx takes a second and would touch the GPU, importlib.metadata
+# takes several times what Python itself does. The first on its path wins, as it does there.
 _ASK = """
-import json, platform, sys
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+import os, sys
+def there(folder):
+    try: return os.listdir(folder or ".")
+    except OSError: return []
+names = [name for folder in sys.path for name in there(folder)]
 def of(name):
-    try: return version(name)
-    except PackageNotFoundError: return find_spec(name.replace("-", "_")) and "checkout"
-found = {name: of(name) for name in ("mlx", "mlx-lm", "vllm-mlx")}
-print(json.dumps({"python": platform.python_version(), **found}))
+    for each in names:
+        head, _, rest = each.partition("-")
+        if head.lower().replace(".", "_") == name and each.endswith((".dist-info", ".egg-info")):
+            return rest[:-10].partition("-")[0]
+    return "checkout" if name in names or name + ".py" in names else ""
+found = {"python": sys.version.split()[0]}
+found |= {name: of(name.replace("-", "_")) for name in ("mlx", "mlx-lm", "vllm-mlx")}
+print("{%s}" % ", ".join('"%s": "%s"' % pair for pair in found.items()))
 """
 
 
