@@ -303,10 +303,12 @@ def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | N
     with where.combined.open("rb") as file:
         file.seek(0, 2)
         while True:
-            logs.collect(cluster, where)
+            # What has come is shown before more is asked for, however much that is.
+            is_all = logs.collect(cluster, where, whole=False).is_all
             for line in logs.select(file, rank, grep):
                 screen.log_line(line)
-            time.sleep(0.3)
+            if is_all:
+                time.sleep(0.3)
 
 
 def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:

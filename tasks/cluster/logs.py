@@ -81,10 +81,14 @@ def _combined(folder: str) -> Path:
 
 @dataclass(frozen=True)
 class Collected:
-    """Why the logs of a node could not be collected, and what it said to the script beside."""
+    """Why the logs of a node could not be collected, and what it said to the script beside.
+
+    `is_all` says that there was no more when we looked.
+    """
 
     failed: Mapping[str, str]
     answers: Mapping[str, Answer]
+    is_all: bool
 
 
 def collect(
@@ -92,8 +96,9 @@ def collect(
     where: Place,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
+    whole: bool = True,
 ) -> Collected:
-    """Append what is new of every rank to the combined log.
+    """Append what is new of every rank to the combined log; all of it if `whole`, else a part.
 
     Only whole lines are taken, unless `final` says that no more will come. A node's script in
     `beside` runs in the same round trip, after its logs have been read.
@@ -106,8 +111,9 @@ def collect(
             for piece in pieces:
                 _append(log, piece, taken, final)
             failed = {name: a.failure for name, a in found.items() if a.failure}
-            if failed or all(len(piece.data) < CHUNK for piece in pieces):
-                return Collected(failed, {name: _utf_8(a) for name, a in answers.items()})
+            is_all = all(len(piece.data) < CHUNK for piece in pieces)
+            if failed or is_all or not whole:
+                return Collected(failed, {name: _utf_8(a) for name, a in answers.items()}, is_all)
 
 
 def is_taken(cluster: Cluster, where: Place, read: Reading) -> bool:

@@ -67,6 +67,8 @@ class Whole:
     program_finished: threading.Event
     write_proc_stdin: Callable[[str], None]
     close_proc_stdin: Callable[[], None]
+    threads: dict[Any, Any]
+    _timer: threading.Timer | None
 
     def handle_stdin(self, input_: IO[str], output: IO[str], echo: bool = False) -> None:
         """Write what `input_` gives until it ends ("") or the program does; None is not yet."""
@@ -80,6 +82,15 @@ class Whole:
 
     def respond(self, buffer_: list[str]) -> None:
         pass
+
+    def run(self, command: str, **options: Any) -> Any:
+        try:
+            return super().run(command, **options)  # type: ignore[misc]
+        finally:
+            # They and this know each other: what they have read would wait for the garbage
+            # collector, which counts objects and not megabytes.
+            self.threads = {}
+            self._timer = None
 
 
 class LocalRunner(Whole, Local):
