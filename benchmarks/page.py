@@ -152,7 +152,7 @@ Points = list[tuple[int, float]]
 
 
 def _preflight_series(rows: Sequence[JsonRow]) -> dict[str, Points]:
-    wall = [row for row in rows if row["kind"]]
+    wall = [row for row in rows if row["kind"] and row["x"]]
     series: dict[str, Points] = {"tp.preflight": []}
     for row in wall:
         if row["kind"] == "ratio":

@@ -1,14 +1,13 @@
-"""What `tp.watch` costs the control machine and the nodes, per node and look."""
+"""What `tp.watch` and `tp.top` cost the control machine and the nodes, per node and look."""
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import time
 from pathlib import Path
 
 from .farm import Farm, farm
-from .measure import TIMES, Result, Row
+from .measure import TIMES, Result, Row, cpu, process
 from .server import _stat
 
 SPAN = 2.0  # seconds for one sample
@@ -19,22 +18,23 @@ def run() -> Result:
         nodes.use_stub(nodes.names)
         nodes.inv("tp.start")
         rows = [watched(nodes, "tp.watch"), _on_a_node(nodes)]
+        rows += [watched(nodes, "tp.top", "--json"), _loop_on_a_node(nodes)]
         nodes.inv("tp.stop")
     return Result(rows)
 
 
 def watched(nodes: Farm, task: str, *words: str) -> Row:
     """The CPU of a task that looks once a second: share of a core, for each node."""
-    process = nodes.inv.start(task, *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = nodes.inv.start(task, *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(2)  # it has started
     samples = []
     for _ in range(TIMES):
-        before = _spent(process.pid)
+        before = _spent(running.pid)
         time.sleep(SPAN)
-        samples.append(100 * (_spent(process.pid) - before) / SPAN / len(nodes.names))
-    assert process.poll() is None, "it has ended by itself"
-    process.terminate()
-    process.wait(30)
+        samples.append(100 * (_spent(running.pid) - before) / SPAN / len(nodes.names))
+    assert running.poll() is None, "it has ended by itself"
+    running.terminate()
+    running.wait(30)
     what = f"{task}: share of a core per node, control machine"
     return Row(what, "", samples, unit="%", kind="most", goal=2)
 
@@ -43,17 +43,36 @@ def _on_a_node(nodes: Farm) -> Row:
     """The script of a look, run on this machine: sshd's own share is not in it."""
     from tasks.cluster import facts, state
 
-    script = facts.script(
-        [state.fact(str(Path(nodes.sshd.node_home("node1")) / ".mlx-tp"))], "mark"
-    )
-    samples = []
-    for _ in range(TIMES):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(["/bin/sh", "-s"], input=script, text=True, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        samples.append(100 * spent)
-    what = "tp.watch: share of a core per node, on the node (without sshd's)"
+    script = facts.script([state.fact(_state(nodes))], "mark")
+    look = cpu(process("/bin/sh", "-c", script))
+    samples = [100 * (look() or 0) for _ in range(TIMES)]
+    return _share("tp.watch", samples)
+
+
+def _loop_on_a_node(nodes: Farm) -> Row:
+    """The loop that stays on a node, the same way."""
+    from tasks.cluster.facts import vitals
+
+    ranks = nodes.inv("tp.status", "--json").json()["ranks"]
+    wanted = vitals.Wanted(_state(nodes), ["lo"], [ranks[0]["pid"]], nodes.inv.port, None)
+    script = vitals.loop(wanted, 1, "mark")
+
+    def work() -> None:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(["/bin/sh", "-c", script], **quiet) as loop:
+            time.sleep(SPAN)
+            loop.terminate()
+
+    look = cpu(work)
+    return _share("tp.top", [100 * (look() or 0) / SPAN for _ in range(TIMES)])
+
+
+def _state(nodes: Farm) -> str:
+    return str(Path(nodes.sshd.node_home(nodes.names[0])) / ".mlx-tp")
+
+
+def _share(task: str, samples: list[float]) -> Row:
+    what = f"{task}: share of a core per node, on the node (without sshd's)"
     return Row(what, "", samples, unit="%", kind="most", goal=2)
 
 

@@ -35,6 +35,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
 SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
 KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not dropped
+AT_ONCE = 64  # connections that are being made: of more, some would wait for us into their timeout
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,13 @@ class Node:
         with self._lock:
             context = self._connection()
             if not self.host.is_local and not context.is_connected:
-                context.open()
+                with _making:
+                    context.open()
                 context.transport.set_keepalive(KEEPALIVE)
             return context
+
+
+_making = threading.BoundedSemaphore(AT_ONCE)
 
 
 _ssh_config: str | None = None
@@ -269,9 +274,23 @@ _pool: dict[tuple[str, str | None, int | None, str | None], Node] = {}
 def of(hosts: Iterable[Host]) -> list[Node]:
     """The distinct nodes of `hosts` in their order; the same objects for the whole run."""
     keys = {(host.ssh, host.user, host.port, host.gateway): host for host in hosts}
+    _allow_files(2 * len(keys))
     for key, host in keys.items():
         _pool.setdefault(key, Node(host))
     return [_pool[key] for key in keys]
+
+
+def _allow_files(count: int) -> None:
+    """Have `count` files to open beside those that every process needs: macOS allows 256."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 128
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # What can't be had is told by the connection that finds no file.
+        with suppress(ValueError, OSError):
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def close() -> None:
