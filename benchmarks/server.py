@@ -53,10 +53,8 @@ class Ours:
         self.memory: list[float] = []
 
     def start(self) -> float:
-        start = time.monotonic()
-        done = self.nodes.inv("tp.start")
-        spent = time.monotonic() - start
-        said = next(row for row in done.err.splitlines() if row.startswith("ready after"))
+        spent, rows = self._until_token("tp.start")
+        said = next(row for row in rows if row.startswith("ready after"))
         self.ready.append(float(said.split()[2]))
         helpers = [pid for pid in _all() if _is_waiting_shell(pid)]
         self.idle.append(_cores(helpers))
@@ -67,11 +65,22 @@ class Ours:
         start = time.monotonic()
         self.nodes.inv("tp.stop")
         spent = time.monotonic() - start
-        start = time.monotonic()
-        self.nodes.inv("tp.launch", "tp.wait", "tp.health")
-        self.bare.append(time.monotonic() - start)
+        self.bare.append(self._until_token("tp.launch", "tp.wait", "tp.health")[0])
         self.nodes.inv("tp.stop")
         return spent
+
+    def _until_token(self, *words: str) -> tuple[float, list[str]]:
+        """Seconds until it tells of the first token, and all that it told."""
+        start, spent, rows = time.monotonic(), 0.0, []
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        with self.nodes.inv.start(*words, **pipes) as running:
+            assert running.stderr is not None
+            for row in running.stderr:
+                rows.append(row)
+                if row.startswith("healthy: a token"):
+                    spent = time.monotonic() - start
+        assert spent, "".join(rows)
+        return spent, rows
 
 
 class ByHand:

@@ -117,7 +117,21 @@ class Node:
         self._context: Any = None
         self._full: list[Any] = []
         self._refused: tuple[float, Answer] | None = None
+        self._early: tuple[float, Future[Answer | None]] | None = None
         self._lock = threading.Lock()
+
+    def connect(self) -> None:
+        """Begin to connect; the next script waits for that, and tells what went wrong."""
+        if not self.is_connected and self._early is None:
+            self._early = time.monotonic(), begin(self._connect)
+
+    def _connect(self) -> Answer | None:
+        _load()
+        try:
+            self._open()
+        except _network_errors() as error:
+            return self._lost(error)
+        return None
 
     def sh(
         self,
@@ -135,8 +149,10 @@ class Node:
         """
         if self._refused and time.monotonic() < self._refused[0]:
             return self._refused[1]
-        begun, was_connected = time.monotonic(), self.is_connected
-        answer = self._ask(script, timeout, out_stream, encoding, in_stream)
+        early, self._early = self._early, None
+        begun, was_connected = early[0] if early else time.monotonic(), self.is_connected
+        answer = early and early[1].result()
+        answer = answer or self._ask(script, timeout, out_stream, encoding, in_stream)
         spent = time.monotonic() - begun
         is_lost = not was_connected and not self.is_connected
         self._refused = (begun + 4 * spent, answer) if is_lost and spent > 5 else None
@@ -160,9 +176,7 @@ class Node:
                 self._leave()  # nothing came: the connection may be dead, a new one will show
             return Answer(self.name, out, failure=f"no answer within {timeout:g} s")
         except _network_errors() as error:
-            self._leave()
-            why, remedy = explain(error, self.name)
-            return Answer(self.name, failure=why, remedy=remedy)
+            return self._lost(error)
         if result.exited < 0:
             return Answer(self.name, result.stdout, result.stderr, failure="connection lost")
         return Answer(self.name, result.stdout, result.stderr, result.exited)
@@ -210,6 +224,7 @@ class Node:
                 context.close()
 
     def _run(self, **options: Any) -> Any:
+        _load()
         import paramiko
 
         context = self._open()
@@ -219,6 +234,11 @@ class Node:
             # sshd lets a connection have only so many sessions (MaxSessions); nothing ran yet.
             self._leave(context)
             return self._open().run("/bin/sh -s", **options)
+
+    def _lost(self, error: BaseException) -> Answer:
+        self._leave()
+        why, remedy = explain(error, self.name)
+        return Answer(self.name, failure=why, remedy=remedy)
 
     def _leave(self, context: Any = None) -> None:
         """Use a connection (by default the present one) no more."""
@@ -249,10 +269,17 @@ class Node:
 
 
 _making = threading.BoundedSemaphore(AT_ONCE)
+_alone = threading.Lock()
+
+
+def _load() -> None:
+    """One thread imports them: of two that begin at different ends, one would find half of it."""
+    with _alone:
+        import fabric  # noqa: F401
+        import paramiko  # noqa: F401
 
 
 _ssh_config: str | None = None
-_alone = threading.Lock()
 
 
 def use_ssh_config(path: str | None) -> None:
