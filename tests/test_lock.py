@@ -90,8 +90,9 @@ def test_two_starts_at_once_on_two_nodes(rig_commands: RigCommands, gates: Gates
     gates.open(RANK)
     assert "healthy: a token" in winner.end().err
     assert commands.inv("tp.status", "--json").json()["state"] == "ready"
-    # One connection per command and node carries the lock as well.
-    assert (rig.connections("mac1"), rig.connections("mac2")) == (3, 2)
+    # One connection per command and node carries the lock as well; the loser may have got to
+    # mac2, to which it connects while it asks for the lock.
+    assert (rig.connections("mac1"), rig.connections("mac2")) in ((3, 2), (3, 3))
     commands.run("bob", "tp.stop")
     rig.run("mac1", "[ ! -e ~/.mlx-tp/lock ]")
 
