@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from .measure import ROOT
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 sys.modules.pop("tasks", None)
 
-from conftest import Inv, Sshd, free_ports, own_servers  # noqa: E402
+from conftest import Inv, Sshd, free_ports, own_servers, wait_for  # noqa: E402
 from conftest import hostfile as write_hostfile  # noqa: E402
 
+until = partial(wait_for, pause=0.005)
 STUB = ROOT / "benchmarks" / "rank.py"
 
 

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .farm import Farm, farm
-from .measure import TIMES, Result, Row, until
+from .farm import Farm, farm, until
+from .measure import TIMES, Result, Row
 
 RANKS = 4
 LINES = 25_000  # of each rank

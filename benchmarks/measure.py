@@ -81,17 +81,6 @@ def cpu(work: Work) -> Work:
     return spent
 
 
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """Poll every 5 ms until `what()` is true; what it gave."""
-    end = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
-
-
 def machine() -> dict[str, Any]:
     """What it was measured on, and how busy that was before we began."""
     cpu = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in row]

@@ -7,8 +7,8 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from .farm import Farm, farm
-from .measure import ROOT, Result, Row, Work, cpu, in_turn, process, python, until
+from .farm import Farm, farm, until
+from .measure import ROOT, Result, Row, Work, cpu, in_turn, process, python
 
 SIZES = (2, 8, 32, 64, 128)
 AT_ONCE = 32  # nodes at most for the rows of nodes that answer at once

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from .farm import Farm, farm
-from .measure import TIMES, Result, Row, in_turn, until
+from .farm import Farm, farm, until
+from .measure import TIMES, Result, Row, in_turn
 
 IDLE = 2.0  # seconds in which the CPU of what is idle is measured
 

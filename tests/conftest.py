@@ -44,7 +44,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def wait_for(what: Callable[[], Any], seconds: float = DEADLINE) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = DEADLINE, pause: float = 0.05) -> Any:
     """Poll until `what()` is true, and give what it gave."""
     end = time.monotonic() + seconds
     while True:
@@ -52,7 +52,7 @@ def wait_for(what: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         if found:
             return found
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 # Below 32768: above it the kernel hands out ports to clients, ours among them. Each worker goes
