@@ -18,6 +18,7 @@ from .measure import Result, Row
 SIZES = (2, 8, 32, 128, 256)
 SERVED = 32  # nodes at most on which ranks are started: each is a Python of its own here
 DEAD = 5
+TASKS = ("tp.preflight", "tp.status")  # those that are run at every size
 BUDGET = 150  # seconds for all sizes
 
 
@@ -41,12 +42,26 @@ def run() -> Result:
                 break
             rows += _at(nodes, count)
         rows.append(_dead(nodes, count))
-    return Result(rows, notes)
+    return Result([*rows, *_per_node(rows)], notes)
+
+
+def _per_node(rows: list[Row]) -> list[Row]:
+    """Linear or better: for the most nodes each takes no more than for some."""
+    made = []
+    for what in (*TASKS, *(f"{TASKS[0]}: {kind}" for kind in ("threads", "open files"))):
+        by_size = {row.x: row.ours[0] / row.x for row in rows if row.what == what and row.x}
+        most = max(by_size)
+        names = f"{what}, per node of {most}", f"per node of {SERVED}"
+        unit = "s" if what in TASKS else ""
+        if most > SERVED:
+            pair = [by_size[most]], [by_size[SERVED]]
+            made.append(Row(*names, *pair, unit=unit, kind="ratio", goal=1.25))
+    return made
 
 
 def _at(nodes: Farm, count: int) -> list[Row]:
     nodes.use_stub(nodes.names[:count])
-    tasks = ["tp.preflight", "tp.status"]
+    tasks = list(TASKS)
     if count <= SERVED:
         tasks = ["tp.preflight", "tp.start", "tp.status", "tp.stop"]
     rows = []

@@ -6,10 +6,14 @@ The outputs in data/macos are ours, in the form of macOS's; test_samples.py has 
 from __future__ import annotations
 
 import json
+import platform
 import re
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -600,6 +604,33 @@ def test_marks_of_a_rank(tmp_path: Path) -> None:
     ).stdout
     assert "secret" not in text
     assert [process.mark for process in processes.parse(text, 0).values()] == ["0a1b.1"]
+
+
+def test_lsof_only_for_a_port_that_may_be_taken(tmp_path: Path) -> None:
+    """Who holds a port is asked only if it is one that is wanted."""
+    (tmp_path / "lsof").write_text("#!/bin/sh\necho p7; echo cpython; echo f3; echo n*:$PORT\n")
+    (tmp_path / "lsof").chmod(0o755)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PORT": str(port)}
+        assert str(_run(ports.fact([port]), env=env)[port][0]) == "python (pid 7)"
+        for wanted in ([port + 1], []):
+            assert str(_run(ports.fact(wanted), env=env)[port][0]) == "another user's process"
+
+
+def test_versions_by_the_names_of_folders(tmp_path: Path) -> None:
+    """As importlib.metadata has them, but for a checkout, which has none."""
+    for name in ("mlx-9.8.7.dist-info", "mlx_cpu-1.dist-info", "MLX_lm-0.9-py3.11.egg-info"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "vllm_mlx.py").touch()
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)}
+    found = _run(versions.fact(sys.executable, None), env=env)
+    assert (found["mlx"], found["mlx-lm"], found["vllm-mlx"]) == ("9.8.7", "0.9", "checkout")
+    assert found["python"] == platform.python_version()
+    bare = _run(versions.fact(sys.executable, None), env={"PATH": "/usr/bin:/bin"})
+    assert (bare["mlx"], bare["mlx-lm"]) == (version("mlx"), version("mlx-lm"))
 
 
 def test_a_list_that_fails_midway_is_unknown(tmp_path: Path) -> None:
