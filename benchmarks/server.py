@@ -29,8 +29,6 @@ def run() -> Result:
     rows = [
         Row("tp.start until the first token", "two ranks started by hand", samples["start"],
             samples["hand"], kind="more", goal=0.5),
-        Row("tp.start until the first token, its checks and its lock left out",
-            "two ranks started by hand", ours.bare, samples["hand"], kind="more", goal=0.5),
         Row("tp.stop", "SIGTERM by hand until both are gone", samples["stop"], samples["gone"],
             kind="more", goal=0.5),
         Row("tp.start: launch until its page answers", "mlx.launch until its page answers",
@@ -47,7 +45,6 @@ def run() -> Result:
 class Ours:
     def __init__(self, nodes: Farm) -> None:
         self.nodes = nodes
-        self.bare: list[float] = []
         self.ready: list[float] = []
         self.idle: list[float] = []
         self.memory: list[float] = []
@@ -61,13 +58,8 @@ class Ours:
         self.memory.append(_megabytes(helpers))
         return spent
 
-    def stop(self) -> float:
-        start = time.monotonic()
+    def stop(self) -> None:
         self.nodes.inv("tp.stop")
-        spent = time.monotonic() - start
-        self.bare.append(self._until_token("tp.launch", "tp.wait", "tp.health")[0])
-        self.nodes.inv("tp.stop")
-        return spent
 
     def _until_token(self, *words: str) -> tuple[float, list[str]]:
         """Seconds until it tells of the first token, and all that it told."""

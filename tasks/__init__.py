@@ -16,14 +16,22 @@ from .cluster.settings import DEFAULTS, unreadable
 from .cluster.text import one_line
 from .executor import Executor
 
+
+class _Namespace(Collection):
+    """Invoke copies what it loads, task by task; ours do not change, and are many."""
+
+    def __deepcopy__(self, memo: object) -> "_Namespace":
+        return self
+
+
 ns = Collection()
 ns.add_collection(bench.ns)
-ns.add_collection(Collection.from_module(dev))
-ns.add_collection(Collection.from_module(hosts))
-ns.add_collection(Collection.from_module(local))
-ns.add_collection(Collection.from_module(rdma))
-ns.add_collection(Collection.from_module(tp))
-ns.add_collection(Collection.from_module(testing), name="test")
+ns.add_collection(_Namespace.from_module(dev))
+ns.add_collection(_Namespace.from_module(hosts))
+ns.add_collection(_Namespace.from_module(local))
+ns.add_collection(_Namespace.from_module(rdma))
+ns.add_collection(_Namespace.from_module(tp))
+ns.add_collection(_Namespace.from_module(testing), name="test")
 ns.add_task(demo.demo)
 # Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
 Executor.defaults = {"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS, "hooks": {}}

@@ -74,10 +74,6 @@ class ClusterTask(Task[Any]):
 
     __hash__ = Task.__hash__
 
-    def __deepcopy__(self, memo: object) -> ClusterTask:
-        # Invoke copies every task each time it loads them; ours do not change, and are many.
-        return self
-
 
 def cluster_task(
     *shared: str,

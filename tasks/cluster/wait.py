@@ -76,7 +76,7 @@ def until_ready(
 
 def _await_page(api: Api, path: str, over: threading.Event) -> None:
     while not over.is_set() and not api.is_up(path):
-        over.wait(PAUSE / 2)
+        over.wait(PAUSE / 4)
 
 
 def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
