@@ -309,8 +309,8 @@ def script(
         f"{state.PRELUDE}{_COMMAND_OF}"
         f"left() {{\n  L=\n{tests}\n}}\nsent=\n{kills}\n"
         f"{stamp if name == 'KILL' else ''}"
-        # A bounded loop: date has no fractions on macOS, so tenths are counted.
-        f'n=0; left; while [ -n "$L" ] && [ $n -lt {int(seconds * 10)} ]; do\n'
-        "  sleep 0.1; n=$((n+1)); left\ndone\n"
+        # A bounded loop: date has no fractions on macOS, so looks are counted.
+        f'n=0; left; while [ -n "$L" ] && [ $n -lt {int(seconds * 20)} ]; do\n'
+        "  sleep 0.05; n=$((n+1)); left\ndone\n"
         'echo "left$L"\n'
     )
