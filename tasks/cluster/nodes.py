@@ -126,7 +126,6 @@ class Node:
             self._early = time.monotonic(), begin(self._connect)
 
     def _connect(self) -> Answer | None:
-        _load()
         try:
             self._open()
         except _network_errors() as error:
@@ -224,7 +223,6 @@ class Node:
                 context.close()
 
     def _run(self, **options: Any) -> Any:
-        _load()
         import paramiko
 
         context = self._open()
@@ -269,17 +267,8 @@ class Node:
 
 
 _making = threading.BoundedSemaphore(AT_ONCE)
-_alone = threading.Lock()
-
-
-def _load() -> None:
-    """One thread imports them: of two that begin at different ends, one would find half of it."""
-    with _alone:
-        import fabric  # noqa: F401
-        import paramiko  # noqa: F401
-
-
 _ssh_config: str | None = None
+_alone = threading.Lock()
 
 
 def use_ssh_config(path: str | None) -> None:
@@ -457,6 +446,11 @@ def _runner() -> Any:
 
 def _remote(host: Host) -> Any:
     """A Fabric connection that honours the ssh configuration and, unlike Fabric's, known_hosts."""
+    # First, as everywhere here: Fabric begins with a part of it, and would not wait for a thread
+    # that is about to import the whole.
+    import paramiko  # noqa: F401
+
+    # isort: split
     import fabric
 
     with _alone:

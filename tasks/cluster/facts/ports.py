@@ -70,8 +70,9 @@ def fact(wanted: Iterable[int] | None = None) -> Fact:
 
     lsof is slow where there are many processes, and most often all that we want is free.
     """
-    ports = sorted(set(wanted)) if wanted is not None else []
-    patterns = [f"*:{port:04X}' '*|*.{port}' '*" for port in ports] if wanted is not None else ["*"]
+    patterns = ["*"]
+    if wanted is not None:
+        patterns = [f"*:{port:04X}' '*|*.{port}' '*" for port in sorted(set(wanted))]
     lsof = "lsof -nP -iTCP -sTCP:LISTEN -F pcn 2>/dev/null"
     return Fact(
         "ports",
