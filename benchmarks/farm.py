@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +53,18 @@ class Farm:
         self.inv.env["INVOKE_TP_HOSTFILE"] = str(
             write_hostfile(file, hosts, self.model, self.inv.port, **words)
         )
+
+    def told(self, words: str) -> tuple[float, list[str]]:
+        """When `tp.start` said `words`, by this machine's clock, and all lines that it said."""
+        when, lines = 0.0, []
+        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        with self.inv.start("tp.start", **pipes) as process:
+            for line in process.stderr:
+                lines.append(line)
+                if words in line:
+                    when = when or time.time()
+        assert when, f"{words!r} was not said: {''.join(lines)}"
+        return when, lines
 
     def use_stub(self, names: list[str]) -> None:
         """Its ranks are stubs (rank.py), which load in moments."""

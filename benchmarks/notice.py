@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-from pathlib import Path
-
 from .farm import Farm, farm
 from .measure import TIMES, Result, Row
 
@@ -24,7 +20,7 @@ def run() -> Result:
 
 def _ready(nodes: Farm, load: float) -> float:
     (nodes.home / "load.0").write_text(str(load))
-    told = _told(nodes, "ready after")
+    told, _ = nodes.told("ready after")
     nodes.inv("tp.stop")
     return told - float((nodes.home / "ready.0").read_text())
 
@@ -32,19 +28,6 @@ def _ready(nodes: Farm, load: float) -> float:
 def _dead(nodes: Farm, after: float) -> float:
     (nodes.home / "load.0").write_text("60")
     (nodes.home / "die.1").write_text(str(after))
-    told = _told(nodes, "rank 1 on node2: dead")
+    told, _ = nodes.told("rank 1 on node2: dead")
     (nodes.home / "die.1").unlink()
     return told - float((nodes.home / "died.1").read_text())
-
-
-def _told(nodes: Farm, words: str) -> float:
-    """When `tp.start` said that, by this machine's clock."""
-    process = nodes.inv.start("tp.start", stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert process.stderr is not None
-    told = 0.0
-    for line in process.stderr:
-        if words in line:
-            told = told or time.time()
-    process.wait(60)
-    assert told, f"{words!r} was not said: {Path(nodes.home)}"
-    return told

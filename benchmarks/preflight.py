@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from .farm import Farm, farm, until
 from .measure import ROOT, Result, Row, Work, cpu, in_turn, process, python
@@ -34,7 +34,8 @@ def run() -> Result:
             rows += _measured(nodes, count, notes)
             if count <= AT_ONCE:
                 _answer_at_once(nodes)
-                rows += _control(nodes, count)
+                what = f"tp.preflight, {count} nodes that answer at once"
+                rows += _rows(what, in_turn(_works(nodes)))
         last = time.monotonic() - begun
     notes.append(
         "Nodes that answer at once give to tp.preflight what a node once said: so it is with nodes"
@@ -43,24 +44,23 @@ def run() -> Result:
     return Result(rows, notes)
 
 
-def _pair(nodes: Farm) -> tuple[Work, Work]:
-    """tp.preflight, and the floor."""
+def _works(nodes: Farm, has_cpu: bool = True) -> dict[str, Work]:
+    """tp.preflight and the floor, and the CPU of both."""
     env = nodes.inv.environment()
     invoke = python("-m", "invoke", "-f", str(nodes.inv.config), "tp.preflight")
     ours = process(*invoke, cwd=ROOT, env=env)
-    return ours, process(*python("-c", TRUE, *nodes.names), env=env)
+    floor = process(*python("-c", TRUE, *nodes.names), env=env)
+    works = {"ours": ours, "floor": floor}
+    return works | {"CPU ours": cpu(ours), "CPU floor": cpu(floor)} if has_cpu else works
 
 
-def _control(nodes: Farm, count: int) -> list[Row]:
-    ours, floor = _pair(nodes)
-    works = {"ours": ours, "floor": floor, "CPU ours": cpu(ours), "CPU floor": cpu(floor)}
-    samples = in_turn(works)
-    what = f"tp.preflight, {count} nodes that answer at once"
-    return [
-        Row(what, FLOOR, samples["ours"], samples["floor"], kind="ratio", goal=1.3),
-        Row(f"{what}: CPU on the control machine", FLOOR, samples["CPU ours"],
-            samples["CPU floor"]),
-    ]  # fmt: skip
+def _rows(what: str, samples: Mapping[str, Sequence[float]], x: int | None = None) -> list[Row]:
+    pair = samples["ours"], samples["floor"]
+    made = [Row(what, FLOOR, *pair, kind="ratio", goal=1.3, x=x)]
+    if "CPU ours" in samples:
+        pair = samples["CPU ours"], samples["CPU floor"]
+        made.append(Row(f"{what}: CPU on the control machine", FLOOR, *pair, x=x))
+    return made
 
 
 def _answer_at_once(nodes: Farm) -> None:
@@ -86,21 +86,15 @@ def _answer_at_once(nodes: Farm) -> None:
 
 
 def _measured(nodes: Farm, count: int, notes: list[str]) -> list[Row]:
-    ours, floor = _pair(nodes)
-    works: dict[str, Work] = {"ours": ours, "floor": floor}
-    works |= {"CPU ours": cpu(ours), "CPU floor": cpu(floor)} if count >= 8 else {}
+    works = _works(nodes, has_cpu=count >= 8)
     if count <= 8:
         works |= {name: make(nodes) for name, make in OTHERS.items() if _is_there(name)}
         missing = [name for name in OTHERS if not _is_there(name)]
         notes += [f"{name} could not be installed." for name in missing if count == SIZES[0]]
-    in_turn({"ours": ours, "floor": floor}, times=1)
+    in_turn({name: works[name] for name in ("ours", "floor")}, times=1)
     samples = in_turn(works)
     what = f"tp.preflight, {count} nodes"
-    made = [Row(what, FLOOR, samples["ours"], samples["floor"],
-                kind="ratio", goal=1.3, x=count)]  # fmt: skip
-    if count >= 8:
-        pair = samples["CPU ours"], samples["CPU floor"]
-        made.append(Row(f"{what}: CPU on the control machine", FLOOR, *pair, x=count))
+    made = _rows(what, samples, count)
     for name in OTHERS:
         if name in samples:
             goal = 20 if count == 8 and name == IN_TURN else 1

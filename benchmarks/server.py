@@ -50,29 +50,17 @@ class Ours:
         self.memory: list[float] = []
 
     def start(self) -> float:
-        spent, rows = self._until_token("tp.start")
+        start = time.time()
+        told, rows = self.nodes.told("healthy: a token")
         said = next(row for row in rows if row.startswith("ready after"))
         self.ready.append(float(said.split()[2]))
         helpers = [pid for pid in _all() if _is_waiting_shell(pid)]
         self.idle.append(_cores(helpers))
         self.memory.append(_megabytes(helpers))
-        return spent
+        return told - start
 
     def stop(self) -> None:
         self.nodes.inv("tp.stop")
-
-    def _until_token(self, *words: str) -> tuple[float, list[str]]:
-        """Seconds until it tells of the first token, and all that it told."""
-        start, spent, rows = time.monotonic(), 0.0, []
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        with self.nodes.inv.start(*words, **pipes) as running:
-            assert running.stderr is not None
-            for row in running.stderr:
-                rows.append(row)
-                if row.startswith("healthy: a token"):
-                    spent = time.monotonic() - start
-        assert spent, "".join(rows)
-        return spent, rows
 
 
 class ByHand:
