@@ -55,10 +55,12 @@ def wait_for(what: Callable[[], Any], seconds: float = DEADLINE, pause: float = 
         time.sleep(pause)
 
 
-# Below 32768: above it the kernel hands out ports to clients, ours among them. Each worker goes
-# through the range from a place of its own, and never gives a port twice.
+# Below 32768: above it the kernel hands out ports to clients, ours among them. Each worker has blocks
+# of its own, since what one has found free another may have taken before it is used.
 _BLOCK = 16
-_blocks = itertools.cycle(range(10000, 32000, _BLOCK))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_blocks = itertools.cycle(range(10000 + _BLOCK * _WORKER, 32000, _BLOCK * _WORKERS))
 for _ in range(os.getpid() * 11 % 1300):
     next(_blocks)
 
