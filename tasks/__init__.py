@@ -1,6 +1,8 @@
 """The table of contents: every namespace of `inv --list`."""
 # ruff: noqa: E402
 
+import atexit
+import gc
 import os
 import sys
 from traceback import walk_tb
@@ -10,6 +12,9 @@ from invoke.collection import Collection
 
 # Invoke keeps no compiled modules (--write-pyc), and each run would compile all of ours anew.
 sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
+# At its end Python would look for garbage in all that was imported, once more.
+atexit.register(gc.freeze)
 
 from . import bench, demo, dev, hosts, local, rdma, testing, tp
 from .cluster.settings import DEFAULTS, unreadable

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 @cluster_task(*WHAT, "lock_wait", help={"what": "the command that others are told of"})
 def hold(c: Context, cluster: Cluster, what: str = "inv", dry_run: bool = False) -> None:
     """Take the lock; the command has it until `release`, or else to its end."""
+    if not dry_run:
+        cluster.connect()
     from . import steps
 
     if not steps.is_dry(c, dry_run):

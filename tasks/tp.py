@@ -47,9 +47,10 @@ def preflight(
 
     inv tp.preflight --hosts mac1,mac2 --skip model -- --port 8001
     """
-    from . import steps
-
     if not skip_checks:
+        cluster.connect()
+        from . import steps
+
         steps.preflight(cluster, options.items(skip), json, getattr(c, "is_asked", False))
 
 
@@ -185,6 +186,7 @@ def stop(
 
     inv tp.stop --hosts mac1,mac2 --timeout 30
     """
+    cluster.connect()
     from . import steps
 
     steps.stop(cluster, order, force, timeout, steps.is_dry(c, dry_run), json)
@@ -254,6 +256,7 @@ def status(c: Context, cluster: Cluster, json: bool = False) -> None:
     Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
     answer), 5 if a node can't be reached.
     """
+    cluster.connect()
     from . import show
 
     show.status(cluster, json)
@@ -288,6 +291,7 @@ def logs(
     inv tp.logs --follow --rank 0 --grep 'ERROR|warn'
     inv tp.logs --previous 1
     """
+    cluster.connect()
     from . import show
 
     show.show_logs(cluster, follow, lines, rank, grep, previous)
@@ -303,6 +307,7 @@ def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -
 
     inv tp.audit --lines 50
     """
+    cluster.connect()
     from . import show
 
     show.audit_log(cluster, lines, json)
@@ -314,6 +319,7 @@ def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
 
     What a killed server left only a reboot frees (exit 3).
     """
+    cluster.connect()
     from . import show
 
     show.memory(cluster, json)

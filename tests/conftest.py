@@ -55,8 +55,8 @@ def wait_for(what: Callable[[], Any], seconds: float = DEADLINE, pause: float = 
         time.sleep(pause)
 
 
-# Below 32768: above it the kernel hands out ports to clients, ours among them. Each worker has blocks
-# of its own, since what one has found free another may have taken before it is used.
+# Below 32768: above it the kernel hands out ports to clients, ours among them. Each worker has
+# blocks of its own, since what one has found free another may take before it is used.
 _BLOCK = 16
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -249,7 +249,7 @@ def test_listing(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("a-canary"))
 
 
-@pytest.mark.parametrize("text", ["sum 1 2 ./a\nfind: ./b: Permission denied", "sum 1 ./a", "x"])
+@pytest.mark.parametrize("text", ["1 2 ./a\nfind: ./b: Permission denied", "1 2 3 ./a", "x"])
 def test_a_listing_with_anything_else_in_it_is_unknown(text: str) -> None:
     with pytest.raises(ValueError, match="can't be listed"):
         files.parse_files(text, 0)

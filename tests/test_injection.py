@@ -228,7 +228,7 @@ def test_readings(sh: str, folder: str, cwd: str, path: str) -> None:
         ):
             place.run(fact.command, status=None)
         assert "folder" in place.run(model.fact(folder, cwd).command)
-        assert place.run(files.fact(f"{cwd}/{folder}").command).startswith("sum ")
+        assert place.run(files.fact(f"{cwd}/{folder}").command).endswith(" 2 ./config.json\n")
         log = where / folder / "tp.log"
         log.write_text("# first\nsecond\n")
         out = place.run(logs._read_script(0, str(log), "", 0, "nonce"))
@@ -705,15 +705,15 @@ def test_a_life_with_odd_names(remote: Inv, sshd: Sshd, home: Path) -> None:
 
 def test_a_process_that_is_called_like_two(tmp_path: Path) -> None:
     """Where there is no ps: a name with a line feed in it makes no second row of it."""
-    name = "python3\np 1 1 1 1 python3 -m mlx_lm server\nc 1 python3"
-    code = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'x\\nc 1 py'); time.sleep(600)"
+    name = "python3\n1 1 1 1 python3 -m mlx_lm server\n== end"
+    code = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'x\\n1 py'); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", code, name])
     (tmp_path / "bin").mkdir()
     for tool in ("cat", "tr", "sed"):
         (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
     try:
         comm = Path(f"/proc/{process.pid}/comm")
-        wait_for(lambda: "c 1 py" in comm.read_text())
+        wait_for(lambda: "\n1 py" in comm.read_text())
         listed = subprocess.run(
             ["/bin/sh", "-s"],
             input=processes.FACT.command,

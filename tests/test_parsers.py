@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -49,7 +50,7 @@ MATRIX = '[[null, "rdma_en5"], ["rdma_en5", null]]\n'
 Parse = Callable[[str, int], Any]
 
 
-LISTING = "sum 4038471504 3 ./a b\nsum 7 0 ./empty\nsize  3000000 ./large\nlink ./gone\n"
+LISTING = "4038471504 3 ./a b\n7 0 ./empty\n 3000000 ./large\n 3000000 total\nlink ./gone\n"
 PLACE = "home /Users/me\nfolder /Users/me/copy\nrsync\n"
 PART = "model-0000{}-of-00002.safetensors"
 WEIGHTS = (
@@ -604,6 +605,17 @@ def test_marks_of_a_rank(tmp_path: Path) -> None:
     ).stdout
     assert "secret" not in text
     assert [process.mark for process in processes.parse(text, 0).values()] == ["0a1b.1"]
+
+
+def test_listeners_without_ss(tmp_path: Path) -> None:
+    """A bare Debian has no ss: /proc tells the same ports."""
+    for name in ("cat", "grep"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert taken.getsockname()[1] in _run(ports.fact([]), env={"PATH": str(tmp_path)})
+        assert taken.getsockname()[1] in _run(ports.fact([]))
 
 
 def test_lsof_only_for_a_port_that_may_be_taken(tmp_path: Path) -> None:

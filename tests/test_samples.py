@@ -119,12 +119,13 @@ def _listed(text: str, status: int) -> dict[int, processes.Process]:
     for row in rows:
         cell = dict(zip(names, row.split(None, last), strict=False))
         command = cell.get("COMMAND", cell.get("CMD", ""))
-        programs.append(f"c {cell['PID']} {command.split(' ')[0]}")
+        programs.append(f"{cell['PID']} {command.split(' ')[0]}")
         lines.append(
-            f"p {cell['PID']} {cell.get('PPID', 0)} {cell.get('PGID', 0)}"
+            f"{cell['PID']} {cell.get('PPID', 0)} {cell.get('PGID', 0)}"
             f" {cell.get('RSS', 0)} {command}"
         )
-    return processes.parse("\n".join([*programs, "c end", *lines, "p end"]), status)
+    whole = ["== programs", *programs, "== processes", *lines, "== end"]
+    return processes.parse("\n".join(whole), status)
 
 
 def _servers(text: str, status: int) -> tuple[int, list[int]]:

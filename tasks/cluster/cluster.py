@@ -58,6 +58,11 @@ class Cluster:
         """The node of rank 0."""
         return self.nodes[0]
 
+    def connect(self) -> None:
+        """Begin to connect to all nodes: what asks them can be imported meanwhile."""
+        for node in self.nodes:
+            node.connect()
+
     def on(self, node: Node) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node.name]
 

@@ -37,6 +37,9 @@ class Engine:
 
     def is_server(self, program: str, command_line: str) -> bool:
         """Whether a process is a rank of this engine (`ps -o comm=` and `ps -o command=`)."""
+        # Most are none, and a regular expression takes long to say so.
+        if "ython" not in command_line:
+            return False
         # On Linux a script's process is named after the script, not after its Python.
         script = rf"{_PYTHON}([^ ]*/)?{re.escape(program)}"
         if not _PROGRAM.match(program) and not (program and re.match(script, command_line)):

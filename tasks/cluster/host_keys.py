@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import shell
+from . import shell, transport
 
 PORT = 22
 USER_FILES = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
@@ -155,19 +155,16 @@ def take_only_known(connection: Any, whose: str, ssh: str) -> None:
     Fabric by itself takes any. `whose` key it is goes into the error, and `ssh`, a command that
     reaches the same host.
     """
-    import paramiko
 
     @cache
     def found() -> Known:
         return known(connection.ssh_config, str(connection.host), int(connection.port))
 
     def kinds_first(*arguments: Any, **options: Any) -> Any:
-        transport = paramiko.Transport(*arguments, **options)
-        security = transport.get_security_options()
+        made = transport.kind()(*arguments, **options)
+        security = made.get_security_options()
         security.key_types = _preferred(security.key_types, found().kinds)
-        # GCM proves itself; for the others Paramiko compares the proof of each packet in Python.
-        security.ciphers = sorted(security.ciphers, key=lambda each: "gcm" not in each)
-        return transport
+        return made
 
     class OnlyKnown:
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:

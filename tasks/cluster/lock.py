@@ -77,11 +77,9 @@ def hold(cluster: Cluster, what: str, say: Say) -> None:
     """
     mine = _kept.get(_key(cluster))
     if mine is None:
-        mine = _kept[_key(cluster)] = _Keeper(cluster, what)
         # The others are asked next: by then they are connected.
-        for node in cluster.nodes:
-            if node is not cluster.leader:
-                node.connect()
+        cluster.connect()
+        mine = _kept[_key(cluster)] = _Keeper(cluster, what)
         try:
             mine.take(say)
         except BaseException:

@@ -123,6 +123,7 @@ class Node:
     def connect(self) -> None:
         """Begin to connect; the next script waits for that, and tells what went wrong."""
         if not self.is_connected and self._early is None:
+            _runner()  # before who called goes on: beside other imports it would take longer
             self._early = time.monotonic(), begin(self._connect)
 
     def _connect(self) -> Answer | None:
@@ -420,6 +421,11 @@ def _ssh_rules(path: str | None, home: Path) -> Any:
 
 @cache
 def _runner() -> Any:
+    # First, as everywhere here: Fabric begins with a part of it, and would not wait for a thread
+    # that is about to import the whole.
+    import paramiko  # noqa: F401
+
+    # isort: split
     from fabric.runners import Remote
 
     # Its warnings (a port that is not open yet) are told, where they matter, by us.
@@ -446,16 +452,12 @@ def _runner() -> Any:
 
 def _remote(host: Host) -> Any:
     """A Fabric connection that honours the ssh configuration and, unlike Fabric's, known_hosts."""
-    # First, as everywhere here: Fabric begins with a part of it, and would not wait for a thread
-    # that is about to import the whole.
-    import paramiko  # noqa: F401
-
-    # isort: split
+    runner = _runner()
     import fabric
 
     with _alone:
         rules = _ssh_rules(_ssh_config, Path.home())
-        config = fabric.Config(overrides={"runners": {"remote": _runner()}}, ssh_config=rules)
+        config = fabric.Config(overrides={"runners": {"remote": runner}}, ssh_config=rules)
     gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None
     connection = fabric.Connection(
         host.ssh,

@@ -23,7 +23,8 @@ from .facts import Fact, memory
 # it reads is ours: a record that another user could lay there would name processes to stop.
 PRELUDE = r"""
 boot_id() {
-  cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bootsessionuuid 2>/dev/null ||
+  { read -r boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null && echo "$boot_id" ||
+    sysctl -n kern.bootsessionuuid 2>/dev/null ||
     sysctl -n kern.boottime | sed 's/.*{ sec = \([0-9]*\).*/\1/'
 }
 start_id() { # pid: when it began, empty if it is gone or only waits to be reaped

@@ -52,11 +52,12 @@ def read(facts: Iterable[Fact], output: str, nonce: str) -> dict[str, Any]:
 
 
 def _read(fact: Fact, output: str, nonce: str) -> Any:
-    pattern = rf"{nonce} begin {fact.name}\n(.*?)\n{nonce} end {fact.name} (\d+)\n"
-    found = re.search(pattern, output, re.DOTALL)
-    if not found:
+    _, _, rest = output.partition(f"{nonce} begin {fact.name}\n")
+    text, _, rest = rest.partition(f"\n{nonce} end {fact.name} ")
+    ended = re.match(r"(\d+)\n", rest)
+    if not ended:
         return Unknown("the node did not answer in time")
-    text, status = found.group(1), int(found.group(2))
+    status = int(ended.group(1))
     if status == _ALARM:
         return Unknown("it gave no answer in time")
     try:

@@ -10,22 +10,20 @@ from .. import shell
 from . import Fact
 
 DANGLING = "a link that leads nowhere"
-_ROW = re.compile(r"(?:size +(\d+)|sum (\d+) (\d+)|(link)) \./(.+)")
+_ROW = re.compile(r"(?: *(\d+)|(\d+) (\d+)|(link)) \./(.+)| *\d+ total")
 
 
 def listing(skip: Iterable[str] = ()) -> str:
     """/bin/sh text that lists the files below the working directory, links followed.
 
-    Rows are "sum CHECKSUM SIZE ./name" (of `cksum`) below 1 MiB, "size SIZE ./name" above it, and
-    "link ./name" for a link that leads nowhere. Sizes are in bytes. What has a name like a pattern
-    of `skip` is not read, nor what is below it.
+    Rows are "CHECKSUM SIZE ./name" (of `cksum`) below 1 MiB, "SIZE ./name" and a total (of `wc -c`)
+    above it, and "link ./name" for a link that leads nowhere. Sizes are in bytes. What has a name
+    like a pattern of `skip` is not read, nor what is below it.
     """
     prune = "".join(f"-name {shell.quote(name)} ! -path . -prune -o " for name in skip)
     return (
         f"find -L . {prune}-type l -exec printf 'link %s\\n' {{}} \\; -o"
-        ' -type f \\( -size -2048 -exec sh -c \'cksum "$@" | sed "s/^/sum /"\' sh {} + -o'
-        " -exec sh -c"
-        ' \'for f; do printf "size %s %s\\n" "$(wc -c <"$f")" "$f"; done\' sh {} + \\)'
+        " -type f \\( -size -2048 -exec cksum {} + -o -exec wc -c {} + \\)"
     )
 
 
@@ -37,7 +35,8 @@ def parse_listing(text: str) -> dict[str, str]:
         if not row:
             raise ValueError("its files can't be listed")
         large, checksum, small, link, name = row.groups()
-        files[name] = large or (DANGLING if link else f"{small} {checksum}")
+        if name:
+            files[name] = large or (DANGLING if link else f"{small} {checksum}")
     return files
 
 

@@ -30,12 +30,11 @@ def parse(text: str, status: int) -> dict[int, tuple[Holder, ...]]:
     # A port that a cut table does not show would pass for free.
     if "== table" not in table or "== whole" not in table:
         raise ValueError("the table of listeners can't be read")
-    ports = {int(port, 16) for port in _LINUX.findall(table)} | {
-        int(port) for port in _BSD.findall(table)
-    }
-    listeners = re.findall(r"^tcp.*\bLISTEN\b", table, re.MULTILINE)
+    decimal = [*_BSD.findall(table), *_SS.findall(table)]
+    ports = {int(port, 16) for port in _PROC.findall(table)} | {int(port) for port in decimal}
+    listeners = re.findall(r"^(?:tcp.*\b)?LISTEN\b", table, re.MULTILINE)
     is_table = re.search(r"local_address|Local Address", table)
-    if not is_table or len(listeners) != len(_BSD.findall(table)):
+    if not is_table or len(listeners) != len(decimal):
         raise ValueError("the table of listeners can't be read")
     holders = _holders(lsof)
     ports |= set(holders)
@@ -43,7 +42,9 @@ def parse(text: str, status: int) -> dict[int, tuple[Holder, ...]]:
 
 
 # /proc/net/tcp: "  0: 0100007F:1F90 00000000:0000 0A": state 0A is LISTEN.
-_LINUX = re.compile(r"^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:[0-9A-F]{4} 0A ", re.MULTILINE)
+_PROC = re.compile(r"^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:[0-9A-F]{4} 0A ", re.MULTILINE)
+# ss -ltn: "LISTEN 0 128 [::1]:8000 [::]:*".
+_SS = re.compile(r"^LISTEN +\d+ +\d+ +\S+:(\d+) +\S+", re.MULTILINE)
 # netstat -an on macOS: "tcp4  0  0  *.8000  *.*  LISTEN"; some versions have more columns.
 _BSD = re.compile(r"^tcp\S*\s+\d+\s+\d+\s+\S+\.(\d+)\s+\S+\s+LISTEN\b", re.MULTILINE)
 
@@ -72,12 +73,14 @@ def fact(wanted: Iterable[int] | None = None) -> Fact:
     """
     patterns = ["*"]
     if wanted is not None:
-        patterns = [f"*:{port:04X}' '*|*.{port}' '*" for port in sorted(set(wanted))]
+        patterns = [f"*:{port:04X}' '*|*[:.]{port}' '*" for port in sorted(set(wanted))]
     lsof = "lsof -nP -iTCP -sTCP:LISTEN -F pcn 2>/dev/null"
     return Fact(
         "ports",
         "tables() {\n"
         "  if [ ! -r /proc/net/tcp ]; then netstat -an -p tcp\n"
+        # It asks for listeners only; for the files the kernel goes through all of its sockets.
+        "  elif command -v ss >/dev/null; then ss -ltn\n"
         "  else cat /proc/net/tcp && { [ ! -r /proc/net/tcp6 ] || cat /proc/net/tcp6; }; fi\n"
         "}\n"
         # A node that is asked often has thousands of rows of connections that are over.
