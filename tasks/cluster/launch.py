@@ -56,6 +56,7 @@ except OSError:
 """
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 HEADER = "# mlx-tp run="  # how a log begins
+HEAD_START = 0.2  # seconds for rank 0 of a ring: see first_script
 COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are started
 _OWN = (
     'umask 077; own "$tp_state" && mkdir -p "$tp_state" && own "$tp_state" &&'
@@ -88,11 +89,17 @@ def launch(cluster: Cluster, run: Run) -> None:
 
 
 def first_script(cluster: Cluster, run: Run, mask: bool = False) -> str:
-    """Starts rank 0; with jaccl it ends once rank 0 listens for the others."""
+    """Starts rank 0; with jaccl it ends once rank 0 listens for the others.
+
+    In a ring rank 0 must only be the first to have loaded MLX: the last rank connects to it, and
+    where that is refused tries again after a whole second (seen with strace, mlx 0.32).
+    """
     script = background(cluster, cluster.ranks[:1], run, mask)
-    if cluster.backend.startswith("jaccl") and len(cluster.ranks) > 1:
-        script += _listening(cluster.ranks[0].ports[0])
-    return script
+    if len(cluster.ranks) == 1:
+        return script
+    if cluster.backend.startswith("jaccl"):
+        return script + _listening(cluster.ranks[0].ports[0])
+    return f"{script}sleep {HEAD_START}\n"
 
 
 def other_scripts(cluster: Cluster, run: Run, mask: bool = False) -> dict[str, str]:

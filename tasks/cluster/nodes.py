@@ -227,12 +227,14 @@ class Node:
         import paramiko
 
         context = self._open()
-        try:
-            return context.run("/bin/sh -s", **options)
-        except paramiko.ChannelException:
-            # sshd lets a connection have only so many sessions (MaxSessions); nothing ran yet.
-            self._leave(context)
-            return self._open().run("/bin/sh -s", **options)
+        for pause in (0.05, 0.0):
+            # sshd lets a connection have only so many sessions (MaxSessions); nothing ran yet. The
+            # last one may be about to end, else another connection has room.
+            with suppress(paramiko.ChannelException):
+                return context.run("/bin/sh -s", **options)
+            time.sleep(pause)
+        self._leave(context)
+        return self._open().run("/bin/sh -s", **options)
 
     def _lost(self, error: BaseException) -> Answer:
         self._leave()

@@ -13,7 +13,7 @@ def kind() -> Any:
     """The class, for `SSHClient.connect(transport_factory=...)`; Paramiko is imported for it."""
     import paramiko
 
-    class Transport(paramiko.Transport):
+    class Transport(paramiko.Transport):  # type: ignore[misc]
         def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
             # A small packet would wait until the last one is acknowledged (Nagle's algorithm),
             # which the other side puts off for 40 ms. What goes through a gateway is no socket.
