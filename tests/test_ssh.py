@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import Inv, Sshd
+
+from tasks.cluster import nodes
+from tasks.cluster.hostfile import Host
 
 
 def test_whole_life(remote: Inv, sshd: Sshd, home: Path) -> None:
@@ -123,6 +127,22 @@ def test_hosts_by_name(remote: Inv, home: Path) -> None:
     started = remote("tp.start", *words, args=args)
     assert "mac2: no ips given, using 127.0.0.1" in started.err
     remote("tp.stop", "--hosts", "mac1", "--hosts", "mac2", "--engine", "mlx-lm")
+
+
+def test_no_packet_waits_for_another(sshd: Sshd) -> None:
+    """Each is sent at once, and what sshd says after a login is answered by an empty packet."""
+    sshd.stop("mac1")
+    sshd.start("mac1", LogLevel="DEBUG3")
+    nodes.use_ssh_config(str(sshd.folder / "config"))
+    node = nodes.Node(Host("mac1"))
+    try:
+        assert node.sh("true").ok
+        sock = node._context.transport.sock
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        node.close()
+        nodes.use_ssh_config(None)
+    assert "receive packet: type 2 " in (sshd.folder / "mac1.log").read_text()  # SSH_MSG_IGNORE
 
 
 def test_several_ranks_per_host(remote: Inv) -> None:
