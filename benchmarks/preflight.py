@@ -93,12 +93,23 @@ def _measured(nodes: Farm, count: int, notes: list[str]) -> list[Row]:
     samples = in_turn(works)
     what = f"tp.preflight, {count} nodes"
     made = _rows(what, samples, count)
+    made += [_own_work(nodes)] if count == SIZES[0] else []
     for name in OTHERS:
         if name in samples:
             goal = 20 if count == 8 and name == IN_TURN else 1
             pair = samples["ours"], samples[name]
             made.append(Row(what, name, *pair, kind="faster", goal=goal, x=count))
     return made
+
+
+def _own_work(nodes: Farm) -> Row:
+    """A node's checks for itself, without SSH, against what one of them can't do without."""
+    script = nodes.home / "checks.sh"
+    script.write_text("".join(_script(nodes)))
+    checks = cpu(process("/bin/sh", str(script)))
+    samples = in_turn({"checks": checks, "python": cpu(process(*python("-c", "")))}, times=15)
+    what = "a node's checks alone: CPU on the node"
+    return Row(what, "its Python, which one of them starts", samples["checks"], samples["python"])
 
 
 def _script(nodes: Farm) -> list[str]:

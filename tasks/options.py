@@ -212,7 +212,6 @@ _COUNTS = {
 
 def check(options: Mapping[str, Any]) -> None:
     """Raise BadInput for what is wrong whatever the cluster is."""
-    from .cluster.checks import CHECKS
     from .cluster.cluster import count, number
     from .cluster.errors import BadInput
 
@@ -225,7 +224,15 @@ def check(options: Mapping[str, Any]) -> None:
             number(value, option, _NUMBERS[name])
         if value is not None and name in _COUNTS:
             count(value, option, _COUNTS[name])
-    wrong = sorted(set(items(options.get("skip"))) - set(CHECKS))
+    if options.get("skip"):
+        _check_skip(items(options["skip"]))
+
+
+def _check_skip(names: Iterable[str]) -> None:
+    from .cluster.checks import CHECKS
+    from .cluster.errors import BadInput
+
+    wrong = sorted(set(names) - set(CHECKS))
     if wrong:
         raise BadInput(f"--skip {wrong[0]}: choose from {', '.join(CHECKS)}")
 

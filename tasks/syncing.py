@@ -214,7 +214,7 @@ class _Work:
             tell(node.name, seen)
 
         status = runs.run(self._command(node, dry), line)
-        failure = seen.complaints[0] if seen.complaints else f"rsync ended with status {status}"
+        failure = seen.complaints[0] if seen.complaints else copying.ended(status)
         return seen, failure if status else None
 
     def _row(self, node: str, seen: Progress, failure: str | None, read: Reading) -> Row:

@@ -48,6 +48,13 @@ class Wanted:
     def on(self, node: str) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node]
 
+    def ports_on(self, node: str) -> dict[int, str]:
+        """Each port that must be free on a node, and what it is for ("rank" or "HTTP")."""
+        needed = {port: "rank" for rank in self.on(node) for port in rank.ports}
+        if any(rank.rank == 0 for rank in self.on(node)):
+            needed[self.http_port] = "HTTP"
+        return needed
+
 
 Facts = Mapping[str, Any]
 Check = Callable[[Wanted, Mapping[str, Facts]], "list[Finding]"]
@@ -114,9 +121,7 @@ def ports(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
     """The HTTP port on rank 0's node, and those by which the ranks meet."""
 
     def judge(node: str, taken: Mapping[int, Any]) -> Finding:
-        needed = {port: "rank" for rank in wanted.on(node) for port in rank.ports}
-        if wanted.on(node) and wanted.on(node)[0].rank == 0:
-            needed[wanted.http_port] = "HTTP"
+        needed = wanted.ports_on(node)
         bound = [port for port in sorted(needed) if port in taken]
         if not bound:
             free = ", ".join(map(str, sorted(needed))) or "none needed"

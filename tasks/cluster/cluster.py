@@ -8,12 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import engine as engines
 from . import hostfile as hostfiles
 from . import nodes, ranks
-from .checks import Wanted
 from .engine import Engine
 from .errors import BadInput
 from .facts.memory import GIB
@@ -21,6 +20,9 @@ from .hostfile import Host, Hostfile
 from .nodes import Node
 from .ranks import Rank
 from .settings import DEFAULTS
+
+if TYPE_CHECKING:
+    from .checks import Wanted
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +70,8 @@ class Cluster:
 
     @property
     def wanted(self) -> Wanted:
+        from .checks import Wanted
+
         return Wanted(
             ranks=self.ranks,
             backend=self.backend,

@@ -175,6 +175,24 @@ class Progress:
         self.bytes, self._size = self._before, size
 
 
+# rsync(1), EXIT VALUES. What the other side complained of is sometimes lost, its status never.
+_MEANS = {
+    10: "error in socket I/O",
+    11: "error in file I/O: is the disk full there?",
+    12: "its connection broke off",
+    23: "some files could not be copied",
+    24: "some files vanished meanwhile",
+    30: "timeout",
+    255: "ssh failed",
+}
+
+
+def ended(status: int) -> str:
+    """How rsync ended, in words."""
+    means = f" ({_MEANS[status]})" if status in _MEANS else ""
+    return f"rsync ended with status {status}{means}"
+
+
 def _name(text: str) -> str:
     """A name as rsync prints it: some octets as `\\#` and three octal digits."""
     octets = text.rstrip("\n").encode("utf-8", "surrogateescape")

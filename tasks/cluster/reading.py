@@ -115,8 +115,7 @@ def _preflight_facts(cluster: Cluster, node: Node, skip: set[str]) -> list[Fact]
     wanted = [state.fact(cluster.state_dir), logs.fact(paths)]
     wanted += [memory.FACT] if "memory" not in skip else []
     wanted += [processes.FACT] if "processes" not in skip else []
-    needed = {cluster.http_port, *(port for rank in cluster.on(node) for port in rank.ports)}
-    wanted += [ports.fact(needed)] if "ports" not in skip else []
+    wanted += [ports.fact(cluster.wanted.ports_on(node.name))] if "ports" not in skip else []
     wanted += [versions.fact(python, cwd)] if "versions" not in skip else []
     if cluster.model and "model" not in skip:
         wanted.append(model.fact(cluster.model, cwd))

@@ -34,8 +34,10 @@ def mark(run: str, rank: int) -> str:
 def parse(text: str, status: int) -> dict[int, Process]:
     """What could be seen of marks, then rows `pid program` and rows `pid ppid pgid rss command`."""
     seen, *parts = _TITLES.split(text)
+    is_whole = parts[::2] == ["programs", "processes", "end"]
+    rows = _PROCESS.findall(parts[3]) if is_whole else []
     # A server that a cut list does not show would pass for stopped.
-    if parts[::2] != ["programs", "processes", "end"]:
+    if not rows:
         raise ValueError("the process list can't be read")
     marks = dict(_MARKED.findall(seen))
     programs = dict(_PROGRAM.findall(parts[1]))
@@ -49,7 +51,7 @@ def parse(text: str, status: int) -> dict[int, Process]:
             command.strip(),
             marks.get(pid, ""),
         )
-        for pid, ppid, pgid, rss, command in _PROCESS.findall(parts[3])
+        for pid, ppid, pgid, rss, command in rows
     }
 
 
