@@ -298,7 +298,7 @@ gone() { # whether the lock's holder is gone; $why
   case $N in ''|0*|*[!0-9]*|????????????*) why=damaged ;; esac
   [ -n "$K" ] && [ -n "$T" ] && [ -n "$B" ] || why=damaged
   [ -z "$why" ] || return 0
-  if [ "$B" != "$(boot_id)" ]; then why=rebooted
+  if [ "$B" != "$tp_boot" ]; then why=rebooted
   elif ! is_alive "$P" "$T" "$B"; then why=ended
   else N=$(($(date +%s) - N)); [ $N -le $limit ] || why="silent $N"
   fi
@@ -315,7 +315,8 @@ _TAKE = r"""
 is_mine() { K=; { read -r K; } 2>/dev/null <"$L/holder"; [ "$K" = "$token" ]; }
 make() {
   mkdir "$L" && date +%s >"$L/beat" &&
-    printf '%s\n' "$token" $$ "$start" "$boot" "$(date +%s)" "$what" "$who" >"$L/holder" && return
+    printf '%s\n' "$token" $$ "$start" "$tp_boot" "$(date +%s)" "$what" "$who" >"$L/holder" &&
+    return
   rm -rf "$L"
   return 1
 }
@@ -327,7 +328,7 @@ take() {
   said=$(make 2>&1)
 }
 trap '' HUP INT QUIT TERM
-start=$(start_id $$) boot=$(boot_id) failed=0 told= end=$(($(date +%s) + wait))
+start=$(start_id $$) failed=0 told= end=$(($(date +%s) + wait))
 while :; do
   if is_there && ! gone; then
     [ "$(date +%s)" -lt $end ] || { line refused; exit 0; }
