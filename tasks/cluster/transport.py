@@ -16,7 +16,7 @@ def kind() -> Any:
     class Transport(paramiko.Transport):  # type: ignore[misc]
         def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
             # A small packet would wait until the last one is acknowledged (Nagle's algorithm),
-            # which the other side puts off (Linux: for 40 ms). What goes through a gateway is no socket.
+            # which the other side puts off (Linux: for 40 ms). Through a gateway it is no socket.
             with suppress(AttributeError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             super().__init__(sock, *arguments, **options)
