@@ -103,6 +103,13 @@ def test_merged() -> None:
     assert audit.merged(facts, 2) == whole[1:]
 
 
+def test_merged_within_a_second() -> None:
+    """In the order in which they were done, whatever they are called."""
+    both = [Entry("2026-11-01T10:00:00Z", "ada@mb", what, "done") for what in ("tp.stop", "tp.a")]
+    facts = {node: {"audit": both} for node in ("mac1", "mac2")}
+    assert [entry.what for entry, _ in audit.merged(facts, 0)] == ["tp.stop", "tp.a"]
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [

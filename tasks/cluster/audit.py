@@ -137,4 +137,5 @@ def merged(facts: Mapping[str, Mapping[str, Any]], lines: int) -> list[tuple[Ent
     for node, values in facts.items():
         for entry in known(values, "audit") or ():
             found.setdefault(entry, []).append(node)
-    return sorted(found.items())[-lines:]
+    # Times are whole seconds: what happened within one is told in the order that a node has it.
+    return sorted(found.items(), key=lambda pair: pair[0].time)[-lines:]
