@@ -104,9 +104,7 @@ def _measured(nodes: Farm, count: int, notes: list[str]) -> list[Row]:
 
 def _own_work(nodes: Farm) -> Row:
     """A node's checks for itself, without SSH, against what one of them can't do without."""
-    script = nodes.home / "checks.sh"
-    script.write_text("".join(_script(nodes)))
-    checks = cpu(process("/bin/sh", str(script)))
+    checks = cpu(process("/bin/sh", _file(nodes)))
     samples = in_turn({"checks": checks, "python": cpu(process(*python("-c", "")))}, times=15)
     what = "a node's checks alone: CPU on the node"
     return Row(what, "its Python, which one of them starts", samples["checks"], samples["python"])
@@ -120,6 +118,13 @@ def _script(nodes: Farm) -> list[str]:
     made = cluster.build(tp, ())
     wanted = reading._preflight_facts(made, made.leader, set())
     return [facts.script([each], MARK) for each in wanted]
+
+
+def _file(nodes: Farm) -> str:
+    """All checks as one script in a file, which the nodes share with us."""
+    path = nodes.home / "checks.sh"
+    path.write_text("".join(_script(nodes)))
+    return str(path)
 
 
 def in_turn_ssh(nodes: Farm) -> Work:
@@ -155,9 +160,8 @@ def parallel_ssh(nodes: Farm) -> Work:
 def ansible(nodes: Farm) -> Work:
     """Ad hoc, with the raw module: the fastest that it has. All checks in one command."""
     (nodes.home / "inventory").write_text("\n".join(nodes.names))
-    (nodes.home / "checks.sh").write_text("".join(_script(nodes)))
     words = [str(TOOLS / "bin" / "ansible"), "all", "-i", str(nodes.home / "inventory")]
-    words += ["-f", str(len(nodes.names)), "-m", "raw", "-a", f"/bin/sh {nodes.home}/checks.sh"]
+    words += ["-f", str(len(nodes.names)), "-m", "raw", "-a", f"/bin/sh {_file(nodes)}"]
     words += ["--ssh-common-args", f"-F {nodes.sshd.folder}/config"]
     return process(*words, env={**nodes.inv.environment(), "ANSIBLE_PIPELINING": "1"})
 
@@ -169,9 +173,8 @@ def pyinfra(nodes: Farm) -> Work:
     }
     inventory = nodes.home / "inventory.py"
     inventory.write_text(f"nodes = {[(name, data) for name in nodes.names]!r}\n")
-    (nodes.home / "checks.sh").write_text("".join(_script(nodes)))
     words = [str(TOOLS / "bin" / "pyinfra"), "-y", str(inventory), "exec", "--"]
-    return process(*words, "/bin/sh", f"{nodes.home}/checks.sh", env=nodes.inv.environment())
+    return process(*words, "/bin/sh", _file(nodes), env=nodes.inv.environment())
 
 
 IN_TURN = "an `ssh` per check per node, in turn"

@@ -50,8 +50,9 @@ class Wanted:
 
     def ports_on(self, node: str) -> dict[int, str]:
         """Each port that must be free on a node, and what it is for ("rank" or "HTTP")."""
-        needed = {port: "rank" for rank in self.on(node) for port in rank.ports}
-        if any(rank.rank == 0 for rank in self.on(node)):
+        ranks = self.on(node)
+        needed = {port: "rank" for rank in ranks for port in rank.ports}
+        if any(rank.rank == 0 for rank in ranks):
             needed[self.http_port] = "HTTP"
         return needed
 

@@ -257,7 +257,7 @@ def _start(rank: Rank, run: Run, environment: str, redirect: str) -> str:
         f"(\n{environment}\nexec {python} -c {shell.quote(_DETACH)} {python} {arguments}\n"
         f") </dev/null {redirect} 2>&1 &\n"
         "pid=$!\n"
-        f'{{ echo "$pid"; start_id "$pid"; boot_id; }} >{base}.pid.new"'
+        f'{{ echo "$pid"; start_id "$pid"; echo "$tp_boot"; }} >{base}.pid.new"'
         f' && mv {base}.pid.new" {base}.pid"\n'
         f'wait "$pid"; code=$?\n'
         f'echo {run.id} $code >{base}.exit.new" && mv {base}.exit.new" {base}.exit"'

@@ -22,11 +22,11 @@ from .facts import Fact, memory
 # What a script needs to tell a process by pid and start, on Linux and macOS alike, and whether what
 # it reads is ours: a record that another user could lay there would name processes to stop.
 PRELUDE = r"""
-boot_id() {
-  { read -r boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null && echo "$boot_id" ||
+tp_boot=$(
+  { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null && echo "$boot" ||
     sysctl -n kern.bootsessionuuid 2>/dev/null ||
     sysctl -n kern.boottime | sed 's/.*{ sec = \([0-9]*\).*/\1/'
-}
+)
 start_id() { # pid: when it began, empty if it is gone or only waits to be reaped
   if [ -d /proc/self ]; then
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
@@ -36,7 +36,6 @@ start_id() { # pid: when it began, empty if it is gone or only waits to be reape
     echo $(TZ=UTC0 LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null)
   fi
 }
-tp_boot=$(boot_id)
 is_alive() { # pid start boot
   [ -n "$2" ] && [ "$3" = "$tp_boot" ] && [ "$2" = "$(start_id "$1")" ]
 }
@@ -171,8 +170,8 @@ def keep_baseline(variable: str) -> str:
     """
     file = f'"${variable}/baseline'
     return (
-        f'[ "$(head -n 1 {file}" 2>/dev/null)" = "$(boot_id)" ] ||\n'
-        f'  {{ {{ boot_id; (\n{memory.FACT.command}\n); }} >{file}.$$" 2>/dev/null &&'
+        f'[ "$(head -n 1 {file}" 2>/dev/null)" = "$tp_boot" ] ||\n'
+        f'  {{ {{ echo "$tp_boot"; (\n{memory.FACT.command}\n); }} >{file}.$$" 2>/dev/null &&'
         f' mv {file}.$$" {file}"; }}'
     )
 

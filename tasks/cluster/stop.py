@@ -193,7 +193,7 @@ def _children(
     for pid, process in processes.items():
         if pid != process.pgid and process.pgid in recorded:
             rank = recorded[process.pgid]
-            same = f'[ {shell.quote(rank.boot)} = "$(boot_id)" ] && '
+            same = f'[ {shell.quote(rank.boot)} = "$tp_boot" ] && '
             same += _same_command(pid, process.command)
             label = f"child of rank {rank.rank}"
             found.append(Target(node, pid, label, same))
@@ -302,7 +302,7 @@ def script(
     stamp = (
         f"S={shell.path(state_dir)}; umask 077\n"
         'if own "$S" && mkdir -p "$S" && chmod 700 "$S" && [ -n "$sent" ]; then\n'
-        '  rm -rf "$S/sigkill.new"; echo "$(date +%s) $(boot_id)" >"$S/sigkill.new" &&'
+        '  rm -rf "$S/sigkill.new"; echo "$(date +%s) $tp_boot" >"$S/sigkill.new" &&'
         ' mv "$S/sigkill.new" "$S/sigkill"; fi\n'
     )
     return (
