@@ -218,6 +218,8 @@ def test_silent_holder(commands: Commands, gates: Gates) -> None:
     start = commands.start("ada", "tp.start")
     gates.wait_for(RANK)
     refused(commands.run("bob", "tp.stop", code=3))
+    # It has started all of its ranks: one asleep before that would be refused when it wakes up.
+    wait_for(lambda: "rank 1 on 127.0.0.1: running" in start.err.read_text())
     os.kill(start.pid, signal.SIGSTOP)
     # As old as it would be after a while: nobody beats now.
     beat = folder(commands.inv) / "beat"
