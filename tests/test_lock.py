@@ -161,6 +161,7 @@ def test_a_failing_start_cleans_up_before_it_lets_go(commands: Commands, gates: 
     gates.wait_for(RANK)
     waits = commands.start("bob", "tp.stop", "--lock-wait", str(DEADLINE))
     waits.until("waiting up to")
+    start.until("rank 1 on 127.0.0.1: running")
     os.kill(commands.inv("tp.status", "--json").json()["ranks"][1]["pid"], signal.SIGKILL)
     assert "rank 1 on 127.0.0.1 died: killed by SIGKILL" in start.end(4).err
     assert "nothing was running" in waits.end().err
@@ -219,7 +220,7 @@ def test_silent_holder(commands: Commands, gates: Gates) -> None:
     gates.wait_for(RANK)
     refused(commands.run("bob", "tp.stop", code=3))
     # It has started all of its ranks: one asleep before that would be refused when it wakes up.
-    wait_for(lambda: "rank 1 on 127.0.0.1: running" in start.err.read_text())
+    start.until("rank 1 on 127.0.0.1: running")
     os.kill(start.pid, signal.SIGSTOP)
     # As old as it would be after a while: nobody beats now.
     beat = folder(commands.inv) / "beat"
