@@ -411,6 +411,7 @@ def test_unlock(commands: Commands, gates: Gates) -> None:
     gates.shut(RANK)
     start = commands.start("ada", "tp.start")
     gates.wait_for(RANK)
+    start.until("rank 1 on 127.0.0.1: running")
     dry = commands.run("bob", "tp.unlock", "--dry-run")
     assert dry.out.startswith("rm -rf ~/.mlx-tp/lock")
     assert holds(folder(commands.inv), "tp.start")
