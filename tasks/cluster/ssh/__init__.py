@@ -1,0 +1,1 @@
+"""How nodes are reached, and what is sent to them."""

@@ -1,0 +1,55 @@
+"""Files for nodes: their values before them, quoted, and nothing in their text."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.cluster.ssh import scripts
+
+SHELL_FILES = sorted(path.name for path in scripts.FOLDER.glob("*.sh"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(scripts, "FOLDER", tmp_path)
+    scripts._read.cache_clear()
+    scripts._whole.cache_clear()
+    (tmp_path / "base.sh").write_text("say() { printf '<%s>' \"$@\"; }\n")
+    (tmp_path / "show.sh").write_text(
+        '# Shows.\n: "${one:?}" "${two?}"\n. ./base.sh\nsay "$one" "$two" "$@"\n'
+    )
+    yield tmp_path
+    scripts._read.cache_clear()
+    scripts._whole.cache_clear()
+
+
+def run(text: str) -> str:
+    return subprocess.run(
+        ["/bin/sh", "-s"], input=text, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_values_and_words_come_as_they_are() -> None:
+    wild = "a'b\"c $(touch x) `y` \\ \n *"
+    text = scripts.script("show.sh", ["-n", wild], one=wild, two="")
+    assert run(text) == f"<{wild}><><-n><{wild}>"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_value_too_few_or_too_many_is_told() -> None:
+    with pytest.raises(TypeError, match=r"show.sh needs \['one', 'two'\], not \['one'\]"):
+        scripts.script("show.sh", one="1")
+    with pytest.raises(TypeError, match="three"):
+        scripts.script("show.sh", one="1", two="2", three="3")
+
+
+@pytest.mark.parametrize("name", SHELL_FILES)
+@pytest.mark.parametrize("shell", ["/bin/sh", "bash --posix -O xpg_echo"])
+def test_files_are_right_for_the_shells_that_read_them(name: str, shell: str) -> None:
+    text = scripts._whole(name)
+    done = subprocess.run([*shell.split(), "-n"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
