@@ -12,6 +12,7 @@ from typing import Any
 
 from . import asking, screen
 from .asking import AFTER, Server
+from .cli import envelope
 from .cluster import reading
 from .cluster.api import ApiError
 from .cluster.cluster import Cluster, count, number
@@ -85,7 +86,7 @@ def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> No
     if file:
         write(file, json.dumps(document, indent=2) + "\n")
     if as_json:
-        screen.document(document)
+        envelope.give(document)
     else:
         screen.table(table(document["rows"]))
     _judge(rows, len(wanted.concurrency) * len(wanted.prompt_tokens))
@@ -135,7 +136,7 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "label": wanted.label,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "date": envelope.now(),
         "model": record.model or server.model,
         "engine": record.engine,
         "backend": record.backend,

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from . import asking, screen, show, steps
 from .asking import AFTER, Server
+from .cli import envelope
 from .cluster import fit, greedy, nodes, ports_free, ranks, reading
 from .cluster import stop as stopping
 from .cluster.api import Api, ApiError
@@ -64,7 +65,7 @@ def canary(cluster: Cluster, how: How, as_json: bool) -> None:
     rows = _rows(cases, right, found)
     if as_json:
         keys = ("result", "prompt", "number", "what")
-        screen.document({"answers": [dict(zip(keys, row, strict=True)) for row in rows]})
+        envelope.give({"answers": [dict(zip(keys, row, strict=True)) for row in rows]})
     else:
         screen.table(rows)
     wrong = [row for row in rows if row[0] != OK]

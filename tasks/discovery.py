@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import drawing, linking, screen, show
+from .cli import envelope
 from .cluster import cabling, discover, drift, links, nodes, reading
 from .cluster import hostfile as hostfiles
 from .cluster.cabling import Cable
@@ -44,7 +45,7 @@ def discover_links(hosts: Sequence[Host], path: str | None, as_json: bool, dry: 
     found = _look(hosts, _written(path) if path and old else ())
     merged = drift.merged(old, dict(found.hostfile)) if old else dict(found.hostfile)
     if as_json:
-        screen.document(_document(found, merged))
+        envelope.give(_document(found, merged), found.findings)
     else:
         _tell(found, merged)
     _judge(found.findings)
@@ -60,7 +61,7 @@ def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
     found = _look(hosts, _written(path))
     moved = drift.diff(old, dict(found.hostfile))
     if as_json:
-        screen.document({"ok": not moved, "moved": moved})
+        envelope.give({"moved": moved}, found.findings)
     else:
         for line in moved:
             screen.out(line)
@@ -131,7 +132,6 @@ def _tell(found: Found, hostfile: Mapping[str, Any]) -> None:
 def _document(found: Found, hostfile: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "cables": [asdict(cable) for cable in found.cables],
-        "findings": [asdict(finding) for finding in found.findings],
         "why": found.why,
         "setup": discover.setup_command(dict(found.hostfile)),
         "hostfile": _without_values(hostfile, known=found.hostfile["envs"]),

@@ -22,6 +22,7 @@ from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
 
 from . import hooks, signals
+from .cli import envelope
 from .cluster import settings
 from .cluster.errors import BadInput, Interrupted
 
@@ -65,6 +66,10 @@ class Executor(InvokeExecutor):
         return {id(tree[name]): name for tree in trees for name in tree.task_names}
 
     def execute(self, *tasks: Any) -> Any:
+        with envelope.opened(any(map(_wants_json, tasks))):
+            return self._execute(*tasks)
+
+    def _execute(self, *tasks: Any) -> Any:
         _check_last_word(tasks)
         self._configure()
         self._check_configuration()
@@ -156,6 +161,12 @@ def _check_last_word(contexts: Sequence[Any]) -> None:
     flags: Mapping[str, Any] = getattr(contexts[-1], "flags", {}) if contexts else {}
     if words and words[-1] in flags and flags[words[-1]].kind is list:
         raise ParseError(f"Flag {words[-1]!r} needed value and was not given one!")
+
+
+def _wants_json(context: Any) -> bool:
+    """Whether a task as Invoke has parsed it was given `--json`."""
+    argument = getattr(context, "args", {}).get("json")
+    return bool(argument and argument.value)
 
 
 def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:

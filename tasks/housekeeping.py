@@ -5,11 +5,11 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from . import screen
 from . import show as telling
+from .cli import envelope
 from .cluster import checks, host_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
@@ -26,7 +26,7 @@ def show(cluster: Cluster, as_json: bool) -> None:
     """A row per rank, as the configuration has it."""
     rows = [_row(rank) for rank in cluster.ranks]
     if as_json:
-        screen.document({"source": cluster.source, "backend": cluster.backend, "hosts": rows})
+        envelope.give({"source": cluster.source, "backend": cluster.backend, "hosts": rows})
     else:
         screen.table([TITLES, *([str(value or "-") for value in row.values()] for row in rows)])
 
@@ -57,8 +57,7 @@ def check(cluster: Cluster, as_json: bool) -> None:
     if as_json:
         found = {node: values["versions"] for node, values in read.facts.items()}
         known = {node: value for node, value in found.items() if isinstance(value, Mapping)}
-        all_findings = [asdict(each) for each in findings]
-        screen.document({"ok": not failed, "versions": known, "findings": all_findings})
+        envelope.give({"versions": known}, findings)
     else:
         _print(read, findings)
     telling.unreachable(read)

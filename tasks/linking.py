@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from . import screen, show
+from .cli import envelope
 from .cluster import audit, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
@@ -213,7 +214,7 @@ def _tell(what: str, read: Reading, found: Sequence[Finding], as_json: bool) -> 
     findings = [*show.lost(read), *found]
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        screen.document({"ok": not failed, "findings": [asdict(each) for each in findings]})
+        envelope.give({}, findings)
     else:
         print_findings(findings, sys.stdout)
     show.unreachable(read)

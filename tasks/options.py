@@ -11,6 +11,7 @@ from invoke.context import Context
 from invoke.tasks import Call, Task, task
 
 from . import signals
+from .cli import envelope
 from .executor import check_at_work, server_arguments
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def cluster_task(
         def run(c: Context, **options: Any) -> Any:
             mine = {p.name: options[p.name] for p in own if p.name in options}
             check_at_work()
+            if mine.get("json"):
+                envelope.begin()
             with signals.watched():
                 return body(c, made.made(c, options), **mine)
 

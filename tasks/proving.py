@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import screen, show, steps
+from .cli import envelope
 from .cluster import checks, collective, hints, reading
 from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
@@ -134,7 +135,7 @@ def _tell(
         for each in zip(*(report["sums"] for report in reports), strict=True)
     ]
     if as_json:
-        screen.document({"backend": cluster.backend, "ranks": list(reports), "ping_ms": pings})
+        envelope.give({"backend": cluster.backend, "ranks": list(reports), "ping_ms": pings})
         return
     rows = [("all_sum", "latency", "bandwidth")]
     for each in slowest:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import screen
+from .cli import envelope
 from .cluster import audit, checks, engine, logs, reading
 from .cluster.api import Api, ApiError
 from .cluster.checks import CHECKS, FAIL, Finding
@@ -35,8 +36,7 @@ def preflight(
     read = reading.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
     if as_json:
-        ok = not any(finding.level == FAIL for finding in findings)
-        screen.document({"ok": ok, "findings": [asdict(each) for each in findings]})
+        envelope.give({}, findings)
     else:
         screen.table(rows(findings), sys.stdout if is_result else sys.stderr)
     failed = [finding for finding in findings if finding.level == FAIL]
@@ -85,7 +85,7 @@ def memory(cluster: Cluster, as_json: bool) -> None:
     findings = checks.memory(cluster.wanted, read.facts)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
     if as_json:
-        screen.document([asdict(finding) for finding in findings])
+        envelope.give({"nodes": _sizes(read)}, findings)
     else:
         rows = [(each.level, each.node, with_fix(each)) for each in findings]
         screen.table(rows)
@@ -94,12 +94,25 @@ def memory(cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed("memory: too much is wired")
 
 
+def _sizes(read: Reading) -> dict[str, Any]:
+    """Node -> its memory in bytes, as far as it is known; `baseline` is this boot's before ours."""
+    found = {}
+    for node, values in read.facts.items():
+        memory, state = known(values, "memory"), read.state(node)
+        found[node] = {
+            "wired": memory and memory.wired,
+            "total": memory and memory.total,
+            "baseline": state and state.baseline,
+        }
+    return found
+
+
 def status(cluster: Cluster, as_json: bool) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
     read = reading.alive(cluster)
     found = summary(cluster, read)
     if as_json:
-        screen.document(found)
+        envelope.give(found)
     else:
         _print_status(found)
     unreachable(read)
@@ -289,7 +302,7 @@ def audit_log(cluster: Cluster, lines: str, as_json: bool) -> None:
     lost_nodes = {node: ": ".join(filter(None, why)) for node, why in read.unreachable.items()}
     if as_json:
         actions = [{**asdict(entry), "nodes": names} for entry, names in found]
-        screen.document({"actions": actions, "unreachable": {**lost_nodes, **unread}})
+        envelope.give({"actions": actions, "unreachable": {**lost_nodes, **unread}})
     else:
         rows = [(e.outcome, e.time, ",".join(names), e.who, e.what) for e, names in found]
         rows += [("not reached", "", node, why, "") for node, why in lost_nodes.items()]

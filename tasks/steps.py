@@ -17,6 +17,7 @@ from typing import Any
 from invoke.context import Context
 
 from . import hooks, screen, show, signals
+from .cli import envelope
 from .cluster import audit, checks, engine, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
@@ -343,13 +344,13 @@ def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bo
     before = reading.alive(cluster)
     reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
     after = _finish(cluster, before, reports)
-    findings = checks.memory(cluster.wanted, after.facts)
-    if as_json:
-        screen.document(_stop_document(reports, after))
-    else:
-        _print_reports(reports, findings)
-    findings += checks.ports(cluster.wanted, after.facts)
+    memory = checks.memory(cluster.wanted, after.facts)
+    findings = [*memory, *checks.ports(cluster.wanted, after.facts)]
     findings += checks.domains(cluster.wanted, after.facts)
+    if as_json:
+        envelope.give(_stop_document(reports, after), findings)
+    else:
+        _print_reports(reports, memory)
     _notices(cluster, reports, findings)
     _judge_stop(reports)
 

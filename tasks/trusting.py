@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from . import screen
+from .cli import envelope
 from .cluster import nodes, scan
 from .cluster.errors import BadInput, CheckFailed, Unreachable
 from .cluster.hostfile import Host
@@ -17,7 +18,7 @@ def trust(hosts: Sequence[Host], yes: bool, dry: bool, as_json: bool) -> None:
     remote = [node for node in nodes.of(hosts) if not node.host.is_local]
     found = list(nodes.each(remote, scan.scan).values())
     if as_json:
-        screen.document([each.document for each in found])
+        envelope.give({"hosts": [each.document for each in found]})
     else:
         screen.table([row for each in found for row in each.rows])
     new = [each for each in found if each.state == scan.NEW]

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 
 from . import screen, show
+from .cli import envelope
 from .cluster import checks, fit, reading
 from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
@@ -34,8 +35,7 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool) -> Non
     findings += fit.fits(read.facts, load, ranks) if load else []
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        document = {"ok": not failed, "findings": [asdict(each) for each in findings]}
-        screen.document({**document, "load": asdict(load) if load else None})
+        envelope.give({"load": asdict(load) if load else None}, findings)
     else:
         rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
         screen.table(rows, sys.stdout)

@@ -222,7 +222,7 @@ def test_trust(inv: Inv, sshd: Sshd) -> None:
     assert typed(inv, "yes\n", *words) == 0
     assert file.read_text().startswith(before)
     assert inv("tp.memory", "--hosts", "mac1,mac2", "--engine", "mlx-lm").code == 0
-    assert inv(*words, "--json").json()[1]["state"] == "ok"
+    assert inv(*words, "--json").json()["hosts"][1]["state"] == "ok"
 
 
 def typed(inv: Inv, text: str, *words: str) -> int:
