@@ -138,11 +138,14 @@ class Inv:
         return subprocess.Popen(line, env=self.environment(), **options)
 
     def environment(self) -> dict[str, str]:
+        config = self.home / ".ssh" / "config"
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("INVOKE_", "MLX_RANK"))}
         return {
             **clean,
             "HOME": str(self.home),
             "INVOKE_TP_LOG_DIR": str(self.home / "logs"),
+            # ssh itself looks into the home of the user database, whatever HOME says.
+            **({"INVOKE_TP_SSH_CONFIG": str(config)} if config.is_file() else {}),
             "INVOKE_TP_STARTING_PORT": str(self.ring),
             "NO_COLOR": "1",
             "HF_HUB_OFFLINE": "1",

@@ -65,7 +65,7 @@ def test_node_that_is_gone(remote: Inv, sshd: Sshd) -> None:
 def test_start_with_a_node_gone(remote: Inv, sshd: Sshd) -> None:
     sshd.stop("mac2")
     failed = remote("tp.start", code=5)
-    assert re.search(r"fail +reachable +mac2 .*ssh -v mac2 true", failed.err)
+    assert re.search(r"fail +reachable +mac2 .*ssh .*-v mac2 true", failed.err)
     assert not (sshd.node_home("mac1") / ".mlx-tp").exists()
     # Without checks it is found when rank 1 is to be started; rank 0 is stopped again.
     remote("tp.start", "--skip-checks", code=5)
@@ -76,7 +76,7 @@ def test_start_with_a_node_gone(remote: Inv, sshd: Sshd) -> None:
 def test_unknown_host_key(remote: Inv, sshd: Sshd) -> None:
     sshd.trust("mac1")
     failed = remote("tp.preflight", code=5)
-    assert re.search(r"mac2 .*host key is not known.*ssh mac2 true", failed.out)
+    assert re.search(r"mac2 .*host key is not known.*ssh .*mac2 true", failed.out)
     assert "mac2" not in (sshd.folder / "known_hosts").read_text()
 
 

@@ -20,6 +20,7 @@ from .hostfile import Host, Hostfile
 from .nodes import Node
 from .ranks import Rank
 from .settings import DEFAULTS
+from .ssh import resolve
 
 if TYPE_CHECKING:
     from .checks import Wanted
@@ -108,6 +109,8 @@ def build(
     notes: list[str] = []
     if backend == "ring":
         hosts, notes = _resolved(hosts)
+    if not resolve.has_ssh() and not all(host.is_local for host in hosts):
+        notes.append("there is no ssh here to ask: its configuration is read by Paramiko")
     envs = _envs(file, settings)
     words = [*args] if whole else [*map(str, file.args), *_words("args", settings["args"]), *args]
     bind_default = "127.0.0.1" if all(host.is_local for host in hosts) else "0.0.0.0"
@@ -258,7 +261,7 @@ def _resolved(hosts: Sequence[Host]) -> tuple[list[Host], list[str]]:
     found, notes = [], []
     for host in hosts:
         if not host.ips:
-            address = "127.0.0.1" if host.is_local else _lookup(nodes.Node(host).address)
+            address = "127.0.0.1" if host.is_local else _lookup(nodes.of([host])[0].address)
             notes.append(f"{host.ssh}: no ips given, using {address}")
             host = replace(host, ips=(address,))
         found.append(host)

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as _wait
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from io import StringIO
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -26,9 +26,13 @@ from invoke.context import Context
 from invoke.exceptions import CommandTimedOut, ThreadException
 from invoke.runners import Local
 
-from . import host_keys, shell
+from . import shell
 from .host_keys import HostKeyError
 from .hostfile import Host
+from .ssh import connection as connections
+from .ssh import resolve
+from .ssh.auth import LoginError
+from .ssh.connection import Way
 
 T = TypeVar("T")
 
@@ -119,6 +123,7 @@ class Node:
         self._refused: tuple[float, Answer] | None = None
         self._early: tuple[float, Future[Answer | None]] | None = None
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
 
     def connect(self) -> None:
         """Begin to connect; the next script waits for that, and tells what went wrong."""
@@ -195,19 +200,19 @@ class Node:
     @property
     def address(self) -> str:
         """The name or address by which the control machine reaches this node."""
-        return "127.0.0.1" if self.host.is_local else str(self._connection().host)
+        return "127.0.0.1" if self.host.is_local else self.way.resolved.hostname
 
     @property
     def login(self) -> tuple[str, str, int]:
         """The name that ssh's configuration may know, the user and the port."""
-        connection = self._connection()
-        return str(connection.original_host), str(connection.user), int(connection.port)
+        found = self.way.resolved
+        return found.name, found.user, found.port
 
-    @property
-    def ssh_options(self) -> tuple[dict[str, Any], str, int]:
-        """What ssh's configuration says of this node, and the address and port it comes to."""
-        connection = self._connection()
-        return dict(connection.ssh_config), str(connection.host), int(connection.port)
+    @cached_property
+    def way(self) -> Way:
+        """How ssh would come to this node; raise BadInput where its configuration is refused."""
+        with self._asking:
+            return connections.way(_hop(self.host), _ssh_config, self.host.gateway)
 
     def close(self) -> None:
         for context in [*self._full, self._context]:
@@ -256,7 +261,7 @@ class Node:
 
     def _connection(self) -> Any:
         if self._context is None:
-            self._context = _local() if self.host.is_local else _remote(self.host)
+            self._context = _local() if self.host.is_local else _remote(self.host, self.way)
         return self._context
 
     def _open(self) -> Any:
@@ -264,27 +269,36 @@ class Node:
             context = self._connection()
             if not self.host.is_local and not context.is_connected:
                 with _making:
-                    context.open()
-                context.transport.set_keepalive(KEEPALIVE)
+                    _open(context)
+                every = self.way.resolved.seconds("serveraliveinterval", KEEPALIVE)
+                context.transport.set_keepalive(every)
             return context
+
+
+def _open(context: Any) -> None:
+    try:
+        context.open()
+    except BaseException:
+        # sshd lets only so many be there that have not logged in (MaxStartups).
+        context.client.close()
+        raise
 
 
 _making = threading.BoundedSemaphore(AT_ONCE)
 _ssh_config: str | None = None
-_alone = threading.Lock()
 
 
 def use_ssh_config(path: str | None) -> None:
     """Connect by this ssh configuration instead of the user's and the system's (None: those)."""
     global _ssh_config
-    _ssh_rules.cache_clear()
     _ssh_config = path
 
 
 def ssh_configs() -> list[Path]:
     """The files by which connections are made, the first one first."""
-    paths = [_ssh_config] if _ssh_config else ["~/.ssh/config", "/etc/ssh/ssh_config"]
-    return [path for path in (Path(each).expanduser() for each in paths) if path.is_file()]
+    users = resolve.home() / ".ssh" / "config"
+    paths = [Path(_ssh_config)] if _ssh_config else [users, Path("/etc/ssh/ssh_config")]
+    return [path for path in paths if path.is_file()]
 
 
 _pool: dict[tuple[str, str | None, int | None, str | None], Node] = {}
@@ -317,7 +331,6 @@ def close() -> None:
     for node in _pool.values():
         node.close()
     _pool.clear()
-    _ssh_rules.cache_clear()
 
 
 def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
@@ -375,8 +388,8 @@ def explain(error: BaseException, name: str) -> tuple[str, str]:
         error = error.exceptions[0].value
     if isinstance(error, HostKeyError):
         return error.why, error.remedy
-    if isinstance(error, paramiko.PasswordRequiredException):
-        return "its SSH key has a passphrase", "unlock it with: ssh-add"
+    if isinstance(error, LoginError):
+        return error.tried.why, error.tried.remedy(name, see)
     if isinstance(error, TimeoutError) or str(error) in _SILENCE:
         return f"SSH gave no answer within {CONNECT_TIMEOUT} s", see
     if isinstance(error, paramiko.AuthenticationException):
@@ -396,7 +409,7 @@ _SILENCE = ("Timeout opening channel.", "Authentication timeout.")
 def _network_errors() -> tuple[type[BaseException], ...]:
     import paramiko
 
-    return (OSError, EOFError, paramiko.SSHException, ThreadException, HostKeyError)
+    return (OSError, EOFError, paramiko.SSHException, ThreadException, HostKeyError, LoginError)
 
 
 def _ssh(host: Host | None = None) -> str:
@@ -410,15 +423,14 @@ def _ssh(host: Host | None = None) -> str:
 
 def _local() -> Context:
     runs = {"shell": "/bin/sh"}
-    return Context(Config(overrides={"runners": {"local": LocalRunner}, "run": runs}))
+    # Lazy: what the user's own files say of `run` is for his tasks, not for our scripts.
+    return Context(Config(overrides={"runners": {"local": LocalRunner}, "run": runs}, lazy=True))
 
 
-@cache
-def _ssh_rules(path: str | None, home: Path) -> Any:
-    """Parsed once for all connections: for each, it would grow with the square of the nodes."""
-    import fabric
-
-    return fabric.Config(runtime_ssh_path=path).base_ssh_config
+def _hop(host: Host) -> resolve.Hop:
+    """The host as ssh takes it: a name with user or port in it is taken apart."""
+    named = resolve.hops(host.ssh)[0]
+    return resolve.Hop(named.name, host.user or named.user, host.port or named.port)
 
 
 @cache
@@ -452,31 +464,13 @@ def _runner() -> Any:
     return RemoteRunner
 
 
-def _remote(host: Host) -> Any:
-    """A Fabric connection that honours the ssh configuration and, unlike Fabric's, known_hosts."""
+def _remote(host: Host, way: Way) -> Any:
+    """A Fabric connection along `way` that no file of Fabric's own has a say in."""
     runner = _runner()
     import fabric
+    import paramiko
 
-    with _alone:
-        rules = _ssh_rules(_ssh_config, Path.home())
-        config = fabric.Config(overrides={"runners": {"remote": runner}}, ssh_config=rules)
-    gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None
-    connection = fabric.Connection(
-        host.ssh,
-        user=host.user,
-        port=host.port,
-        gateway=gateway,
-        config=config,
-        connect_timeout=CONNECT_TIMEOUT,
-        connect_kwargs={
-            "banner_timeout": CONNECT_TIMEOUT,
-            "auth_timeout": CONNECT_TIMEOUT,
-            # Paramiko's is an hour, as long as it takes to see that a connection is dead.
-            "channel_timeout": CONNECT_TIMEOUT,
-        },
+    config = fabric.Config(
+        overrides={"runners": {"remote": runner}}, ssh_config=paramiko.SSHConfig(), lazy=True
     )
-    hop, whose = connection, "its"
-    while isinstance(hop, fabric.Connection):
-        host_keys.take_only_known(hop, whose, _ssh(host))
-        hop, whose = hop.gateway, "its gateway's"
-    return connection
+    return connections.connection(way, config, _ssh(host), CONNECT_TIMEOUT)
