@@ -14,19 +14,26 @@ if TYPE_CHECKING:
     from .options import Machines
 
 
-@cluster_task(*WHERE, "num_ranks", "python", name="list")
-def list_(c: Context, cluster: Cluster, json: bool = False) -> None:
+@cluster_task(
+    *WHERE,
+    "num_ranks",
+    "python",
+    name="list",
+    help={"verbose": "also what ssh makes of each host: the way to it, keys, known_hosts"},
+)
+def list_(c: Context, cluster: Cluster, verbose: bool = False, json: bool = False) -> None:
     """The configured cluster: ranks, hosts, addresses, python.
 
     Interfaces, user and gateway, too; no host is asked.
 
-    No node is asked. User and port are what ssh's configuration makes of the host.
+    No node is asked. User and port are what ssh's configuration makes of the host (ssh -G).
 
     inv hosts.list --hostfile hosts/hwstudio.json
+    inv hosts.list --hosts mac1,mac2 --verbose
     """
     from . import housekeeping
 
-    housekeeping.show(cluster, json)
+    housekeeping.show(cluster, verbose, json)
 
 
 @cluster_task(*WHERE, "python", "cwd")

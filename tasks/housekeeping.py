@@ -18,17 +18,45 @@ from .cluster.facts import Fact, clock, firewall, power, reach, sudo, versions
 from .cluster.nodes import Node
 from .cluster.ranks import Rank
 from .cluster.reading import Reading
+from .cluster.ssh import auth
+from .cluster.ssh.connection import Way
 
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
 
-def show(cluster: Cluster, as_json: bool) -> None:
-    """A row per rank, as the configuration has it."""
+def show(cluster: Cluster, verbose: bool, as_json: bool) -> None:
+    """A row per rank, as the configuration has it; `verbose` adds what ssh makes of each host."""
     rows = [_row(rank) for rank in cluster.ranks]
+    remote = [node for node in cluster.nodes if verbose and not node.host.is_local]
+    ways = nodes.each(remote, lambda node: _way(node.way))
     if as_json:
-        envelope.give({"source": cluster.source, "backend": cluster.backend, "hosts": rows})
-    else:
-        screen.table([TITLES, *([str(value or "-") for value in row.values()] for row in rows)])
+        more = {"ssh": ways} if verbose else {}
+        envelope.give({"source": cluster.source, "backend": cluster.backend, "hosts": rows, **more})
+        return
+    screen.table([TITLES, *([str(value or "-") for value in row.values()] for row in rows)])
+    for name, way in ways.items():
+        shown = {key: ", ".join(value) for key, value in way.items() if value}
+        screen.table([(name, key, value) for key, value in shown.items()])
+
+
+def _way(way: Way) -> dict[str, list[str]]:
+    """What ssh -G made of a host: where it leads, and what is tried there, in this order."""
+    found = way.resolved
+    offers = auth.Login(found).offers()
+    return {
+        "address": [f"{found.user}@{found.hostname}:{found.port}"],
+        "by way of": _gateways(way),
+        "keys": [f"{each.label}{each.problem and f' ({each.problem})'}" for each in offers],
+        "known hosts": [str(path) for path in found.files("userknownhostsfile") if path.is_file()],
+        "passed over": found.unsupported,
+    }
+
+
+def _gateways(way: Way) -> list[str]:
+    if not isinstance(way.gateway, Way):
+        return [way.gateway] if way.gateway else []
+    hop = way.gateway.resolved
+    return [*_gateways(way.gateway), f"{hop.user}@{hop.hostname}:{hop.port}"]
 
 
 def _row(rank: Rank) -> dict[str, Any]:
