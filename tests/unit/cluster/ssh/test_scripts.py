@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import require
 
 from tasks.cluster.ssh import scripts
 
-SHELL_FILES = sorted(path.name for path in scripts.FOLDER.glob("*.sh"))
+SHELL_FILES = sorted(
+    str(path.relative_to(scripts.FOLDER)) for path in scripts.FOLDER.rglob("*.sh")
+)
+# macOS has bash 3.2 with this option set; dash is Debian's, busybox's is ash.
+SHELLS = [
+    "dash", "bash --posix -O xpg_echo", "zsh --emulate sh", "mksh", "yash --posix", "busybox sh"
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -47,9 +56,19 @@ def test_a_value_too_few_or_too_many_is_told() -> None:
         scripts.script("show.sh", one="1", two="2", three="3")
 
 
+@pytest.mark.usefixtures("folder")
+def test_what_was_sent_before_is_not_sent_again() -> None:
+    first = scripts.script("show.sh", one="1", two="2")
+    again = scripts.script("show.sh", one="3", two="4", after="base.sh")
+    assert "say()" not in again
+    assert run(first + again) == "<1><2><3><4>"
+
+
 @pytest.mark.parametrize("name", SHELL_FILES)
-@pytest.mark.parametrize("shell", ["/bin/sh", "bash --posix -O xpg_echo"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_files_are_right_for_the_shells_that_read_them(name: str, shell: str) -> None:
+    words = shlex.split(shell)
+    require(shutil.which(words[0]), f"needs {words[0]}")
     text = scripts._whole(name)
-    done = subprocess.run([*shell.split(), "-n"], input=text, capture_output=True, text=True)
+    done = subprocess.run([*words, "-n"], input=text, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
