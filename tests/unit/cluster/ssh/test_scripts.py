@@ -12,9 +12,7 @@ from conftest import require
 
 from tasks.cluster.ssh import scripts
 
-SHELL_FILES = sorted(
-    str(path.relative_to(scripts.FOLDER)) for path in scripts.FOLDER.rglob("*.sh")
-)
+SHELL_FILES = sorted(str(path.relative_to(scripts.FOLDER)) for path in scripts.FOLDER.rglob("*.sh"))
 # macOS has bash 3.2 with this option set; dash is Debian's, busybox's is ash.
 SHELLS = [
     "dash", "bash --posix -O xpg_echo", "zsh --emulate sh", "mksh", "yash --posix", "busybox sh"
