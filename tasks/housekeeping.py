@@ -10,7 +10,7 @@ from typing import Any
 
 from . import screen
 from . import show as telling
-from .cluster import checks, host_checks, nodes, reading, setup
+from .cluster import checks, host_checks, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
@@ -24,15 +24,16 @@ TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
 def show(cluster: Cluster, as_json: bool) -> None:
     """A row per rank, as the configuration has it."""
-    rows = [_row(rank) for rank in cluster.ranks]
+    by_name = {node.name: node for node in cluster.nodes}
+    rows = [_row(rank, by_name[rank.host.ssh]) for rank in cluster.ranks]
     if as_json:
         screen.document({"source": cluster.source, "backend": cluster.backend, "hosts": rows})
     else:
         screen.table([TITLES, *([str(value or "-") for value in row.values()] for row in rows)])
 
 
-def _row(rank: Rank) -> dict[str, Any]:
-    host, node = rank.host, nodes.of([rank.host])[0]
+def _row(rank: Rank, node: Node) -> dict[str, Any]:
+    host = rank.host
     names = [name for name, _ in host.links]
     names = names or [each.removeprefix("rdma_") for each in checks.devices(host)]
     user, port = (getpass.getuser(), 22) if host.is_local else node.login[1:]
