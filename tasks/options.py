@@ -16,7 +16,9 @@ from .executor import server_arguments
 from .session import Session
 
 if TYPE_CHECKING:
+    from .cluster.cluster import Cluster
     from .cluster.hostfile import Host
+    from .cluster.links import Wiring
 
 HELP = {
     "hostfile": "MLX hostfile: JSON with hosts, ips and rdma (default: tp.hostfile in invoke.yaml)",
@@ -75,14 +77,13 @@ class ClusterTask(Task[Any]):
         given = {name: options.get(name) for name in self.shared}
         if self.make is None:
             return session.cluster(given if cluster_options is None else cluster_options)
-        session.ssh_config  # noqa: B018 - what is wrong with it is told before anything else
+        session.check()
         return self.make(c, **given)
 
     def cluster_options(
         self, options: Mapping[str, Any], above: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """The options that its cluster is built by, and those of its hooks: its own over those
-        of the task that it hangs on."""
+        """Its own options of a cluster over those of the task that it hangs on (`above`)."""
         own = [name for name in self.shared if self.make is None or name in CLUSTER]
         # A task that works on all hosts of a cluster does so wherever it hangs.
         fewer = "num_ranks" in self.shared
@@ -120,14 +121,13 @@ def cluster_task(
 
     def decorate(body: Callable[..., Any]) -> Task[Any]:
         first, _, *own = inspect.signature(body).parameters.values()
-        parameters = [parameter.name for parameter in own]
-        names = [*shared, *parameters]
+        names = [*shared, *(parameter.name for parameter in own)]
 
         def run(c: Context, **options: Any) -> Any:
             mine = {p.name: options[p.name] for p in own if p.name in options}
             session = _session(c)
             # A task without the option is never dry, whatever Invoke is told.
-            is_dry = "dry_run" in parameters and (options.get("dry_run") or c.config.run.dry)
+            is_dry = "dry_run" in names and (options.get("dry_run") or c.config.run.dry)
             with session.at_work(c, bool(is_dry)):
                 cluster = made.made(c, session, options, session.cluster_options(made, options))
                 return body(session if first.name == "session" else c, cluster, **mine)
@@ -153,10 +153,10 @@ def cluster_task(
 
 
 def _session(c: Context) -> Session:
-    """The session of a task; raise BadInput where another executor runs it: hooks would work on
-    another cluster."""
+    """The session of a task; raise BadInput where an executor that is not ours runs it."""
     session = sessions.of(c)
     if session is None:
+        # Hooks would work on another cluster.
         raise BadInput(
             "our hooks need our executor: write tasks: {executor_class: tasks.executor.Executor}"
             " into the invoke.yaml beside your task file"
@@ -164,7 +164,7 @@ def _session(c: Context) -> Session:
     return session
 
 
-def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Any:
+def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Cluster:
     """The cluster of the configuration and these options; notes are said once.
 
     `whole` are all of the server's arguments, in place of those that are said anywhere else.
@@ -180,7 +180,7 @@ def wiring(
     proxy: list[str] | None = None,
     netmask: str | None = None,
     hostfile: str | None = None,
-) -> Any:
+) -> Wiring:
     """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
     from .cluster import cluster, links
     from .cluster import hostfile as hostfiles

@@ -152,14 +152,13 @@ class Session:
 
     def nodes(self, hosts: Sequence[Host]) -> list[Node]:
         """The nodes of `hosts`, for tasks that know no cluster."""
-        return self.connections.of(hosts, self.ssh_config)
-
-    @property
-    def ssh_config(self) -> str | None:
-        """The configured file; raise BadInput where it is not there."""
         from .cluster import cluster
 
-        return cluster.ssh_config(self.settings)
+        return self.connections.of(hosts, cluster.ssh_config(self.settings))
+
+    def check(self) -> None:
+        """Raise BadInput for settings that a task needs although it knows no cluster."""
+        self.nodes(())
 
     def cluster(self, options: Options) -> Cluster:
         """The cluster of these options: built once for an asked task and its hooks.
@@ -201,8 +200,7 @@ class Session:
         screen.out(text)
 
     def enter(self, call: SessionCall, context: Context) -> None:
-        """Go on to the next call: an asked task builds anew, since the last one may have changed
-        the hostfile."""
+        """Go on to the next call; an asked task builds anew what one before may have changed."""
         if self.call is None or call.asked is not self.call.asked:
             self._clusters.clear()
         self.call, self.context = call, context
