@@ -23,6 +23,7 @@ from .cluster.greedy import Greedy
 from .cluster.hostfile import Host
 from .cluster.load import calibrate, prompt
 from .cluster.nodes import Node
+from .session import Session
 
 LONG = 4096  # tokens
 AT_ONCE = 4
@@ -54,12 +55,12 @@ class Case:
     prompts: Sequence[str]
 
 
-def canary(cluster: Cluster, how: How, as_json: bool) -> None:
+def canary(session: Session, cluster: Cluster, how: How, as_json: bool) -> None:
     """Compare; raise ActionFailed where an answer differs or is missing."""
     address = reference_address(how.url)
     server = asking.running(cluster)
     cases = _cases(server, how)
-    with _reference(cluster, server, address, how.long) as (api, name):
+    with _reference(session, cluster, server, address, how.long) as (api, name):
         right = _answers(api, name, [Case(c.name, [p]) for c in cases for p in c.prompts], how)
     found = _answers(server.api, server.model, cases, how)
     rows = _rows(cases, right, found)
@@ -157,7 +158,11 @@ def _compare(right: Greedy | ApiError, found: Greedy | ApiError) -> tuple[str, s
 
 @contextlib.contextmanager
 def _reference(
-    cluster: Cluster, server: Server, address: tuple[str, int] | None, long: int
+    session: Session,
+    cluster: Cluster,
+    server: Server,
+    address: tuple[str, int] | None,
+    long: int,
 ) -> Iterator[tuple[Api, str]]:
     """A reference's HTTP side and the name of its model: one that runs, or one started for it."""
     if address:
@@ -165,12 +170,12 @@ def _reference(
         yield api, asking.name_of(cluster, api, server.record)
         return
     single = _single(cluster, server, long)
-    with steps.locked(single, "tp.bench --canary", dry=False):
+    with steps.locked(session, single, "tp.bench --canary"):
         screen.say(f"a single rank on {single.leader.name} as the reference")
         run = None
         try:
-            run = steps.launch(single, dry=False)
-            steps.wait(single, None, run)
+            run = steps.launch(session, single)
+            steps.wait(session, single, None, run)
             yield Api.of(single), asking.engine_of(cluster, server.record).model
         finally:
             if run:

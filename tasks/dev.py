@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
 from . import options
 from .options import cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
     from .options import Machines
+    from .session import Session
 
 DEFAULTS = {
     "source": None,
@@ -32,7 +31,7 @@ DEFAULTS = {
     },
 )
 def sync(
-    c: Context,
+    session: Session,
     machines: Machines,
     source: str | None = None,
     target: str | None = None,
@@ -50,18 +49,19 @@ def sync(
     inv dev.sync --source ~/src/vllm-mlx --target vllm-mlx
     inv dev.sync --source ~/models/M --target models/M --hosts mac1,mac2 --dry-run
     """
-    from . import steps, syncing
-    from .cluster import audit, nodes
+    from . import syncing
     from .cluster.errors import BadInput, CheckFailed
 
-    copy = syncing.wanted(c.config.get("dev", {}), source, target, exclude or [], delete)
-    if steps.is_dry(c, dry_run):
-        syncing.sync(machines.hosts, copy, True)
+    copy = syncing.wanted(
+        session.context.config.get("dev", {}), source, target, exclude or [], delete
+    )
+    if session.dry:
+        syncing.sync(session, machines.hosts, copy)
         return
     what = f"dev.sync to {copy.target}{' --delete' if delete else ''}"
-    refusals = BadInput, CheckFailed
-    with audit.kept(nodes.of(machines.hosts), options.state_dir(c), what, refusals):
-        syncing.sync(machines.hosts, copy, False)
+    targets, refusals = session.nodes(machines.hosts), (BadInput, CheckFailed)
+    with session.audit.recorded(targets, session.state_dir, what, refusals):
+        syncing.sync(session, machines.hosts, copy)
 
 
 @cluster_task(
@@ -75,7 +75,7 @@ def sync(
     },
 )
 def model(
-    c: Context, cluster: Cluster, path: str, context: str | None = None, json: bool = False
+    session: Session, cluster: Cluster, path: str, context: str | None = None, json: bool = False
 ) -> None:
     """Is a model on all nodes, the same, and does it fit?
 

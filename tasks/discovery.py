@@ -14,7 +14,7 @@ from typing import Any
 
 from . import drawing, linking, screen, show
 from .cli import envelope
-from .cluster import cabling, discover, drift, links, nodes, reading
+from .cluster import cabling, discover, drift, links, reading
 from .cluster import hostfile as hostfiles
 from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
@@ -25,6 +25,7 @@ from .cluster.hostfile import Host
 from .cluster.links import End, Link
 from .cluster.reading import Reading
 from .drawing import svg, terminal
+from .session import Session
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,28 @@ class Found:
     why: str
 
 
-def discover_links(hosts: Sequence[Host], path: str | None, as_json: bool, dry: bool) -> None:
+def discover_links(
+    session: Session, hosts: Sequence[Host], path: str | None, as_json: bool
+) -> None:
     """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
     old = _json(path) if path and Path(path).exists() else None
-    found = _look(hosts, _written(path) if path and old else ())
+    found = _look(session, hosts, _written(path) if path and old else ())
     merged = drift.merged(old, dict(found.hostfile)) if old else dict(found.hostfile)
     if as_json:
         envelope.give(_document(found, merged), found.findings)
     else:
         _tell(found, merged)
     _judge(found.findings)
-    if path and not dry:
+    if path and not session.dry:
         _write(Path(path), json.dumps(merged, indent=2) + "\n")
         screen.say(f"wrote {path}: inv rdma.setup --hostfile {path} gives the links addresses;")
         screen.say(f"tp.hostfile: {path} in invoke.yaml makes it the cluster of every task")
 
 
-def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
+def diff(session: Session, hosts: Sequence[Host], path: str, as_json: bool) -> None:
     """Tell what has moved since the hostfile at `path` was written; raise if anything has."""
     old = _json(path)
-    found = _look(hosts, _written(path))
+    found = _look(session, hosts, _written(path))
     moved = drift.diff(old, dict(found.hostfile))
     if as_json:
         envelope.give({"moved": moved}, found.findings)
@@ -72,10 +75,10 @@ def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
         screen.out(f"nothing has moved since {path} was written")
 
 
-def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
+def draw(session: Session, hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
     """Draw the cables as they are, and those of the hostfile that are missing."""
     wanted = _written(hostfile) if hostfile else ()
-    read = _read(hosts)
+    read = _read(session, hosts)
     cables, findings = cabling.cables(read.facts)
     _print([*show.lost(read), *findings])
     show.unreachable(read)
@@ -91,21 +94,21 @@ def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
     _judge(findings)
 
 
-def _look(hosts: Sequence[Host], written: Iterable[End]) -> Found:
-    read = _read(hosts)
+def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Found:
+    read = _read(session, hosts)
     if read.unreachable:
         _print(show.lost(read))
     show.unreachable(read)
     cables, findings = cabling.cables(read.facts)
     links = discover.subnets(cables, read.facts, written)
     backend, why = discover.backend(links, read.facts)
-    reached = {node.name: _address(node.address) for node in nodes.of(hosts)}
+    reached = {node.name: _address(node.address) for node in session.nodes(hosts)}
     hostfile = discover.hostfile(backend, links, read.facts, reached)
     return Found(read, cables, findings, links, hostfile, why)
 
 
-def _read(hosts: Sequence[Host]) -> Reading:
-    return reading.read(nodes.of(hosts), lambda node: discover.FACTS)
+def _read(session: Session, hosts: Sequence[Host]) -> Reading:
+    return reading.read(session.nodes(hosts), lambda node: discover.FACTS)
 
 
 def _address(name: str) -> str:

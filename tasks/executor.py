@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -16,15 +16,15 @@ from typing import Any
 
 from invoke.collection import Collection
 from invoke.config import Config
-from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
 
-from . import hooks, signals
+from . import hooks, session, signals
 from .cli import envelope
 from .cluster import settings
 from .cluster.errors import BadInput, Interrupted
+from .session import Session, SessionCall
 
 
 class Executor(InvokeExecutor):
@@ -37,22 +37,39 @@ class Executor(InvokeExecutor):
 
     defaults: Mapping[str, Any] = {}
 
-    def expand_calls(
-        self, calls: Sequence[Call], inherited: Mapping[str, Any] | None = None
-    ) -> list[Call]:
+    def expand_calls(self, calls: Sequence[Call], above: _Above | None = None) -> list[Call]:
         expanded: list[Call] = []
         for each in calls:
-            call = Call(each) if isinstance(each, Task) else each
-            kwargs = _filled(call, inherited or {})
-            passed = {**(inherited or {}), **kwargs}
-            before, after = self.hooks.around(call.task, kwargs)
-            expanded += [*before, *self.expand_calls(call.pre, passed)]
-            kind = Call if inherited is not None else Asked
-            expanded.append(kind(call.task, call.called_as, kwargs=kwargs))
-            expanded += [*self.expand_calls(call.post, passed), *after]
-        if inherited is None:
+            given = Call(each) if isinstance(each, Task) else each
+            call, below = self._call(given, above)
+            before, after = self.hooks.around(call)
+            expanded += [*before, *self.expand_calls(call.pre, below), call]
+            expanded += [*self.expand_calls(call.post, below), *after]
+        if above is None:
             _check_options(expanded)
         return expanded
+
+    def _call(self, given: Call, above: _Above | None) -> tuple[SessionCall, _Above]:
+        """A call with its options filled in, and what its hooks get of it."""
+        over = above or _Above(object())
+        options = _filled(given, over.options)
+        told = getattr(given.task, "cluster_options", lambda options, over: over)
+        cluster_options = told(options, over.cluster_options)
+        call = SessionCall(
+            given.task,
+            given.called_as,
+            options,
+            session=self.session,
+            asked=over.asked,
+            is_hook=above is not None,
+            cluster_options=cluster_options,
+        )
+        return call, _Above(over.asked, {**over.options, **options}, cluster_options)
+
+    @cached_property
+    def session(self) -> Session:
+        """What the tasks share; it ends when they have."""
+        return Session(server_arguments(), session.running())
 
     @cached_property
     def hooks(self) -> hooks.Hooks:
@@ -73,18 +90,17 @@ class Executor(InvokeExecutor):
         _check_last_word(tasks)
         self._configure()
         self._check_configuration()
-        try:
-            with _at_work(), self.hooks.watching():
-                return super().execute(*tasks)
-        except BrokenPipeError:
-            # Who read our output (head, less) has seen enough; nothing more can be written.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise Exit(code=141) from None
-        except KeyboardInterrupt as error:
-            # Invoke would exit with 1, as for its own parse errors.
-            raise Interrupted(signals.number_of(error)) from None
-        finally:
-            _close_connections()
+        with self.session.running():
+            try:
+                with self.hooks.watching(self.session):
+                    return super().execute(*tasks)
+            except BrokenPipeError:
+                # Who read our output (head, less) has seen enough; nothing more can be written.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=141) from None
+            except KeyboardInterrupt as error:
+                # Invoke would exit with 1, as for its own parse errors.
+                raise Interrupted(signals.number_of(error)) from None
 
     def _configure(self) -> None:
         # Invoke reads INVOKE_TP_* only for keys that the collection knows.
@@ -103,42 +119,21 @@ class Executor(InvokeExecutor):
             raise BadInput(wrong)
 
 
-class Asked(Call):
-    """A task that was asked for, not a hook of one: what it finds is the result, on stdout."""
+@dataclass(frozen=True)
+class _Above:
+    """What a hook gets of the task that it hangs on, and that one of its own."""
 
-    def make_context(self, config: Config) -> Context:
-        context = super().make_context(config)
-        context._set(is_asked=True)
-        return context
+    asked: object
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cluster_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:
     """Run `task` with its hooks from code: a task that is called as a function skips them."""
     executor = Executor(Collection(task), config)
-    with _at_work(), executor.hooks.watching():
+    with executor.session.running(), executor.hooks.watching(executor.session):
         for call in executor.dedupe(executor.expand_calls([Call(task, kwargs=options)])):
             call.task(call.make_context(config), *call.args, **call.kwargs)
-
-
-_depth: list[None] = []
-
-
-@contextmanager
-def _at_work() -> Iterator[None]:
-    _depth.append(None)
-    try:
-        yield
-    finally:
-        _depth.pop()
-
-
-def check_at_work() -> None:
-    """Raise BadInput where another executor runs our tasks: hooks would work on another cluster."""
-    if not _depth:
-        raise BadInput(
-            "our hooks need our executor: write tasks: {executor_class: tasks.executor.Executor}"
-            " into the invoke.yaml beside your task file"
-        )
 
 
 def server_arguments(argv: Iterable[str] | None = None) -> list[str]:
@@ -177,11 +172,3 @@ def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     passed = {each.name: inherited[each.name] for each in parameters if each.name in inherited}
     return {**defaults, **passed, **positional, **call.kwargs}
-
-
-def _close_connections() -> None:
-    # Not imported for this: a run that never read a node has nothing to close.
-    for name in ("lock", "audit", "nodes"):
-        module = sys.modules.get(f"tasks.cluster.{name}")
-        for node, why in ((module and module.close()) or {}).items():
-            print(f"warn: {node}: no line in its audit log: {why}", file=sys.stderr)

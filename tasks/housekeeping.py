@@ -26,7 +26,8 @@ TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
 def show(cluster: Cluster, verbose: bool, as_json: bool) -> None:
     """A row per rank, as the configuration has it; `verbose` adds what ssh makes of each host."""
-    rows = [_row(rank) for rank in cluster.ranks]
+    by_name = {node.name: node for node in cluster.nodes}
+    rows = [_row(rank, by_name[rank.host.ssh]) for rank in cluster.ranks]
     remote = [node for node in cluster.nodes if verbose and not node.host.is_local]
     ways = nodes.each(remote, lambda node: _way(node.way))
     if as_json:
@@ -59,8 +60,8 @@ def _gateways(way: Way) -> list[str]:
     return [*_gateways(way.gateway), f"{hop.user}@{hop.hostname}:{hop.port}"]
 
 
-def _row(rank: Rank) -> dict[str, Any]:
-    host, node = rank.host, nodes.of([rank.host])[0]
+def _row(rank: Rank, node: Node) -> dict[str, Any]:
+    host = rank.host
     names = [name for name, _ in host.links]
     names = names or [each.removeprefix("rdma_") for each in checks.devices(host)]
     user, port = (getpass.getuser(), 22) if host.is_local else node.login[1:]

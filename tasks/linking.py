@@ -19,6 +19,7 @@ from .cluster.links import Wiring
 from .cluster.nodes import Answer
 from .cluster.reading import Reading
 from .cluster.setup import Change
+from .session import Session
 
 
 def _user(text: str, status: int) -> tuple[str, str]:
@@ -34,20 +35,21 @@ _USER = Fact("user", 'id -un; printf "%s\\n" "$HOME"', _user)
 
 @dataclass(frozen=True)
 class How:
-    """How changes are made: only printed, with their commands shown, with a password asked for.
+    """How changes are made: with their commands shown, with a password asked for.
 
     `state_dir` is where each node notes what was done.
     """
 
-    dry: bool
-    verbose: bool
-    ask_sudo: bool
-    state_dir: str = "~/.mlx-tp"
+    state_dir: str
+    verbose: bool = False
+    ask_sudo: bool = False
 
 
-def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
+def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
-    read = _read(wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, _USER])
+    read = _read(
+        session, wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, _USER]
+    )
     _refuse(setup.refusals(wiring, read.facts, kinds))
     for one, two in wiring.unlinked:
         screen.say(f"no link between {one} and {two}")
@@ -56,16 +58,16 @@ def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
         host.ssh: ", ".join(f"{end.interface} {end.address}" for end in wiring.on(host.ssh))
         for host in wiring.hosts
     }
-    _carry_out(wiring, read, todo, right, how)
-    if todo and not how.dry:
-        _check_it_lasts(wiring, kinds)
-    if not how.dry:
+    _carry_out(session, wiring, read, todo, right, how)
+    if todo and not session.dry:
+        _check_it_lasts(session, wiring, kinds)
+    if not session.dry:
         screen.say(f"as wanted on {len(wiring.hosts)} nodes: inv rdma.status looks, rdma.ping asks")
 
 
-def persist(wiring: Wiring, how: How, remove: bool = False) -> None:
+def persist(session: Session, wiring: Wiring, how: How, remove: bool = False) -> None:
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
-    read = _read(wiring, [launchd.FACT, _USER])
+    read = _read(session, wiring, [launchd.FACT, _USER])
     _refuse(
         [each for host, values in read.facts.items() for each in setup.unreadable(host, values)]
     )
@@ -76,7 +78,7 @@ def persist(wiring: Wiring, how: How, remove: bool = False) -> None:
         todo += launchd.changes(host, home, values["launchd"], wanted)
     state = "not installed" if remove else "installed, and as it would be"
     right = {host.ssh: f"{launchd.PATH}: {state}" for host in wiring.hosts}
-    _carry_out(wiring, read, todo, right, how)
+    _carry_out(session, wiring, read, todo, right, how)
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
@@ -86,21 +88,28 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def _carry_out(
-    wiring: Wiring, read: Reading, todo: Sequence[Change], right: Mapping[str, str], how: How
+    session: Session,
+    wiring: Wiring,
+    read: Reading,
+    todo: Sequence[Change],
+    right: Mapping[str, str],
+    how: How,
 ) -> None:
     """Do `todo` on all nodes at once, or print it; say what was `right` on the others."""
-    if how.dry or how.verbose:
+    if session.dry or how.verbose:
         _print_commands(todo)
-    if how.dry:
+    if session.dry:
         return
-    password = _password(wiring, read, todo, how.ask_sudo)
+    password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
     scripts = {host: setup.act_script(each, password) for host, each in of.items()}
-    answers = nodes.sh(nodes.of(wiring.hosts), scripts)
-    for node in nodes.of(wiring.hosts):
+    targets = session.nodes(wiring.hosts)
+    answers = nodes.sh(targets, scripts)
+    for node in targets:
         if node.name in of:
             outcome = audit.DONE if answers[node.name].ok else "failed"
-            audit.begin([node], how.state_dir, _changes(of[node.name]), outcome)
+            what = _changes(of[node.name])
+            session.audit.record([node], how.state_dir, what, outcome)
     rows, failed = [], []
     for host, words in right.items():
         rows += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
@@ -125,39 +134,42 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
     return rows
 
 
-def _check_it_lasts(wiring: Wiring, kinds: Sequence[str]) -> None:
-    read = _read(wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
+def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> None:
+    read = _read(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
     left = setup.changes(wiring, read.facts, kinds)
     if left:
         raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
 
 
-def status(wiring: Wiring, as_json: bool) -> None:
+def status(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
-    read = reading.read(nodes.of(wiring.hosts), lambda node: rdma.FACTS)
+    read = reading.read(session.nodes(wiring.hosts), lambda node: rdma.FACTS)
     _tell("status", read, link_checks.judge(wiring, read.facts), as_json)
 
 
-def ping(wiring: Wiring, as_json: bool) -> None:
+def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per direction of every link, with round trips in ms; raise unless all answer."""
     peers: dict[str, list[str]] = {}
     for one, two in wiring.links:
         peers.setdefault(one.host, []).append(str(two.address.ip))
         peers.setdefault(two.host, []).append(str(one.address.ip))
-    read = reading.read(nodes.of(wiring.hosts), lambda node: [pings.fact(peers.get(node.name, []))])
+    targets = session.nodes(wiring.hosts)
+    read = reading.read(targets, lambda node: [pings.fact(peers.get(node.name, []))])
     _tell("ping", read, link_checks.pings(wiring, read.facts), as_json)
 
 
-def _read(wiring: Wiring, facts: Sequence[Fact]) -> Reading:
+def _read(session: Session, wiring: Wiring, facts: Sequence[Fact]) -> Reading:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
-    read = reading.read(nodes.of(wiring.hosts), lambda node: facts)
+    read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
     if read.unreachable:
         print_findings(show.lost(read))
     show.unreachable(read)
     return read
 
 
-def _password(wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: bool) -> str | None:
+def _password(
+    session: Session, wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: bool
+) -> str | None:
     """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
     commands = _commands(todo)
     if not commands:
@@ -166,7 +178,7 @@ def _password(wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: b
     scripts = {host: setup.may_script(each, password) for host, each in commands.items()}
     refused = [
         _no_sudo(answer, read, commands[host], password)
-        for host, answer in nodes.sh(nodes.of(wiring.hosts), scripts).items()
+        for host, answer in nodes.sh(session.nodes(wiring.hosts), scripts).items()
         if not answer.ok
     ]
     if refused:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 from invoke.context import Context
 from invoke.tasks import Call, Task, task
 
-from . import signals
+from . import session as sessions
 from .cli import envelope
-from .executor import check_at_work, server_arguments
+from .cluster.errors import BadInput
+from .executor import server_arguments
+from .session import Session
 
 if TYPE_CHECKING:
+    from .cluster.cluster import Cluster
     from .cluster.hostfile import Host
+    from .cluster.links import Wiring
 
 HELP = {
     "hostfile": "MLX hostfile: JSON with hosts, ips and rdma (default: tp.hostfile in invoke.yaml)",
@@ -44,6 +48,7 @@ HELP = {
 }
 WHERE = ("hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
+CLUSTER = (*WHAT, "keep_logs", "lock_wait")
 LINKS = ("node", "proxy", "netmask", "hostfile")
 LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude", "compare")
 
@@ -57,12 +62,36 @@ class ClusterTask(Task[Any]):
             opts["names"] = [*opts["names"], "n"]
         return opts
 
-    def made(self, c: Context, options: Mapping[str, Any]) -> Any:
-        """What its body would get with these options: a cluster, or what `of` makes."""
-        _use_ssh_config(c)
-        return self.make(c, **{name: options.get(name) for name in self.shared})
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        first, *rest = args
+        c = first.context if isinstance(first, Session) else first
+        return super().__call__(c, *rest, **kwargs)
 
-    make: Callable[..., Any]
+    def made(
+        self,
+        c: Context,
+        session: Session,
+        options: Mapping[str, Any],
+        cluster_options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What its body gets with these options: a cluster, or what `of` makes."""
+        given = {name: options.get(name) for name in self.shared}
+        if self.make is None:
+            return session.cluster(given if cluster_options is None else cluster_options)
+        session.check()
+        return self.make(c, **given)
+
+    def cluster_options(
+        self, options: Mapping[str, Any], above: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Its own options of a cluster over those of the task that it hangs on (`above`)."""
+        own = [name for name in self.shared if self.make is None or name in CLUSTER]
+        # A task that works on all hosts of a cluster does so wherever it hangs.
+        fewer = "num_ranks" in self.shared
+        rest = {name: value for name, value in above.items() if fewer or name != "num_ranks"}
+        return {**rest, **{name: options.get(name) for name in own}}
+
+    make: Callable[..., Any] | None
     shared: Sequence[str]
 
     def check(self, options: Mapping[str, Any]) -> None:
@@ -87,20 +116,24 @@ def cluster_task(
     """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
 
     The body's own parameters become options too, with their help from `help` or `HELP`. `of` makes
-    what the body gets in place of a cluster.
+    what the body gets in place of a cluster. A body whose first parameter is called `session` gets
+    the command's `Session`; its `dry` is what `dry_run` and `inv -R` say.
     """
 
     def decorate(body: Callable[..., Any]) -> Task[Any]:
-        own = list(inspect.signature(body).parameters.values())[2:]
+        first, _, *own = inspect.signature(body).parameters.values()
         names = [*shared, *(parameter.name for parameter in own)]
 
         def run(c: Context, **options: Any) -> Any:
             mine = {p.name: options[p.name] for p in own if p.name in options}
-            check_at_work()
+            session = _session(c)
+            # A task without the option is never dry, whatever Invoke is told.
             if mine.get("json"):
                 envelope.begin()
-            with signals.watched():
-                return body(c, made.made(c, options), **mine)
+            is_dry = "dry_run" in names and (options.get("dry_run") or c.config.run.dry)
+            with session.at_work(c, bool(is_dry)):
+                cluster = made.made(c, session, options, session.cluster_options(made, options))
+                return body(session if first.name == "session" else c, cluster, **mine)
 
         run.__name__, run.__doc__ = body.__name__, body.__doc__
         run.__module__ = body.__module__
@@ -116,30 +149,32 @@ def cluster_task(
             auto_shortflags=False,
             klass=ClusterTask,
         )
-        made.make, made.shared = of or build, shared
+        made.make, made.shared = of, shared
         return cast("Task[Any]", made)
 
     return decorate
 
 
-def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Any:
+def _session(c: Context) -> Session:
+    """The session of a task; raise BadInput where an executor that is not ours runs it."""
+    session = sessions.of(c)
+    if session is None:
+        # Hooks would work on another cluster.
+        raise BadInput(
+            "our hooks need our executor: write tasks: {executor_class: tasks.executor.Executor}"
+            " into the invoke.yaml beside your task file"
+        )
+    return session
+
+
+def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Cluster:
     """The cluster of the configuration and these options; notes are said once.
 
     `whole` are all of the server's arguments, in place of those that are said anywhere else.
     """
-    from . import screen
-    from .cluster import cluster
-
-    config = dict(c.config.get("tp", {}))
-    if whole is None:
-        made = cluster.build(config, server_arguments(), **options)
-    else:
-        made = cluster.build(config, whole, whole=True, **options)
-    for note in made.notes:
-        if note not in _said:
-            _said.add(note)
-            screen.say(note)
-    return made
+    session = sessions.of(c) or Session(server_arguments())
+    with session.on(c):
+        return session.build(whole, **options)
 
 
 def wiring(
@@ -148,11 +183,10 @@ def wiring(
     proxy: list[str] | None = None,
     netmask: str | None = None,
     hostfile: str | None = None,
-) -> Any:
+) -> Wiring:
     """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
     from .cluster import cluster, links
     from .cluster import hostfile as hostfiles
-    from .cluster.errors import BadInput
 
     if node and hostfile:
         raise BadInput("give --node or --hostfile, not both")
@@ -176,7 +210,6 @@ def machines(c: Context, hosts: list[str] | None = None, hostfile: str | None = 
     """The hosts of `--hosts`, else those of the hostfile."""
     from .cluster import cluster
     from .cluster import hostfile as hostfiles
-    from .cluster.errors import BadInput
 
     if hosts and hostfile:
         raise BadInput("give --hosts or --hostfile, not both")
@@ -185,22 +218,6 @@ def machines(c: Context, hosts: list[str] | None = None, hostfile: str | None = 
     path = hostfile or cluster.configured(dict(c.config.get("tp", {})))
     found = {host.ssh: host for host in hostfiles.load(path).hosts}
     return Machines(tuple(found.values()), path)
-
-
-def state_dir(c: Context) -> str:
-    """Where the nodes keep their state, for tasks that know no cluster."""
-    from .cluster import cluster
-
-    return cluster.state_dir(dict(c.config.get("tp", {})))
-
-
-_said: set[str] = set()
-
-
-def _use_ssh_config(c: Context) -> None:
-    from .cluster import cluster
-
-    cluster.use_ssh_config(dict(c.config.get("tp", {})))
 
 
 # Options that are numbers, with the least that they may be; some tasks want more than that.
@@ -216,7 +233,6 @@ _COUNTS = {
 def check(options: Mapping[str, Any]) -> None:
     """Raise BadInput for what is wrong whatever the cluster is."""
     from .cluster.cluster import count, number
-    from .cluster.errors import BadInput
 
     for name, value in options.items():
         option = f"--{name.rstrip('_').replace('_', '-')}"
@@ -233,7 +249,6 @@ def check(options: Mapping[str, Any]) -> None:
 
 def _check_skip(names: Iterable[str]) -> None:
     from .cluster.checks import CHECKS
-    from .cluster.errors import BadInput
 
     wrong = sorted(set(names) - set(CHECKS))
     if wrong:

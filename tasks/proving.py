@@ -19,17 +19,18 @@ from .cluster.facts import known, ping
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ssh import scripts
+from .session import Session
 
 TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes
 
 
-def verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
+def verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
     """Run it on all ranks and tell; raise unless every rank saw all ranks and right sums."""
-    with steps.locked(cluster, "rdma.verify", dry=False):
-        _verify(cluster, seconds, as_json)
+    with steps.locked(session, cluster, "rdma.verify"):
+        _verify(session, cluster, seconds, as_json)
 
 
-def _verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
+def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
     _check_free(cluster)
     pings = _pings(cluster)
     ended: dict[int, Answer] = {}
@@ -41,7 +42,7 @@ def _verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
                 raise ActionFailed(f"verify: the ranks did not finish within {seconds:g} s")
             time.sleep(0.05)
 
-    steps.attached(_with_collective(cluster), Run.new(), ended, attend)
+    steps.attached(session, _with_collective(cluster), Run.new(), ended, attend)
     failed = _failed(ended)
     if failed:
         raise ActionFailed(_why(failed[0], ended))

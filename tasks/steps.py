@@ -14,11 +14,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
-from invoke.context import Context
-
-from . import hooks, screen, show, signals
+from . import screen, show, signals
 from .cli import envelope
-from .cluster import audit, checks, engine, hints, lock, logs, nodes, reading
+from .cluster import checks, engine, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
@@ -30,64 +28,66 @@ from .cluster.nodes import Answer
 from .cluster.ranks import Rank
 from .cluster.reading import Reading
 from .cluster.stop import Stopped
+from .session import Known, Session
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
-def is_dry(c: Context, dry_run: bool) -> bool:
-    """Whether nothing may be changed: `--dry-run`, or Invoke's own `inv -R`."""
-    return bool(dry_run or c.config.run.dry)
-
-
 def preflight(
-    cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
+    session: Session,
+    cluster: Cluster,
+    skip: Sequence[str],
+    as_json: bool,
+    is_result: bool = False,
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
     begun = time.monotonic()
     read = show.preflight(cluster, skip, as_json, is_result)
-    lock.seen(cluster)["preflight"] = (begun, read)
+    session.known(cluster).reading = begun, read
 
 
-def cooling(cluster: Cluster) -> float:
+def cooling(session: Session, cluster: Cluster) -> float:
     """Seconds that a start still has to wait, over all nodes."""
     begun = time.monotonic()
-    begun, read = lock.seen(cluster).get("preflight") or (begun, reading.states(cluster))
+    begun, read = session.known(cluster).reading or (begun, reading.states(cluster))
     found = [read.state(node) for node in read.facts]
     left = max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
     return left - (time.monotonic() - begun) if left else 0.0
 
 
-def hold(cluster: Cluster, what: str) -> None:
+def hold(session: Session, cluster: Cluster, what: str) -> None:
     """Take the lock for `what`; a node that gives no answer is left to the checks to tell."""
     with suppress(Unreachable):
-        lock.hold(cluster, what, screen.say)
+        session.lock.hold(cluster, what, session.say)
 
 
 @contextmanager
-def locked(cluster: Cluster, what: str, dry: bool) -> Iterator[None]:
+def locked(session: Session, cluster: Cluster, what: str) -> Iterator[None]:
     """The lock for `what` while it lasts, noted on the nodes; nothing where nothing will change."""
-    if dry:
+    if session.dry:
         yield
         return
     server = f"{cluster.engine.name} over {cluster.backend}, {len(cluster.ranks)} ranks"
-    with lock.held(cluster, what, screen.say), _noted(cluster, f"{what}: {server}"):
+    line = _recorded(session, cluster, f"{what}: {server}")
+    with session.lock.held(cluster, what, session.say), line:
         yield
 
 
-def _noted(cluster: Cluster, what: str) -> AbstractContextManager[None]:
+def _recorded(session: Session, cluster: Cluster, what: str) -> AbstractContextManager[None]:
     """A line of what was done, and how it ended, in the nodes' audit logs."""
-    return audit.kept(cluster.nodes, cluster.state_dir, what)
+    return session.audit.recorded(cluster.nodes, cluster.state_dir, what)
 
 
-def unlock(cluster: Cluster, dry: bool) -> None:
+def unlock(session: Session, cluster: Cluster) -> None:
     """Remove the lock and tell whose it was."""
     name = cluster.leader.name
-    if dry:
+    if session.dry:
         screen.out(f"rm -rf {cluster.state_dir}/lock  # on {name}")
         return
     was = lock.unlock(cluster)
-    audit.begin([cluster.leader], cluster.state_dir, f"tp.unlock: {was or 'there was no lock'}")
+    what = f"tp.unlock: {was or 'there was no lock'}"
+    session.audit.record([cluster.leader], cluster.state_dir, what)
     if was is None:
         screen.out(f"{name}: there is no lock")
     else:
@@ -95,6 +95,7 @@ def unlock(cluster: Cluster, dry: bool) -> None:
 
 
 def again(
+    session: Session,
     cluster: Cluster,
     what: str,
     timeout: str | None = None,
@@ -105,23 +106,23 @@ def again(
     What would keep the new server from running is found before the old one is stopped, as far as
     it can be.
     """
-    with locked(cluster, what, dry=False):
+    with locked(session, cluster, what):
         first()
         show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
-        stop(cluster, "leader", False, None, False, False)
-        cool(cluster)
-        preflight(cluster, ["model", "versions", "cooldown"], False)
-        run = launch(cluster, False)
-        wait(cluster, timeout, run)
-        health(cluster, None)
+        stop(session, cluster, "leader", False, None, False)
+        cool(session, cluster)
+        preflight(session, cluster, ["model", "versions", "cooldown"], False)
+        run = launch(session, cluster)
+        wait(session, cluster, timeout, run)
+        health(session, cluster, None)
 
 
-def cool(cluster: Cluster, dry: bool = False) -> None:
+def cool(session: Session, cluster: Cluster) -> None:
     """Wait out what is left of the cooldown, with a countdown."""
-    left = cooling(cluster)
+    left = cooling(session, cluster)
     if left <= 0:
         return
-    if dry:
+    if session.dry:
         screen.out(f"# would wait {left:.0f} s: a rank was killed lately")
         return
     screen.say(f"cooldown: a rank was killed lately, waiting {left:.0f} s")
@@ -132,29 +133,29 @@ def cool(cluster: Cluster, dry: bool = False) -> None:
             screen.say(f"cooldown: {end - time.monotonic():.0f} s left")
 
 
-def launch(cluster: Cluster, dry: bool) -> str:
+def launch(session: Session, cluster: Cluster) -> str:
     """Start all ranks, give the run's id; if one can't be started, the others are stopped."""
     run = Run.new()
-    if dry:
+    if session.dry:
         _print_scripts(cluster, run)
         return run.id
-    _collect_old(cluster)
+    known = session.known(cluster)
+    _collect_old(cluster, known)
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
-    hooks.note(run=run.id)
+    session.note(run=run.id)
     _point_out(cluster)
-    seen = lock.seen(cluster)
-    seen.clear()
+    known.forget()
     try:
         launching.launch(cluster, run)
-        seen["started"] = run.id
+        known.started = run.id
     except (ActionFailed, CheckFailed, Unreachable) as error:
-        left = _stop_quietly(cluster, run.id)
+        left = _stop_quietly(session, cluster, run.id)
         raise type(error)(
             f"{error.message}; {_left(left) or 'nothing of this start is left'}"
         ) from None
     except KeyboardInterrupt:
-        _undo(cluster, run.id)
+        _undo(session, cluster, run.id)
         raise
     return run.id
 
@@ -166,7 +167,7 @@ def _point_out(cluster: Cluster) -> None:
         screen.say(said)
 
 
-def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
+def wait(session: Session, cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     """Wait until ready; a dead rank or the timeout is told with its cause.
 
     With `run` only ranks of that start count, and if it fails they are stopped; without one it is
@@ -182,9 +183,9 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     except waiting.NotReadyError as failure:
         if run is None:
             raise ActionFailed(_not_ready(failure) + ": inv tp.logs, inv tp.stop") from None
-        raise _failed(cluster, failure, run) from None
+        raise _failed(session, cluster, failure, run) from None
     except KeyboardInterrupt as error:
-        _leave(cluster, error, run)
+        _leave(session, cluster, error, run)
         raise
 
 
@@ -196,10 +197,11 @@ def _note_ready(cluster: Cluster, run: str | None) -> None:
     _collect(cluster, read, beside=mark)
 
 
-def health(cluster: Cluster, timeout: str | None) -> None:
+def health(session: Session, cluster: Cluster, timeout: str | None) -> None:
     """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
     seconds = HEALTH_TIMEOUT if timeout is None else number(timeout, "--timeout", 0.001)
-    api = recorded(cluster)
+    # What this command has started itself need not be read.
+    api = Api.of(cluster) if session.known(cluster).started else recorded(cluster)
     start = time.monotonic()
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
@@ -208,7 +210,7 @@ def health(cluster: Cluster, timeout: str | None) -> None:
             f"health: {error}: see inv tp.logs; inv tp.stop stops the server"
         ) from None
     except KeyboardInterrupt as interrupt:
-        _leave(cluster, interrupt)
+        _leave(session, cluster, interrupt)
         raise
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
@@ -217,8 +219,6 @@ def health(cluster: Cluster, timeout: str | None) -> None:
 
 def recorded(cluster: Cluster) -> Api:
     """The HTTP side of the server that runs, wherever it was told to listen."""
-    if "started" in lock.seen(cluster):
-        return Api.of(cluster)
     node, _, record = show.leader(reading.states(cluster))
     return show.api_of(cluster, node, record)
 
@@ -232,14 +232,14 @@ def curl(url: str, model: str) -> str:
     )
 
 
-def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
+def foreground(session: Session, cluster: Cluster, timeout: str | None = None) -> None:
     """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all.
 
     So does a server that is not ready within the timeout, or gives no token then.
     """
     seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
     run = Run.new()
-    if dry:
+    if session.dry:
         for rank in cluster.ranks:
             script = launching.foreground(cluster, rank, run, mask=True)
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
@@ -248,7 +248,7 @@ def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
-        asking = nodes.begin(_announce, cluster, ended, seconds)
+        asking = nodes.begin(_announce, session, cluster, ended, seconds)
         while not ended:
             if asking.done():
                 asking.result()
@@ -256,7 +256,7 @@ def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
         screen.say("a rank has ended: stopping the others")
 
     try:
-        attached(cluster, run, ended, attend, lambda rank: _Tagged(rank))
+        attached(session, cluster, run, ended, attend, lambda rank: _Tagged(rank))
     except KeyboardInterrupt:
         screen.say("\nall ranks were stopped")
         raise
@@ -266,6 +266,7 @@ def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
 
 
 def attached(
+    session: Session,
     cluster: Cluster,
     run: Run,
     ended: dict[int, Answer],
@@ -289,13 +290,15 @@ def attached(
         serving += [nodes.begin(serve, rank) for rank in cluster.ranks[1:]]
         attend()
     finally:
-        _stop_attached(cluster, run.id, serving)
+        _stop_attached(session, cluster, run.id, serving)
 
 
-def _stop_attached(cluster: Cluster, run: str, serving: Sequence[Future[None]]) -> None:
+def _stop_attached(
+    session: Session, cluster: Cluster, run: str, serving: Sequence[Future[None]]
+) -> None:
     """Stop attached ranks, again while some still run: one may have been about to start."""
     for _ in range(5):
-        _stop_quietly(cluster, run)
+        _stop_quietly(session, cluster, run)
         if nodes.settle(serving, 3):
             return
 
@@ -305,45 +308,47 @@ def how_it_ended(answer: Answer) -> str:
 
 
 def stop(
+    session: Session,
     cluster: Cluster,
     order: str,
     force: bool,
     timeout: str | None,
-    dry: bool,
     as_json: bool,
 ) -> None:
     """Stop what runs and tell, per node, what was done and what memory says now."""
     if order not in ("leader", "all"):
         raise BadInput(f"--order {order}: choose leader or all")
     seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0.001)
-    if dry:
+    if session.dry:
         _print_stop(cluster, order, force)
         return
-    _hold_to_stop(cluster)
+    _hold_to_stop(session, cluster)
     try:
-        with _noted(cluster, "tp.stop --force" if force else "tp.stop"):
-            _stop(cluster, order, force, seconds, as_json)
+        with _recorded(session, cluster, "tp.stop --force" if force else "tp.stop"):
+            _stop(session, cluster, order, force, seconds, as_json)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
     finally:
-        lock.release(cluster)
+        session.lock.release(cluster)
 
 
-def _hold_to_stop(cluster: Cluster) -> None:
+def _hold_to_stop(session: Session, cluster: Cluster) -> None:
     """Only another command at work keeps us from stopping a server; a lock that fails does not."""
     try:
-        lock.hold(cluster, "tp.stop", screen.say)
+        session.lock.hold(cluster, "tp.stop", session.say)
     except lock.LockHeld:
         raise
     except (ActionFailed, CheckFailed, Unreachable) as error:
         screen.say(f"warn: stopping without the lock: {error.message}")
 
 
-def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool) -> None:
+def _stop(
+    session: Session, cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool
+) -> None:
     before = reading.alive(cluster)
     reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
-    after = _finish(cluster, before, reports)
+    after = _finish(session, cluster, before, reports)
     memory = checks.memory(cluster.wanted, after.facts)
     findings = [*memory, *checks.ports(cluster.wanted, after.facts)]
     findings += checks.domains(cluster.wanted, after.facts)
@@ -356,10 +361,14 @@ def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bo
 
 
 def _finish(
-    cluster: Cluster, before: Reading, reports: Sequence[Stopped], run: str | None = None
+    session: Session,
+    cluster: Cluster,
+    before: Reading,
+    reports: Sequence[Stopped],
+    run: str | None = None,
 ) -> Reading:
     """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
-    lock.seen(cluster).clear()
+    session.known(cluster).forget()
     # Where only a run's ranks were stopped, nobody asks what runs besides.
     wanted = (lambda node: []) if run else reading.running_facts(cluster)
     query = reading.Query.of(cluster.nodes, wanted)
@@ -370,28 +379,32 @@ def _finish(
     return query.reading(_collect(cluster, before, final=True, beside=beside))
 
 
-def _undo(cluster: Cluster, run: str) -> None:
+def _undo(session: Session, cluster: Cluster, run: str) -> None:
     """Stop what an interrupted launch has started."""
     screen.say("\nstopping what was started")
     # Rank 0 gone, the scripts that are under way come to their end; one may have started a rank.
     stopping.stop(cluster, run=run)
-    if not nodes.settle():
+    if not nodes.idle(cluster.nodes):
         screen.say("warn: a node has not answered yet: look with inv tp.status")
-    _stop_quietly(cluster, run)
+    _stop_quietly(session, cluster, run)
 
 
-def _leave(cluster: Cluster, error: KeyboardInterrupt, run: str | None = None) -> None:
+def _leave(
+    session: Session, cluster: Cluster, error: KeyboardInterrupt, run: str | None = None
+) -> None:
     """After a signal the server is left as it is; a second Ctrl-C, of who started it, stops it."""
     screen.say("\nthe server is left as it is: inv tp.status, inv tp.stop")
-    if not lock.is_held(cluster) or signals.number_of(error) != signal.SIGINT:
+    if not lock.client(cluster) or signals.number_of(error) != signal.SIGINT:
         return
     screen.say(f"Ctrl-C again within {SECOND:g} s stops it")
-    if signals.again(SECOND):
+    if session.signals.again(SECOND):
         screen.say("stopping it")
-        _stop_quietly(cluster, run)
+        _stop_quietly(session, cluster, run)
 
 
-def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -> ActionFailed:
+def _failed(
+    session: Session, cluster: Cluster, failure: waiting.NotReadyError, run: str | None
+) -> ActionFailed:
     """Tell why the server is not ready, stop what is left; the error to raise."""
     read = reading.states(cluster)
     found = logs.errors(cluster, logs.place(cluster, read))
@@ -411,7 +424,7 @@ def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -
     screen.say("stopping the other ranks" if failure.dead else "stopping all ranks")
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
-    left = _stop_quietly(cluster, run) if run else []
+    left = _stop_quietly(session, cluster, run) if run else []
     stopped = "the other ranks were stopped" if failure.dead else "all ranks were stopped"
     return ActionFailed(f"{_not_ready(failure)}; {_left(left) or stopped}")
 
@@ -452,19 +465,19 @@ def _collect(
     return taken.answers
 
 
-def _collect_old(cluster: Cluster) -> None:
+def _collect_old(cluster: Cluster, known: Known) -> None:
     """Take what an earlier run has left in its logs, before they are begun anew."""
-    _, read = lock.seen(cluster).get("preflight") or (0.0, None)
+    _, read = known.reading or (0.0, None)
     if read and not read.ranks and logs.is_taken(cluster, logs.place(cluster, read), read):
         return
     _collect(cluster, read or reading.states(cluster), final=True)
 
 
-def _stop_quietly(cluster: Cluster, run: str | None) -> list[str]:
+def _stop_quietly(session: Session, cluster: Cluster, run: str | None) -> list[str]:
     """Stop what this start has started, say only what went wrong; the nodes where it did."""
     before = reading.alive(cluster)
     reports = stopping.stop(cluster, run=run, read=before)
-    _finish(cluster, before, reports, run)
+    _finish(session, cluster, before, reports, run)
     failed = [report for report in reports if report.left or report.failure]
     for report in failed:
         screen.say(f"{report.node}: {report.word} {', '.join(report.left)} {report.failure}")
@@ -549,7 +562,7 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
         time.sleep(0.2)
 
 
-def _announce(cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> None:
+def _announce(session: Session, cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> None:
     """Wait for the page and a token, and say how to use it, beside the ranks' own lines.
 
     Raise ActionFailed or CheckFailed if they do not come; a rank that ends is told elsewhere.
@@ -563,7 +576,7 @@ def _announce(cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> Non
         time.sleep(0.2)
     waiting.mark_ready(cluster)
     # It may serve for days: from here on it is there to be stopped.
-    lock.let_go(cluster)
+    session.lock.let_go(cluster)
     screen.say(f"ready: {api.url} (Ctrl-C stops it)")
     try:
         model = api.one_token(cluster.model, cluster.engine.model, HEALTH_TIMEOUT)

@@ -25,6 +25,7 @@ from .cluster.hostfile import Host
 from .cluster.nodes import Node
 from .cluster.reading import Reading
 from .cluster.text import one_line
+from .session import Session
 
 LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
 LOCAL = Host("127.0.0.1")
@@ -65,22 +66,23 @@ def _from_home(target: str) -> str:
     return target if target.startswith(("/", "~")) else f"~/{target}"
 
 
-def sync(hosts: Sequence[Host], copy: Copy, dry: bool) -> None:
+def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
     """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
 
     A node that fails is said, and the others are still done.
     """
     if not shutil.which("rsync"):
         raise CheckFailed("rsync is not installed here; nothing was changed")
-    here = _here(copy)
-    read = reading.read(nodes.of(hosts), lambda node: [files.place(copy.target)])
+    here = _here(session, copy)
+    everywhere = session.nodes(hosts)
+    read = reading.read(everywhere, lambda node: [files.place(copy.target)])
     _refuse(copy, read)
     rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
     places = {node: place for node in read.facts if (place := _usable(read, node, rows))}
-    targets = [node for node in nodes.of(hosts) if node.name in places]
+    targets = [node for node in everywhere if node.name in places]
     with copying.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
-        rows += work.show(targets) if dry else work.do(targets)
+        rows += work.show(targets) if session.dry else work.do(targets)
     order = [host.ssh for host in hosts]
     screen.table(sorted(rows, key=lambda row: order.index(row[1])))
     _raise(rows)
@@ -95,9 +97,10 @@ def _raise(rows: Sequence[Row]) -> None:
         raise ActionFailed(failed[0])
 
 
-def _here(copy: Copy) -> dict[str, str]:
+def _here(session: Session, copy: Copy) -> dict[str, str]:
     """What is to be copied: name -> size and checksum."""
-    read = reading.read(nodes.of([LOCAL]), lambda node: [_listing(copy, copy.source)], LIST_TIMEOUT)
+    facts = [_listing(copy, copy.source)]
+    read = reading.read(session.nodes([LOCAL]), lambda node: facts, LIST_TIMEOUT)
     listed = read.facts.get(LOCAL.ssh, {}).get("files", Unknown("no answer"))
     if isinstance(listed, Unknown):
         raise CheckFailed(f"{copy.source}: {listed.why}; nothing was changed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 from invoke.tasks import call
@@ -12,29 +12,30 @@ from .options import WHAT, WHERE, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
+    from .session import Session
 
 
 def _last(c: Context, **given: Any) -> Cluster:
     """Imported late: only a restart reads the nodes before its body."""
     from . import restarting
 
-    return cast("Cluster", restarting.last(c, **given))
+    return restarting.last(c, **given)
 
 
 @cluster_task(*WHAT)
-def model(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+def model(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Make the tiny model if the cluster asks for it.
 
     Only where it is not there yet.
     """
-    from . import steps, tiny
+    from . import tiny
 
-    tiny.ensure(cluster.model, steps.is_dry(c, dry_run))
+    tiny.ensure(cluster.model, session.dry)
 
 
 @cluster_task(*WHAT)
 def preflight(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     skip: list[str] | None = None,
     skip_checks: bool = False,
@@ -51,12 +52,12 @@ def preflight(
         cluster.connect()
         from . import steps
 
-        steps.preflight(cluster, options.items(skip), json, getattr(c, "is_asked", False))
+        steps.preflight(session, cluster, options.items(skip), json, session.is_asked)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*WHERE, "num_ranks")
 def cooldown(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     skip_checks: bool = False,
     dry_run: bool = False,
@@ -69,11 +70,11 @@ def cooldown(
     from . import steps
 
     if not skip_checks:
-        steps.cool(cluster, steps.is_dry(c, dry_run))
+        steps.cool(session, cluster)
 
 
 @cluster_task(*WHAT, "keep_logs", "lock_wait")
-def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Start the ranks and come back at once (tp.wait waits).
 
     Rank 0 first, then the others.
@@ -82,25 +83,24 @@ def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """
     from . import steps
 
-    dry = steps.is_dry(c, dry_run)
-    with steps.locked(cluster, "tp.launch", dry):
-        steps.launch(cluster, dry)
+    with steps.locked(session, cluster, "tp.launch"):
+        steps.launch(session, cluster)
 
 
 @cluster_task(*WHAT)
-def wait(c: Context, cluster: Cluster, timeout: str | None = None) -> None:
+def wait(session: Session, cluster: Cluster, timeout: str | None = None) -> None:
     """Wait until ready, or until a rank has died.
 
     A rank that dies fails this at once (exit 4).
     """
     from . import steps
 
-    steps.wait(cluster, timeout)
+    steps.wait(session, cluster, timeout)
 
 
 @cluster_task(*WHAT)
 def health(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     timeout: str | None = None,
     foreground: bool = False,
@@ -114,8 +114,8 @@ def health(
     """
     from . import steps
 
-    if not foreground and not steps.is_dry(c, dry_run):
-        steps.health(cluster, timeout)
+    if not foreground and not session.dry:
+        steps.health(session, cluster, timeout)
 
 
 @cluster_task(
@@ -126,7 +126,7 @@ def health(
     post=[health, locking.release],
 )
 def start(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     timeout: str | None = None,
     skip: list[str] | None = None,
@@ -147,14 +147,13 @@ def start(
     """
     from . import steps
 
-    dry = steps.is_dry(c, dry_run)
-    with steps.locked(cluster, "tp.start", dry):
+    with steps.locked(session, cluster, "tp.start"):
         if foreground:
-            steps.foreground(cluster, dry, timeout)
+            steps.foreground(session, cluster, timeout)
             return
-        run = steps.launch(cluster, dry)
-        if not dry:
-            steps.wait(cluster, timeout, run)
+        run = steps.launch(session, cluster)
+        if not session.dry:
+            steps.wait(session, cluster, timeout, run)
 
 
 @cluster_task(
@@ -168,7 +167,7 @@ def start(
     },
 )
 def stop(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     force: bool = False,
     timeout: str | None = None,
@@ -189,7 +188,7 @@ def stop(
     cluster.connect()
     from . import steps
 
-    steps.stop(cluster, order, force, timeout, steps.is_dry(c, dry_run), json)
+    steps.stop(session, cluster, order, force, timeout, json)
 
 
 @cluster_task(
@@ -201,7 +200,7 @@ def stop(
     help={"sync": "first copy dev.source to dev.target on all nodes, as dev.sync does"},
 )
 def restart(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     timeout: str | None = None,
     sync: bool = False,
@@ -220,23 +219,22 @@ def restart(
     """
     from . import steps, syncing
 
-    dry = steps.is_dry(c, dry_run)
-    copy = syncing.wanted(c.config.get("dev", {})) if sync else None
+    copy = syncing.wanted(session.context.config.get("dev", {})) if sync else None
 
     def bring() -> None:
         if copy:
-            syncing.sync([node.host for node in cluster.nodes], copy, dry)
+            syncing.sync(session, [node.host for node in cluster.nodes], copy)
 
-    if dry:
+    if session.dry:
         bring()
-        steps.stop(cluster, "leader", False, None, True, False)
-        steps.launch(cluster, True)
+        steps.stop(session, cluster, "leader", False, None, False)
+        steps.launch(session, cluster)
     else:
-        steps.again(cluster, "tp.restart", timeout, bring)
+        steps.again(session, cluster, "tp.restart", timeout, bring)
 
 
 @cluster_task(*WHERE)
-def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Take the lock away, and say whose it was.
 
     The command that has it stops; what it has started is left as it is. Of all commands that change
@@ -246,11 +244,11 @@ def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """
     from . import steps
 
-    steps.unlock(cluster, steps.is_dry(c, dry_run))
+    steps.unlock(session, cluster)
 
 
 @cluster_task(*WHERE)
-def status(c: Context, cluster: Cluster, json: bool = False) -> None:
+def status(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
     Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
@@ -274,7 +272,7 @@ def status(c: Context, cluster: Cluster, json: bool = False) -> None:
     },
 )
 def logs(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     follow: bool = False,
     lines: str = "100",
@@ -298,7 +296,7 @@ def logs(
 
 
 @cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
-def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -> None:
+def audit(session: Session, cluster: Cluster, lines: str = "20", json: bool = False) -> None:
     """What was done to the nodes, by whom, and how it ended.
 
     From where, too; the nodes' lines are merged by time.
@@ -314,7 +312,7 @@ def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -
 
 
 @cluster_task(*WHERE)
-def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
+def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Wired memory of every node, and what has leaked.
 
     What a killed server left only a reboot frees (exit 3).
@@ -336,7 +334,7 @@ def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
     },
 )
 def watch(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     restart: bool = False,
     max_restarts: str = "3",
@@ -359,7 +357,7 @@ def watch(
     how = watching.Watch(
         number(interval, "--interval", 0.1), number(patience, "--patience", 1), times
     )
-    watching.watch(cluster, how)
+    watching.watch(session, cluster, how)
 
 
 @cluster_task(
@@ -373,7 +371,7 @@ def watch(
     },
 )
 def chat(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     prompt: str,
     system: str | None = None,
@@ -417,7 +415,7 @@ def chat(
     },
 )
 def bench(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     concurrency: str = "1,2,4,8",
     prompt_tokens: str | None = None,
@@ -457,7 +455,7 @@ def bench(
 
         size = max(plan.prompt_tokens) if prompt_tokens else canaries.LONG
         how = canaries.How(canary_url, size, plan.max_tokens, plan.timeout)
-        canaries.canary(cluster, how, json)
+        canaries.canary(session, cluster, how, json)
     else:
         benching.bench(cluster, plan, out, json)
 
@@ -471,7 +469,7 @@ def bench(
     },
 )
 def top(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     interval: str = "1",
     count: str | None = None,

@@ -1014,7 +1014,7 @@ def test_ssh_config_of_any_name(inv: Inv, sync: Sync, sshd: Sshd, tmp_path: Path
     assert not list(tmp_path.rglob("a-canary"))
 
 
-def test_host_keys_are_checked(sync: Sync, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_keys_are_checked(sync: Sync, sshd: Sshd) -> None:
     """Also where the configuration would take any key, and by rsync's own ssh."""
     config = sshd.folder / "config"
     config.write_text(config.read_text() + "Host *\n  StrictHostKeyChecking no\n")
@@ -1023,8 +1023,7 @@ def test_host_keys_are_checked(sync: Sync, sshd: Sshd, monkeypatch: pytest.Monke
     assert re.search(r"^not reached +mac2 .*host key is not known", done.out, re.MULTILINE)
     assert "mac2" not in (sshd.folder / "known_hosts").read_text()
     assert not (sshd.node_home("mac2") / "copy").exists()
-    monkeypatch.setattr(nodes, "_ssh_config", str(config))
-    node = nodes.Node(Host("mac2"))
+    node = nodes.Node(Host("mac2"), nodes.SshConfig(str(config)))
     with copying.ssh_config([node]) as file:
         done = subprocess.run(["ssh", "-F", file, "mac2", "touch was-here"], capture_output=True)
     assert b"Host key verification failed" in done.stderr

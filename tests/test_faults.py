@@ -80,8 +80,8 @@ def test_a_silent_node_delays_no_other(
 ) -> None:
     """All the others have answered while it is still waited for."""
     monkeypatch.setattr(nodes, "CONNECT_TIMEOUT", DEADLINE)
-    nodes.use_ssh_config(str(sshd.folder / "config"))
-    both = nodes.of([Host(ssh=name) for name in sshd.names])
+    connections = nodes.Connections()
+    both = connections.of([Host(ssh=name) for name in sshd.names], str(sshd.folder / "config"))
     asked = nodes.begin(nodes.sh, both, f"echo here >{home}/answer; cat {home}/answer")
     try:
         with silent.accept()[0]:
@@ -89,8 +89,7 @@ def test_a_silent_node_delays_no_other(
             assert not asked.done()
         answers = asked.result(DEADLINE)
     finally:
-        nodes.close()
-        nodes.use_ssh_config(None)
+        connections.close()
     assert answers["mac1"].out == "here\n"
     assert answers["mac2"].failure
 

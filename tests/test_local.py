@@ -17,6 +17,7 @@ from conftest import Inv, wait_for
 
 from tasks import steps
 from tasks.cluster.cluster import build
+from tasks.session import Session
 
 
 def pids(inv: Inv) -> list[int]:
@@ -288,8 +289,8 @@ def test_countdown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     slept: list[float] = []
     clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
     monkeypatch.setattr(steps, "time", clock)
-    monkeypatch.setattr(steps, "cooling", lambda cluster: 12.0)
-    steps.cool(build({}))
+    monkeypatch.setattr(steps, "cooling", lambda session, cluster: 12.0)
+    steps.cool(Session(), build({}))
     said = ["a rank was killed lately, waiting 12 s", "7 s left", "2 s left"]
     assert capsys.readouterr().err.splitlines() == [f"cooldown: {each}" for each in said]
     assert sum(slept) == 12

@@ -505,13 +505,11 @@ class Keys:
 
     def answer(self) -> tuple[str | None, str | None]:
         """Why we do not take it, and what to do; (None, None) where it is taken."""
-        nodes.use_ssh_config(str(self.config))
-        node = nodes.Node(Host(self.name))
+        node = nodes.Node(Host(self.name), nodes.SshConfig(str(self.config)))
         try:
             found = node.sh("true")
         finally:
             node.close()
-            nodes.use_ssh_config(None)
         return found.failure, found.remedy
 
 

@@ -133,15 +133,13 @@ def test_no_packet_waits_for_another(sshd: Sshd) -> None:
     """Each is sent at once, and what sshd says after a login is answered by an empty packet."""
     sshd.stop("mac1")
     sshd.start("mac1", LogLevel="DEBUG3")
-    nodes.use_ssh_config(str(sshd.folder / "config"))
-    node = nodes.Node(Host("mac1"))
+    node = nodes.Node(Host("mac1"), nodes.SshConfig(str(sshd.folder / "config")))
     try:
         assert node.sh("true").ok
         sock = node._context.transport.sock
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     finally:
         node.close()
-        nodes.use_ssh_config(None)
     log = (sshd.folder / "mac1.log").read_text()
     assert re.search(r"receive packet: type 2$", log, re.MULTILINE)  # SSH_MSG_IGNORE
 

@@ -115,8 +115,8 @@ def add(server: Server, key: Path) -> None:
 @pytest.fixture
 def config(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], Path]]:
-    """Writes a configuration, and lets our connections go by it."""
+) -> Callable[[str], Path]:
+    """Writes a configuration."""
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.setenv("KEY_FOLDER", str(server.folder))
 
@@ -128,13 +128,9 @@ def config(
         )
         (server.folder / "nodes.conf").write_text(server.filled(base))
         path.write_text(server.filled(text))
-        nodes.close()
-        nodes.use_ssh_config(str(path))
         return path
 
-    yield write
-    nodes.close()
-    nodes.use_ssh_config(None)
+    return write
 
 
 def by_ssh(path: Path, name: str = "mac1") -> subprocess.CompletedProcess[str]:
@@ -144,8 +140,12 @@ def by_ssh(path: Path, name: str = "mac1") -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
-def by_us(name: str = "mac1") -> nodes.Answer:
-    return nodes.of([Host(ssh=name)])[0].sh("echo in")
+def by_us(path: Path, name: str = "mac1") -> nodes.Answer:
+    connections = nodes.Connections()
+    try:
+        return connections.of([Host(ssh=name)], str(path))[0].sh("echo in")
+    finally:
+        connections.close()
 
 
 @pytest.mark.parametrize("case", [*CASES, *FIELD], ids=lambda path: path.stem)
@@ -166,12 +166,12 @@ def test_where_ssh_logs_in_we_do(
     if "bad configuration options" in right.stderr:
         # As this ssh does: an older one does not know every word (Match localnetwork: 9.4).
         with pytest.raises(BadInput, match=r"config:? line \d+: "):
-            by_us()
+            by_us(path)
         return
     if "sk-key" in case.name:
         right.returncode = 0  # this ssh asks the stand-in agent to sign with it, and then ends
     assert (right.returncode, "# refused" in text) in ((0, False), (255, True)), right.stderr
-    answer = by_us()
+    answer = by_us(path)
     assert answer.ok == (right.returncode == 0), (answer, right.stderr)
 
 
@@ -241,8 +241,8 @@ HERE = "Host mac1\n  HostName 127.0.0.1\n  Port @PORT@\n  User root\n"
 def test_why_a_login_is_refused(config: Callable[[str], Path], more: str, says: str) -> None:
     import re
 
-    config(f"{HERE}  UserKnownHostsFile @KNOWN@\n{more}")
-    answer = by_us()
+    path = config(f"{HERE}  UserKnownHostsFile @KNOWN@\n{more}")
+    answer = by_us(path)
     assert answer.failure
     assert re.search(says, f"{answer.failure}: {answer.remedy}"), answer
     assert "ssh -F" in str(answer.remedy)
@@ -250,11 +250,11 @@ def test_why_a_login_is_refused(config: Callable[[str], Path], more: str, says: 
 
 def test_no_host_key_is_taken_for_the_user(config: Callable[[str], Path]) -> None:
     """Whatever StrictHostKeyChecking says; the way out is one command."""
-    config(
+    path = config(
         f"{HERE}  IdentityFile @KEY@\n  UserKnownHostsFile @DIR@/empty\n"
         "  StrictHostKeyChecking accept-new\n"
     )
-    answer = by_us()
+    answer = by_us(path)
     assert "host key is not known" in str(answer.failure)
     assert answer.remedy == "check and accept it with: inv hosts.trust --hosts mac1"
 

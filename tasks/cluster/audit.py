@@ -40,51 +40,55 @@ class Entry:
     outcome: str
 
 
-@contextmanager
-def kept(
-    targets: Iterable[Node],
-    state_dir: str,
-    what: str,
-    unless: tuple[type[BaseException], ...] = (BadInput,),
-) -> Iterator[None]:
-    """Note at its end how `what` has ended, on the nodes; no word of it after the errors `unless`.
+class AuditWriter:
+    """Writes the lines of one command; `close` waits for those that are on their way."""
 
-    An outcome names no reason: a rank's last words may hold anything.
-    """
-    try:
-        yield
-    except unless:
-        raise
-    except BaseException as error:
-        begin(targets, state_dir, what, _outcome(error))
-        raise
-    begin(targets, state_dir, what)
+    def __init__(self) -> None:
+        self._writing: dict[Future[Answer], str] = {}
+
+    @contextmanager
+    def recorded(
+        self,
+        targets: Iterable[Node],
+        state_dir: str,
+        what: str,
+        unless: tuple[type[BaseException], ...] = (BadInput,),
+    ) -> Iterator[None]:
+        """Note at its end how `what` has ended, on the nodes; no word after the errors `unless`.
+
+        An outcome names no reason: a rank's last words may hold anything.
+        """
+        try:
+            yield
+        except unless:
+            raise
+        except BaseException as error:
+            self.record(targets, state_dir, what, _outcome(error))
+            raise
+        self.record(targets, state_dir, what)
+
+    def record(
+        self, targets: Iterable[Node], state_dir: str, what: str, outcome: str = DONE
+    ) -> None:
+        """Begin to write a line to the nodes that we are connected to."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        text = script(state_dir, Entry(now, who(), what, outcome))
+        for node in targets:
+            if node.is_connected:
+                self._writing[nodes.begin(node.sh, text)] = node.name
+
+    def close(self) -> dict[str, str]:
+        """Wait for the lines that are on their way; node -> why it has none."""
+        nodes.settle(self._writing, WAIT)
+        failed = {name: _failure(end) for end, name in self._writing.items()}
+        self._writing.clear()
+        return {name: why for name, why in failed.items() if why}
 
 
 def _outcome(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return _OUTCOMES.get(error.code, "failed") if isinstance(error, Ended) else "failed"
-
-
-def begin(targets: Iterable[Node], state_dir: str, what: str, outcome: str = DONE) -> None:
-    """Begin to write a line to the nodes that we are connected to; `close` waits for it."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    text = script(state_dir, Entry(now, who(), what, outcome))
-    for node in targets:
-        if node.is_connected:
-            _writing[nodes.begin(node.sh, text)] = node.name
-
-
-_writing: dict[Future[Answer], str] = {}
-
-
-def close() -> dict[str, str]:
-    """Wait for the lines that are on their way; node -> why it has none."""
-    nodes.settle(_writing, WAIT)
-    failed = {name: _failure(end) for end, name in _writing.items()}
-    _writing.clear()
-    return {name: why for name, why in failed.items() if why}
 
 
 def _failure(end: Future[Answer]) -> str:

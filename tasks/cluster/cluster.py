@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import engine as engines
 from . import hostfile as hostfiles
-from . import nodes, ranks
+from . import ranks
 from .engine import Engine
 from .errors import BadInput
 from .facts.memory import GIB
 from .hostfile import Host, Hostfile
-from .nodes import Node
+from .nodes import Connections, Node
 from .ranks import Rank
 from .settings import DEFAULTS
 from .ssh import resolve
@@ -66,6 +66,11 @@ class Cluster:
         for node in self.nodes:
             node.connect()
 
+    def close(self) -> None:
+        """Close its connections; who asks a node again is connected anew."""
+        for node in self.nodes:
+            node.close()
+
     def on(self, node: Node) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node.name]
 
@@ -85,13 +90,20 @@ class Cluster:
 
 
 def build(
-    config: Mapping[str, Any], args: Sequence[str] = (), whole: bool = False, **options: Any
+    config: Mapping[str, Any],
+    args: Sequence[str] = (),
+    whole: bool = False,
+    connections: Connections | None = None,
+    **options: Any,
 ) -> Cluster:
     """The cluster of `tp` in the configuration, overridden by options (None: not given).
 
     `args` are the server's arguments after those of hostfile and configuration, or, if they are
-    `whole`, instead of them; raise BadInput with one line on what is wrong.
+    `whole`, instead of them; raise BadInput with one line on what is wrong. Clusters that are
+    given the same `connections` share them, and their locks.
     """
+    connections = connections or Connections()
+    ssh = connections.ssh_config(ssh_config(config))
     unknown = sorted(set(config) - set(DEFAULTS), key=str)
     if unknown:
         raise BadInput(
@@ -100,7 +112,7 @@ def build(
     given = {key: value for key, value in options.items() if value not in (None, [], "")}
     settings = {**DEFAULTS, **config, **given}
     file = _hostfile(settings, given)
-    engine = _engine(settings, file)
+    chosen = _engine(settings, file)
     wanted = _text(settings, "backend") or file.backend
     if wanted not in ("", *hostfiles.BACKENDS):
         raise BadInput(f"--backend {wanted}: choose one of {', '.join(hostfiles.BACKENDS)}")
@@ -108,13 +120,13 @@ def build(
     hosts = [_complete(host, settings, given) for host in file.hosts]
     notes: list[str] = []
     if backend == "ring":
-        hosts, notes = _resolved(hosts)
+        hosts, notes = _resolved(connections.of(hosts, ssh.path), hosts)
     if not resolve.has_ssh() and not all(host.is_local for host in hosts):
         notes.append("there is no ssh here to ask: its configuration is read by Paramiko")
     envs = _envs(file, settings)
     words = [*args] if whole else [*map(str, file.args), *_words("args", settings["args"]), *args]
     bind_default = "127.0.0.1" if all(host.is_local for host in hosts) else "0.0.0.0"
-    words = list(engine.arguments(words, _model(file, hosts), bind_default))
+    words = list(chosen.arguments(words, _model(file, hosts), bind_default))
     bind = engines.option(words, "--host") or bind_default
     _check_arguments(words, bind)
     try:
@@ -122,7 +134,7 @@ def build(
         planned = ranks.plan(
             hosts,
             backend,
-            engine,
+            chosen,
             envs=envs,
             args=words,
             port=count(settings["starting_port"], "tp.starting_port", 1, 65535),
@@ -134,9 +146,9 @@ def build(
     return Cluster(
         source=file.source,
         backend=backend,
-        engine=engine,
+        engine=chosen,
         ranks=planned,
-        nodes=nodes.of(hosts),
+        nodes=connections.of(hosts, ssh.path),
         args=words,
         model=engines.option(words, "--model"),
         bind=bind,
@@ -215,15 +227,14 @@ def state_dir(config: Mapping[str, Any]) -> str:
     return (_text({**DEFAULTS, **config}, "state_dir") or "~/.mlx-tp").rstrip("/") or "/"
 
 
-def use_ssh_config(config: Mapping[str, Any]) -> None:
-    """Let every connection of this run go by the configured ssh configuration."""
-    settings = {**DEFAULTS, **config}
-    path = _text(settings, "ssh_config")
+def ssh_config(config: Mapping[str, Any]) -> str | None:
+    """The configured ssh configuration; None: the user's and the system's."""
+    path = _text({**DEFAULTS, **config}, "ssh_config")
     if path:
         path = str(Path(_from_root(path)).expanduser())
         if not Path(path).is_file():
             raise BadInput(f"tp.ssh_config {path}: no such file")
-    nodes.use_ssh_config(path)
+    return path
 
 
 def _from_root(path: str) -> str:
@@ -233,12 +244,17 @@ def _from_root(path: str) -> str:
 
 
 def _engine(settings: Mapping[str, Any], file: Hostfile) -> Engine:
+    # As for the backend: option, then configuration, then hostfile.
+    return engine(settings, _text(settings, "engine") or file.engine or "vllm-mlx")
+
+
+def engine(config: Mapping[str, Any], name: str) -> Engine:
+    """The engine of that name, of ours or of `tp.engines` in the configuration."""
+    settings = {**DEFAULTS, **config}
     try:
         known = engines.engines(settings["engines"] or {})
     except (ValueError, AttributeError) as error:
         raise BadInput(str(error)) from None
-    # As for the backend: option, then configuration, then hostfile.
-    name = _text(settings, "engine") or file.engine or "vllm-mlx"
     if name not in known:
         raise BadInput(f"engine {name!r} is unknown: choose one of {', '.join(sorted(known))}")
     return known[name]
@@ -256,12 +272,13 @@ def _complete(host: Host, settings: Mapping[str, Any], given: Mapping[str, Any])
     return replace(host, python=python or "python3", cwd=cwd)
 
 
-def _resolved(hosts: Sequence[Host]) -> tuple[list[Host], list[str]]:
+def _resolved(targets: Sequence[Node], hosts: Sequence[Host]) -> tuple[list[Host], list[str]]:
     """Hosts without `ips` get the address that the control machine finds for them."""
     found, notes = [], []
+    by_name = {node.name: node for node in targets}
     for host in hosts:
         if not host.ips:
-            address = "127.0.0.1" if host.is_local else _lookup(nodes.of([host])[0].address)
+            address = "127.0.0.1" if host.is_local else _lookup(by_name[host.ssh].address)
             notes.append(f"{host.ssh}: no ips given, using {address}")
             host = replace(host, ips=(address,))
         found.append(host)

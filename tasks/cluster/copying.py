@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import nodes, patch, shell
+from . import patch, shell
 from .nodes import CONNECT_TIMEOUT, KEEPALIVE, Node
 
 # Links stay links, but one that leads out of the source (a Hugging Face cache is made of these)
@@ -114,12 +114,14 @@ def ssh_config(targets: Iterable[Node]) -> Iterator[str]:
     ssh hands it on to the ssh of a proxy. Its path has no spaces.
     """
     lines = [*_STRICT]
+    files: dict[Path, None] = {}
     for node in targets:
+        files.update(dict.fromkeys(node.ssh.files))
         if node.host.gateway:
             lines += [f"Host {node.login[0]}", f"ProxyJump {node.host.gateway}"]
     with tempfile.TemporaryDirectory(prefix="mlx-tp-", dir="/tmp") as folder:
         # Included by links: ssh takes some characters of a path for wildcards.
-        for number, path in enumerate(nodes.ssh_configs()):
+        for number, path in enumerate(files):
             (Path(folder) / str(number)).symlink_to(path.absolute())
             lines += ["Host *", f"Include {folder}/{number}"]
         file = Path(folder) / "config"

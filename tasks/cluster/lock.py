@@ -14,11 +14,11 @@ import queue
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from . import nodes
 from .cluster import Cluster
@@ -59,72 +59,90 @@ class Holder:
         return f"{self.what} of {self.who}, since {clock} ({max(self.now - self.since, 0):.0f} s)"
 
 
-@contextmanager
-def held(cluster: Cluster, what: str, say: Say) -> Iterator[None]:
-    """`hold`, and `release` at the end."""
-    hold(cluster, what, say)
-    try:
-        yield
-    finally:
-        release(cluster)
+class Locks:
+    """The locks that one command has, and how often it has each.
 
-
-def hold(cluster: Cluster, what: str, say: Say) -> None:
-    """Take the lock for `what`, waiting for it as long as the cluster's `lock_wait` allows.
-
-    A command that has it already has it once more, and must release it as often. Raise LockHeld if
-    another has it, Unreachable if the node gives no answer, CheckFailed if it can't be made and
-    ActionFailed if it was ours and is not any more.
+    Another command of the same process that shares the connections has it with this one.
     """
-    mine = _kept.get(_key(cluster))
-    if mine is None:
-        # The others are asked next: by then they are connected.
-        cluster.connect()
-        mine = _kept[_key(cluster)] = _Keeper(cluster, what)
+
+    def __init__(self) -> None:
+        self._times: Counter[tuple[Node, str]] = Counter()
+
+    @contextmanager
+    def held(self, cluster: Cluster, what: str, say: Say) -> Iterator[None]:
+        """`hold`, and `release` at the end."""
+        self.hold(cluster, what, say)
         try:
-            mine.take(say)
-        except BaseException:
-            let_go(cluster)
-            raise
-    elif mine.end.done():
-        raise ActionFailed(f"{cluster.leader.name}: the lock was lost: {mine.why_lost()}")
-    mine.times += 1
+            yield
+        finally:
+            self.release(cluster)
+
+    def hold(self, cluster: Cluster, what: str, say: Say) -> None:
+        """Take the lock for `what`, waiting for it as long as the cluster's `lock_wait` allows.
+
+        A command that has it already has it once more, and must release it as often. Raise
+        LockHeld if another has it, Unreachable if the node gives no answer, CheckFailed if it
+        can't be made and ActionFailed if it was ours and is not any more.
+        """
+        mine = client(cluster)
+        if mine is None:
+            mine = _taken(cluster, what, say)
+        elif mine.end.done():
+            raise ActionFailed(f"{cluster.leader.name}: the lock was lost: {mine.why_lost()}")
+        mine.times += 1
+        self._times[_key(cluster)] += 1
+
+    def release(self, cluster: Cluster) -> None:
+        """Give back one hold of ours, if we have one; the last one removes the lock."""
+        self._release(*_key(cluster))
+
+    def _release(self, node: Node, state_dir: str) -> None:
+        mine = node.locks.get(state_dir)
+        if not self._times[node, state_dir]:
+            return
+        self._times[node, state_dir] -= 1
+        if mine is not None:
+            mine.times -= 1
+            if mine.times <= 0:
+                _let_go(node, state_dir)
+
+    def let_go(self, cluster: Cluster) -> None:
+        """Remove the lock, however often it is held; nothing happens if we have none."""
+        del self._times[_key(cluster)]
+        _let_go(*_key(cluster))
+
+    def close(self) -> None:
+        """Give back all that we still hold."""
+        for key in list(self._times.elements()):
+            self._release(*key)
 
 
-def release(cluster: Cluster) -> None:
-    """Give back one hold; the last one removes the lock."""
-    mine = _kept.get(_key(cluster))
-    if mine is not None:
-        mine.times -= 1
-        if mine.times <= 0:
-            let_go(cluster)
+def held(cluster: Cluster, what: str, say: Say) -> AbstractContextManager[None]:
+    """A context in which no other command changes the server, for code that has no session."""
+    return Locks().held(cluster, what, say)
 
 
-def let_go(cluster: Cluster) -> None:
-    """Remove our lock, however often it is held; nothing happens if we have none."""
-    mine = _kept.pop(_key(cluster), None)
+def client(cluster: Cluster) -> LockClient | None:
+    """What keeps the lock where this command has it."""
+    return cluster.leader.locks.get(cluster.state_dir)
+
+
+def _taken(cluster: Cluster, what: str, say: Say) -> LockClient:
+    # The others are asked next: by then they are connected.
+    cluster.connect()
+    mine = cluster.leader.locks[cluster.state_dir] = LockClient(cluster, what)
+    try:
+        mine.take(say)
+    except BaseException:
+        _let_go(*_key(cluster))
+        raise
+    return mine
+
+
+def _let_go(node: Node, state_dir: str) -> None:
+    mine = node.locks.pop(state_dir, None)
     if mine is not None:
         mine.let_go()
-
-
-def seen(cluster: Cluster) -> dict[str, Any]:
-    """What this command knows of the cluster while it has the lock, and need not read again.
-
-    Nobody else changes it meanwhile; who acts himself clears what is true no more.
-    """
-    mine = _kept.get(_key(cluster))
-    return mine.seen if mine else {}
-
-
-def is_held(cluster: Cluster) -> bool:
-    """Whether this command has the lock."""
-    return _key(cluster) in _kept
-
-
-def close() -> None:
-    """Remove every lock of this command."""
-    while _kept:
-        _kept.popitem()[1].let_go()
 
 
 def unlock(cluster: Cluster) -> Holder | None:
@@ -172,7 +190,7 @@ def _key(cluster: Cluster) -> tuple[Node, str]:
     return cluster.leader, cluster.state_dir
 
 
-class _Keeper:
+class LockClient:
     """Our end of the keeper: its script and beats as its stdin, its lines in a queue.
 
     `end` is its answer, once it has ended.
@@ -181,7 +199,6 @@ class _Keeper:
     def __init__(self, cluster: Cluster, what: str) -> None:
         self.cluster = cluster
         self.times = 0
-        self.seen: dict[str, Any] = {}
         self.script = script(cluster, what, Run.new())
         self.lines: queue.Queue[str | Answer] = queue.Queue()
         self.has_lock = threading.Event()
@@ -238,9 +255,6 @@ class _Keeper:
     def why_lost(self) -> str:
         answer = self.end.result()
         return answer.failure or "somebody has removed it (inv tp.unlock)"
-
-
-_kept: dict[tuple[Node, str], _Keeper] = {}
 
 
 class _Lines(io.TextIOBase):

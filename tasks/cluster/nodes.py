@@ -1,4 +1,4 @@
-"""Hosts -> nodes: one connection each, shared by all tasks of a run, and scripts run on them.
+"""Hosts -> nodes: one connection each, shared by all tasks of a command, and scripts run on them.
 
 A node's shell may be zsh, fish or tcsh with a banner, so every script goes to `/bin/sh -s` by
 stdin: nothing of it shows in a process list either. A host named `127.0.0.1` or `localhost` is
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as _wait
@@ -19,7 +20,8 @@ from functools import cache, cached_property
 from io import StringIO
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 from invoke.config import Config
 from invoke.context import Context
@@ -33,6 +35,9 @@ from .ssh import connection as connections
 from .ssh import resolve
 from .ssh.auth import LoginError
 from .ssh.connection import Way
+
+if TYPE_CHECKING:
+    from .lock import LockClient
 
 T = TypeVar("T")
 
@@ -112,12 +117,44 @@ class LocalRunner(Whole, Local):
         )
 
 
-class Node:
-    """One machine of the cluster; it is connected when it is first asked something."""
+class SshConfig:
+    """The ssh configuration of connections: `path`, or the user's and the system's."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that there are, the first one first."""
+        users = resolve.home() / ".ssh" / "config"
+        paths = [Path(self.path)] if self.path else [users, Path("/etc/ssh/ssh_config")]
+        return [path for path in paths if path.is_file()]
+
+    def command(self, host: Host | None = None) -> str:
+        """The ssh command that goes the same way."""
+        options: dict[str, str | int | None] = {"-F": self.path}
+        if host:
+            options |= {"-J": host.gateway, "-l": host.user, "-p": host.port}
+        words = [str(word) for pair in options.items() if pair[1] for word in pair]
+        return " ".join(["ssh", *map(shell.quote, words), *([host.ssh] if host else [])])
+
+
+class Node:
+    """One machine of the cluster; it is connected when it is first asked something.
+
+    `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
+    through it, by their state directory.
+    """
+
+    _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
+
+    def __init__(self, host: Host, ssh: SshConfig | None = None) -> None:
         self.host = host
         self.name = host.ssh
+        self.ssh = ssh or SshConfig()
+        self.pending: set[Future[Any]] = set()
+        self.locks: dict[str, LockClient] = {}
+        self._alive.add(self)
         self._context: Any = None
         self._full: list[Any] = []
         self._refused: tuple[float, Answer] | None = None
@@ -212,7 +249,7 @@ class Node:
     def way(self) -> Way:
         """How ssh would come to this node; raise BadInput where its configuration is refused."""
         with self._asking:
-            return connections.way(_hop(self.host), _ssh_config, self.host.gateway)
+            return connections.way(_hop(self.host), self.ssh.path, self.host.gateway)
 
     def close(self) -> None:
         for context in [*self._full, self._context]:
@@ -243,7 +280,7 @@ class Node:
 
     def _lost(self, error: BaseException) -> Answer:
         self._leave()
-        why, remedy = explain(error, self.name)
+        why, remedy = explain(error, self.name, self.ssh)
         return Answer(self.name, failure=why, remedy=remedy)
 
     def _leave(self, context: Any = None) -> None:
@@ -261,7 +298,8 @@ class Node:
 
     def _connection(self) -> Any:
         if self._context is None:
-            self._context = _local() if self.host.is_local else _remote(self.host, self.way)
+            local = self.host.is_local
+            self._context = _local() if local else _remote(self.host, self.way, self.ssh)
         return self._context
 
     def _open(self) -> Any:
@@ -285,32 +323,34 @@ def _open(context: Any) -> None:
 
 
 _making = threading.BoundedSemaphore(AT_ONCE)
-_ssh_config: str | None = None
 
 
-def use_ssh_config(path: str | None) -> None:
-    """Connect by this ssh configuration instead of the user's and the system's (None: those)."""
-    global _ssh_config
-    _ssh_config = path
+class Connections:
+    """The nodes that one command has to do with: the same object for the same host."""
 
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[str | int | None, ...], Node] = {}
+        self._ssh: dict[str | None, SshConfig] = {}
 
-def ssh_configs() -> list[Path]:
-    """The files by which connections are made, the first one first."""
-    users = resolve.home() / ".ssh" / "config"
-    paths = [Path(_ssh_config)] if _ssh_config else [users, Path("/etc/ssh/ssh_config")]
-    return [path for path in paths if path.is_file()]
+    def of(self, hosts: Iterable[Host], ssh_config: str | None = None) -> list[Node]:
+        """The distinct nodes of `hosts` in their order, by this ssh configuration."""
+        ssh = self.ssh_config(ssh_config)
+        keys = {(ssh.path, each.ssh, each.user, each.port, each.gateway): each for each in hosts}
+        _allow_files(2 * len(keys))
+        for key, host in keys.items():
+            self._nodes.setdefault(key, Node(host, ssh))
+        return [self._nodes[key] for key in keys]
 
+    def ssh_config(self, path: str | None) -> SshConfig:
+        """The configuration of that file (None: the user's and the system's)."""
+        return self._ssh.setdefault(path, SshConfig(path))
 
-_pool: dict[tuple[str, str | None, int | None, str | None], Node] = {}
-
-
-def of(hosts: Iterable[Host]) -> list[Node]:
-    """The distinct nodes of `hosts` in their order; the same objects for the whole run."""
-    keys = {(host.ssh, host.user, host.port, host.gateway): host for host in hosts}
-    _allow_files(2 * len(keys))
-    for key, host in keys.items():
-        _pool.setdefault(key, Node(host))
-    return [_pool[key] for key in keys]
+    def close(self) -> None:
+        """Close every connection."""
+        for node in self._nodes.values():
+            node.close()
+        self._nodes.clear()
+        self._ssh.clear()
 
 
 def _allow_files(count: int) -> None:
@@ -327,22 +367,20 @@ def _allow_files(count: int) -> None:
 
 
 def close() -> None:
-    """Close every connection of this run."""
-    for node in _pool.values():
+    """Close every connection of this process; `Cluster.close` takes its place."""
+    warnings.warn("nodes.close() goes: use Cluster.close()", DeprecationWarning, stacklevel=2)
+    for node in list(Node._alive):
         node.close()
-    _pool.clear()
 
 
 def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
     """`work` on all nodes at once; results by node name, in the nodes' order."""
-    futures = {node.name: begin(work, node) for node in nodes}
-    for future in futures.values():
-        _unfinished.add(future)
-        future.add_done_callback(_unfinished.discard)
+    futures: dict[str, Future[T]] = {}
+    for node in nodes:
+        futures[node.name] = future = begin(work, node)
+        node.pending.add(future)
+        future.add_done_callback(node.pending.discard)
     return {name: future.result() for name, future in futures.items()}
-
-
-_unfinished: set[Future[Any]] = set()
 
 
 def begin(work: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -359,9 +397,14 @@ def begin(work: Callable[..., T], *arguments: Any) -> Future[T]:
     return future
 
 
-def settle(futures: Iterable[Future[Any]] | None = None, seconds: float = SCRIPT_TIMEOUT) -> bool:
-    """Wait for `futures`, by default all that `each` has begun; whether they have ended."""
-    return not _wait(list(_unfinished if futures is None else futures), seconds).not_done
+def settle(futures: Iterable[Future[Any]], seconds: float = SCRIPT_TIMEOUT) -> bool:
+    """Wait for `futures`; whether they have ended."""
+    return not _wait(list(futures), seconds).not_done
+
+
+def idle(nodes: Iterable[Node]) -> bool:
+    """Wait for all that `each` has begun on the nodes; whether it has ended."""
+    return settle([future for node in nodes for future in list(node.pending)])
 
 
 def sh(
@@ -376,14 +419,14 @@ def sh(
     )
 
 
-def explain(error: BaseException, name: str) -> tuple[str, str]:
+def explain(error: BaseException, name: str, ssh: SshConfig) -> tuple[str, str]:
     """A connection's error as (what, what to do) in plain words."""
     import socket
 
     import paramiko
     from paramiko.ssh_exception import NoValidConnectionsError
 
-    see = f"see why with: {_ssh()} -v {name} true"
+    see = f"see why with: {ssh.command()} -v {name} true"
     if isinstance(error, ThreadException):
         error = error.exceptions[0].value
     if isinstance(error, HostKeyError):
@@ -410,15 +453,6 @@ def _network_errors() -> tuple[type[BaseException], ...]:
     import paramiko
 
     return (OSError, EOFError, paramiko.SSHException, ThreadException, HostKeyError, LoginError)
-
-
-def _ssh(host: Host | None = None) -> str:
-    """The ssh command that goes the same way."""
-    options: dict[str, str | int | None] = {"-F": _ssh_config}
-    if host:
-        options |= {"-J": host.gateway, "-l": host.user, "-p": host.port}
-    words = [str(word) for pair in options.items() if pair[1] for word in pair]
-    return " ".join(["ssh", *map(shell.quote, words), *([host.ssh] if host else [])])
 
 
 def _local() -> Context:
@@ -464,7 +498,7 @@ def _runner() -> Any:
     return RemoteRunner
 
 
-def _remote(host: Host, way: Way) -> Any:
+def _remote(host: Host, way: Way, ssh: SshConfig) -> Any:
     """A Fabric connection along `way` that no file of Fabric's own has a say in."""
     runner = _runner()
     import fabric
@@ -473,4 +507,4 @@ def _remote(host: Host, way: Way) -> Any:
     config = fabric.Config(
         overrides={"runners": {"remote": runner}}, ssh_config=paramiko.SSHConfig(), lazy=True
     )
-    return connections.connection(way, config, _ssh(host), CONNECT_TIMEOUT)
+    return connections.connection(way, config, ssh.command(host), CONNECT_TIMEOUT)
