@@ -24,10 +24,11 @@ from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster, number
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from .cluster.facts import known, memory, ports
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import Rank
-from .cluster.reading import Reading
+from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
@@ -52,7 +53,7 @@ def cooling(cluster: Cluster) -> float:
     """Seconds that a start still has to wait, over all nodes."""
     begun = time.monotonic()
     begun, read = lock.seen(cluster).get("preflight") or (begun, reading.states(cluster))
-    found = [read.state(node) for node in read.facts]
+    found = [read.state(node) for node in read.nodes]
     left = max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
     return left - (time.monotonic() - begun) if left else 0.0
 
@@ -190,7 +191,7 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
 def _note_ready(cluster: Cluster, run: str | None) -> None:
     """Note on rank 0's node that it was ready, and take the logs so far: one round trip."""
     # What this very start has written down need not be read.
-    read = Reading({}, {}) if run else reading.states(cluster)
+    read = Snapshot({}, {}) if run else reading.states(cluster)
     mark = {cluster.leader.name: waiting.ready_script(cluster)}
     _collect(cluster, read, beside=mark)
 
@@ -343,30 +344,30 @@ def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bo
     before = reading.alive(cluster)
     reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
     after = _finish(cluster, before, reports)
-    findings = checks.memory(cluster.wanted, after.facts)
+    findings = checks.memory(cluster.expected, after)
     if as_json:
         screen.document(_stop_document(reports, after))
     else:
         _print_reports(reports, findings)
-    findings += checks.ports(cluster.wanted, after.facts)
-    findings += checks.domains(cluster.wanted, after.facts)
+    findings += checks.ports(cluster.expected, after)
+    findings += checks.domains(cluster.expected, after)
     _notices(cluster, reports, findings)
     _judge_stop(reports)
 
 
 def _finish(
-    cluster: Cluster, before: Reading, reports: Sequence[Stopped], run: str | None = None
-) -> Reading:
+    cluster: Cluster, before: Snapshot, reports: Sequence[Stopped], run: str | None = None
+) -> Snapshot:
     """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
     lock.seen(cluster).clear()
     # Where only a run's ranks were stopped, nobody asks what runs besides.
     wanted = (lambda node: []) if run else reading.running_facts(cluster)
-    query = reading.Query.of(cluster.nodes, wanted)
+    query = FactQuery.of(cluster.nodes, wanted)
     forget = stopping.forget_scripts(cluster, reports, run)
     beside = {
         name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()
     }
-    return query.reading(_collect(cluster, before, final=True, beside=beside))
+    return query.snapshot(_collect(cluster, before, final=True, beside=beside))
 
 
 def _undo(cluster: Cluster, run: str) -> None:
@@ -433,7 +434,7 @@ def _not_ready(failure: waiting.NotReadyError) -> str:
 
 def _collect(
     cluster: Cluster,
-    read: Reading,
+    read: Snapshot,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
 ) -> Mapping[str, Answer]:
@@ -523,9 +524,10 @@ def _judge_stop(reports: Sequence[Stopped]) -> None:
         screen.say("nothing was running")
 
 
-def _stop_document(reports: Sequence[Stopped], after: Reading) -> Mapping[str, Any]:
+def _stop_document(reports: Sequence[Stopped], after: Snapshot) -> Mapping[str, Any]:
     def wired(node: str) -> int | None:
-        return getattr(after.facts.get(node, {}).get("memory"), "wired", None)
+        value = known(after.on(node), memory.KEY)
+        return value.wired if value else None
 
     return {
         "nodes": [
@@ -542,8 +544,8 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
     port = cluster.ranks[0].ports[0]
     end = time.monotonic() + launching.COORDINATOR_TIMEOUT
     while not ended and time.monotonic() < end:
-        taken = reading.running(cluster).facts.get(cluster.leader.name, {}).get("ports", {})
-        if isinstance(taken, Mapping) and port in taken:
+        taken = known(reading.running(cluster).on(cluster.leader.name), ports.KEY)
+        if taken and port in taken:
             return
         time.sleep(0.2)
 

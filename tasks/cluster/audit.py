@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from . import nodes, shell, state
 from .errors import BadInput, Ended
-from .facts import Fact, known
+from .facts import Fact, Key, NodeFacts, known
 from .launch import who
 from .nodes import Answer, Node
 from .text import one_line
@@ -110,11 +109,14 @@ def script(state_dir: str, entry: Entry) -> str:
     )  # fmt: skip
 
 
-def fact(state_dir: str, lines: int) -> Fact:
+KEY = Key[Sequence[Entry]]("audit")
+
+
+def fact(state_dir: str, lines: int) -> Fact[Sequence[Entry]]:
     """The last `lines` entries of a node's log (0: all); none where nothing was done yet."""
     tail = f"tail -n {lines}" if lines else "cat"
     return Fact(
-        "audit",
+        KEY,
         f'{state.PRELUDE}\nD={shell.path(state_dir)}; A=$D/{NAME}\n'
         'own "$D" || exit\n[ -e "$A" ] || [ -L "$A" ] || exit 0\n'
         f'is_own "$A" || {{ echo "$A is a link or not ours: remove it"; exit 1; }}\n{tail} "$A"',
@@ -131,11 +133,11 @@ def parse(text: str, status: int) -> list[Entry]:
     return [Entry(*row) for row in rows if len(row) == 4 and good.fullmatch(row[0])]
 
 
-def merged(facts: Mapping[str, Mapping[str, Any]], lines: int) -> list[tuple[Entry, list[str]]]:
+def merged(facts: Mapping[str, NodeFacts], lines: int) -> list[tuple[Entry, list[str]]]:
     """The last `lines` entries (0: all) of all nodes by time, each with the nodes that have it."""
     found: dict[Entry, list[str]] = {}
     for node, values in facts.items():
-        for entry in known(values, "audit") or ():
+        for entry in known(values, KEY) or ():
             found.setdefault(entry, []).append(node)
     # Times are whole seconds: what happened within one is told in the order that a node has it.
     return sorted(found.items(), key=lambda pair: pair[0].time)[-lines:]

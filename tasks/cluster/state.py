@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from . import shell
-from .facts import Fact, memory
+from .facts import Fact, Key, memory
 
 # What a script needs to tell a process by pid and start, on Linux and macOS alike, and whether what
 # it reads is ours: a record that another user could lay there would name processes to stop.
@@ -107,10 +107,13 @@ def dump(record: Record) -> str:
     return json.dumps(asdict(record))
 
 
-def fact(directory: str) -> Fact:
+KEY = Key[State]("state")
+
+
+def fact(directory: str) -> Fact[State]:
     """The node's whole state in one reading; a missing directory is an empty state."""
     return Fact(
-        "state",
+        KEY,
         f'{PRELUDE}\nprintf \'now %s\\nboot %s\\n\' "$(date +%s)" "$tp_boot"\n'
         # A directory that is there but can't be entered is no empty state.
         f'D={shell.path(directory)}; [ -e "$D" ] || [ -L "$D" ] || {{ echo end; exit 0; }}\n'
