@@ -14,7 +14,7 @@ from typing import Any
 from . import screen
 from .cluster import audit, checks, engine, logs, reading, state
 from .cluster.api import Api, ApiError
-from .cluster.checks import CHECKS, FAIL, Finding
+from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster, count
 from .cluster.errors import BadInput, CheckFailed, Unreachable
 from .cluster.facts import Unknown, known, processes
@@ -50,7 +50,7 @@ def preflight(
 def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding]:
     """The findings of all checks that are not skipped, unreachable nodes first."""
     findings = lost(read)
-    for name, check in CHECKS.items():
+    for name, check in checks.CHECKS.items():
         if name not in skip:
             findings += check.findings(cluster.expected, read)
     return findings
