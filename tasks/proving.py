@@ -7,17 +7,17 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from . import screen, show, steps
-from .cluster import checks, collective, hints, reading
+from .cluster import checks, hints, reading
 from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, CheckFailed
 from .cluster.facts import known, ping
 from .cluster.launch import Run
 from .cluster.nodes import Answer
+from .cluster.ssh import scripts
 
 TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes
 
@@ -53,7 +53,7 @@ def _with_collective(cluster: Cluster) -> Cluster:
     """The cluster with the collective in place of the server; all else is as tp.start has it."""
     # jaccl-ring is the backend jaccl with MLX_JACCL_RING set (mlx.launch).
     backend = cluster.backend.removesuffix("-ring")
-    text = Path(collective.__file__).read_text(encoding="utf-8")
+    text = scripts.text("all_sum.py")
     ranks = [
         replace(rank, command=(rank.command[0], "-c", text, backend)) for rank in cluster.ranks
     ]

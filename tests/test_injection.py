@@ -39,7 +39,6 @@ from tasks.cluster import (
     lock,
     logs,
     setup,
-    shell,
     state,
     stop,
     wait,
@@ -231,7 +230,7 @@ def test_readings(sh: str, folder: str, cwd: str, path: str) -> None:
         assert place.run(files.fact(f"{cwd}/{folder}").command).endswith(" 2 ./config.json\n")
         log = where / folder / "tp.log"
         log.write_text("# first\nsecond\n")
-        out = place.run(logs._read_script(0, str(log), "", 0, "nonce"))
+        out = place.run(logs.read_script([(0, str(log), "", 0)], "nonce"))
         assert [piece.data for piece in logs.parse("mac1", out, "nonce")] == [log.read_bytes()]
 
 
@@ -242,9 +241,8 @@ def test_stopping(sh: str, state_dir: str, command: str, start: str) -> None:
     """What ps says of a process, and what a record says of its start, is compared and no more."""
     with scratch(sh) as place:
         own = os.getpid()
-        same = stop._same_command(own, command)
-        known = f"is_alive {own} {shell.quote(start)} {shell.quote(command)}"
-        targets = [Target("mac1", own, "x", each) for each in (same, known)]
+        kinds = [("command", "", command), ("child", start, command), ("start", command, start)]
+        targets = [Target("mac1", own, "x", same) for same in kinds]
         script = stop.script(state_dir, targets, targets, "CONT", 0.1)
         assert place.run(script).splitlines()[-1] == "left"
         stamped = stop.script(state_dir, targets, [], "KILL", 0)
@@ -423,7 +421,8 @@ def test_records(record: dict[str, Any]) -> None:
         assert not ORDERS.search(out.getvalue())
         assert logs.place(cluster, read).combined == Path("/tmp/tp_server.log")
         (_, rank), *_ = read.ranks
-        assert rank.record is None or place.run(stop._recorded("x", rank).same, status=None) == ""
+        target = stop._recorded("mac1", rank)
+        assert place.run(stop.script("state", [target], [target], "CONT", 0)) == "left\n"
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_server_that_can_not_listen(served: Inv, more: tuple[str, ...]) -> None:
 def test_secrets_show_nowhere(served: Inv, home: Path) -> None:
     secret = "s3cr3t-$(touch canary)'\"\\-ü"
     dry = served("tp.start", "--dry-run", "--env", f"TOKEN={secret}")
-    assert "export TOKEN=***" in dry.out
+    assert "TOKEN=***" in dry.out
     served("tp.start", "--env", f"TOKEN={secret}")
     environ = Path(f"/proc/{pids(served)[0]}/environ")
     if environ.exists():

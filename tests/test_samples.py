@@ -40,6 +40,7 @@ from tasks.cluster.facts import (
 from tasks.cluster.facts.ping import Ping
 from tasks.cluster.facts.power import Power
 from tasks.cluster.hints import first_error, hint
+from tasks.cluster.ssh import scripts
 
 SAMPLES = ROOT.parent / "shared" / "macos-samples"
 UNKNOWN = "unknown"
@@ -69,7 +70,7 @@ def _memory(text: str, status: int) -> tuple[float, float]:
 
 def _boottime(text: str, status: int) -> str:
     """What the state directory's script makes of it."""
-    sed = re.search(r"sysctl -n kern.boottime \| sed '([^']*)'", state.PRELUDE)
+    sed = re.search(r"sysctl -n kern.boottime \| sed '([^']*)'", scripts.text("prelude.sh"))
     assert sed
     done = subprocess.run(["sed", sed[1]], input=text, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -13,11 +13,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from . import nodes, shell, state
+from . import nodes
 from .errors import BadInput, Ended
 from .facts import Fact, Key, NodeFacts, known
 from .launch import who
 from .nodes import Answer, Node
+from .ssh import scripts
 from .text import one_line
 
 NAME = "audit.log"
@@ -93,20 +94,10 @@ def _failure(end: Future[Answer]) -> str:
 
 
 def script(state_dir: str, entry: Entry) -> str:
-    """Appends a line; the directory may just be removed by a lock that is given back."""
+    """Appends a line to a node's log."""
     fields = (entry.time, entry.who, entry.what, entry.outcome)
     line = "\t".join(one_line(field).replace("\t", " ")[:300] for field in fields)
-    return (
-        f"{state.PRELUDE}\numask 077; D={shell.path(state_dir)}; A=$D/{NAME}\n"
-        'own "$D" || exit\n'
-        'is_own "$A" || rm -rf "$A"\n'
-        f"l={shell.quote(line)}\n"
-        'add() { mkdir -p "$D" && chmod 700 "$D" && printf "%s\\n" "$l" >>"$A"; }\n'
-        'add 2>/dev/null || add 2>/dev/null || add || exit\n'
-        'chmod 600 "$A"\n'
-        f'[ $(($(wc -c <"$A"))) -le {LIMIT} ] || {{ rm -rf "$A.new"; tail -c {LIMIT // 2} "$A" |'
-        ' sed 1d >"$A.new" && mv "$A.new" "$A"; }\n'
-    )  # fmt: skip
+    return scripts.script("audit/add.sh", state_dir=state_dir, name=NAME, line=line, limit=LIMIT)
 
 
 KEY = Key[Sequence[Entry]]("audit")
@@ -114,14 +105,8 @@ KEY = Key[Sequence[Entry]]("audit")
 
 def fact(state_dir: str, lines: int) -> Fact[Sequence[Entry]]:
     """The last `lines` entries of a node's log (0: all); none where nothing was done yet."""
-    tail = f"tail -n {lines}" if lines else "cat"
-    return Fact(
-        KEY,
-        f'{state.PRELUDE}\nD={shell.path(state_dir)}; A=$D/{NAME}\n'
-        'own "$D" || exit\n[ -e "$A" ] || [ -L "$A" ] || exit 0\n'
-        f'is_own "$A" || {{ echo "$A is a link or not ours: remove it"; exit 1; }}\n{tail} "$A"',
-        parse,
-    )  # fmt: skip
+    text = scripts.script("audit/last.sh", state_dir=state_dir, name=NAME, lines=lines)
+    return Fact(KEY, text, parse)
 
 
 def parse(text: str, status: int) -> list[Entry]:

@@ -20,11 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import nodes, shell, state
+from . import nodes
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed, Unreachable
 from .launch import Run
 from .nodes import Answer, Node
+from .ssh import scripts
 from .text import one_line
 
 BEAT = 5.0  # seconds between two signs of life
@@ -128,7 +129,8 @@ def close() -> None:
 
 def unlock(cluster: Cluster) -> Holder | None:
     """Remove the lock, whoever has it: who had it, None if there was none."""
-    answer = cluster.leader.sh(_head(cluster) + _UNLOCK)
+    text = scripts.script("lock/unlock.sh", state_dir=cluster.state_dir, silence=SILENCE)
+    answer = cluster.leader.sh(text)
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
     return parse(rows[0]) if rows else None
@@ -263,105 +265,12 @@ def script(cluster: Cluster, what: str, run: Run) -> str:
     holder is gone), `refused`, `error`, `held` and `lost`.
     """
     words = [one_line(text).replace("\t", " ") or "?" for text in (what, run.by)]
-    return (
-        f"{_head(cluster)}token={run.id}\nwait={math.ceil(cluster.lock_wait)}\n"
-        f"what={shell.quote(words[0])}\nwho={shell.quote(words[1])}\n{_TAKE}{_KEEP}"
+    return scripts.script(
+        "lock/keeper.sh",
+        state_dir=cluster.state_dir,
+        silence=SILENCE,
+        token=run.id,
+        wait=math.ceil(cluster.lock_wait),
+        what=words[0],
+        who=words[1],
     )
-
-
-def _head(cluster: Cluster) -> str:
-    path = shell.path(cluster.state_dir)
-    return f"{state.PRELUDE}\numask 077; D={path}\nlimit={SILENCE} token=unlock.$$\n{_COMMON}"
-
-
-# Whoever makes or removes the lock has `lock.busy` meanwhile, and only then knows how it stands:
-# of two who both saw a dead holder, the second would else remove the living one of the first. It
-# is had for a moment only, so one that stays is nobody's.
-_COMMON = r"""
-case $D in /*) ;; *) D=$PWD/$D ;; esac
-L=$D/lock
-alone() { # words: does that while nobody else makes or removes the lock
-  n=0
-  until mkdir "$L.busy" 2>/dev/null || [ $n -ge 100 ]; do
-    n=$((n+1)); sleep 0.1
-    [ -e "$L.busy" ] || n=$((n+20)) # maybe nothing can be made there
-  done
-  "$@"; n=$?
-  rmdir "$L.busy" 2>/dev/null
-  return $n
-}
-is_there() { [ -e "$L" ] || [ -L "$L" ]; }
-gone() { # whether the lock's holder is gone; $why
-  K= P= T= B= N= why=
-  { read -r K; read -r P; read -r T; read -r B; } 2>/dev/null <"$L/holder"
-  { read -r N; } 2>/dev/null <"$L/beat"
-  case $N in ''|0*|*[!0-9]*|????????????*) why=damaged ;; esac
-  [ -n "$K" ] && [ -n "$T" ] && [ -n "$B" ] || why=damaged
-  [ -z "$why" ] || return 0
-  if [ "$B" != "$tp_boot" ]; then why=rebooted
-  elif ! is_alive "$P" "$T" "$B"; then why=ended
-  else N=$(($(date +%s) - N)); [ $N -le $limit ] || why="silent $N"
-  fi
-  [ -n "$why" ]
-}
-line() { # word: it, the time, why the holder is gone, the holder
-  h=$({ head -c 2000 "$L/holder" | tr -d '\000' | tr '\n' '\t'; } 2>/dev/null)
-  printf '%s\t%s\t%s\t%s\n' "$1" "$(date +%s)" "$why" "$h"
-}
-remove() { mv "$L" "$L.$token" && rm -rf "$L.$token"; }
-"""
-
-_TAKE = r"""
-is_mine() { K=; { read -r K; } 2>/dev/null <"$L/holder"; [ "$K" = "$token" ]; }
-make() {
-  mkdir "$L" && date +%s >"$L/beat" &&
-    printf '%s\n' "$token" $$ "$start" "$tp_boot" "$(date +%s)" "$what" "$who" >"$L/holder" &&
-    return
-  rm -rf "$L"
-  return 1
-}
-take() {
-  if is_there; then
-    gone && h=$(line broke) && said=$(remove 2>&1) || return 1
-    echo "$h"
-  fi
-  said=$(make 2>&1)
-}
-trap '' HUP INT QUIT TERM
-start=$(start_id $$) failed=0 told= end=$(($(date +%s) + wait))
-while :; do
-  if is_there && ! gone; then
-    [ "$(date +%s)" -lt $end ] || { line refused; exit 0; }
-    [ -n "$told" ] || { line busy; told=1; }
-    # Words that nobody reads end this shell, once its control machine is gone.
-    failed=0; sleep 0.3; echo .
-    continue
-  fi
-  said=$({ own "$D" && mkdir -p "$D" && chmod 700 "$D"; } 2>&1) && alone take && break
-  # A few times that may be: another command was faster.
-  failed=$((failed+1)); sleep 0.1
-  [ $failed -lt 5 ] || { echo "error ${said:-$L can not be made}"; exit 1; }
-done
-"""
-
-# In braces, so that it is read before it runs: what follows in its stdin is for `read` alone.
-_KEEP = r"""
-{
-echo held
-while read -r beat; do
-  is_mine || { echo lost; exit 0; }
-  date +%s >"$L/beat.new" && mv "$L/beat.new" "$L/beat"
-done 2>/dev/null
-release() { is_mine && remove; }
-alone release
-rmdir "$D" 2>/dev/null
-exit 0
-}
-"""
-
-_UNLOCK = r"""
-unlock() { gone; h=$(line was); remove && echo "$h"; }
-own "$D" || exit
-is_there || exit 0
-alone unlock
-"""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import nodes, reading, shell, state
+from . import nodes, reading, state
 from .checks import servers
 from .cluster import Cluster
 from .facts import NodeFacts, Unknown, known, ports
@@ -14,6 +14,7 @@ from .facts import processes as listed_processes
 from .facts.processes import Process, mark
 from .nodes import Answer
 from .snapshot import Snapshot
+from .ssh import scripts
 from .state import RankState
 
 GRACE = 5.0  # seconds that rank 0 has to take the others along, as measured with both engines
@@ -22,12 +23,16 @@ KILL_WAIT = 10.0  # seconds for a killed process to be gone; freeing wired memor
 
 @dataclass(frozen=True)
 class Target:
-    """A process to stop: `same` is /bin/sh text that proves it is still the one that was seen."""
+    """A process to stop; `same` is how it is known that it is still the one that was seen.
+
+    That is ("start", its boot, its start), ("child", its boot, its command line) or ("command",
+    "", its command line).
+    """
 
     node: str
     pid: int
     label: str
-    same: str
+    same: tuple[str, str, str]
     is_leader: bool = False
 
 
@@ -135,7 +140,7 @@ def targets(cluster: Cluster, read: Snapshot, run: str | None = None) -> list[Ta
             if pid in recorded:
                 found.append(_recorded(node, recorded[pid]))
             else:
-                same = _same_command(pid, processes[pid].command)
+                same = _same_command(processes[pid].command)
                 leads = _holds_port(values, pid, cluster.http_port)
                 found.append(Target(node, pid, label, same, leads))
         seen = {target.pid for target in found if target.node == node}
@@ -162,28 +167,17 @@ def forget_scripts(
 ) -> dict[str, str]:
     """What `forget` runs, by node."""
     clean = [report.node for report in reports if not report.left and not report.failure]
-    which = shell.quote(f'"run": "{run or ""}')
-    script = (
-        f"{state.PRELUDE}cd {shell.path(cluster.state_dir)} 2>/dev/null || exit 0\nlives=\n"
-        "for f in rank[0-9]*.json; do\n"
-        f'  grep -qF -e {which} "$f" 2>/dev/null || {"continue" if run else ":"}\n'
-        "  f=${f%.json}; P= T= B=\n"
-        '  { read -r P; read -r T; read -r B; } 2>/dev/null <"$f.pid"\n'
-        '  if is_alive "${P:-0}" "$T" "$B"; then lives=1; continue; fi\n'
-        '  rm -f "$f.json" "$f".pid* "$f".exit* "$f".MLX_*\n'
-        "done\n" + ("" if run else '[ -n "$lives" ] || rm -f rank[0-9]* ready ready.new\n')
-    )
-    return dict.fromkeys(clean, script)
+    text = scripts.script("stop/forget.sh", state_dir=cluster.state_dir, run=run or "")
+    return dict.fromkeys(clean, text)
 
 
 def _recorded(node: str, rank: RankState) -> Target:
-    words = " ".join(map(shell.quote, (str(rank.pid), rank.start, rank.boot)))
-    label = f"rank {rank.rank}"
-    return Target(node, rank.pid or 0, label, f"is_alive {words}", rank.rank == 0)
+    same = ("start", rank.boot, rank.start)
+    return Target(node, rank.pid or 0, f"rank {rank.rank}", same, rank.rank == 0)
 
 
-def _same_command(pid: int, command: str) -> str:
-    return f'[ "$(command_of {pid})" = {shell.quote(" ".join(command.split()))} ]'
+def _same_command(command: str) -> tuple[str, str, str]:
+    return "command", "", " ".join(command.split())
 
 
 def _children(
@@ -194,10 +188,8 @@ def _children(
     for pid, process in processes.items():
         if pid != process.pgid and process.pgid in recorded:
             rank = recorded[process.pgid]
-            same = f'[ {shell.quote(rank.boot)} = "$tp_boot" ] && '
-            same += _same_command(pid, process.command)
-            label = f"child of rank {rank.rank}"
-            found.append(Target(node, pid, label, same))
+            same = ("child", rank.boot, _same_command(process.command)[2])
+            found.append(Target(node, pid, f"child of rank {rank.rank}", same))
     return found
 
 
@@ -211,7 +203,7 @@ def _marked(
             node,
             pid,
             f"child of rank {marks[process.mark].rank}",
-            _same_command(pid, process.command),
+            _same_command(process.command),
         )
         for pid, process in processes.items()
         if process.mark in marks
@@ -237,7 +229,7 @@ def _signal(
 ) -> list[Target]:
     """Signal some targets, wait for all of them, note what ended; those that are left."""
     nodes_in = {target.node for target in waited}
-    scripts = {
+    texts = {
         node: script(
             cluster.state_dir,
             [target for target in waited if target.node == node],
@@ -247,7 +239,7 @@ def _signal(
         )
         for node in nodes_in
     }
-    answers = nodes.sh(cluster.nodes, scripts, seconds + nodes.SCRIPT_TIMEOUT)
+    answers = nodes.sh(cluster.nodes, texts, seconds + nodes.SCRIPT_TIMEOUT)
     left = []
     for target in waited:
         if _is_left(answers[target.node], target):
@@ -268,19 +260,6 @@ def _is_left(answer: Answer, target: Target) -> bool:
     return str(target.pid) in last[0].split()[1:] if last[0].startswith("left") else True
 
 
-_COMMAND_OF = r"""
-command_of() { # pid: its command line, spaces made one
-  if command -v ps >/dev/null; then
-    set -- $(LC_ALL=C ps axww -o pid=,command= | sed -n "s/^ *$1 //p")
-  else
-    set -- $(tr '\000' ' ' <"/proc/$1/cmdline" 2>/dev/null)
-  fi
-  echo "$*"
-}
-set -f
-"""
-
-
 def script(
     state_dir: str,
     waited: Sequence[Target],
@@ -293,25 +272,8 @@ def script(
     Its last line is "left" and the pids that are not. After SIGKILL it leaves the stamp by which
     the next start knows to wait.
     """
-    tests = "\n".join(f'  if {target.same}; then L="$L {target.pid}"; fi' for target in waited)
-    # A process that was stopped (SIGSTOP) ends as gently as others once it goes on.
-    wake = "" if name == "KILL" else "; kill -CONT {}"
-    kills = "\n".join(
-        f"if {target.same}; then kill -{name} {target.pid} && sent=1{wake.format(target.pid)}; fi"
-        for target in signalled
-    )
-    stamp = (
-        f"S={shell.path(state_dir)}; umask 077\n"
-        'if own "$S" && mkdir -p "$S" && chmod 700 "$S" && [ -n "$sent" ]; then\n'
-        '  rm -rf "$S/sigkill.new"; echo "$(date +%s) $tp_boot" >"$S/sigkill.new" &&'
-        ' mv "$S/sigkill.new" "$S/sigkill"; fi\n'
-    )
-    return (
-        f"{state.PRELUDE}{_COMMAND_OF}"
-        f"left() {{\n  L=\n{tests}\n}}\nsent=\n{kills}\n"
-        f"{stamp if name == 'KILL' else ''}"
-        # A bounded loop: date has no fractions on macOS, so looks are counted.
-        f'n=0; left; while [ -n "$L" ] && [ $n -lt {int(seconds * 20)} ]; do\n'
-        "  sleep 0.05; n=$((n+1)); left\ndone\n"
-        'echo "left$L"\n'
-    )
+    words: list[str] = []
+    for target in waited:
+        words += ["yes" if target in signalled else "no", str(target.pid), *target.same]
+    looks = int(seconds * 20)
+    return scripts.script("stop/signal.sh", words, state_dir=state_dir, signal=name, looks=looks)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from . import nodes, reading, shell
+from . import nodes, reading
 from .api import Api
 from .cluster import Cluster
 from .facts import Fact, Key, known
 from .launch import HEADER, log_path
+from .ssh import scripts
 from .state import RankState
 from .text import plain as plain
 
@@ -102,11 +103,7 @@ def mark_ready(cluster: Cluster) -> None:
 
 def ready_script(cluster: Cluster) -> str:
     """What `mark_ready` runs."""
-    return (
-        f"cd {shell.path(cluster.state_dir)} || exit\n"
-        'run=$(sed -n \'s/.*"run": "\\([0-9a-f]*\\)".*/\\1/p\' rank0.json)\n'
-        'umask 077; echo "$run" >ready.new && mv ready.new ready\n'
-    )
+    return scripts.script("ready.sh", state_dir=cluster.state_dir)
 
 
 def _view(
@@ -125,12 +122,9 @@ _LAST = Key[Mapping[int, str]]("last")
 
 
 def _last_lines(cluster: Cluster, node: nodes.Node) -> Fact[Mapping[int, str]]:
-    script = "\n".join(
-        f"printf 'line {rank.rank} '; tail -c 600 {shell.path(log_path(cluster, rank))}"
-        " 2>/dev/null | tr '\\r' '\\n' | tail -n 1; echo"
-        for rank in cluster.on(node)
-    )
-    return Fact(_LAST, script, _parse_last)
+    rows = [(str(rank.rank), log_path(cluster, rank)) for rank in cluster.on(node)]
+    words = [word for row in rows for word in row]
+    return Fact(_LAST, scripts.script("logs/last.sh", words), _parse_last)
 
 
 def _parse_last(text: str, status: int) -> dict[int, str]:
