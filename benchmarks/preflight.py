@@ -116,7 +116,7 @@ def _script(nodes: Farm) -> list[str]:
 
     tp = {"hostfile": nodes.inv.env["INVOKE_TP_HOSTFILE"]}
     made = cluster.build(tp, ())
-    wanted = reading._preflight_facts(made, made.leader, set())
+    wanted = reading.preflight_facts(made)(made.leader)
     return [facts.script([each], MARK) for each in wanted]
 
 

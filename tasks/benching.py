@@ -119,7 +119,7 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
     """Where and when it was measured; no command line, which may hold a key."""
     record = server.record
 
-    def facts(node: Node) -> list[Fact]:
+    def facts(node: Node) -> list[Fact[object]]:
         python = server.pythons.get(node.name, record.command[0])
         return [machine.FACT, memory.FACT, versions.fact(python, cluster.on(node)[0].cwd)]
 
@@ -127,11 +127,11 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
     nodes = [
         {
             "host": node,
-            **(known(values, "machine") or {}),
-            "memory": getattr(known(values, "memory"), "total", None),
-            "versions": known(values, "versions"),
+            **(known(values, machine.KEY) or {}),
+            "memory": getattr(known(values, memory.KEY), "total", None),
+            "versions": known(values, versions.KEY),
         }
-        for node, values in read.facts.items()
+        for node, values in read.nodes.items()
     ]
     return {
         "format": FORMAT,

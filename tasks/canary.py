@@ -23,6 +23,7 @@ from .cluster.greedy import Greedy
 from .cluster.hostfile import Host
 from .cluster.load import calibrate, prompt
 from .cluster.nodes import Node
+from .cluster.snapshot import Snapshot
 from .session import Session
 
 LONG = 4096  # tokens
@@ -198,7 +199,7 @@ def _single(cluster: Cluster, server: Server, long: int) -> Cluster:
         raise CheckFailed("the record names no model: give a reference with --canary-url URL")
     engine = asking.engine_of(cluster, record)
     home, read = _home(cluster, record.model, 2 * long)
-    used = [*(known(read.facts[home.ssh], "ports") or {}), cluster.http_port, record.port]
+    used = [*(known(read.on(home.ssh), ports.KEY) or {}), cluster.http_port, record.port]
     port, meeting = ports_free.choose(used, 2)
     words = _without(record.command[1 + len(engine.command) :], ("--port", "--host"))
     args = [*words, "--port", str(port), "--host", "127.0.0.1"]
@@ -237,18 +238,18 @@ def _without(words: Sequence[str], names: Sequence[str]) -> list[str]:
     return kept
 
 
-def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, reading.Reading]:
+def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, Snapshot]:
     """The first node in which the whole model fits beside what is wired there now."""
 
-    def facts(node: Node) -> list[Fact]:
+    def facts(node: Node) -> list[Fact[object]]:
         cwd = cluster.on(node)[0].cwd
         of_model = [each(path, cwd) for each in (model.fact, weights.config, weights.fact)]
         return [*of_model, memory.FACT, gpu.FACT, ports.FACT]
 
     read = reading.read(cluster.nodes, facts)
-    load = fit.load(read.facts, 1, tokens)
-    single: Mapping[str, int] = Counter(read.facts.keys())
-    findings = fit.fits(read.facts, load, single) if load else fit.complete(read.facts)
+    load = fit.load(read.nodes, 1, tokens)
+    single: Mapping[str, int] = Counter(read.nodes.keys())
+    findings = fit.fits(read.nodes, load, single) if load else fit.complete(read.nodes)
     for finding in findings:
         if load and finding.level == OK:
             host = next(rank.host for rank in cluster.ranks if rank.host.ssh == finding.node)

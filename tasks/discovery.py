@@ -19,11 +19,11 @@ from .cluster import hostfile as hostfiles
 from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import known
-from .cluster.facts.rdma import Device, Interface
+from .cluster.facts import known, rdma
+from .cluster.facts.rdma import Interface
 from .cluster.hostfile import Host
 from .cluster.links import End, Link
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .drawing import svg, terminal
 from .session import Session
 
@@ -32,7 +32,7 @@ from .session import Session
 class Found:
     """The cabling as it is now, and the hostfile that it comes to (as JSON)."""
 
-    read: Reading
+    read: Snapshot
     cables: Sequence[Cable]
     findings: Sequence[Finding]
     links: Sequence[Link]
@@ -79,7 +79,7 @@ def draw(session: Session, hosts: Sequence[Host], path: str | None, hostfile: st
     """Draw the cables as they are, and those of the hostfile that are missing."""
     wanted = _written(hostfile) if hostfile else ()
     read = _read(session, hosts)
-    cables, findings = cabling.cables(read.facts)
+    cables, findings = cabling.cables(read.nodes)
     _print([*show.lost(read), *findings])
     show.unreachable(read)
     picture = drawing.Picture(
@@ -99,15 +99,15 @@ def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Fo
     if read.unreachable:
         _print(show.lost(read))
     show.unreachable(read)
-    cables, findings = cabling.cables(read.facts)
-    links = discover.subnets(cables, read.facts, written)
-    backend, why = discover.backend(links, read.facts)
+    cables, findings = cabling.cables(read.nodes)
+    links = discover.subnets(cables, read.nodes, written)
+    backend, why = discover.backend(links, read.nodes)
     reached = {node.name: _address(node.address) for node in session.nodes(hosts)}
-    hostfile = discover.hostfile(backend, links, read.facts, reached)
+    hostfile = discover.hostfile(backend, links, read.nodes, reached)
     return Found(read, cables, findings, links, hostfile, why)
 
 
-def _read(session: Session, hosts: Sequence[Host]) -> Reading:
+def _read(session: Session, hosts: Sequence[Host]) -> Snapshot:
     return reading.read(session.nodes(hosts), lambda node: discover.FACTS)
 
 
@@ -183,7 +183,7 @@ def _write(path: Path, text: str) -> None:
         raise ActionFailed(f"{path}: can't be written ({error.strerror})") from None
 
 
-def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> list[drawing.Line]:
+def _lines(cables: Sequence[Cable], read: Snapshot, wanted: Sequence[End]) -> list[drawing.Line]:
     """The cables as they are, then the links that are wanted and have none."""
     seen = set()
     lines = []
@@ -203,21 +203,21 @@ def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> lis
 _WORST = ("unknown", "port down", "in a bridge", "no address")
 
 
-def _port(read: Reading, host: str, name: str) -> drawing.Port:
+def _port(read: Snapshot, host: str, name: str) -> drawing.Port:
     interface = _interfaces(read, host).get(name)
     addresses = [str(each) for each in interface.addresses] if interface else []
     return drawing.Port(host, name, addresses[0] if addresses else None)
 
 
-def _interfaces(read: Reading, host: str) -> Mapping[str, Interface]:
-    return known(read.facts[host], "interfaces") or {}
+def _interfaces(read: Snapshot, host: str) -> Mapping[str, Interface]:
+    return known(read.on(host), rdma.INTERFACES_KEY) or {}
 
 
-def _state(read: Reading, host: str, name: str) -> str:
+def _state(read: Snapshot, host: str, name: str) -> str:
     interfaces = _interfaces(read, host)
     if name not in interfaces:
         return "unknown"
-    devices: Mapping[str, Device] = known(read.facts[host], "ibv_devinfo") or {}
+    devices = known(read.on(host), rdma.DEVINFO_KEY) or {}
     device = devices.get(f"rdma_{name}")
     if interfaces[name].status != "active" or (device and not device.is_active):
         return "port down"

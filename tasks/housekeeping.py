@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from . import screen
@@ -14,10 +14,10 @@ from .cluster import checks, host_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
-from .cluster.facts import Fact, clock, firewall, power, reach, sudo, versions
+from .cluster.facts import Fact, clock, firewall, known, power, reach, sudo, versions
 from .cluster.nodes import Node
 from .cluster.ranks import Rank
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .cluster.ssh import auth
 from .cluster.ssh.connection import Way
 
@@ -80,13 +80,13 @@ def check(cluster: Cluster, as_json: bool) -> None:
     """Judge every host; raise CheckFailed or Unreachable where a server could not run."""
     begun = time.time()
     read = reading.read(cluster.nodes, lambda node: _facts(cluster, node))
-    findings = telling.lost(read) + checks.versions(cluster.wanted, read.facts)
-    findings += host_checks.judge(read.facts, begun, time.time())
+    findings = telling.lost(read) + checks.versions(cluster.expected, read)
+    findings += host_checks.judge(read.nodes, begun, time.time())
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        found = {node: values["versions"] for node, values in read.facts.items()}
-        known = {node: value for node, value in found.items() if isinstance(value, Mapping)}
-        envelope.give({"versions": known}, findings)
+        found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
+        told = {node: value for node, value in found.items() if value}
+        envelope.give({"versions": told}, findings)
     else:
         _print(read, findings)
     telling.unreachable(read)
@@ -94,9 +94,10 @@ def check(cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed(f"{len(failed)} of {len(findings)} are not as they should be")
 
 
-def _facts(cluster: Cluster, node: Node) -> Sequence[Fact]:
+def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
     rank = cluster.on(node)[0]
     python, cwd = rank.command[0], rank.cwd
+    wanted: list[Fact[object]]
     wanted = [versions.fact(python, cwd), sudo.fact(" ".join(setup.PROBE)), clock.FACT]
     wanted += [power.FACT, firewall.FACT]
     if len(cluster.nodes) > 1:
@@ -106,8 +107,8 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact]:
     return wanted
 
 
-def _print(read: Reading, findings: Sequence[Finding]) -> None:
-    table = host_checks.versions(read.facts)
+def _print(read: Snapshot, findings: Sequence[Finding]) -> None:
+    table = host_checks.versions(read.nodes)
     if table:
-        screen.table([("", "", *read.facts), *((level, name, *row) for level, name, row in table)])
+        screen.table([("", "", *read.nodes), *((level, name, *row) for level, name, row in table)])
     screen.table(telling.rows(findings))

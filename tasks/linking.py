@@ -13,12 +13,12 @@ from .cli import envelope
 from .cluster import audit, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import Fact, rdma, routes, thunderbolt
+from .cluster.facts import Fact, Key, rdma, routes, thunderbolt
 from .cluster.facts import ping as pings
 from .cluster.links import Wiring
 from .cluster.nodes import Answer
-from .cluster.reading import Reading
 from .cluster.setup import Change
+from .cluster.snapshot import Snapshot
 from .session import Session
 
 
@@ -30,7 +30,7 @@ def _user(text: str, status: int) -> tuple[str, str]:
 
 
 # Whom a sudoers line is for, and where a file of the user's is, as root sees it.
-_USER = Fact("user", 'id -un; printf "%s\\n" "$HOME"', _user)
+_USER = Fact(Key[tuple[str, str]]("user"), 'id -un; printf "%s\\n" "$HOME"', _user)
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> N
     read = _read(
         session, wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, _USER]
     )
-    _refuse(setup.refusals(wiring, read.facts, kinds))
+    _refuse(setup.refusals(wiring, read.nodes, kinds))
     for one, two in wiring.unlinked:
         screen.say(f"no link between {one} and {two}")
-    todo = setup.changes(wiring, read.facts, kinds)
+    todo = setup.changes(wiring, read.nodes, kinds)
     right = {
         host.ssh: ", ".join(f"{end.interface} {end.address}" for end in wiring.on(host.ssh))
         for host in wiring.hosts
@@ -69,13 +69,13 @@ def persist(session: Session, wiring: Wiring, how: How, remove: bool = False) ->
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
     read = _read(session, wiring, [launchd.FACT, _USER])
     _refuse(
-        [each for host, values in read.facts.items() for each in setup.unreadable(host, values)]
+        [each for host, values in read.nodes.items() for each in setup.unreadable(host, values)]
     )
     todo: list[Change] = []
-    for host, values in read.facts.items():
-        user, home = values["user"]
+    for host, values in read.nodes.items():
+        user, home = values[_USER.key]
         wanted = None if remove else launchd.plist(wiring, host, user)
-        todo += launchd.changes(host, home, values["launchd"], wanted)
+        todo += launchd.changes(host, home, values[launchd.KEY], wanted)
     state = "not installed" if remove else "installed, and as it would be"
     right = {host.ssh: f"{launchd.PATH}: {state}" for host in wiring.hosts}
     _carry_out(session, wiring, read, todo, right, how)
@@ -90,7 +90,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
 def _carry_out(
     session: Session,
     wiring: Wiring,
-    read: Reading,
+    read: Snapshot,
     todo: Sequence[Change],
     right: Mapping[str, str],
     how: How,
@@ -136,7 +136,7 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
 
 def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> None:
     read = _read(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
-    left = setup.changes(wiring, read.facts, kinds)
+    left = setup.changes(wiring, read.nodes, kinds)
     if left:
         raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
 
@@ -144,7 +144,7 @@ def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> N
 def status(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
     read = reading.read(session.nodes(wiring.hosts), lambda node: rdma.FACTS)
-    _tell("status", read, link_checks.judge(wiring, read.facts), as_json)
+    _tell("status", read, link_checks.judge(wiring, read.nodes), as_json)
 
 
 def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
@@ -155,10 +155,10 @@ def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
         peers.setdefault(two.host, []).append(str(one.address.ip))
     targets = session.nodes(wiring.hosts)
     read = reading.read(targets, lambda node: [pings.fact(peers.get(node.name, []))])
-    _tell("ping", read, link_checks.pings(wiring, read.facts), as_json)
+    _tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
 
 
-def _read(session: Session, wiring: Wiring, facts: Sequence[Fact]) -> Reading:
+def _read(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
     read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
     if read.unreachable:
@@ -168,7 +168,7 @@ def _read(session: Session, wiring: Wiring, facts: Sequence[Fact]) -> Reading:
 
 
 def _password(
-    session: Session, wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: bool
+    session: Session, wiring: Wiring, read: Snapshot, todo: Sequence[Change], ask_sudo: bool
 ) -> str | None:
     """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
     commands = _commands(todo)
@@ -204,12 +204,12 @@ def _ask() -> str:
 
 
 def _no_sudo(
-    answer: Answer, read: Reading, commands: Sequence[Sequence[str]], password: str | None
+    answer: Answer, read: Snapshot, commands: Sequence[Sequence[str]], password: str | None
 ) -> Finding:
     said = answer.failure or (answer.err.strip().splitlines() or ["sudo refused"])[-1]
     if password is not None:
         return Finding("sudo", FAIL, answer.node, said, "is it the password of that node?")
-    line = setup.sudoers(read.facts[answer.node]["user"][0], commands)
+    line = setup.sudoers(read.on(answer.node)[_USER.key][0], commands)
     fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
     return Finding("sudo", FAIL, answer.node, said, fix)
 
@@ -222,7 +222,7 @@ def _print_commands(todo: Sequence[Change]) -> None:
         screen.out("# nothing to change")
 
 
-def _tell(what: str, read: Reading, found: Sequence[Finding], as_json: bool) -> None:
+def _tell(what: str, read: Snapshot, found: Sequence[Finding], as_json: bool) -> None:
     findings = [*show.lost(read), *found]
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:

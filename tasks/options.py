@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from invoke.context import Context
+from invoke.parser.argument import Argument
 from invoke.tasks import Call, Task, task
 
 from . import session as sessions
@@ -34,7 +35,7 @@ HELP = {
     "keep_logs": "earlier logs that each rank's node keeps (default 5)",
     "timeout": "seconds to wait",
     "skip_checks": "skip all of the preflight checks, and the cooldown",
-    "skip": "skip some checks: memory,processes,ports,rdma,model,versions,cooldown",
+    "skip": "skip some checks",  # which there are says SkipArgument
     "foreground": "stay attached: all ranks' lines here, no log files; Ctrl-C stops them",
     "dry_run": "print every command that would change something, and run none of those",
     "json": "print the result as one JSON document",
@@ -53,8 +54,35 @@ LINKS = ("node", "proxy", "netmask", "hostfile")
 LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude", "compare")
 
 
+class SkipArgument(Argument):
+    """`--skip`, whose help names the checks: which there are, a user's file says later than we."""
+
+    @classmethod
+    def of(cls, argument: Argument) -> Argument:
+        argument.__class__ = cls
+        return argument
+
+    @property
+    def help(self) -> str:
+        """Imports the checks: nobody asks for it but `--help`."""
+        from .cluster.checks import CHECKS
+
+        named = [
+            f"{each.name} ({each.what})" if each.what else each.name for each in CHECKS.values()
+        ]
+        return f"{HELP['skip']}: {', '.join(named)}"
+
+    @help.setter
+    def help(self, text: str) -> None:
+        raise AttributeError("it is made from the checks")
+
+
 class ClusterTask(Task[Any]):
     """A task whose only short option is `-n`: Invoke would make up one for each."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        found = super().get_arguments(ignore_unknown_help)
+        return [SkipArgument.of(each) if each.name == "skip" else each for each in found]
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         opts: dict[str, Any] = super().arg_opts(name, default, taken_names)

@@ -66,8 +66,8 @@ def _check_free(cluster: Cluster) -> None:
     read = reading.running(cluster)
     show.unreachable(read)
     found = [
-        *checks.processes(cluster.wanted, read.facts),
-        *checks.ports(replace(cluster.wanted, http_port=0), read.facts),
+        *checks.processes(cluster.expected, read),
+        *checks.ports(replace(cluster.expected, http_port=0), read),
     ]
     failed = [finding for finding in found if finding.level == FAIL]
     if failed:
@@ -84,8 +84,8 @@ def _pings(cluster: Cluster) -> Mapping[str, float]:
     read = reading.read(cluster.nodes, lambda node: [ping.fact(ips[node.name])])
     return {
         f"{node} -> {ip}": found.mean
-        for node, values in read.facts.items()
-        for ip, found in (known(values, "ping") or {}).items()
+        for node, values in read.nodes.items()
+        for ip, found in (known(values, ping.KEY) or {}).items()
         if found.mean is not None
     }
 

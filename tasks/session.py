@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .cluster.hostfile import Host
     from .cluster.lock import LockClient, Locks
     from .cluster.nodes import Connections, Node
-    from .cluster.reading import Reading
+    from .cluster.snapshot import Snapshot
 
 Options = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class Known:
     acts himself forgets what is true no more.
     """
 
-    reading: tuple[float, Reading] | None = None
+    reading: tuple[float, Snapshot] | None = None
     started: str | None = None
 
     def forget(self) -> None:

@@ -13,22 +13,23 @@ from typing import Any
 
 from . import screen
 from .cli import envelope
-from .cluster import audit, checks, engine, logs, reading
+from .cluster import audit, checks, engine, logs, reading, state
 from .cluster.api import Api, ApiError
-from .cluster.checks import CHECKS, FAIL, Finding
+from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster, count
 from .cluster.errors import BadInput, CheckFailed, Unreachable
-from .cluster.facts import Unknown, known
+from .cluster.facts import Unknown, known, processes
+from .cluster.facts import memory as memories
 from .cluster.facts.memory import GIB
 from .cluster.hints import exit_words
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .cluster.state import RankState, Record
 from .cluster.text import one_line
 
 
 def preflight(
     cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
-) -> Reading:
+) -> Snapshot:
     """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
 
     The table is narration of a start, or the result where nothing else was asked for.
@@ -47,23 +48,23 @@ def preflight(
     return read
 
 
-def judge(cluster: Cluster, read: Reading, skip: Sequence[str]) -> list[Finding]:
+def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding]:
     """The findings of all checks that are not skipped, unreachable nodes first."""
     findings = lost(read)
-    for name, check in CHECKS.items():
+    for name, check in checks.CHECKS.items():
         if name not in skip:
-            findings += check(cluster.wanted, read.facts)
+            findings += check.findings(cluster.expected, read)
     return findings
 
 
-def lost(read: Reading) -> list[Finding]:
+def lost(read: Snapshot) -> list[Finding]:
     """A finding per node that could not be reached."""
     return [
         Finding("reachable", FAIL, node, why, fix) for node, (why, fix) in read.unreachable.items()
     ]
 
 
-def leader(read: Reading) -> tuple[str, RankState, Record]:
+def leader(read: Snapshot) -> tuple[str, RankState, Record]:
     """Rank 0 of the recorded server, with its node; raise with what to do if none is recorded."""
     for node, rank in read.ranks:
         if rank.rank == 0 and rank.record:
@@ -72,7 +73,7 @@ def leader(read: Reading) -> tuple[str, RankState, Record]:
     raise CheckFailed("no server is recorded: inv tp.start")
 
 
-def unreachable(read: Reading) -> None:
+def unreachable(read: Snapshot) -> None:
     """Raise Unreachable if a node did not answer."""
     if read.unreachable:
         names = ", ".join(read.unreachable)
@@ -82,7 +83,7 @@ def unreachable(read: Reading) -> None:
 def memory(cluster: Cluster, as_json: bool) -> None:
     """Wired memory per node against the limit."""
     read = reading.running(cluster)
-    findings = checks.memory(cluster.wanted, read.facts)
+    findings = checks.memory(cluster.expected, read)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
     if as_json:
         envelope.give({"nodes": _sizes(read)}, findings)
@@ -94,15 +95,15 @@ def memory(cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed("memory: too much is wired")
 
 
-def _sizes(read: Reading) -> dict[str, Any]:
+def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:
     """Node -> its memory in bytes, as far as it is known; `baseline` is this boot's before ours."""
     found = {}
-    for node, values in read.facts.items():
-        memory, state = known(values, "memory"), read.state(node)
+    for node, values in read.nodes.items():
+        memory, state = known(values, memories.KEY), read.state(node)
         found[node] = {
-            "wired": memory and memory.wired,
-            "total": memory and memory.total,
-            "baseline": state and state.baseline,
+            "wired": memory.wired if memory else None,
+            "total": memory.total if memory else None,
+            "baseline": state.baseline if state else None,
         }
     return found
 
@@ -120,7 +121,7 @@ def status(cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed(f"degraded: {found['why']}")
 
 
-def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
+def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
 
     `state` is "ready", "starting", "degraded", "stopped", or "unknown" where a node that may run a
@@ -147,8 +148,8 @@ def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
         found.update(state="degraded", why=f"gone: {gone}; clean up with inv tp.stop")
     elif strangers:
         found.update(state="degraded", why="a server without a record; inv tp.stop stops it")
-    for node, values in read.facts.items():
-        for unknown in (values[name] for name in ("state", "processes")):
+    for node, values in read.nodes.items():
+        for unknown in (values.get(state.KEY), values.get(processes.KEY)):
             if isinstance(unknown, Unknown):
                 found.update(state="degraded", why=f"{node}: {unknown.why}")
     return found
@@ -160,7 +161,7 @@ def api_of(cluster: Cluster, node: str, record: Record) -> Api:
     return Api(home, record.bind, record.port, engine.key(record.command))
 
 
-def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:
+def _serving(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     """State, why, url and model of a server whose ranks all live."""
     node, first = read.ranks[0]
     record = first.record
@@ -182,9 +183,9 @@ def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:
     return {**found, "state": "degraded", "why": why}
 
 
-def _rank_row(read: Reading, node: str, rank: RankState) -> dict[str, Any]:
-    processes = known(read.facts[node], "processes") or {}
-    process = processes.get(rank.pid) if rank.alive else None
+def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
+    listed = known(read.on(node), processes.KEY) or {}
+    process = listed.get(rank.pid) if rank.alive and rank.pid else None
     started = rank.record.started if rank.record else None
     return {
         "rank": rank.rank,
@@ -197,20 +198,21 @@ def _rank_row(read: Reading, node: str, rank: RankState) -> dict[str, Any]:
     }
 
 
-def _strangers(cluster: Cluster, read: Reading) -> list[dict[str, Any]]:
+def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
     """Servers of the engine that no record tells of: started by hand or by other scripts."""
     ours = {(node, rank.pid) for node, rank in read.ranks if rank.alive}
     found = []
-    for node, values in read.facts.items():
+    for node, values in read.nodes.items():
+        listed = known(values, processes.KEY) or {}
         for pid in checks.servers(cluster.engine, values):
             if (node, pid) not in ours:
                 row = {"rank": None, "host": node, "pid": pid, "state": "unrecorded"}
-                memory = values["processes"][pid].rss
+                memory = listed[pid].rss
                 found.append({**row, "exit": None, "uptime": None, "memory": memory})
     return found
 
 
-def size(read: Reading, default: int) -> int:
+def size(read: Snapshot, default: int) -> int:
     """How many ranks the recorded server has."""
     records = [rank.record for _, rank in read.ranks if rank.record]
     return records[0].size if records else default
@@ -296,9 +298,9 @@ def audit_log(cluster: Cluster, lines: str, as_json: bool) -> None:
     """The last actions of all nodes by time, a row each with the nodes that it was on."""
     wanted = count(lines, "--lines", 0)
     read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, wanted)])
-    found = audit.merged(read.facts, wanted)
-    unread = {node: each["audit"].why for node, each in read.facts.items()
-              if isinstance(each["audit"], Unknown)}  # fmt: skip
+    found = audit.merged(read.nodes, wanted)
+    told = {node: each.get(audit.KEY) for node, each in read.nodes.items()}
+    unread = {node: each.why for node, each in told.items() if isinstance(each, Unknown)}
     lost_nodes = {node: ": ".join(filter(None, why)) for node, why in read.unreachable.items()}
     if as_json:
         actions = [{**asdict(entry), "nodes": names} for entry, names in found]

@@ -23,10 +23,11 @@ from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster, number
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from .cluster.facts import known, memory, ports
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import Rank
-from .cluster.reading import Reading
+from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
 from .session import Known, Session
 
@@ -51,7 +52,7 @@ def cooling(session: Session, cluster: Cluster) -> float:
     """Seconds that a start still has to wait, over all nodes."""
     begun = time.monotonic()
     begun, read = session.known(cluster).reading or (begun, reading.states(cluster))
-    found = [read.state(node) for node in read.facts]
+    found = [read.state(node) for node in read.nodes]
     left = max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
     return left - (time.monotonic() - begun) if left else 0.0
 
@@ -192,7 +193,7 @@ def wait(session: Session, cluster: Cluster, timeout: str | None, run: str | Non
 def _note_ready(cluster: Cluster, run: str | None) -> None:
     """Note on rank 0's node that it was ready, and take the logs so far: one round trip."""
     # What this very start has written down need not be read.
-    read = Reading({}, {}) if run else reading.states(cluster)
+    read = Snapshot({}, {}) if run else reading.states(cluster)
     mark = {cluster.leader.name: waiting.ready_script(cluster)}
     _collect(cluster, read, beside=mark)
 
@@ -349,9 +350,9 @@ def _stop(
     before = reading.alive(cluster)
     reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
     after = _finish(session, cluster, before, reports)
-    memory = checks.memory(cluster.wanted, after.facts)
-    findings = [*memory, *checks.ports(cluster.wanted, after.facts)]
-    findings += checks.domains(cluster.wanted, after.facts)
+    memory = checks.memory(cluster.expected, after)
+    findings = [*memory, *checks.ports(cluster.expected, after)]
+    findings += checks.domains(cluster.expected, after)
     if as_json:
         envelope.give(_stop_document(reports, after), findings)
     else:
@@ -363,20 +364,20 @@ def _stop(
 def _finish(
     session: Session,
     cluster: Cluster,
-    before: Reading,
+    before: Snapshot,
     reports: Sequence[Stopped],
     run: str | None = None,
-) -> Reading:
+) -> Snapshot:
     """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
     session.known(cluster).forget()
     # Where only a run's ranks were stopped, nobody asks what runs besides.
     wanted = (lambda node: []) if run else reading.running_facts(cluster)
-    query = reading.Query.of(cluster.nodes, wanted)
+    query = FactQuery.of(cluster.nodes, wanted)
     forget = stopping.forget_scripts(cluster, reports, run)
     beside = {
         name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()
     }
-    return query.reading(_collect(cluster, before, final=True, beside=beside))
+    return query.snapshot(_collect(cluster, before, final=True, beside=beside))
 
 
 def _undo(session: Session, cluster: Cluster, run: str) -> None:
@@ -447,7 +448,7 @@ def _not_ready(failure: waiting.NotReadyError) -> str:
 
 def _collect(
     cluster: Cluster,
-    read: Reading,
+    read: Snapshot,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
 ) -> Mapping[str, Answer]:
@@ -537,9 +538,10 @@ def _judge_stop(reports: Sequence[Stopped]) -> None:
         screen.say("nothing was running")
 
 
-def _stop_document(reports: Sequence[Stopped], after: Reading) -> Mapping[str, Any]:
+def _stop_document(reports: Sequence[Stopped], after: Snapshot) -> Mapping[str, Any]:
     def wired(node: str) -> int | None:
-        return getattr(after.facts.get(node, {}).get("memory"), "wired", None)
+        value = known(after.on(node), memory.KEY)
+        return value.wired if value else None
 
     return {
         "nodes": [
@@ -556,8 +558,8 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
     port = cluster.ranks[0].ports[0]
     end = time.monotonic() + launching.COORDINATOR_TIMEOUT
     while not ended and time.monotonic() < end:
-        taken = reading.running(cluster).facts.get(cluster.leader.name, {}).get("ports", {})
-        if isinstance(taken, Mapping) and port in taken:
+        taken = known(reading.running(cluster).on(cluster.leader.name), ports.KEY)
+        if taken and port in taken:
             return
         time.sleep(0.2)
 

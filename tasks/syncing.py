@@ -23,7 +23,7 @@ from .cluster.facts.files import Place
 from .cluster.facts.memory import in_words
 from .cluster.hostfile import Host
 from .cluster.nodes import Node
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .cluster.text import one_line
 from .session import Session
 
@@ -78,7 +78,7 @@ def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
     read = reading.read(everywhere, lambda node: [files.place(copy.target)])
     _refuse(copy, read)
     rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
-    places = {node: place for node in read.facts if (place := _usable(read, node, rows))}
+    places = {node: place for node in read.nodes if (place := _usable(read, node, rows))}
     targets = [node for node in everywhere if node.name in places]
     with copying.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
@@ -101,16 +101,17 @@ def _here(session: Session, copy: Copy) -> dict[str, str]:
     """What is to be copied: name -> size and checksum."""
     facts = [_listing(copy, copy.source)]
     read = reading.read(session.nodes([LOCAL]), lambda node: facts, LIST_TIMEOUT)
-    listed = read.facts.get(LOCAL.ssh, {}).get("files", Unknown("no answer"))
-    if isinstance(listed, Unknown):
-        raise CheckFailed(f"{copy.source}: {listed.why}; nothing was changed")
+    listed = read.on(LOCAL.ssh).get(files.KEY)
+    if listed is None or isinstance(listed, Unknown):
+        why = listed.why if listed else "no answer"
+        raise CheckFailed(f"{copy.source}: {why}; nothing was changed")
     found = _kept(copy, listed)
     if not found:
         raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
     return found
 
 
-def _listing(copy: Copy, folder: str) -> Fact:
+def _listing(copy: Copy, folder: str) -> Fact[Mapping[str, str]]:
     # What is left out by its name is not even read: it may be a whole .venv.
     return files.fact(folder, excludes.names(copy.exclude))
 
@@ -121,10 +122,10 @@ def _kept(copy: Copy, listed: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in listed.items() if not left_out(name)}
 
 
-def _refuse(copy: Copy, read: Reading) -> None:
+def _refuse(copy: Copy, read: Snapshot) -> None:
     """Raise where the copy could delete what nobody meant, before anything is changed."""
-    for node in read.facts:
-        place: Place | None = known(read.facts[node], "place")
+    for node in read.nodes:
+        place = known(read.on(node), files.PLACE)
         if place is None:
             continue
         if copy.delete and _is_within(place.home, place.folder):
@@ -140,15 +141,15 @@ def _is_within(path: str, folder: str) -> bool:
     return os.path.commonpath([path, folder]) == folder
 
 
-def _usable(read: Reading, node: str, rows: list[Row]) -> Place | None:
+def _usable(read: Snapshot, node: str, rows: list[Row]) -> Place | None:
     """Where the copy goes on a node; a row says why it can't."""
-    place = read.facts[node]["place"]
+    place = read.on(node).get(files.PLACE)
     if isinstance(place, Unknown):
         rows.append(("fail", node, place.why))
-    elif not place.has_rsync:
+    elif place and not place.has_rsync:
         rows.append(("fail", node, "rsync is not installed there"))
     else:
-        return place if isinstance(place, Place) else None
+        return place
     return None
 
 
@@ -198,7 +199,7 @@ class _Work:
     def _is_source(self, node: Node) -> bool:
         return node.host.is_local and self.places[node.name].folder == self.copy.source
 
-    def _listing(self, node: Node) -> list[Any]:
+    def _listing(self, node: Node) -> list[Fact[object]]:
         return [_listing(self.copy, self.places[node.name].folder)]
 
     def _run(
@@ -220,15 +221,16 @@ class _Work:
         failure = seen.complaints[0] if seen.complaints else copying.ended(status)
         return seen, failure if status else None
 
-    def _row(self, node: str, seen: Progress, failure: str | None, read: Reading) -> Row:
+    def _row(self, node: str, seen: Progress, failure: str | None, read: Snapshot) -> Row:
         """What was done on a node, and whether it now holds what is here."""
         if failure:
             return "fail", node, failure
         if node in read.unreachable:
             return "not reached", node, ": ".join(read.unreachable[node])
-        listed = read.facts[node]["files"]
-        if isinstance(listed, Unknown):
-            return "fail", node, f"what is there now can't be compared: {listed.why}"
+        error = read.on(node).lacks(files.KEY)
+        if error:
+            return "fail", node, f"what is there now can't be compared: {error.why}"
+        listed = read.on(node)[files.KEY]
         differ = files.compare(self.here, _kept(self.copy, listed))
         if differ.missing:
             return "fail", node, f"missing there: {_names(differ.missing)}"

@@ -11,7 +11,7 @@ from .cluster import nodes, reading, verdict
 from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .cluster.state import Record
 from .cluster.verdict import Signs, Verdict
 from .session import Session
@@ -79,11 +79,11 @@ class _Signs:
         self.refused = ""
         self.probe: Future[str] | None = None
 
-    def is_of(self, read: Reading) -> bool:
+    def is_of(self, read: Snapshot) -> bool:
         """Whether it is still the same run."""
         return self.run in (None, *(rank.record.run for _, rank in read.ranks[:1] if rank.record))
 
-    def look(self, read: Reading) -> Signs:
+    def look(self, read: Snapshot) -> Signs:
         """What is known by now; a probe of a server that was once ready is begun when it is due."""
         if self.probe and self.probe.done():
             self._take(self.probe.result())

@@ -25,9 +25,10 @@ from rig import Rig
 from tasks.cluster import copying, excludes, facts, fit, nodes, patch
 from tasks.cluster.checks import Finding
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Unknown, files, gpu, weights
+from tasks.cluster.facts import NodeFacts, Unknown, files, gpu, memory, weights
 from tasks.cluster.facts.files import DANGLING, Place
 from tasks.cluster.facts.memory import GIB, Memory, in_words
+from tasks.cluster.facts.model import KEY as MODEL
 from tasks.cluster.facts.model import Model
 from tasks.cluster.facts.weights import Weights
 from tasks.cluster.hostfile import Host
@@ -216,7 +217,7 @@ def test_what_rsync_prints(
     assert (seen.bytes, seen.complaints) == (bytes_so_far, complaints)
 
 
-def read(fact: facts.Fact, cwd: Path | None = None, **environment: str) -> Any:
+def read(fact: facts.Fact[Any], cwd: Path | None = None, **environment: str) -> Any:
     """The fact's value on this machine, read as on a node."""
     script = facts.script([fact], "nonce")
     done = subprocess.run(
@@ -228,7 +229,7 @@ def read(fact: facts.Fact, cwd: Path | None = None, **environment: str) -> Any:
         env={**os.environ, **environment},
         check=True,
     )
-    return facts.read([fact], done.stdout, "nonce")[fact.name]
+    return facts.read([fact], done.stdout, "nonce").get(fact.key)
 
 
 def test_listing(tmp_path: Path) -> None:
@@ -452,7 +453,8 @@ def test_cache_is_that_of_mlx_lm(kind: str, config: dict[str, Any]) -> None:
     assert fit.cache(config, tokens, 1) == held
 
 
-def facts_of(**values: Any) -> dict[str, Any]:
+def facts_of(node: str = "n", **values: Any) -> NodeFacts:
+    """By the names of the facts."""
     whole = {
         "model": Model("/m", {"config.json": "9 1", "model.safetensors": str(200 * GIB)}),
         "weights": Weights(None, {"model.safetensors": 200 * GIB}),
@@ -460,7 +462,9 @@ def facts_of(**values: Any) -> dict[str, Any]:
         "memory": Memory(512 * GIB, 9 * GIB, 16384),
         "gpu": 0,
     }
-    return {**whole, **values}
+    keys = (MODEL, weights.KEY, weights.CONFIG, memory.KEY, gpu.KEY)
+    given = {**whole, **values}
+    return NodeFacts(node, {key: given[key.name] for key in keys})
 
 
 def told(findings: list[Finding]) -> list[str]:
@@ -514,7 +518,9 @@ def test_complete(
 def test_complete_without_an_answer() -> None:
     unknown = {"n": facts_of(weights=Unknown("no answer"))}
     assert told(fit.complete(unknown)) == ["fail n: unknown: no answer: try it there (weights)"]
-    assert told(fit.complete({"n": {}}))[0].startswith("fail n: unknown: it was not asked")
+    assert told(fit.complete({"n": NodeFacts("n", {})}))[0].startswith(
+        "fail n: unknown: it was not asked"
+    )
     assert fit.complete({"n": facts_of(model=Model(None))}) == []
 
 
@@ -565,8 +571,8 @@ def test_the_remedy_is_a_limit_only_where_there_is_memory_for_it() -> None:
 
 
 def test_load_is_that_of_a_node_with_the_whole_model() -> None:
-    broken = facts_of(weights=Weights(None, {}), config={})
-    load = fit.load({"a": broken, "b": facts_of()}, 2, 1)
+    broken = facts_of("a", weights=Weights(None, {}), config={})
+    load = fit.load({"a": broken, "b": facts_of("b")}, 2, 1)
     assert load == fit.Load(100 * GIB, 327_680 // 2, 1, "llama")
     assert fit.load({"a": broken}, 2, 1) is None
 

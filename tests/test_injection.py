@@ -44,11 +44,11 @@ from tasks.cluster import (
     wait,
 )
 from tasks.cluster.errors import ActionFailed
-from tasks.cluster.facts import files, model, processes, rdma, versions, weights
+from tasks.cluster.facts import NodeFacts, files, model, ports, processes, rdma, versions, weights
 from tasks.cluster.hostfile import Host
 from tasks.cluster.launch import Run
 from tasks.cluster.nodes import Answer, Node
-from tasks.cluster.reading import Reading
+from tasks.cluster.snapshot import Snapshot
 from tasks.cluster.stop import Stopped, Target
 from tasks.cluster.text import plain
 
@@ -398,11 +398,11 @@ RECORD = st.builds(
 )
 
 
-def reading_of(record: Any) -> Reading:
+def reading_of(record: Any) -> Snapshot:
     """What a node would tell that has this record, of a process that lives."""
     text = f"now 5\nboot b\nrank 0\nrecord {json.dumps(record)}\npid 1\nstart 2\nof b\nalive\nend"
-    values = {"state": state.parse(text, 0), "processes": {}, "ports": {}, "memory": None}
-    return Reading({"127.0.0.1": values}, {})
+    values = {state.KEY: state.parse(text, 0), processes.KEY: {}, ports.KEY: {}}
+    return Snapshot({"127.0.0.1": NodeFacts("127.0.0.1", values)}, {})
 
 
 @given(RECORD)

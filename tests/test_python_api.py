@@ -43,7 +43,9 @@ def test_name(name: str) -> None:
         assert [each for each in more if each.default is each.empty] == []
 
 
-@pytest.mark.parametrize("name", ["Session", "Cluster", "Rank", "Engine", "Wanted"])
+@pytest.mark.parametrize(
+    "name", ["Session", "Cluster", "Rank", "Engine", "Expected", "Snapshot", "Check"]
+)
 def test_attributes(name: str) -> None:
     first, second = next(row for row in ROWS if row[0].endswith(f".{name}`"))
     kind = named(first.strip("`"))

@@ -50,11 +50,11 @@ def ssh(rig: Rig, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
 
-def read(rig: Rig, host: str, name: str | Fact) -> Any:
+def read(rig: Rig, host: str, name: str | Fact[Any]) -> Any:
     """A fact of a host, as the tasks read it."""
     fact = FACTS[name] if isinstance(name, str) else name
     done = rig.run(host, ["/bin/sh", "-s"], input=facts.script([fact], NONCE))
-    return facts.read([fact], done.stdout, NONCE)[fact.name]
+    return facts.read([fact], done.stdout, NONCE).get(fact.key)
 
 
 def said(rig: Rig, host: str, command: str, root: bool = False) -> tuple[str, int]:

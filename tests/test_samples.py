@@ -19,6 +19,7 @@ from conftest import ROOT, require
 
 from tasks.cluster import cabling, engine, logs, state
 from tasks.cluster.facts import (
+    NodeFacts,
     clock,
     files,
     firewall,
@@ -853,10 +854,11 @@ def test_real_macs_that_are_cabled(
     for host, (profile, names) in (("mac1", one), ("mac2", two)):
         said = _text(samples / f"sp_thunderbolt_json_{profile}.json")
         listed = _text(samples / f"networksetup_listallhardwareports_{names}.txt")
-        facts[host] = {
-            "thunderbolt": thunderbolt.parse_ports(said, 0),
-            "hardware_ports": thunderbolt.parse_hardware_ports(listed, 0),
+        values = {
+            thunderbolt.KEY: thunderbolt.parse_ports(said, 0),
+            thunderbolt.HARDWARE_PORTS: thunderbolt.parse_hardware_ports(listed, 0),
         }
+        facts[host] = NodeFacts(host, values)
     found, findings = cabling.cables(facts)
     assert [(c.a.interface, c.b.interface, c.speed) for c in found] == [expected]
     assert findings == []

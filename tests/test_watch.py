@@ -14,7 +14,9 @@ import pytest
 from conftest import Inv
 
 from tasks.cluster import verdict
-from tasks.cluster.reading import Reading
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.snapshot import Snapshot
+from tasks.cluster.state import KEY as STATE
 from tasks.cluster.state import RankState, Record, State
 from tasks.cluster.verdict import Signs
 
@@ -104,15 +106,16 @@ RECORD = Record(
 )  # fmt: skip
 
 
-def ranks(*alive: bool, ready: str | None = "r1") -> Reading:
+def ranks(*alive: bool, ready: str | None = "r1") -> Snapshot:
     found = {
         index: RankState(index, RECORD, 100 + index, "1", "b", lives, None if lives else 137)
         for index, lives in enumerate(alive)
     }
-    return Reading({"a": {"state": State(0.0, found, None, ready)}}, {})
+    values = {STATE: State(0.0, found, None, ready)}
+    return Snapshot({"a": NodeFacts("a", values)}, {})
 
 
-GONE = Reading(ranks(True, True).facts, {"b": ("SSH failed (Connection refused)", "ssh -v b")})
+GONE = Snapshot(ranks(True, True).nodes, {"b": ("SSH failed (Connection refused)", "ssh -v b")})
 FINE = Signs(token=1.0)
 
 
@@ -130,7 +133,7 @@ FINE = Signs(token=1.0)
         (ranks(True, False, ready=None), FINE, verdict.FAILED, "rank 1"),
         (ranks(), FINE, verdict.STOPPED, ""),
         (GONE, FINE, verdict.UNKNOWN, "b (SSH failed"),
-        (Reading({"a": {}}, {}), FINE, verdict.UNKNOWN, "its state can't be read"),
+        (Snapshot({"a": NodeFacts("a", {})}, {}), FINE, verdict.UNKNOWN, "its state can't be read"),
     ],
 )
 def test_verdict(read: Any, signs: Signs, state: str, says: str) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from . import nodes
 from .errors import BadInput, Ended
-from .facts import Fact, known
+from .facts import Fact, Key, NodeFacts, known
 from .launch import who
 from .nodes import Answer, Node
 from .ssh import scripts
@@ -105,10 +104,13 @@ def script(state_dir: str, entry: Entry) -> str:
     return scripts.script("audit/add.sh", state_dir=state_dir, name=NAME, line=line, limit=LIMIT)
 
 
-def fact(state_dir: str, lines: int) -> Fact:
+KEY = Key[Sequence[Entry]]("audit")
+
+
+def fact(state_dir: str, lines: int) -> Fact[Sequence[Entry]]:
     """The last `lines` entries of a node's log (0: all); none where nothing was done yet."""
     text = scripts.script("audit/last.sh", state_dir=state_dir, name=NAME, lines=lines)
-    return Fact("audit", text, parse)
+    return Fact(KEY, text, parse)
 
 
 def parse(text: str, status: int) -> list[Entry]:
@@ -120,11 +122,11 @@ def parse(text: str, status: int) -> list[Entry]:
     return [Entry(*row) for row in rows if len(row) == 4 and good.fullmatch(row[0])]
 
 
-def merged(facts: Mapping[str, Mapping[str, Any]], lines: int) -> list[tuple[Entry, list[str]]]:
+def merged(facts: Mapping[str, NodeFacts], lines: int) -> list[tuple[Entry, list[str]]]:
     """The last `lines` entries (0: all) of all nodes by time, each with the nodes that have it."""
     found: dict[Entry, list[str]] = {}
     for node, values in facts.items():
-        for entry in known(values, "audit") or ():
+        for entry in known(values, KEY) or ():
             found.setdefault(entry, []).append(node)
     # Times are whole seconds: what happened within one is told in the order that a node has it.
     return sorted(found.items(), key=lambda pair: pair[0].time)[-lines:]

@@ -15,6 +15,7 @@ from . import hostfile as hostfiles
 from . import ranks
 from .engine import Engine
 from .errors import BadInput
+from .facts import old
 from .facts.memory import GIB
 from .hostfile import Host, Hostfile
 from .nodes import Connections, Node
@@ -23,7 +24,7 @@ from .settings import DEFAULTS
 from .ssh import resolve
 
 if TYPE_CHECKING:
-    from .checks import Wanted
+    from .checks import Expected
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,10 +76,11 @@ class Cluster:
         return [rank for rank in self.ranks if rank.host.ssh == node.name]
 
     @property
-    def wanted(self) -> Wanted:
-        from .checks import Wanted
+    def expected(self) -> Expected:
+        """What the checks hold the facts against."""
+        from .checks import Expected
 
-        return Wanted(
+        return Expected(
             ranks=self.ranks,
             backend=self.backend,
             engine=self.engine,
@@ -87,6 +89,11 @@ class Cluster:
             wired_limit=self.wired_limit,
             cooldown=self.cooldown,
         )
+
+    @property
+    def wanted(self) -> Expected:
+        old("a cluster's `wanted`", "its `expected`")
+        return self.expected
 
 
 def build(

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from . import shell
-from .facts import Fact
+from .facts import Fact, Key
 from .links import Wiring
 from .setup import Change, converge
 
@@ -35,8 +35,9 @@ def parse(text: str, status: int) -> Daemon:
     return Daemon(body if status == 0 else None, head == "loaded yes")
 
 
+KEY = Key[Daemon]("launchd")
 FACT = Fact(
-    "launchd",
+    KEY,
     f"if {LAUNCHCTL} print system/{LABEL} >/dev/null 2>&1; then echo loaded yes;"
     f" else echo loaded no; fi; [ -e {PATH} ] || exit 3; cat {PATH}",
     parse,

@@ -23,10 +23,11 @@ from . import nodes
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed
 from .facts import known
+from .facts.logs import KEY as LOGS
 from .hints import first_error
 from .launch import HEADER, log_path
 from .nodes import Answer
-from .reading import Reading
+from .snapshot import Snapshot
 from .ssh import scripts
 from .text import plain
 
@@ -59,7 +60,7 @@ class Place:
         return self.combined.with_name(f".{NAME}.positions")
 
 
-def place(cluster: Cluster, read: Reading) -> Place:
+def place(cluster: Cluster, read: Snapshot) -> Place:
     """The logs of the recorded run, wherever it was told to write them, else the cluster's.
 
     The combined log goes where --log-dir says; without it beside the recorded ones, if there is
@@ -117,14 +118,14 @@ def collect(
                 return Collected(failed, {name: _utf_8(a) for name, a in answers.items()}, is_all)
 
 
-def is_taken(cluster: Cluster, where: Place, read: Reading) -> bool:
+def is_taken(cluster: Cluster, where: Place, read: Snapshot) -> bool:
     """Whether the combined log has all that is in the logs which preflight has seen."""
     try:
         taken = _positions(where.positions.read_bytes())
     except OSError:
         taken = {}
     for node in cluster.nodes:
-        found = known(read.facts.get(node.name, {}), "logs")
+        found = known(read.on(node.name), LOGS)
         rows = {} if found is None else found
         wanted = {_name(node.name, rank): row for rank, row in rows.items()}
         if found is None or any(

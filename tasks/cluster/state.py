@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from .facts import Fact, memory
+from .facts import Fact, Key, memory
 from .ssh import scripts
 
 
@@ -76,9 +76,12 @@ def dump(record: Record) -> str:
     return json.dumps(asdict(record))
 
 
-def fact(directory: str) -> Fact:
+KEY = Key[State]("state")
+
+
+def fact(directory: str) -> Fact[State]:
     """The node's whole state in one reading; a missing directory is an empty state."""
-    return Fact("state", scripts.script("state.sh", state_dir=directory), parse)
+    return Fact(KEY, scripts.script("state.sh", state_dir=directory), parse)
 
 
 def parse(text: str, status: int) -> State:

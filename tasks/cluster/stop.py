@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import nodes, reading
+from . import nodes, reading, state
 from .checks import servers
 from .cluster import Cluster
-from .facts import Unknown, known
+from .facts import NodeFacts, Unknown, known, ports
+from .facts import processes as listed_processes
 from .facts.processes import Process, mark
 from .nodes import Answer
-from .reading import Reading
+from .snapshot import Snapshot
 from .ssh import scripts
 from .state import RankState
 
@@ -62,7 +63,7 @@ def stop(
     force: bool = False,
     timeout: float | None = None,
     run: str | None = None,
-    read: Reading | None = None,
+    read: Snapshot | None = None,
     tell: Callable[[str], object] = lambda text: None,
 ) -> list[Stopped]:
     """Stop every rank and server on the cluster's nodes; one report per node.
@@ -98,11 +99,11 @@ def _labels(found: Sequence[Target]) -> str:
     return ", ".join(f"{target.label} on {target.node}" for target in found)
 
 
-def _unknown(read: Reading) -> dict[str, str]:
+def _unknown(read: Snapshot) -> dict[str, str]:
     """Why it is unknown what runs, for each node of which it is."""
     found = {name: f"{why}: {fix}" if fix else why for name, (why, fix) in read.unreachable.items()}
-    for name, values in read.facts.items():
-        for unknown in (values[fact] for fact in ("state", "processes")):
+    for name, values in read.nodes.items():
+        for unknown in (values.get(state.KEY), values.get(listed_processes.KEY)):
             if isinstance(unknown, Unknown):
                 found[name] = unknown.why
     return found
@@ -124,11 +125,11 @@ def _look_again(
             report.ended += [target.label] if target.label not in report.ended else []
 
 
-def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Target]:
+def targets(cluster: Cluster, read: Snapshot, run: str | None = None) -> list[Target]:
     """What there is to stop: recorded ranks by pid and start, others by their command line."""
     found = []
-    for node, values in read.facts.items():
-        processes = known(values, "processes") or {}
+    for node, values in read.nodes.items():
+        processes = known(values, listed_processes.KEY) or {}
         here = [rank for where, rank in read.ranks if where == node and _is_of(rank, run)]
         ours = {rank.pid: rank for rank in here if rank.pid}
         recorded = {pid: r for pid, r in ours.items() if r.alive}
@@ -209,9 +210,9 @@ def _marked(
     ]
 
 
-def _holds_port(values: Mapping[str, object], pid: int, port: int) -> bool:
-    ports = known(values, "ports") or {}
-    return any(holder.pid == pid for holder in ports.get(port, ()))
+def _holds_port(values: NodeFacts, pid: int, port: int) -> bool:
+    holders = known(values, ports.KEY) or {}
+    return any(holder.pid == pid for holder in holders.get(port, ()))
 
 
 def _until(deadline: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .. import shell
-from . import Fact
+from . import Fact, Key
 
 DANGLING = "a link that leads nowhere"
 _ROW = re.compile(r"(?: *(\d+)|(\d+) (\d+)|(link)) \./(.+)| *\d+ total")
@@ -45,9 +45,12 @@ def size(value: str) -> int:
     return 0 if value == DANGLING else int(value.split()[0])
 
 
-def fact(folder: str, skip: Iterable[str] = ()) -> Fact:
+KEY = Key[Mapping[str, str]]("files")
+
+
+def fact(folder: str, skip: Iterable[str] = ()) -> Fact[Mapping[str, str]]:
     """The files of `folder` as `parse_listing` gives them, but for what `listing` skips."""
-    return Fact("files", f"cd {shell.path(folder)} || exit\n{listing(skip)}", parse_files)
+    return Fact(KEY, f"cd {shell.path(folder)} || exit\n{listing(skip)}", parse_files)
 
 
 def parse_files(text: str, status: int) -> dict[str, str]:
@@ -66,10 +69,13 @@ class Place:
     has_rsync: bool
 
 
-def place(target: str) -> Fact:
+PLACE = Key[Place]("place")
+
+
+def place(target: str) -> Fact[Place]:
     """`target` is absolute or begins with `~`."""
     return Fact(
-        "place",
+        PLACE,
         "cd || exit\n"
         'printf "home %s\\n" "$(pwd -P)"\n'
         f"t={shell.path(target)}\n"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from .. import shell
-from . import Fact
+from . import Fact, Key
 
 
 def parse(text: str, status: int) -> dict[int, tuple[int, str]]:
@@ -17,7 +17,10 @@ def parse(text: str, status: int) -> dict[int, tuple[int, str]]:
     return {int(rank): (int(size), line) for rank, size, line in rows}
 
 
-def fact(paths: Mapping[int, str]) -> Fact:
+KEY = Key[Mapping[int, tuple[int, str]]]("logs")
+
+
+def fact(paths: Mapping[int, str]) -> Fact[Mapping[int, tuple[int, str]]]:
     """Of the logs in `paths`, by rank."""
     rows = [
         f"L={shell.path(path)}\n"
@@ -25,4 +28,4 @@ def fact(paths: Mapping[int, str]) -> Fact:
         '  head -n 1 "$L" | head -c 400; echo; fi'
         for rank, path in paths.items()
     ]
-    return Fact("logs", "\n".join([*rows, "echo end"]), parse)
+    return Fact(KEY, "\n".join([*rows, "echo end"]), parse)

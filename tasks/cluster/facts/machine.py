@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from . import Fact
+from . import Fact, Key
 
 
 def parse(text: str, status: int) -> dict[str, str]:
@@ -15,8 +16,9 @@ def parse(text: str, status: int) -> dict[str, str]:
     return rows
 
 
+KEY = Key[Mapping[str, str]]("machine")
 FACT = Fact(
-    "machine",
+    KEY,
     'echo "system $(uname -srm)"\n'
     "if [ -r /proc/cpuinfo ]; then\n"
     "  sed -n 's/^model name[^:]*: */chip /p' /proc/cpuinfo | head -n 1\n"

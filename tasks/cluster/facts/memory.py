@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from . import Fact
+from . import Fact, Key
 
 GIB = 1024**3
 
@@ -65,8 +65,9 @@ def _linux(text: str) -> Memory:
     return Memory(int(rows["MemTotal"]) * 1024, wired * 1024, 4096)
 
 
+KEY = Key[Memory]("memory")
 FACT = Fact(
-    "memory",
+    KEY,
     "if [ -r /proc/meminfo ] && ! command -v vm_stat >/dev/null; then cat /proc/meminfo\n"
     "else sysctl -n hw.memsize; vm_stat; fi",
     parse,

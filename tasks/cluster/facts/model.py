@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .. import shell
-from . import Fact, files
+from . import Fact, Key, files
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ def enter(model: str, cwd: str | None) -> str:
     )
 
 
-def fact(model: str, cwd: str | None) -> Fact:
+KEY = Key[Model]("model")
+
+
+def fact(model: str, cwd: str | None) -> Fact[Model]:
     """Hidden files are the downloader's notes (times, locks), not the model."""
     show = 'printf "folder %s\\n" "$PWD"\n'
-    return Fact("model", enter(model, cwd) + show + files.listing([".*"]), parse)
+    return Fact(KEY, enter(model, cwd) + show + files.listing([".*"]), parse)

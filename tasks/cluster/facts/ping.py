@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from . import Fact, limited
+from . import Fact, Key, limited
 
 COUNT = 5  # echo requests per address, 0.2 s apart
 LIMIT = 5  # seconds: `-W` is in ms on macOS and in s on Linux, so the bound is ours
@@ -42,14 +42,17 @@ def _one(rows: str, status: int) -> Ping:
     return Ping(status == 0, *found)
 
 
-def fact(addresses: Iterable[str]) -> Fact:
+KEY = Key[Mapping[str, Ping]]("ping")
+
+
+def fact(addresses: Iterable[str]) -> Fact[Mapping[str, Ping]]:
     each = "".join(
         f'{{ {limited(LIMIT, f"ping -n -c {COUNT} -i 0.2 {ip}")}; echo "status $?"; }}'
         f' >"$d/{ip}" 2>&1 &\n'
         for ip in addresses
     )
     return Fact(
-        "ping",
+        KEY,
         f"d=$(mktemp -d) || exit\n{each}wait\n"
         'for f in "$d"/*; do echo "ping ${f##*/}"; cat "$f"; done; rm -r "$d"',
         parse,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from . import Fact
+from . import Fact, Key
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ def _holders(lsof: str) -> dict[int, list[Holder]]:
     return found
 
 
-def fact(wanted: Iterable[int] | None = None) -> Fact:
+KEY = Key[Mapping[int, tuple[Holder, ...]]]("ports")
+
+
+def fact(wanted: Iterable[int] | None = None) -> Fact[Mapping[int, tuple[Holder, ...]]]:
     """The listeners; their processes only if one of the `wanted` ports (None: any) may be taken.
 
     lsof is slow where there are many processes, and most often all that we want is free.
@@ -76,7 +79,7 @@ def fact(wanted: Iterable[int] | None = None) -> Fact:
         patterns = [f"*:{port:04X}' '*|*[:.]{port}' '*" for port in sorted(set(wanted))]
     lsof = "lsof -nP -iTCP -sTCP:LISTEN -F pcn 2>/dev/null"
     return Fact(
-        "ports",
+        KEY,
         "tables() {\n"
         "  if [ ! -r /proc/net/tcp ]; then netstat -an -p tcp\n"
         # It asks for listeners only; for the files the kernel goes through all of its sockets.

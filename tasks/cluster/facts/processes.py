@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from . import Fact
+from . import Fact, Key
 
 
 class Process(NamedTuple):
@@ -86,8 +87,9 @@ _MARKS = (
     "fi 2>/dev/null"
 )
 
+KEY = Key[Mapping[int, Process]]("processes")
 FACT = Fact(
-    "processes",
+    KEY,
     f"{_MARKS}\nif command -v ps >/dev/null; then\n"
     "printf '\\n== programs\\n' && ps axww -o pid=,comm= &&\n"
     "echo '== processes' && ps axww -o pid=,ppid=,pgid=,rss=,command= && echo '== end'\n"

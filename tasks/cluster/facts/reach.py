@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from .. import shell
-from . import Fact
+from . import Fact, Key
 
 # A refused connection has reached the peer, too.
 _ASK = """
@@ -38,7 +38,10 @@ class Reach:
         return self.nc and self.python in ("EHOSTUNREACH", "EPERM", "EACCES")
 
 
-def fact(python: str, cwd: str | None, address: str, port: int) -> Fact:
+KEY = Key[Reach]("reach")
+
+
+def fact(python: str, cwd: str | None, address: str, port: int) -> Fact[Reach]:
     """Asks the node's `python`, started in `cwd` as its rank is, for the peer's sshd."""
 
     def parse(text: str, status: int) -> Reach:
@@ -51,7 +54,7 @@ def fact(python: str, cwd: str | None, address: str, port: int) -> Fact:
     where = f"{shell.quote(address)} {port}"
     cd = f"cd {shell.path(cwd)} || exit\n" if cwd else ""
     return Fact(
-        "reach",
+        KEY,
         f"(\n{cd}{shell.path(python)} -c {shell.quote(_ASK)} {where}\n) 2>&1\n"
         'nc=/usr/bin/nc; [ -x "$nc" ] || nc=nc\n'
         f'"$nc" -z -w 3 {where} >/dev/null 2>&1; echo "nc $?"',

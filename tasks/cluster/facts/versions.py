@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 from .. import shell
-from . import Fact
+from . import Fact, Key
 
 _NAMES = ("python", "mlx", "mlx-lm")
 
@@ -50,10 +51,11 @@ def parse(text: str, status: int) -> dict[str, str]:
     return said
 
 
-def fact(python: str, cwd: str | None) -> Fact:
+KEY = Key[Mapping[str, str]]("versions")
+
+
+def fact(python: str, cwd: str | None) -> Fact[Mapping[str, str]]:
     """Asks the node's `python`, started in `cwd` as its rank is."""
     cd = f"cd {shell.path(cwd)} || exit\n" if cwd else ""
     system = "if command -v sw_vers >/dev/null; then sw_vers -buildVersion; else uname -r; fi"
-    return Fact(
-        "versions", f"{system}\n{cd}{shell.path(python)} -c {shell.quote(_ASK)} || exit 1", parse
-    )
+    return Fact(KEY, f"{system}\n{cd}{shell.path(python)} -c {shell.quote(_ASK)} || exit 1", parse)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from .. import shell
 from . import memory
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 BLOCKS = 600  # after so many the loop ends, so that what we keep of its output stays small
 
@@ -303,7 +306,7 @@ def rates(before: Vitals, after: Vitals, seconds: float) -> Rates:
     )
 
 
-def _both(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterable[tuple[Any, Any, Any]]:
+def _both(before: Mapping[K, V], after: Mapping[K, V]) -> Iterable[tuple[K, V, V]]:
     return ((key, after[key], before[key]) for key in after if key in before)
 
 

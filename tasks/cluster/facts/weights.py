@@ -6,9 +6,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from . import Fact, model
+from . import Fact, Key, model
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,20 @@ echo end
 """
 
 
-def fact(path: str, cwd: str | None) -> Fact:
-    return Fact("weights", model.enter(path, cwd) + _SCRIPT, parse)
+KEY = Key[Weights]("weights")
+CONFIG = Key[Mapping[str, object]]("config")
 
 
-def config(path: str, cwd: str | None) -> Fact:
+def fact(path: str, cwd: str | None) -> Fact[Weights]:
+    return Fact(KEY, model.enter(path, cwd) + _SCRIPT, parse)
+
+
+def config(path: str, cwd: str | None) -> Fact[Mapping[str, object]]:
     """The model's config.json, as a dictionary."""
-    return Fact("config", model.enter(path, cwd) + "cat config.json", parse_config)
+    return Fact(CONFIG, model.enter(path, cwd) + "cat config.json", parse_config)
 
 
-def parse_config(text: str, status: int) -> dict[str, Any]:
+def parse_config(text: str, status: int) -> dict[str, object]:
     if status != 0:
         raise ValueError("config.json can't be read")
     try:
