@@ -54,13 +54,14 @@ def sync(
     from .cluster import audit, nodes
     from .cluster.errors import BadInput, CheckFailed
 
-    copy = syncing.wanted(c.config.get("dev", {}), source, target, exclude or [], delete)
+    config, state_dir = c.config.get("dev", {}), options.state_dir(c)
+    copy = syncing.wanted(config, source, target, exclude or [], delete, state_dir)
     if steps.is_dry(c, dry_run):
         syncing.sync(machines.hosts, copy, True)
         return
     what = f"dev.sync to {copy.target}{' --delete' if delete else ''}"
     refusals = BadInput, CheckFailed
-    with audit.kept(nodes.of(machines.hosts), options.state_dir(c), what, refusals):
+    with audit.kept(nodes.of(machines.hosts), state_dir, what, refusals):
         syncing.sync(machines.hosts, copy, False)
 
 
