@@ -52,15 +52,14 @@ def sync(
     from . import syncing
     from .cluster.errors import BadInput, CheckFailed
 
-    copy = syncing.wanted(
-        session.context.config.get("dev", {}), source, target, exclude or [], delete
-    )
+    config, state_dir = session.context.config.get("dev", {}), session.state_dir
+    copy = syncing.wanted(config, source, target, exclude or [], delete, state_dir)
     if session.dry:
         syncing.sync(session, machines.hosts, copy)
         return
     what = f"dev.sync to {copy.target}{' --delete' if delete else ''}"
     targets, refusals = session.nodes(machines.hosts), (BadInput, CheckFailed)
-    with session.audit.recorded(targets, session.state_dir, what, refusals):
+    with session.audit.recorded(targets, state_dir, what, refusals):
         syncing.sync(session, machines.hosts, copy)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import posixpath
 import re
 import shutil
 import sys
@@ -15,7 +15,6 @@ from typing import Any
 
 from . import screen
 from .cluster import copying, excludes, nodes, reading
-from .cluster import hostfile as hostfiles
 from .cluster.copying import Copy, Progress
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import Fact, Unknown, files, known
@@ -40,6 +39,7 @@ def wanted(
     target: str | None = None,
     exclude: Sequence[str] = (),
     delete: bool = False,
+    state_dir: str = "~/.mlx-tp",
 ) -> Copy:
     """The copy that options, and where they are silent `dev` in the configuration, ask for."""
     source, target = source or config.get("source"), target or config.get("target")
@@ -56,14 +56,17 @@ def wanted(
     folder = Path(str(source)).expanduser().resolve()
     if not folder.is_dir():
         raise BadInput(f"--source {source}: no such folder here")
-    return Copy(str(folder), _from_home(str(target)), patterns, delete)
+    return Copy(str(folder), _from_home(str(target)), patterns, delete, state_dir)
 
 
 def _from_home(target: str) -> str:
     """A relative target is in the home of the user on the node."""
     if target.startswith("~") and target != "~" and not target.startswith("~/"):
         raise BadInput(f"--target {target}: give a path of the node's user, such as ~/folder")
-    return target if target.startswith(("/", "~")) else f"~/{target}"
+    if ".." in target.split("/"):
+        # What it leads to depends on links, and on what is not there yet.
+        raise BadInput(f"--target {target}: give a path without ..")
+    return posixpath.normpath(target if target.startswith(("/", "~")) else f"~/{target}")
 
 
 def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
@@ -73,9 +76,10 @@ def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
     """
     if not shutil.which("rsync"):
         raise CheckFailed("rsync is not installed here; nothing was changed")
-    here = _here(session, copy)
+    here, boot = _here(session, copy)
+    where = files.place(copy.target, copy.source, boot, copy.state_dir)
     everywhere = session.nodes(hosts)
-    read = reading.read(everywhere, lambda node: [files.place(copy.target)])
+    read = reading.read(everywhere, lambda node: [where])
     _refuse(copy, read)
     rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
     places = {node: place for node in read.nodes if (place := _usable(read, node, rows))}
@@ -97,10 +101,10 @@ def _raise(rows: Sequence[Row]) -> None:
         raise ActionFailed(failed[0])
 
 
-def _here(session: Session, copy: Copy) -> dict[str, str]:
-    """What is to be copied: name -> size and checksum."""
-    facts = [_listing(copy, copy.source)]
-    read = reading.read(session.nodes([LOCAL]), lambda node: facts, LIST_TIMEOUT)
+def _here(session: Session, copy: Copy) -> tuple[dict[str, str], str]:
+    """What is to be copied: name -> size and checksum; and the id of this machine's boot."""
+    wanted: list[Fact[object]] = [_listing(copy, copy.source), files.BOOT]
+    read = reading.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
     listed = read.on(LOCAL.ssh).get(files.KEY)
     if listed is None or isinstance(listed, Unknown):
         why = listed.why if listed else "no answer"
@@ -108,7 +112,7 @@ def _here(session: Session, copy: Copy) -> dict[str, str]:
     found = _kept(copy, listed)
     if not found:
         raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
-    return found
+    return found, known(read.on(LOCAL.ssh), files.BOOT.key) or "unknown"
 
 
 def _listing(copy: Copy, folder: str) -> Fact[Mapping[str, str]]:
@@ -122,23 +126,28 @@ def _kept(copy: Copy, listed: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in listed.items() if not left_out(name)}
 
 
+# What place.sh compares a target with.
+_KEPT = {
+    "home": "the user's home",
+    "root": "all files",
+    "tmp": "/tmp",
+    "state": "what these tasks keep there",
+    "store": "Hugging Face's cache",
+}
+
+
 def _refuse(copy: Copy, read: Snapshot) -> None:
     """Raise where the copy could delete what nobody meant, before anything is changed."""
     for node in read.nodes:
         place = known(read.on(node), files.PLACE)
-        if place is None:
-            continue
-        if copy.delete and _is_within(place.home, place.folder):
-            why = f"--delete in {place.folder} would delete the user's home"
-            raise CheckFailed(f"{node}: {why}: give a folder of its own")
-        ours, theirs = copy.source, place.folder
-        nested = ours != theirs and (_is_within(ours, theirs) or _is_within(theirs, ours))
-        if nested and node in hostfiles.LOCAL:
-            raise CheckFailed(f"{node}: {ours} and {theirs} are within one another here")
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder
+        for how, what in place.near if place else ():
+            where = place.folder if place else ""
+            if what == "source" and how != "is":
+                raise CheckFailed(f"{node}: {copy.source} and {where} are within one another here")
+            if copy.delete and what in _KEPT:
+                harm = f"would delete {'in ' if how == 'in' else ''}{_KEPT[what]}"
+                why = f"--delete in {where} {harm}: give a folder of its own"
+                raise CheckFailed(f"{node}: {why}; nothing was changed")
 
 
 def _usable(read: Snapshot, node: str, rows: list[Row]) -> Place | None:
@@ -179,7 +188,7 @@ class _Work:
         with closing(copying.Runs()) as runs:
             done = nodes.each(targets, lambda node: self._run(node, runs, _silent, dry=True))
         for node in targets:
-            if not self._is_source(node):
+            if not self.places[node.name].is_source:
                 folder = self.places[node.name].folder
                 screen.out(f"# {node.name}: {folder}\n{self._command(node)}")
             seen, failure = done[node.name]
@@ -193,11 +202,8 @@ class _Work:
         return {name: files.size(value) for name, value in self.here.items()}
 
     def _command(self, node: Node, dry: bool = False) -> str:
-        folder = self.places[node.name].folder
-        return copying.command(self.copy, node, folder, self.ssh_config, dry)
-
-    def _is_source(self, node: Node) -> bool:
-        return node.host.is_local and self.places[node.name].folder == self.copy.source
+        place = self.places[node.name]
+        return copying.command(self.copy, node, place, self.ssh_config, dry)
 
     def _listing(self, node: Node) -> list[Fact[object]]:
         return [_listing(self.copy, self.places[node.name].folder)]
@@ -207,7 +213,7 @@ class _Work:
     ) -> tuple[Progress, str | None]:
         """Run rsync for a node: what it did, and why it failed."""
         seen = Progress(self._sizes)
-        if self._is_source(node):
+        if self.places[node.name].is_source:
             return seen, None
         if dry and not self.places[node.name].is_there:
             seen.sent += sorted(self.here)

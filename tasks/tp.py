@@ -219,7 +219,8 @@ def restart(
     """
     from . import steps, syncing
 
-    copy = syncing.wanted(session.context.config.get("dev", {})) if sync else None
+    config = session.context.config.get("dev", {})
+    copy = syncing.wanted(config, state_dir=session.state_dir) if sync else None
 
     def bring() -> None:
         if copy:

@@ -223,7 +223,7 @@ def test_readings(sh: str, folder: str, cwd: str, path: str) -> None:
             weights.fact(folder, cwd),
             weights.config(folder, cwd),
             versions.fact(str(python), cwd),
-            files.place(f"{where}/{folder}"),
+            files.place(f"{where}/{folder}", path or "x", "boot"),
         ):
             place.run(fact.command, status=None)
         assert "folder" in place.run(model.fact(folder, cwd).command)

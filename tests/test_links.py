@@ -252,7 +252,7 @@ def test_changes_of_a_fresh_mac() -> None:
     found = setup.changes(wired(TWO), {**RIGHT, "mac1": fresh}, setup.KINDS)
     assert {change.host for change in found} == {"mac1"}
     assert [change.command for change in found] == [
-        ("/sbin/ifconfig", "bridge0", "deletemember", "en5"),
+        ("/sbin/ifconfig", "bridge0", "deletem", "en5"),
         ("/sbin/ifconfig", "en5", "inet", "10.254.0.5", "netmask", "255.255.255.252"),
         (),
     ]

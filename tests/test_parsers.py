@@ -54,7 +54,7 @@ Parse = Callable[[str, int], Any]
 
 
 LISTING = "4038471504 3 ./a b\n7 0 ./empty\n 3000000 ./large\n 3000000 total\nlink ./gone\n"
-PLACE = "home /Users/me\nfolder /Users/me/copy\nrsync\n"
+PLACE = "folder /Users/me/copy\nid 16777232:42\nrsync\nis state\nholds store\nend 2\n"
 PART = "model-0000{}-of-00002.safetensors"
 WEIGHTS = (
     f'index\nnamed "{PART.format(1)}"\nnamed "{PART.format(2)}"\n'

@@ -383,13 +383,13 @@ def test_dry_run_shows_all_and_does_nothing(inv: Inv, macs: Macs) -> None:
     before = snapshot(rig)
     for words in (["rdma.setup", *nodes(rig), "--dry-run"], ["-R", "rdma.setup", *nodes(rig)]):
         shown = inv(*words).out
-        assert "sudo /sbin/ifconfig bridge0 deletemember en5" in shown
+        assert "sudo /sbin/ifconfig bridge0 deletem en5" in shown
         assert "sudo /sbin/ifconfig en5 inet 10.254.0.5 netmask 255.255.255.252" in shown
         assert '[[null, "rdma_en5"], ["rdma_en5", null]]' in shown
     assert snapshot(rig) == before
     assert not sudos(rig)
     shown = inv("rdma.setup", *nodes(rig), "--verbose").out
-    assert "sudo /sbin/ifconfig bridge0 deletemember en5" in shown
+    assert "sudo /sbin/ifconfig bridge0 deletem en5" in shown
 
 
 def test_a_node_behind_another(inv: Inv, macs: Macs) -> None:

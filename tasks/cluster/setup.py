@@ -45,7 +45,7 @@ def unbridge(end: End, facts: NodeFacts) -> list[Change]:
             "unbridge",
             end.host,
             f"take {end.interface} out of {bridge.name}",
-            (IFCONFIG, bridge.name, "deletemember", end.interface),
+            (IFCONFIG, bridge.name, "deletem", end.interface),
         )
         for bridge in bridges
     ]
@@ -197,7 +197,7 @@ def _converge_end(end: End) -> str:
         " n=$((n+1)); sleep 1; done\n"
         f"for b in $({IFCONFIG} -l); do\n"
         f'  case $b in bridge*) {IFCONFIG} "$b" | grep -q "member: {name} " &&\n'
-        f'    {IFCONFIG} "$b" deletemember {name} ;; esac\n'
+        f'    {IFCONFIG} "$b" deletem {name} ;; esac\n'
         "done\n"
         f'{IFCONFIG} {name} | grep -q "{wanted}" || {" ".join(assign(end))}'
     )

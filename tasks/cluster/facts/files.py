@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .. import shell
+from ..ssh import scripts
 from . import Fact, Key
 
 DANGLING = "a link that leads nowhere"
@@ -61,39 +62,55 @@ def parse_files(text: str, status: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a copy goes on a node: an absolute path without links, and whether it is there yet."""
+    """Where a copy goes on a node: an absolute path without links.
 
-    home: str
+    `id` is the folder's device and inode, empty where it is not there yet. `near` tells how it lies
+    to folders that must not be deleted: pairs of "is", "holds" or "in" and a name of `place.sh`.
+    """
+
     folder: str
-    is_there: bool
+    id: str
     has_rsync: bool
+    near: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self.id)
+
+    @property
+    def is_source(self) -> bool:
+        return ("is", "source") in self.near
 
 
 PLACE = Key[Place]("place")
 
 
-def place(target: str) -> Fact[Place]:
-    """`target` is absolute or begins with `~`."""
-    return Fact(
-        PLACE,
-        "cd || exit\n"
-        'printf "home %s\\n" "$(pwd -P)"\n'
-        f"t={shell.path(target)}\n"
-        'if cd "$t" 2>/dev/null; then printf "folder %s\\n" "$(pwd -P)"\n'
-        'elif [ -e "$t" ] || [ -L "$t" ]; then echo "$t is no folder that can be entered"; exit 1\n'
-        'else printf "new %s\\n" "$t"; fi\n'
-        "if command -v rsync >/dev/null; then echo rsync; else echo none; fi",
-        parse_place,
-    )
+def place(target: str, source: str, boot: str, state_dir: str = "~/.mlx-tp") -> Fact[Place]:
+    """`target` is absolute or begins with `~`; `source` is where the boot's id is `boot`."""
+    values = {"target": target, "source": source, "boot": boot, "state_dir": state_dir}
+    return Fact(PLACE, scripts.script("place.sh", **values), parse_place)
 
 
 def parse_place(text: str, status: int) -> Place:
-    """Rows "home PATH", then "folder PATH" or "new PATH", then "rsync" or "none"."""
-    rows = re.fullmatch(r"home (/.*)\n(folder|new) (/.*)\n(rsync|none)\n?", text)
-    if status != 0 or not rows:
+    """Rows "folder PATH" or "new PATH", "id ID", "rsync" or "none", `near`, "end" and its count."""
+    rows = re.fullmatch(
+        r"(?:folder (/.*)\nid (\d+:\d+)|new (/.*)\nid none)\n(rsync|none)\n"
+        r"((?:(?:is|holds|in) [a-z]+\n)*)end (\d+)\n?",
+        text,
+    )
+    if status != 0 or not rows or rows[5].count("\n") != int(rows[6]):
         raise ValueError("the target can't be used")
-    home, kind, folder, rsync = rows.groups()
-    return Place(home, folder, kind == "folder", rsync == "rsync")
+    folder, number, new, rsync, near, _ = rows.groups()
+    pairs = (line.split() for line in near.splitlines())
+    found = tuple(dict.fromkeys((how, what) for how, what in pairs))
+    return Place(folder or new, number or "", rsync == "rsync", found)
+
+
+BOOT = Fact(
+    Key[str]("boot"),
+    f"{scripts.text('prelude.sh')}printf '%s\\n' \"$tp_boot\"",
+    lambda text, status: text.strip(),
+)
 
 
 @dataclass(frozen=True)
