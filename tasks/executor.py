@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from invoke.collection import Collection
 from invoke.config import Config
@@ -51,7 +50,7 @@ class Executor(InvokeExecutor):
 
     def _call(self, given: Call, above: _Above | None) -> tuple[SessionCall, _Above]:
         """A call with its options filled in, and what its hooks get of it."""
-        over = above or _Above(object())
+        over = above or _Above(object(), {}, {})
         options = _filled(given, over.options)
         told = getattr(given.task, "cluster_options", lambda options, over: over)
         cluster_options = told(options, over.cluster_options)
@@ -119,13 +118,12 @@ class Executor(InvokeExecutor):
             raise BadInput(wrong)
 
 
-@dataclass(frozen=True)
-class _Above:
+class _Above(NamedTuple):
     """What a hook gets of the task that it hangs on, and that one of its own."""
 
     asked: object
-    options: Mapping[str, Any] = field(default_factory=dict)
-    cluster_options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any]
+    cluster_options: Mapping[str, Any]
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.tasks import Call, Task
 
-from . import screen
 from .signals import Signals
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 
-@dataclass
 class Known:
     """What need not be read again while the lock is ours: nobody else changes it meanwhile.
 
@@ -42,7 +39,7 @@ class Known:
     started: str | None = None
 
     def forget(self) -> None:
-        self.reading = self.started = None
+        self.reading, self.started = None, None
 
 
 class SessionCall(Call):
@@ -193,10 +190,14 @@ class Session:
 
     def say(self, text: str) -> None:
         """A line of narration, on stderr."""
+        from . import screen
+
         screen.say(text)
 
     def out(self, text: str) -> None:
         """A line of the result, on stdout."""
+        from . import screen
+
         screen.out(text)
 
     def enter(self, call: SessionCall, context: Context) -> None:

@@ -126,8 +126,9 @@ def test_outcomes(
     error: BaseException | None, outcome: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[tuple[object, ...]] = []
-    monkeypatch.setattr(audit, "begin", lambda *words: said.append(words))
-    with suppress(BaseException), audit.kept([], "~/s", "what"):
+    writer = audit.AuditWriter()
+    monkeypatch.setattr(writer, "record", lambda *words: said.append(words))
+    with suppress(BaseException), writer.recorded([], "~/s", "what"):
         if error:
             raise error
     words = [] if outcome is None else [("what", *([outcome] if error else []))]
