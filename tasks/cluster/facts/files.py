@@ -6,29 +6,18 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .. import shell
+from ..ssh import scripts
 from . import Fact, Key
 
 DANGLING = "a link that leads nowhere"
 _ROW = re.compile(r"(?: *(\d+)|(\d+) (\d+)|(link)) \./(.+)| *\d+ total")
 
 
-def listing(skip: Iterable[str] = ()) -> str:
-    """/bin/sh text that lists the files below the working directory, links followed.
-
-    Rows are "CHECKSUM SIZE ./name" (of `cksum`) below 1 MiB, "SIZE ./name" and a total (of `wc -c`)
-    above it, and "link ./name" for a link that leads nowhere. Sizes are in bytes. What has a name
-    like a pattern of `skip` is not read, nor what is below it.
-    """
-    prune = "".join(f"-name {shell.quote(name)} ! -path . -prune -o " for name in skip)
-    return (
-        f"find -L . {prune}-type l -exec printf 'link %s\\n' {{}} \\; -o"
-        " -type f \\( -size -2048 -exec cksum {} + -o -exec wc -c {} + \\)"
-    )
-
-
 def parse_listing(text: str) -> dict[str, str]:
-    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder."""
+    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder.
+
+    From what facts/listing.sh prints. Sizes are in bytes.
+    """
     files = {}
     for line in filter(str.strip, text.split("\n")):
         row = _ROW.fullmatch(line)
@@ -49,8 +38,8 @@ KEY = Key[Mapping[str, str]]("files")
 
 
 def fact(folder: str, skip: Iterable[str] = ()) -> Fact[Mapping[str, str]]:
-    """The files of `folder` as `parse_listing` gives them, but for what `listing` skips."""
-    return Fact(KEY, f"cd {shell.path(folder)} || exit\n{listing(skip)}", parse_files)
+    """The files of `folder`, but for names that a pattern of `skip` fits, and what is below."""
+    return Fact(KEY, scripts.script("facts/files.sh", skip, folder=folder), parse_files)
 
 
 def parse_files(text: str, status: int) -> dict[str, str]:
@@ -74,17 +63,7 @@ PLACE = Key[Place]("place")
 
 def place(target: str) -> Fact[Place]:
     """`target` is absolute or begins with `~`."""
-    return Fact(
-        PLACE,
-        "cd || exit\n"
-        'printf "home %s\\n" "$(pwd -P)"\n'
-        f"t={shell.path(target)}\n"
-        'if cd "$t" 2>/dev/null; then printf "folder %s\\n" "$(pwd -P)"\n'
-        'elif [ -e "$t" ] || [ -L "$t" ]; then echo "$t is no folder that can be entered"; exit 1\n'
-        'else printf "new %s\\n" "$t"; fi\n'
-        "if command -v rsync >/dev/null; then echo rsync; else echo none; fi",
-        parse_place,
-    )
+    return Fact(PLACE, scripts.script("facts/place.sh", target=target), parse_place)
 
 
 def parse_place(text: str, status: int) -> Place:
