@@ -55,7 +55,7 @@ LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude", "compare")
 
 
 class SkipArgument(Argument):
-    """`--skip`, whose help names the checks: which there are, a user's file says later than we."""
+    """`--skip`, whose help names all checks: a user's file may add some after this is imported."""
 
     @classmethod
     def of(cls, argument: Argument) -> Argument:

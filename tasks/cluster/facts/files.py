@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .. import shell
 from ..ssh import scripts
 from . import Fact, Key
 
@@ -14,22 +13,11 @@ DANGLING = "a link that leads nowhere"
 _ROW = re.compile(r"(?: *(\d+)|(\d+) (\d+)|(link)) \./(.+)| *\d+ total")
 
 
-def listing(skip: Iterable[str] = ()) -> str:
-    """/bin/sh text that lists the files below the working directory, links followed.
-
-    Rows are "CHECKSUM SIZE ./name" (of `cksum`) below 1 MiB, "SIZE ./name" and a total (of `wc -c`)
-    above it, and "link ./name" for a link that leads nowhere. Sizes are in bytes. What has a name
-    like a pattern of `skip` is not read, nor what is below it.
-    """
-    prune = "".join(f"-name {shell.quote(name)} ! -path . -prune -o " for name in skip)
-    return (
-        f"find -L . {prune}-type l -exec printf 'link %s\\n' {{}} \\; -o"
-        " -type f \\( -size -2048 -exec cksum {} + -o -exec wc -c {} + \\)"
-    )
-
-
 def parse_listing(text: str) -> dict[str, str]:
-    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder."""
+    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder.
+
+    From what facts/listing.sh prints. Sizes are in bytes.
+    """
     files = {}
     for line in filter(str.strip, text.split("\n")):
         row = _ROW.fullmatch(line)
@@ -50,8 +38,8 @@ KEY = Key[Mapping[str, str]]("files")
 
 
 def fact(folder: str, skip: Iterable[str] = ()) -> Fact[Mapping[str, str]]:
-    """The files of `folder` as `parse_listing` gives them, but for what `listing` skips."""
-    return Fact(KEY, f"cd {shell.path(folder)} || exit\n{listing(skip)}", parse_files)
+    """The files of `folder`, but for names that a pattern of `skip` fits, and what is below."""
+    return Fact(KEY, scripts.script("facts/files.sh", skip, folder=folder), parse_files)
 
 
 def parse_files(text: str, status: int) -> dict[str, str]:
@@ -88,7 +76,7 @@ PLACE = Key[Place]("place")
 def place(target: str, source: str, boot: str, state_dir: str = "~/.mlx-tp") -> Fact[Place]:
     """`target` is absolute or begins with `~`; `source` is where the boot's id is `boot`."""
     values = {"target": target, "source": source, "boot": boot, "state_dir": state_dir}
-    return Fact(PLACE, scripts.script("place.sh", **values), parse_place)
+    return Fact(PLACE, scripts.script("facts/place.sh", **values), parse_place)
 
 
 def parse_place(text: str, status: int) -> Place:
@@ -108,7 +96,7 @@ def parse_place(text: str, status: int) -> Place:
 
 BOOT = Fact(
     Key[str]("boot"),
-    f"{scripts.text('prelude.sh')}printf '%s\\n' \"$tp_boot\"",
+    f"{scripts.script('prelude.sh')}printf '%s\\n' \"$tp_boot\"",
     lambda text, status: text.strip(),
 )
 

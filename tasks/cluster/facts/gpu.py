@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ..ssh import scripts
 from . import Fact, Key
 
 NO_LIMIT = -1  # not a Mac: MLX runs on the CPU there
@@ -20,9 +21,4 @@ def parse(text: str, status: int) -> int:
 
 
 KEY = Key[int]("gpu")
-FACT = Fact(
-    KEY,
-    "if [ -r /proc/meminfo ] && ! command -v vm_stat >/dev/null; then echo no limit\n"
-    "else sysctl iogpu.wired_limit_mb; fi",
-    parse,
-)
+FACT = Fact(KEY, scripts.script("facts/gpu.sh"), parse)

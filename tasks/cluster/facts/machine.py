@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ..ssh import scripts
 from . import Fact, Key
 
 
@@ -17,15 +18,4 @@ def parse(text: str, status: int) -> dict[str, str]:
 
 
 KEY = Key[Mapping[str, str]]("machine")
-FACT = Fact(
-    KEY,
-    'echo "system $(uname -srm)"\n'
-    "if [ -r /proc/cpuinfo ]; then\n"
-    "  sed -n 's/^model name[^:]*: */chip /p' /proc/cpuinfo | head -n 1\n"
-    "  echo \"cores $(grep -c '^processor' /proc/cpuinfo)\"\n"
-    "else\n"
-    '  echo "chip $(sysctl -n machdep.cpu.brand_string)"\n'
-    '  echo "cores $(sysctl -n hw.ncpu)"; echo "model $(sysctl -n hw.model)"\n'
-    "fi",
-    parse,
-)
+FACT = Fact(KEY, scripts.script("facts/machine.sh"), parse)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..ssh import scripts
 from . import Fact, Key
 
 GIB = 1024**3
@@ -66,9 +67,4 @@ def _linux(text: str) -> Memory:
 
 
 KEY = Key[Memory]("memory")
-FACT = Fact(
-    KEY,
-    "if [ -r /proc/meminfo ] && ! command -v vm_stat >/dev/null; then cat /proc/meminfo\n"
-    "else sysctl -n hw.memsize; vm_stat; fi",
-    parse,
-)
+FACT = Fact(KEY, scripts.script("facts/memory.sh"), parse)

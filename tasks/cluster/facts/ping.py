@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from . import Fact, Key, limited
+from ..ssh import scripts
+from . import Fact, Key
 
 COUNT = 5  # echo requests per address, 0.2 s apart
 LIMIT = 5  # seconds: `-W` is in ms on macOS and in s on Linux, so the bound is ours
@@ -46,14 +47,5 @@ KEY = Key[Mapping[str, Ping]]("ping")
 
 
 def fact(addresses: Iterable[str]) -> Fact[Mapping[str, Ping]]:
-    each = "".join(
-        f'{{ {limited(LIMIT, f"ping -n -c {COUNT} -i 0.2 {ip}")}; echo "status $?"; }}'
-        f' >"$d/{ip}" 2>&1 &\n'
-        for ip in addresses
-    )
-    return Fact(
-        KEY,
-        f"d=$(mktemp -d) || exit\n{each}wait\n"
-        'for f in "$d"/*; do echo "ping ${f##*/}"; cat "$f"; done; rm -r "$d"',
-        parse,
-    )
+    text = scripts.script("facts/ping.sh", addresses, limit=LIMIT, count=COUNT)
+    return Fact(KEY, text, parse)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..ssh import scripts
 from . import Fact, Key
 
 
@@ -61,38 +62,5 @@ _MARKED = re.compile(rf"(\d+)(?:/environ:| ){MARK}=([0-9A-Za-z]+\.\d+)[\0\r\n]")
 _PROGRAM = re.compile(r"^ *(\d+) (.*)$", re.MULTILINE)
 _PROCESS = re.compile(r"^ *(\d+) +(\d+) +(-?\d+) +(\d+) (.*)$", re.MULTILINE)
 
-# A bare Debian has no ps; /proc tells the same (rss in pages of 4 KiB).
-_PROC = r"""
-printf '\n== programs\n'
-for d in /proc/[0-9]*; do
-  printf '%s %s\n' "${d#/proc/}" "$(tr '\n' ' ' <$d/comm 2>/dev/null)"
-done
-echo '== processes'
-for d in /proc/[0-9]*; do
-  s=$(cat $d/stat 2>/dev/null) || continue
-  rest=${s##*) }; set -f; set -- $rest; set +f
-  c=$(tr '\000\n' '  ' <$d/cmdline 2>/dev/null)
-  printf '%s %s %s %s %s\n' "${d#/proc/}" "$2" "$3" "$((${22} * 4))" "$c"
-done
-echo '== end'"""
-
-# Of an environment, which may hold secrets, only the mark leaves the node. macOS shows those of the
-# user's own processes after the command (ps -E), but of none that the system protects.
-_MARKS = (
-    "if [ -d /proc/self ]; then\n"
-    f"  grep -aHosz '^{MARK}=[0-9A-Za-z.]*' /proc/[0-9]*/environ\n"
-    "else\n"
-    f"  ps axwwE -o pid=,command= | sed -n"
-    f" 's/^ *\\([0-9]*\\) .* \\({MARK}=[0-9A-Za-z.]*\\).*/\\1 \\2/p'\n"
-    "fi 2>/dev/null"
-)
-
 KEY = Key[Mapping[int, Process]]("processes")
-FACT = Fact(
-    KEY,
-    f"{_MARKS}\nif command -v ps >/dev/null; then\n"
-    "printf '\\n== programs\\n' && ps axww -o pid=,comm= &&\n"
-    "echo '== processes' && ps axww -o pid=,ppid=,pgid=,rss=,command= && echo '== end'\n"
-    f"else {_PROC}\nfi",
-    parse,
-)
+FACT = Fact(KEY, scripts.script("facts/processes.sh", mark=MARK), parse)

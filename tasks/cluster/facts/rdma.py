@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..ssh import scripts
 from . import Fact, Key, limited
 
 MATRIX = "/tmp/mlx_ibv_devices.json"
@@ -172,13 +173,7 @@ IN_USE_KEY = Key[int]("domains_in_use")
 
 # ibv_devinfo has been seen to hang, hence the limits.
 INTERFACES = Fact(INTERFACES_KEY, limited(5, "/sbin/ifconfig -a"), parse_interfaces)
-# Another user may have laid a pipe there, which would never end.
-MATRIX_FACT = Fact(
-    MATRIX_KEY,
-    f"[ -e {MATRIX} ] || exit 3\n"
-    f"[ -f {MATRIX} ] || {{ echo 'it is no file: remove it'; exit 1; }}; cat {MATRIX}",
-    parse_matrix,
-)
+MATRIX_FACT = Fact(MATRIX_KEY, scripts.script("facts/matrix.sh", matrix=MATRIX), parse_matrix)
 DEVINFO = Fact(DEVINFO_KEY, limited(5, "ibv_devinfo -v"), parse_devinfo)
 FACTS = (
     Fact(ENABLED_KEY, limited(5, "rdma_ctl status"), parse_enabled),

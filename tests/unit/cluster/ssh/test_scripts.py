@@ -119,7 +119,7 @@ def test_no_program_in_a_string() -> None:
 
 
 # Whose programs have not been moved yet.
-STILL = ("cluster/facts/", "cluster/setup.py")
+STILL = ("cluster/setup.py",)
 
 
 @pytest.mark.parametrize(
