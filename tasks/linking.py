@@ -209,6 +209,9 @@ def _no_sudo(
     said = answer.failure or (answer.err.strip().splitlines() or ["sudo refused"])[-1]
     if password is not None:
         return Finding("sudo", FAIL, answer.node, said, "is it the password of that node?")
+    if not setup.are_fixed(commands):
+        fix = "--ask-sudo: no line of sudoers may allow it, since it would allow all that root may"
+        return Finding("sudo", FAIL, answer.node, said, fix)
     line = setup.sudoers(read.on(answer.node)[_USER.key][0], commands)
     fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
     return Finding("sudo", FAIL, answer.node, said, fix)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from . import shell
 from .facts import Fact, Key
 from .links import Wiring
-from .setup import Change, converge
+from .setup import INSTALL, Change, converge
 
 LABEL = "com.mlx-tp-tasks.rdma"
 PATH = f"/Library/LaunchDaemons/{LABEL}.plist"
@@ -78,7 +78,7 @@ def _install(host: str, draft: str, text: str) -> list[Change]:
         f"cat >{path} {shell.heredoc(text)}\n"
         f"plutil -lint {path}\n"
     )
-    install = ("/usr/bin/install", "-m", "644", "-o", "0", "-g", "0", draft, PATH)
+    install = (INSTALL, "-m", "644", "-o", "0", "-g", "0", draft, PATH)
     return [
         Change("persist", host, f"write {draft}", script=write),
         Change("persist", host, f"install {PATH}", install),

@@ -22,6 +22,7 @@ from .links import End, Wiring, collision
 
 KINDS = ("unbridge", "address", "devices")
 IFCONFIG = "/sbin/ifconfig"
+INSTALL = "/usr/bin/install"
 # Reads only: it shows whether sudo lets us run ifconfig, before anything is changed.
 PROBE = (IFCONFIG, "lo0")
 
@@ -125,6 +126,15 @@ def _refused(end: End, facts: NodeFacts, kinds: Sequence[str]) -> list[Finding]:
     return []
 
 
+def are_fixed(commands: Iterable[Sequence[str]]) -> bool:
+    """Whether the commands' words say all that they do, so that a line of sudoers may allow them.
+
+    `install` does not: it makes root's what the user has written, and what launchd then runs as
+    root would be up to whoever has that account.
+    """
+    return all(command[0] != INSTALL for command in commands)
+
+
 def sudoers(user: str, commands: Iterable[Sequence[str]]) -> str:
     """The sudoers line that allows `user` just these commands, and the probe, without password."""
     every = dict.fromkeys(" ".join(map(_sudoers_word, each)) for each in (PROBE, *commands))
@@ -149,7 +159,9 @@ def as_root(password: str | None) -> str:
 def may_script(commands: Sequence[Sequence[str]], password: str | None) -> str:
     """Ends with 0 if sudo would run the commands; it runs none but the probe, which reads."""
     asks = "".join(f"root -l {_words(command)} >/dev/null || exit\n" for command in commands)
-    return f"{as_root(password)}root {_words(PROBE)} >/dev/null || exit\n{asks}"
+    # Once a line of sudoers lets anything without a password, `-l` says yes to what needs one too.
+    whole = "" if are_fixed(commands) else "root -v >/dev/null || exit\n"
+    return f"{as_root(password)}root {_words(PROBE)} >/dev/null || exit\n{whole}{asks}"
 
 
 def act_script(todo: Sequence[Change], password: str | None) -> str:
