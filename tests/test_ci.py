@@ -95,7 +95,9 @@ def test_fine(ci: Run) -> None:
 
 def test_too_many(ci: Run) -> None:
     """What has broken everything is not tried again for half an hour."""
-    code, shown = ci("@pytest.mark.parametrize('n', range(30))\ndef test_n(n): assert again(str(n))")
+    code, shown = ci(
+        "@pytest.mark.parametrize('n', range(30))\ndef test_n(n): assert again(str(n))"
+    )
     assert code == 1
     assert shown.splitlines()[-1] == "30 tests failed: too many to run each once more"
 
