@@ -268,6 +268,16 @@ def light_cluster(inv: Inv, hosts: list[dict[str, Any]], **more: Any) -> Path:
     return hostfile(inv.home / "hosts.json", hosts, model, inv.port, **words)
 
 
+@pytest.fixture
+def vllm_mlx(home: Path) -> Path:
+    """A folder for PYTHONPATH in which the engine vllm-mlx is tests/ring_rank.py."""
+    package = home / "lib" / "vllm_mlx"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copy(ROOT / "tests" / "ring_rank.py", package / "distributed_launcher.py")
+    return package.parent
+
+
 @dataclass
 class Sshd:
     """Real OpenSSH servers on loopback, one per node name, and a home whose ssh knows them.

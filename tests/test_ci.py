@@ -38,11 +38,13 @@ def ci(tmp_path: Path) -> Run:
     """`ci(tests, *arguments)`: its exit status and what it wrote."""
 
     def run(tests: str, *words: str) -> tuple[int, str]:
-        (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:randomly\n")
+        (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p xdist.plugin\n")
         hooks = "from strict import pytest_sessionfinish, pytest_testnodedown\n"
         (tmp_path / "conftest.py").write_text(hooks)
         (tmp_path / "test_made.py").write_text(AGAIN + tests)
-        paths = {"PYTHONPATH": str(ROOT / "tests"), "MLX_TP_REQUIRE_ALL": "1"}
+        # Other plugins than xdist take long to load, and have no part in it.
+        paths = {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        paths["MLX_TP_REQUIRE_ALL"] = "1"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
         done = subprocess.run(
             [sys.executable, ROOT / ".ci" / "tests.py", *words],
