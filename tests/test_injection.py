@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import pytest
 from conftest import ROOT, Inv, Sshd, require, wait_for
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rig import Rig
 
@@ -324,11 +324,12 @@ def test_acting_as_root(sh: str, home: str, password: str, owner: str) -> None:
 
 
 @given(st.lists(st.lists(LINE, min_size=1, max_size=4), min_size=1, max_size=3))
+@example([["a b"], ["a", "b"]])
 def test_sudoers(commands: list[list[str]]) -> None:
     """A line of sudoers allows the commands that were asked for, and none by pattern or comma."""
     allowed = setup.sudoers("me", commands).removeprefix("me ALL=(root) NOPASSWD: ")
     parts = re.findall(r"(?:\\.|[^,\\])+", allowed)
-    expected = list(dict.fromkeys(" ".join(each) for each in [setup.PROBE, *commands]))
+    expected = [" ".join(each) for each in dict.fromkeys(map(tuple, [setup.PROBE, *commands]))]
     assert [re.sub(r"\\(.)", r"\1", part[part.startswith(" ") :]) for part in parts] == expected
     assert not re.search(r"[*?\[\]!#=:]", re.sub(r"\\.", "", allowed))
 

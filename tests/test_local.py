@@ -76,35 +76,35 @@ def test_whole_life(served: Inv, home: Path) -> None:
     assert "/v1/chat/completions" in served("tp.logs", "--rank", "0", "--grep", "POST").out
 
 
-def test_again(served: Inv) -> None:
+def test_again(light: Inv) -> None:
     """Start and stop twice: the second start finds nothing of the first in its way."""
     for _ in range(2):
-        served("tp.start")
-        served("tp.stop")
+        light("tp.start")
+        light("tp.stop")
     last, before = (
-        set(re.findall(r"run=(\w+)", served("tp.logs", "--lines", "0", *words).out))
+        set(re.findall(r"run=(\w+)", light("tp.logs", "--lines", "0", *words).out))
         for words in ([], ["--previous", "1"])
     )
     assert len(last) == len(before) == 1
     assert last != before
-    assert "starts before the last one: it has 1" in served("tp.logs", "--previous=2", code=3).err
+    assert "starts before the last one: it has 1" in light("tp.logs", "--previous=2", code=3).err
 
 
-def test_steps_alone(served: Inv) -> None:
-    served("tp.preflight")
-    served("tp.launch")
-    served("tp.wait", "--timeout", "60")
-    served("tp.health")
-    served("tp.memory")
-    served("tp.cooldown")
+def test_steps_alone(light: Inv) -> None:
+    light("tp.preflight")
+    light("tp.launch")
+    light("tp.wait", "--timeout", "60")
+    light("tp.health")
+    light("tp.memory")
+    light("tp.cooldown")
     # A second start is refused by its checks, and even without them: nothing is lost.
-    before = pids(served)
-    refused = served("tp.start", code=3)
+    before = pids(light)
+    refused = light("tp.start", code=3)
     assert "already runs: rank 0" in refused.err
-    again = served("tp.launch", code=3).err.splitlines()
+    again = light("tp.launch", code=3).err.splitlines()
     assert again[-1].startswith("127.0.0.1: rank 0 already runs (pid ")
-    assert pids(served) == before
-    assert served("tp.status", "--json").json()["state"] == "ready"
+    assert pids(light) == before
+    assert light("tp.status", "--json").json()["state"] == "ready"
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_timeout(served: Inv) -> None:
     assert served("tp.status").out.strip() == "stopped"
 
 
-def test_degraded(served: Inv) -> None:
+def test_degraded(light: Inv) -> None:
     """A rank that is gone, and then a server that is stopped nevertheless."""
-    served("tp.start")
-    os.kill(pids(served)[1], signal.SIGKILL)
-    status = wait_for(lambda: (found := served.run("tp.status", "--json")).code == 3 and found, 30)
+    light("tp.start")
+    os.kill(pids(light)[1], signal.SIGKILL)
+    status = wait_for(lambda: (found := light.run("tp.status", "--json")).code == 3 and found, 30)
     assert status.json()["state"] == "degraded"
     assert "rank 1 (killed by SIGKILL)" in status.err
-    served("tp.stop")
+    light("tp.stop")
 
 
 def test_dead_engine_behind_a_green_page(served: Inv) -> None:
@@ -159,22 +159,22 @@ def test_dead_engine_behind_a_green_page(served: Inv) -> None:
 
 
 @pytest.mark.parametrize("order", ["leader", "all"])
-def test_stop_order(served: Inv, order: str) -> None:
-    served("tp.start")
-    served("tp.stop", "--order", order, "--json")
-    assert served("tp.status").out.strip() == "stopped"
+def test_stop_order(light: Inv, order: str) -> None:
+    light("tp.start")
+    light("tp.stop", "--order", order, "--json")
+    assert light("tp.status").out.strip() == "stopped"
 
 
-def test_stranger_is_found_and_stopped(served: Inv, home: Path) -> None:
+def test_stranger_is_found_and_stopped(light: Inv, home: Path) -> None:
     """A server started by hand has no record; it is named, and stopped."""
-    served("tp.start")
+    light("tp.start")
     for file in (home / ".mlx-tp").iterdir():
         file.unlink()
-    status = served("tp.status", "--json", code=3)
+    status = light("tp.status", "--json", code=3)
     assert status.json()["ranks"][0]["state"] == "unrecorded"
-    assert "already runs: a mlx-lm server" in served("tp.preflight", code=3).out
-    assert "a mlx-lm server" in served("tp.stop").out
-    assert served("tp.status").out.strip() == "stopped"
+    assert "already runs: a light server" in light("tp.preflight", code=3).out
+    assert "a light server" in light("tp.stop").out
+    assert light("tp.status").out.strip() == "stopped"
 
 
 def test_foreground(served: Inv) -> None:
@@ -208,17 +208,17 @@ def test_server_that_can_not_listen(served: Inv, more: tuple[str, ...]) -> None:
         assert "hint: the server can't listen on its --host" in failed.err
 
 
-def test_secrets_show_nowhere(served: Inv, home: Path) -> None:
+def test_secrets_show_nowhere(light: Inv, home: Path) -> None:
     secret = "s3cr3t-$(touch canary)'\"\\-ü"
-    dry = served("tp.start", "--dry-run", "--env", f"TOKEN={secret}")
+    dry = light("tp.start", "--dry-run", "--env", f"TOKEN={secret}")
     assert "TOKEN=***" in dry.out
-    served("tp.start", "--env", f"TOKEN={secret}")
-    environ = Path(f"/proc/{pids(served)[0]}/environ")
+    light("tp.start", "--env", f"TOKEN={secret}")
+    environ = Path(f"/proc/{pids(light)[0]}/environ")
     if environ.exists():
         assert f"TOKEN={secret}".encode() in environ.read_bytes()
         lines = _command_lines()
         assert b"s3cr3t" not in lines
-    texts = dry.out + dry.err + served("tp.status", "--json").out
+    texts = dry.out + dry.err + light("tp.status", "--json").out
     texts += "".join(path.read_text() for path in home.rglob("*") if _is_text(path))
     assert "s3cr3t" not in texts
     assert not list(home.rglob("canary"))
@@ -239,14 +239,14 @@ def _is_text(path: Path) -> bool:
     return path.is_file() and "model" not in path.parts
 
 
-def test_log_view_goes_on_where_it_left_off(served: Inv, home: Path) -> None:
+def test_log_view_goes_on_where_it_left_off(light: Inv, home: Path) -> None:
     log_dir = str(home / "elsewhere")
-    served("tp.start", "--log-dir", log_dir)
-    first = served("tp.logs", "--lines", "0").out
-    again = served("tp.logs", "--lines", "0").out
+    light("tp.start", "--log-dir", log_dir)
+    first = light("tp.logs", "--lines", "0").out
+    again = light("tp.logs", "--lines", "0").out
     assert again.count("run=") == first.count("run=") == 2
     assert (home / "elsewhere" / "tp_server.log").exists()
-    served("tp.stop")
+    light("tp.stop")
     whole = (home / "elsewhere" / "tp_server.log").read_text()
     assert whole.startswith(first.splitlines()[0])
 

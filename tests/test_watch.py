@@ -46,11 +46,11 @@ def pids(inv: Inv) -> list[int]:
     return [row["pid"] for row in inv("tp.status", "--json").json()["ranks"]]
 
 
-def test_a_dead_rank_is_told(served: Inv) -> None:
-    served("tp.start")
-    with watching(served) as process:
+def test_a_dead_rank_is_told(light: Inv) -> None:
+    light("tp.start")
+    with watching(light) as process:
         assert re.match(r"\d\d:\d\d:\d\d  serving$", until(process, "serving"))
-        os.kill(pids(served)[1], signal.SIGKILL)
+        os.kill(pids(light)[1], signal.SIGKILL)
         line = until(process, "failed")
         assert "died: rank 1 on 127.0.0.1 (killed by SIGKILL)" in line
         _, err = process.communicate(timeout=60)
@@ -58,8 +58,8 @@ def test_a_dead_rank_is_told(served: Inv) -> None:
         assert "the server has failed: died: rank 1" in err
 
 
-def test_no_server(served: Inv) -> None:
-    done = served("tp.watch", code=3)
+def test_no_server(light: Inv) -> None:
+    done = light("tp.watch", code=3)
     assert "stopped: no server is recorded: inv tp.start" in done.err
 
 
@@ -77,18 +77,18 @@ def test_an_engine_without_tokens(served: Inv) -> None:
         os.kill(second, signal.SIGCONT)
 
 
-def test_restart(served: Inv) -> None:
+def test_restart(light: Inv) -> None:
     """The server that failed is stopped properly, and another serves in its place."""
-    served.env["INVOKE_TP_COOLDOWN"] = "1"
-    served("tp.start")
-    first = pids(served)
-    with watching(served, "--restart", "--max-restarts", "1") as process:
+    light.env["INVOKE_TP_COOLDOWN"] = "1"
+    light("tp.start")
+    first = pids(light)
+    with watching(light, "--restart", "--max-restarts", "1") as process:
         until(process, "serving")
         os.kill(first[0], signal.SIGKILL)
         until(process, "failed: died: rank 0")
         assert "in 10 s (0 restarts left after that)" in until(process, "starting it again")
         until(process, "serving")
-        second = pids(served)
+        second = pids(light)
         assert not set(first) & set(second)
         os.kill(second[1], signal.SIGKILL)
         until(process, "failed: died: rank 1")
