@@ -1,8 +1,9 @@
 """Which commands a shell script runs, and with which words: read from its text, not by running it.
 
 Enough of a shell's grammar for our own scripts. A word's expansions become a HOLE. What runs on
-Linux alone is marked by a comment `# linux`: at the end of a command's line, or of the line with
-the `then`, `else`, `do`, `{` or pattern that opens a branch.
+Linux alone is marked by a comment `# linux`: at the end of a command's line (where the same command
+comes twice, the first), or of the line with the `then`, `else`, `do`, `{` or pattern that opens a
+branch.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ def invocations(text: str, first: int = 1) -> list[Invocation]:
     script = _Script(text, first)
     while script.at < len(text):
         script.commands()
-    found = [
-        Invocation(line, words, not script.marked.isdisjoint({line, *opened}))
-        for line, words, opened in script.found
-    ]
-    return sorted(found, key=lambda each: each.line)
+    found, seen = [], set()
+    for line, words, opened in sorted(script.found, key=lambda each: each[0]):
+        # Of `stat -c ... || stat -f ...` on one line the first is Linux's.
+        own = line in script.marked and (line, words[0]) not in seen
+        seen.add((line, words[0]))
+        branch = script.marked & {*opened} - {line}
+        found.append(Invocation(line, words, own or bool(branch)))
+    return found
 
 
 def functions(text: str) -> set[str]:
