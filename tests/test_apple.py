@@ -10,13 +10,16 @@ import ast
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from invocations import HOLE, Invocation, functions, invocations, shell_texts
-from rig.mac import apple
+from rig.mac import apple, guards
 
 REMOTE = sorted((ROOT / "tasks" / "remote").rglob("*.sh"))
 MODULES = sorted((ROOT / "tasks").rglob("*.py"))
@@ -310,3 +313,63 @@ def test_table() -> None:
             assert where[0], row["command"]
             lines = [each for each in group["lines"].values() if each is not None]
             assert lines or "sample" in (source["kind"], group.get("kind")), row["command"]
+
+
+# A test host's wrappers: what starts often, and what GNU's and Apple's take differently.
+GUARDED = [
+    "chmod", "date", "find", "grep", "head", "mktemp", "ps", "rm", "sed", "sort", "stat", "tail",
+    "wc", "xargs",
+]  # fmt: skip
+
+
+def _word(command: str) -> st.SearchStrategy[str]:
+    """Words that the command knows, that it does not, and that are nearly those."""
+    row = apple.find(command)
+    assert row
+    known = [*row.long, *row.words.get("primary", ()), *row.words.get("keyword", ())]
+    letters = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyzABCEFGHILPRSTWX015-"), max_size=3)
+    odd = ["--", "-", "", ".", "x", "5", "-5", "+3", "-o", "pid=,foo=", "axww", ";", "+", "(", "!"]
+    names = st.sampled_from([f"--{name}" for name in known] + known) if known else st.nothing()
+    cut = st.builds(lambda name, end: name[:end], names, st.integers(1, 12)) if known else names
+    return st.one_of(
+        letters.map("-{}".format), st.sampled_from(odd), names, cut, names.map("{}=1".format)
+    )
+
+
+def _same(command: str, words: list[str]) -> None:
+    """What a guard refuses, and how, is what `check` refuses."""
+    line = ["dash", "-c", guards.guard(command, "/bin/true"), "x", *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    told = apple.check(command, words)
+    expected = (told.line, told.status or 1) if told else ("", 0)
+    assert (done.stderr.partition("\n")[0], done.returncode) == expected
+
+
+@pytest.mark.parametrize("command", GUARDED)
+@settings(max_examples=12)
+@given(data=st.data())
+def test_guard(command: str, data: st.DataObject) -> None:
+    _same(command, data.draw(st.lists(_word(command), max_size=4)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "find . -name -foo", "find . -print -foo", "find . -exec x -foo ; -bar", "find a b",
+        "find . ! ( -name x -o -true )", "find -L -name x", "find", "head -5 f", "head -5b f",
+        "tail +3lf -z", "tail -3x f", "tail -7 -n 1 f", "ps axwwg -o pid=", "ps -axwwg -o pid=",
+        "ps -o pid=,foo= -z", "ps -p 1 x", "date -Iseconds", "date -r 1 +%s -d", "chmod g-w -z",
+        "chmod -R -w -z", "grep --exclude-di=x -c a -P", "rm -f -- -z", "sort --key 1 --key",
+    ],
+)  # fmt: skip
+def test_guard_of(line: str) -> None:
+    command, *words = line.split()
+    _same(command, words)
+
+
+def test_guard_runs_the_command() -> None:
+    done = subprocess.run(
+        ["dash", "-c", guards.guard("tail", "tail"), "x", "-n", "1"],
+        input="a\nb\n", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "b\n"

@@ -118,7 +118,7 @@ def _parsed(row: Row, command: str, words: list[str]) -> tuple[Parsed, Read]:
         found = getopts.long(name, row.options, row.long, words)
     else:
         found = getopts.short(command, row.options, words, row.last)
-    if not found.error and any(letter in row.unbuilt for letter, _ in found.options):
+    if any(letter in row.unbuilt for letter, _ in found.options):
         found.error = f"usage: {name}"
     return found, Read(found.operands, _refusal(row, found.error))
 
@@ -163,11 +163,12 @@ def _ps(row: Row, command: str, words: list[str]) -> Read:
         found = getopts.short(command, row.old, ["-" + words[0], *words[1:]])
     else:
         found = getopts.short(command, row.options, words)
-    read = Read(found.operands, _refusal(row, found.error))
+    read = Read(found.operands)
     formats = [value or "" for letter, value in found.options if letter in "oO"]
     keywords = [each.partition("=")[0] for text in formats for each in re.split("[ \t,\n]", text)]
     for word in _unknown(row, "keyword", filter(None, keywords)):
         _refuse(read, f"ps: {word}: keyword not found", 1)
+    read.refusal = read.refusal or _refusal(row, found.error)
     for word in found.operands:
         if not word[:1].isdigit() and HOLE not in word:
             _refuse(read, f"ps: illegal argument: {word}", row.status)
