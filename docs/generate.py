@@ -70,7 +70,8 @@ def _errors(about: str) -> str:
     from tasks.cluster.known_errors.table import table
 
     rows = [
-        f"| [`{_code(known.sample)}`]({known.source}) | {_cell(known.means)} | {_cell(_do(known))} |"
+        f"| [`{_code(known.sample)}`]({known.source}) | {_cell(known.means)} |"
+        f" {_cell(_do(known))} |"
         for known in table()
         if known.about == about
     ]
