@@ -709,8 +709,8 @@ LOGS: list[Row] = [
         "ssh_stderr_no_route_local_network.txt",
         "hint",
         255,
-        "the node can't be reached by SSH: it is off or asleep, Remote Login is off, or macOS's Local"
-        " Network privacy refuses this terminal",
+        "the node can't be reached by SSH: it is off or asleep, Remote Login is off, or macOS's"
+        " Local Network privacy refuses this terminal",
     ),
 ]
 HOSTS: list[Row] = [
