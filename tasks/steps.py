@@ -417,7 +417,9 @@ def _failed(
             for line in last:
                 screen.say(f"  {line}")
     errors = [first for first, _ in found.values() if first]
-    hint = hints.hint(errors) or hints.hint(line for _, last in found.values() for line in last)
+    facts = hints.facts(cluster.ranks[0].env)
+    lasts = (line for _, last in found.values() for line in last)
+    hint = hints.hint(errors, facts) or hints.hint(lasts, facts)
     if hint:
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
     elif not failure.dead and len(cluster.nodes) > 1:

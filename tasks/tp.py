@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
-from invoke.tasks import call
+from invoke.tasks import call, task
 
 from . import locking, options
+from .executor import server_arguments
 from .options import WHAT, WHERE, cluster_task
 
 if TYPE_CHECKING:
@@ -294,6 +295,32 @@ def logs(
     from . import show
 
     show.show_logs(cluster, follow, lines, rank, grep, previous)
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["fact"],
+    help={
+        "fact": "what you know: mlx-lm=0.31.3, rdma.ping=ok (or fail), MLX_METAL_FAST_SYNCH=set (or"
+        " unset); repeat",
+        "json": options.HELP["json"],
+    },
+)
+def explain(c: Context, fact: list[str] | None = None, json: bool = False) -> None:
+    """Tell what a log's first known error means, and what to do.
+
+    Of each file that follows --, or of what comes on stdin: anybody's log, or a line of it. No
+    node is asked.
+
+    First what to do, then what next, and where it is from. Exit 3 where no known error is in any
+    of them.
+
+    inv tp.explain -- tp_server.log
+    pbpaste | inv tp.explain --fact mlx-lm=0.31.3
+    """
+    from .commands.tp import explain as explaining
+
+    explaining.run(server_arguments(), options.items(fact), json)
 
 
 @cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})

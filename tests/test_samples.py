@@ -605,14 +605,18 @@ LOGS: list[Row] = [
         "jaccl_err_post_recv_minus12_mlxlm1737.txt",
         "log",
         0,
-        ("_pickle.UnpicklingError: invalid load key", None),
+        (
+            "_pickle.UnpicklingError: invalid load key",
+            "one request at a time",
+        ),
     ),
-    # Its author joined three lines of different ranks; the second is the known one.
+    # Its author joined three lines of different ranks; the first of them counts.
     (
         "jaccl_err_post_recv_minus12_mlxlm1737.txt",
         "hint",
         0,
-        "RDMA could not pin memory: too much is wired, or too many buffers are in use",
+        "ranks read each other's messages wrongly: two requests at once, or ranks of different"
+        " versions",
     ),
     ("jaccl_err_qp_create_errno16_mlx4209.txt", "log", 0, (QUEUE_PAIR, "wait 30 s")),
     ("jaccl_err_recv_errno2_exo1847.txt", "log", 0, (RECV2, EARLIEST)),
@@ -667,7 +671,10 @@ LOGS: list[Row] = [
         "mlx_distributed_config_rdma_not_enabled_mlx3777.txt",
         "log",
         0,
-        ("[ERROR] <host> does not seem to have RDMA enabled", None),
+        (
+            "[ERROR] <host> does not seem to have RDMA enabled",
+            "rdma_ctl enable in macOS Recovery on that Mac, then rdma_ctl status",
+        ),
     ),
     ("mlx_launch_stderr_ansi_info_completed_verbose_source.txt", "log", 0, (None, None)),
     ("mlx_launch_stderr_ansi_warn_killed_source.txt", "log", 0, (None, None)),
@@ -695,13 +702,17 @@ LOGS: list[Row] = [
         "server_uvicorn_reload_running_but_import_error.log",
         "log",
         0,
-        ('ERROR:    Error loading ASGI app. Could not import module "main".', None),
+        (
+            'ERROR:    Error loading ASGI app. Could not import module "main".',
+            "check what you gave after --, and python",
+        ),
     ),
     (
         "ssh_stderr_no_route_local_network.txt",
         "hint",
         255,
-        "macOS's Local Network privacy refuses this python, or the route is missing",
+        "the node can't be reached by SSH: it is off or asleep, Remote Login is off, or macOS's"
+        " Local Network privacy refuses this terminal",
     ),
 ]
 HOSTS: list[Row] = [

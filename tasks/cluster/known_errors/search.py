@@ -1,0 +1,115 @@
+"""The first known error of a log of any size. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO
+
+from ..hints import first_error
+from ..text import plain
+from .table import LIMIT, KnownError, table
+
+BLOCK = 1024 * 1024
+# Nothing that first_error takes for an error is without one of these.
+_SIGNS = (b"rror", b"RROR", b"xception", b"rrno", b"atal", b"ail", b"Could", b"terminate",
+          b"not found", b"libc++abi", b"No ", b"lost", b"Traceback")  # fmt: skip
+_TAG = re.compile(r"rank \d{1,4} \| ")  # of the combined log
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a log, by its number from 1."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The first known error, where there is one, and the first error of all up to there."""
+
+    known: KnownError | None = None
+    line: Line | None = None
+    error: Line | None = None
+
+
+def search(stream: BinaryIO) -> Found:
+    """Find the first error that is known; a line that is none of a log's may be known too."""
+    error: Line | None = None
+    shapes = _Shapes()
+    for number, block in _blocks(stream):
+        new = shapes.new(block)
+        candidates = [known for known, texts in _texts() if any(text in new for text in texts)]
+        wanted = error is None and any(sign in new for sign in _SIGNS)
+        if not candidates and not wanted:
+            shapes.remember(block)
+            continue
+        rows = list(_rows(number, block.decode("utf-8", "replace")))
+        end = next((i for i, row in enumerate(rows) if _first(candidates, row.text)), len(rows))
+        if wanted:
+            error = _error(rows[: end + 1])
+        if end < len(rows):
+            return Found(_first(candidates, rows[end].text), rows[end], error)
+    return Found(error=error)
+
+
+class _Shapes:
+    """Lines that differ in their digits alone are looked at once: a log repeats itself."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._blocks = 0
+
+    def new(self, block: bytes) -> bytes:
+        return b"\n".join(_shapes(block) - self._seen)
+
+    def remember(self, block: bytes) -> None:
+        self._blocks += 1
+        if self._blocks % 32 == 0:
+            self._seen.clear()
+        self._seen |= _shapes(block)
+
+
+def _shapes(block: bytes) -> set[bytes]:
+    return set(_shape(block).split(b"\n"))
+
+
+def _shape(text: bytes) -> bytes:
+    return text.translate(None, b"0123456789")
+
+
+@cache
+def _texts() -> tuple[tuple[KnownError, tuple[bytes, ...]], ...]:
+    return tuple((each, tuple(_shape(text.encode()) for text in each.text)) for each in table())
+
+
+def _first(candidates: list[KnownError], line: str) -> KnownError | None:
+    return next((each for each in candidates if each.claims(line)), None)
+
+
+def _error(rows: list[Line]) -> Line | None:
+    text = first_error([row.text for row in rows])
+    return next((row for row in rows if row.text.strip() == (text or "").strip()), None)
+
+
+def _blocks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Give whole lines, about a megabyte at a time, with the number of the first of them."""
+    number, rest = 1, b""
+    while data := stream.read(BLOCK):
+        whole, newline, rest = (rest + data).rpartition(b"\n")
+        if newline:
+            yield number, whole
+            number += whole.count(b"\n") + 1
+        rest = rest[: LIMIT * 4]  # a line without an end: its beginning is what counts
+    if rest:
+        yield number, rest
+
+
+def _rows(number: int, block: str) -> Iterator[Line]:
+    for offset, line in enumerate(block.split("\n")):
+        for part in line.split("\r"):
+            if part:
+                yield Line(number + offset, _TAG.sub("", plain(part[:LIMIT]), count=1))

@@ -1,0 +1,111 @@
+"""The table of known errors, as errors.toml has it. Pure."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE = Path(__file__).with_name("errors.toml")
+LIMIT = 4096  # characters of a line that are looked at
+
+Facts = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class When:
+    """What is said instead where a fact is known, and is such."""
+
+    fact: str
+    equals: str | None = None
+    below: str | None = None
+    at_least: str | None = None
+    means: str | None = None
+    first: str | None = None
+    then: str | None = None
+
+    def holds(self, facts: Facts) -> bool:
+        """Tell whether the fact is known and is such; a version is compared number by number."""
+        value = facts.get(self.fact)
+        if value is None:
+            return False
+        return (
+            value == self.equals
+            or (self.below is not None and _version(value) < _version(self.below))
+            or (self.at_least is not None and _version(value) >= _version(self.at_least))
+        )
+
+
+@dataclass(frozen=True)
+class KnownError:
+    """One entry of errors.toml, whose head tells what each field is for."""
+
+    id: str
+    about: str
+    text: Sequence[str]
+    means: str
+    first: str
+    source: str
+    sample: str
+    pattern: str = ""
+    unless: Sequence[str] = ()
+    then: str = ""
+    versions: str = ""
+    when: Sequence[When] = ()
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)
+
+    def claims(self, line: str) -> bool:
+        """Tell whether the line is this error; of a long line only its beginning counts."""
+        line = line[:LIMIT]
+        return (
+            any(text in line for text in self.text)
+            and self._expression.search(line) is not None
+            and not any(text in line for text in self.unless)
+        )
+
+    def told(self, facts: Facts) -> KnownError:
+        """Give the entry with the sentences that these facts make of it: the first that holds."""
+        for when in self.when:
+            if when.holds(facts):
+                return replace(
+                    self,
+                    means=when.means or self.means,
+                    first=when.first or self.first,
+                    then=when.then or self.then,
+                )
+        return self
+
+
+@cache
+def table() -> tuple[KnownError, ...]:
+    """Read errors.toml, once."""
+    rows = tomllib.loads(FILE.read_text(encoding="utf-8"))["error"]
+    return tuple(_entry(row) for row in rows)
+
+
+def claimant(line: str) -> KnownError | None:
+    """Find the entry that claims the line."""
+    return next((known for known in table() if known.claims(line)), None)
+
+
+def _entry(row: dict[str, Any]) -> KnownError:
+    text = row.pop("text")
+    texts = (text,) if isinstance(text, str) else tuple(text)
+    when = tuple(When(**each) for each in row.pop("when", ()))
+    return KnownError(text=texts, unless=tuple(row.pop("unless", ())), when=when, **row)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d{1,9}", text)[:4])

@@ -1,0 +1,1 @@
+"""What tasks do, told to people: read, judge, act, tell."""

@@ -1,0 +1,279 @@
+"""Known errors: every line belongs to its entry alone, and no line can hold the patterns up."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.cluster.known_errors.search import BLOCK, search
+from tasks.cluster.known_errors.table import LIMIT, KnownError, When, claimant, table
+
+if sys.version_info >= (3, 11):
+    import re._parser as parser
+
+    import tomllib
+else:
+    import sre_parse as parser
+
+    import tomli as tomllib
+
+HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[4]
+CASES = ROOT.parent / "shared" / "field-cases"
+LINES = tomllib.loads((HERE / "lines.toml").read_text(encoding="utf-8"))["line"]
+ABOUT = {"joining", "launch", "metal", "model", "hub", "server", "python", "system", "ssh"}
+FACTS = {"mlx-lm", "rdma.ping", "MLX_METAL_FAST_SYNCH"}
+
+
+def claimants(line: str) -> list[str]:
+    return [known.id for known in table() if known.claims(line)]
+
+
+@pytest.mark.parametrize("known", table(), ids=lambda known: known.id)
+def test_every_sample_is_claimed_by_its_entry_alone(known: KnownError) -> None:
+    assert claimants(known.sample) == [known.id]
+
+
+@pytest.mark.parametrize("row", LINES, ids=lambda row: row["text"][:60])
+def test_every_collected_line_is_claimed_by_its_entry_alone(row: dict[str, Any]) -> None:
+    assert claimants(row["text"]) == ([row["entry"]] if row["entry"] else [])
+
+
+def test_every_tenth_line_was_kept_apart() -> None:
+    assert [i for i, row in enumerate(LINES, 1) if row.get("kept")] == [*range(10, len(LINES), 10)]
+
+
+@pytest.mark.parametrize("known", table(), ids=lambda known: known.id)
+def test_every_entry_is_whole(known: KnownError) -> None:
+    assert re.fullmatch(r"[a-z0-9-]+", known.id)
+    assert known.about in ABOUT
+    assert known.source.startswith("https://")
+    assert all(known.text)
+    for sentence in (known.means, known.first):
+        assert sentence
+        assert not sentence.endswith(".")
+    assert {when.fact for when in known.when} <= FACTS
+    for when in known.when:
+        assert sum(each is not None for each in (when.equals, when.below, when.at_least)) == 1
+
+
+def test_ids_are_names() -> None:
+    assert [
+        name for name, times in Counter(known.id for known in table()).items() if times > 1
+    ] == []
+
+
+def test_every_task_that_is_named_exists() -> None:
+    from tasks import ns
+
+    text = (ROOT / "tasks/cluster/known_errors/errors.toml").read_text(encoding="utf-8")
+    assert set(re.findall(r"\binv ([a-z]+\.[a-z]+)", text)) <= set(ns.task_names)
+
+
+@pytest.mark.parametrize("known", table(), ids=lambda known: known.id)
+def test_patterns_are_linear(known: KnownError) -> None:
+    """No repeat without a bound, none within another: the work per character has a limit."""
+    assert widest(parser.parse(known.pattern)) <= 1000
+
+
+def widest(pattern: Any) -> int:
+    """Tell how many ways one attempt may try: repeats in a row or in each other multiply."""
+    return math.prod(_ways(str(name), value) for name, value in pattern)
+
+
+def _ways(name: str, value: Any) -> int:
+    if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+        assert value[1] < 1000, "a repeat without a bound"
+        return max(1, int(value[1]) * widest(value[2]))
+    if name == "BRANCH":
+        return sum(widest(each) for each in value[1])
+    if name in ("SUBPATTERN", "ASSERT", "ASSERT_NOT"):
+        return widest(value[-1])
+    assert name in ("LITERAL", "NOT_LITERAL", "ANY", "IN", "AT", "CATEGORY")
+    return 1
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+b", "a*", r"(\w{1,50}){1,50}", ".{0,99}a.{0,99}b", r"(a)\1"]
+)
+def test_the_rule_of_linear_patterns_can_fail(pattern: str) -> None:
+    with pytest.raises(AssertionError):
+        assert widest(parser.parse(pattern)) <= 1000
+
+
+def test_only_the_beginning_of_a_long_line_counts() -> None:
+    error = "RuntimeError: [jaccl] Recv failed with errno=2"
+    assert claimant(" " * (LIMIT - len(error)) + error) is not None
+    assert claimant(" " * LIMIT + error) is None
+
+
+# What must come out of the cases that the field has sent in, by words of their first lines.
+MUST = {
+    "30": ("metal-resource-limit", "smaller context or concurrency", "update mlx-lm", "restart"),
+    "31": ("metal-interactivity", "no display on that Mac", "smaller prefill step"),
+    "32": ("no-tensor-parallel", "can't be divided", "another model, or one rank"),
+    "33": ("fewer-kv-heads", "fewer KV heads than ranks", "-n N"),
+    "34": ("weights-missing", "is mlx-lm", "copy the model again"),
+    "37": ("old-mlx-backend", "update mlx on that node"),
+    "39": ("another-rank-failed", "another rank died first", "earliest error"),
+    "40": ("no-route", "no route to that address", "ips", "inv rdma.ping"),
+    "41": ("rtr-timeout", "if rdma.ping is fine: reboot both"),
+    "45": ("hub-gated", "fetch it once", "inv dev.sync"),
+    "46": ("metal-timeout", "watchdog", "may hang or stay wedged", "mlx#3142"),
+}
+CASE_LINES = {
+    "30": "RuntimeError: [metal::malloc] Resource limit (499000) exceeded.",
+    "31": "RuntimeError: [METAL] Command buffer execution failed: Impacting Interactivity"
+    " (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
+    "32": "2026-11-27 19:33:11,070 - ERROR - mlx_lm.server generation thread died: The model does"
+    " not support tensor parallelism but a tensor_group was provided",
+    "33": "2026-11-27 19:35:37,767 - ERROR - mlx_lm.server generation thread died: [reshape] Cannot"
+    " infer the shape of an empty array",
+    "34": "ValueError: Missing 627 parameters: model.layers.0.self_attn.indexer.k_norm.bias,",
+    "37": "ValueError: [distributed] The only valid values for backend are 'any', 'mpi' and 'ring'"
+    " but 'jaccl' was provided.",
+    "39": "RuntimeError: [jaccl] Send failed with errno=22",
+    "40": "RuntimeError: [jaccl] Couldn't connect (error: 51)",
+    "41": "RuntimeError: [jaccl] Changing queue pair to RTR failed with errno 60",
+    "45": "huggingface_hub.errors.GatedRepoError: 403 Client Error. Cannot access gated repo for"
+    " url https://huggingface.co/x/resolve/main/config.json.",
+    "46": "[METAL] Command buffer execution failed: Caused GPU Timeout Error"
+    " (00000002:kIOGPUCommandBufferCallbackErrorTimeout)",
+}
+
+
+@pytest.mark.parametrize("case", MUST)
+def test_field_case(case: str) -> None:
+    entry, *words = MUST[case]
+    files = list(CASES.glob(f"{case}-*.log"))
+    if CASES.is_dir():
+        assert [file.read_text(encoding="utf-8").strip() for file in files] == [CASE_LINES[case]]
+    known = search(io.BytesIO(CASE_LINES[case].encode())).known
+    assert known is not None
+    assert known.id == entry
+    said = f"{known.means} {known.first}; {known.then}"
+    assert [word for word in words if word not in said] == []
+
+
+RTR_60 = "[jaccl] Changing queue pair to RTR failed with errno 60"
+STREAM = "RuntimeError: There is no Stream(gpu, 0) in current thread."
+
+
+@pytest.mark.parametrize(
+    ("line", "facts", "first"),
+    [
+        (RTR_60, {}, "check ips in the hostfile"),
+        (RTR_60, {"rdma.ping": "ok"}, "reboot both Macs"),
+        (RTR_60, {"rdma.ping": "fail"}, "the cable and ips"),
+        (STREAM, {"mlx-lm": "0.31.2"}, "update mlx-lm on all nodes"),
+        (STREAM, {"mlx-lm": "0.31.3"}, "the server is too old"),
+        (STREAM, {"mlx-lm": "0.32.0.dev1"}, "the server is too old"),
+        (CASE_LINES["34"], {"mlx-lm": "0.32.2"}, "copy the model again"),
+        (CASE_LINES["34"], {"mlx-lm": "0.31.3"}, "inv tp.preflight"),
+    ],
+)
+def test_the_sentence_depends_on_facts(line: str, facts: dict[str, str], first: str) -> None:
+    known = claimant(line)
+    assert known is not None
+    assert known.told(facts).first.startswith(first)
+
+
+def test_fast_synch_is_told_from_both_sides() -> None:
+    known = claimant(CASE_LINES["46"])
+    assert known is not None
+    assert "watchdog ended it" in known.told({"MLX_METAL_FAST_SYNCH": "unset"}).means
+    assert "out of envs" in known.told({"MLX_METAL_FAST_SYNCH": "set"}).then
+
+
+def test_a_version_is_compared_number_by_number() -> None:
+    assert When("mlx-lm", below="0.31.3").holds({"mlx-lm": "0.9.0"})
+    assert not When("mlx-lm", below="0.9.0").holds({"mlx-lm": "0.31.3"})
+    assert not When("mlx-lm", below="0.31.3").holds({})
+
+
+# Searching a log.
+
+ERROR = b"RuntimeError: [jaccl] Recv failed with errno=2\n"
+
+
+def test_an_error_far_down_is_found_with_its_line() -> None:
+    log = b"INFO fine\n" * 300_000 + ERROR
+    assert len(log) > 2 * BLOCK
+    found = search(io.BytesIO(log))
+    assert found.line is not None
+    assert (found.line.number, found.line.text) == (300_001, ERROR.decode().strip())
+
+
+def test_digits_tell_an_error_from_another() -> None:
+    unknown = ERROR.replace(b"=2", b"=222")
+    log = (unknown + b"INFO fine\n" * 150_000) * 2 + ERROR
+    found = search(io.BytesIO(log))
+    assert found.line is not None
+    assert found.line.number == 300_003
+
+
+def test_the_first_known_error_counts_and_an_unknown_one_before_it_is_told() -> None:
+    log = (
+        b"ok\nValueError: nobody knows this\nok\n" + ERROR + b"[ring] connection to a peer was lost"
+    )
+    found = search(io.BytesIO(log))
+    assert found.error is not None
+    assert found.error.number == 2
+    assert found.known is not None
+    assert found.known.id == "another-rank-failed"
+
+
+def test_of_a_traceback_the_exception_is_the_error() -> None:
+    log = b'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: nobody knows\n'
+    found = search(io.BytesIO(log))
+    assert found.known is None
+    assert found.error is not None
+    assert found.error.number == 3
+
+
+@pytest.mark.parametrize("tag", [b"rank 1 | ", b"\x1b[31m[ERROR] ", b"Fetching 3 files\r"])
+def test_tags_colours_and_progress_are_no_part_of_a_line(tag: bytes) -> None:
+    found = search(io.BytesIO(tag + ERROR))
+    assert found.line is not None
+    assert found.line.text.endswith(ERROR.decode().strip())
+    assert "\x1b" not in found.line.text
+    assert "|" not in found.line.text
+
+
+@pytest.mark.parametrize(
+    "junk", [bytes(range(256)) * 9000, b"\xff\xfe" * 99, b"x" * (3 * BLOCK), b"\r" * 9999, b""]
+)
+def test_junk_is_no_error(junk: bytes) -> None:
+    assert search(io.BytesIO(junk)).known is None
+
+
+def test_an_error_after_a_line_without_end_is_found() -> None:
+    assert search(io.BytesIO(b"x" * (3 * BLOCK) + b"\n" + ERROR)).line is not None
+
+
+class Endless(io.RawIOBase):
+    """A log of `size` bytes that is nowhere in memory; what was asked for at once is noted."""
+
+    def __init__(self, size: int) -> None:
+        self.left, self.most = size, 0
+        self.line = b"2026-05-28 09:55:05,000 - INFO - Prompt processing progress: 7/8\n" * 16000
+
+    def read(self, size: int = -1) -> bytes:
+        self.most = max(self.most, size if size >= 0 else sys.maxsize)
+        data = self.line[: min(size, self.left)]
+        self.left -= len(data)
+        return data
+
+
+def test_a_log_of_any_size_is_read_piece_by_piece() -> None:
+    log = Endless(64 * BLOCK)
+    assert search(log).known is None  # type: ignore[arg-type]
+    assert log.left == 0
+    assert log.most <= BLOCK
