@@ -5,7 +5,7 @@
 if [ -z "$id" ]; then
   mkdir -p "$folder" && cd -P "$folder" && [ "$folder" = "$(pwd -P)" ]
 else
-  cd -P "$folder" && [ "$id" = "$(stat -c %d:%i . 2>/dev/null || stat -f %d:%i .)" ]
+  cd -P "$folder" && [ "$id" = "$(stat -c %d:%i . 2>/dev/null || stat -f %d:%i .)" ] # linux
 fi || {
   printf '%s has changed since it was looked at: nothing was done there\n' "$folder" >&2
   exit 1

@@ -51,7 +51,7 @@ if [ -n "$new" ]; then
   folder=${folder%/}$new
   printf 'new %s\nid none\n' "$folder"
 else
-  id=$(stat -c %d:%i "$folder" 2>/dev/null || stat -f %d:%i "$folder") || exit
+  id=$(stat -c %d:%i "$folder" 2>/dev/null || stat -f %d:%i "$folder") || exit # linux
   printf 'folder %s\nid %s\n' "$folder" "$id"
 fi
 if command -v rsync >/dev/null; then echo rsync; else echo none; fi

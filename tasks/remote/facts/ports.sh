@@ -4,7 +4,7 @@
 tables() {
   if [ ! -r /proc/net/tcp ]; then
     netstat -an -p tcp
-  elif command -v ss >/dev/null; then
+  elif command -v ss >/dev/null; then # linux
     # It asks for listeners only; for the files the kernel goes through all of its sockets.
     ss -ltn
   else
