@@ -22,7 +22,7 @@ from invoke.tasks import Call, Task
 from . import hooks, session, signals
 from .cluster import settings
 from .cluster.errors import BadInput, Interrupted
-from .session import Session, SessionCall
+from .session import Options, Session, SessionCall
 
 
 class Executor(InvokeExecutor):
@@ -117,8 +117,8 @@ class _Above(NamedTuple):
     """What a hook gets of the task that it hangs on, and that one of its own."""
 
     asked: object
-    options: Mapping[str, Any]
-    cluster_options: Mapping[str, Any]
+    options: Options
+    cluster_options: Options
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:
@@ -151,7 +151,7 @@ def _check_last_word(contexts: Sequence[Any]) -> None:
         raise ParseError(f"Flag {words[-1]!r} needed value and was not given one!")
 
 
-def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
+def _filled(call: Call, inherited: Options) -> dict[str, Any]:
     """The call's options: given ones, else those of the task it hangs on, else its defaults."""
     parameters = call.task.argspec(call.task.body).parameters.values()
     # By name, so that `call(task, 1)` and `call(task, x=1)` are equal.
