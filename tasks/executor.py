@@ -23,7 +23,7 @@ from . import hooks, session, signals
 from .cli import envelope
 from .cluster import settings
 from .cluster.errors import BadInput, Interrupted
-from .session import Session, SessionCall
+from .session import Options, Session, SessionCall
 
 
 class Executor(InvokeExecutor):
@@ -122,8 +122,8 @@ class _Above(NamedTuple):
     """What a hook gets of the task that it hangs on, and that one of its own."""
 
     asked: object
-    options: Mapping[str, Any]
-    cluster_options: Mapping[str, Any]
+    options: Options
+    cluster_options: Options
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:
@@ -162,7 +162,7 @@ def _wants_json(context: Any) -> bool:
     return bool(argument and argument.value)
 
 
-def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
+def _filled(call: Call, inherited: Options) -> dict[str, Any]:
     """The call's options: given ones, else those of the task it hangs on, else its defaults."""
     parameters = call.task.argspec(call.task.body).parameters.values()
     # By name, so that `call(task, 1)` and `call(task, x=1)` are equal.

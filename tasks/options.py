@@ -15,7 +15,7 @@ from . import session as sessions
 from .cli import envelope
 from .cluster.errors import BadInput
 from .executor import server_arguments
-from .session import Session
+from .session import Options, Session
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
@@ -90,18 +90,16 @@ class ClusterTask(Task[Any]):
             opts["names"] = [*opts["names"], "n"]
         return opts
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        first, *rest = args
-        c = first.context if isinstance(first, Session) else first
-        return super().__call__(c, *rest, **kwargs)
+    def __call__(self, c: Context | Session, *args: object, **options: object) -> object:
+        return super().__call__(c.context if isinstance(c, Session) else c, *args, **options)
 
     def made(
         self,
         c: Context,
         session: Session,
-        options: Mapping[str, Any],
-        cluster_options: Mapping[str, Any] | None = None,
-    ) -> Any:
+        options: Options,
+        cluster_options: Options | None = None,
+    ) -> object:
         """What its body gets with these options: a cluster, or what `of` makes."""
         given = {name: options.get(name) for name in self.shared}
         if self.make is None:
@@ -109,9 +107,7 @@ class ClusterTask(Task[Any]):
         session.check()
         return self.make(c, **given)
 
-    def cluster_options(
-        self, options: Mapping[str, Any], above: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    def cluster_options(self, options: Options, above: Options) -> Options:
         """Its own options of a cluster over those of the task that it hangs on (`above`)."""
         own = [name for name in self.shared if self.make is None or name in CLUSTER]
         # A task that works on all hosts of a cluster does so wherever it hangs.
@@ -122,7 +118,7 @@ class ClusterTask(Task[Any]):
     make: Callable[..., Any] | None
     shared: Sequence[str]
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def check(self, options: Options) -> None:
         """Raise BadInput for what is wrong whatever the cluster is."""
         check(options)
 
@@ -258,7 +254,7 @@ _COUNTS = {
 }  # fmt: skip
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check(options: Options) -> None:
     """Raise BadInput for what is wrong whatever the cluster is."""
     from .cluster.cluster import count, number
 

@@ -83,7 +83,7 @@ class Session:
     """One per executor; it ends with the command, which no module keeps anything of.
 
     One that runs within another (`executor.run` in a task) shares with it what is the process's:
-    connections, the knowledge of what is locked, signals, and which notes were said.
+    connections, what is known under their locks, signals, and which notes were said.
     """
 
     context: Context
@@ -187,6 +187,8 @@ class Session:
     def note(self, **facts: str) -> None:
         """Let later hooks know what a task has found out: `note(run="1f")` is MLX_TP_RUN."""
         self.noted.update({f"MLX_TP_{name.upper()}": value for name, value in facts.items()})
+        if self.outer:
+            self.outer.note(**facts)
 
     def say(self, text: str) -> None:
         """A line of narration, on stderr."""

@@ -328,7 +328,7 @@ def test_the_lock_ends_with_the_session(
 
 
 def test_one_within_another(execute: Any, settings: dict[str, Any]) -> None:
-    """`executor.run` shares the connections, the lock and signals; its own ends with it."""
+    """`executor.run` shares connections, lock and signals, and notes for the outer's hooks."""
     folder = Path(settings["state_dir"]) / "lock"
     seen: dict[str, Any] = {}
 
@@ -352,9 +352,9 @@ def test_one_within_another(execute: Any, settings: dict[str, Any]) -> None:
         assert seen["node"] is cluster.leader
         assert seen["inner"] is not session
         assert seen["noted"] == {}
-        assert session.noted == {"MLX_TP_RUN": "1f"}
+        assert session.noted == {"MLX_TP_RUN": "2f"}
         assert folder.is_dir()
-        assert cluster.leader.sh("true").ok
+        assert session.nodes([cluster.leader.host]) == [cluster.leader]
 
     execute(outer, hosts=["127.0.0.1"])
     assert not folder.exists()
