@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 from conftest import Inv
+from test_wrong_use import Local
+from test_wrong_use import local as local
 
 # (words, server arguments, exit status, what the line must say)
 WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
@@ -63,10 +66,12 @@ WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
     ("words", "args", "code", "says"), WRONG, ids=[" ".join(r[0] + (r[1] or [])) for r in WRONG]
 )
 def test_one_line(
-    inv: Inv, home: Path, words: list[str], args: list[str] | None, code: int, says: str
+    local: Local, home: Path, words: list[str], args: list[str] | None, code: int, says: str
 ) -> None:
-    # "any" would use rdma rows where there are some; here the cluster is hosts/local.json.
-    done = inv(*words, args=None if args is None else tuple(args), code=code)
+    # "any" would use rdma rows where there are some.
+    local.patch.setenv("INVOKE_TP_HOSTFILE", "hosts/local.json")
+    done = local(shlex.join([*words, *(["--", *args] if args is not None else [])]))
+    assert done.code == code
     assert says in done.one_line()
     assert not done.out
     assert not (home / ".mlx-tp").exists()
@@ -90,10 +95,11 @@ def test_one_line(
         ("tp: {backend: 5}", "give text on one line"),
     ],
 )
-def test_configuration(inv: Inv, home: Path, config: str, says: str) -> None:
-    inv.config = home / "bad.yaml"
-    inv.config.write_text(config)
-    assert says in inv("tp.start", code=2).one_line()
+def test_configuration(local: Local, home: Path, config: str, says: str) -> None:
+    local.patch.delenv("INVOKE_TP_HOSTFILE")
+    done = local("tp.start", config)
+    assert done.code == 2
+    assert says in done.one_line()
     assert not (home / ".mlx-tp").exists()
 
 

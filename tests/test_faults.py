@@ -61,10 +61,11 @@ def test_fault(scene: Scene, row: Row, record_property: Callable[[str, Any], Non
         record_property("said", f"{task}\t{code}\t{said(done, row, step)}")
     row.check(scene)
     scene.heal()
-    assert scene.run("tp.stop").code == 0
+    end = scene.run("tp.stop tp.status")
+    assert end.code == 0
+    assert end.out.splitlines()[-1] == "stopped"
     assert [scene.left(host) for host in scene.rig.names] == [[], []]
     assert [scene.strangers(host) for host in scene.rig.names] == [1, 1]
-    assert scene.run("tp.status").out == "stopped\n"
 
 
 @pytest.fixture
