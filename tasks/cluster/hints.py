@@ -31,12 +31,9 @@ _ERROR = re.compile(
 
 def hint(lines: Iterable[str], facts: Mapping[str, str] | None = None) -> Hint | None:
     """The first known error in `lines`, with what `facts` make of it."""
-    for line in lines:
-        known = table.claimant(line)
-        if known:
-            told = known.told(facts or {})
-            return Hint(told.means, told.first)
-    return None
+    known = table.first_known(lines)
+    told = known.told(facts or {}) if known else None
+    return Hint(told.means, told.first) if told else None
 
 
 def facts(env: Mapping[str, str]) -> Mapping[str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import BinaryIO
 
@@ -37,8 +37,9 @@ class Found:
 
 
 def search(stream: BinaryIO) -> Found:
-    """Find the first error that is known; a line that is none of a log's may be known too."""
+    """Find the first error that is known; a harmless one only where there is no other."""
     error: Line | None = None
+    mild = Found()
     shapes = _Shapes()
     for number, block in _blocks(stream):
         new = shapes.new(block)
@@ -48,12 +49,22 @@ def search(stream: BinaryIO) -> Found:
             shapes.remember(block)
             continue
         rows = list(_rows(number, block.decode("utf-8", "replace")))
-        end = next((i for i, row in enumerate(rows) if _first(candidates, row.text)), len(rows))
+        found = _known(rows, [each for each in candidates if not each.harmless])
         if wanted:
-            error = _error(rows[: end + 1])
-        if end < len(rows):
-            return Found(_first(candidates, rows[end].text), rows[end], error)
-    return Found(error=error)
+            last = rows.index(found.line) + 1 if found.line else len(rows)
+            error = _error(rows[:last])
+        if found.known:
+            return replace(found, error=error)
+        mild = mild if mild.known else _known(rows, candidates)
+    return replace(mild, error=error)
+
+
+def _known(rows: Sequence[Line], candidates: Sequence[KnownError]) -> Found:
+    for row in rows:
+        for known in candidates:
+            if known.claims(row.text):
+                return Found(known, row)
+    return Found()
 
 
 class _Shapes:
@@ -86,11 +97,7 @@ def _texts() -> tuple[tuple[KnownError, tuple[bytes, ...]], ...]:
     return tuple((each, tuple(_shape(text.encode()) for text in each.text)) for each in table())
 
 
-def _first(candidates: list[KnownError], line: str) -> KnownError | None:
-    return next((each for each in candidates if each.claims(line)), None)
-
-
-def _error(rows: list[Line]) -> Line | None:
+def _error(rows: Sequence[Line]) -> Line | None:
     text = first_error([row.text for row in rows])
     return next((row for row in rows if row.text.strip() == (text or "").strip()), None)
 
@@ -112,4 +119,6 @@ def _rows(number: int, block: str) -> Iterator[Line]:
     for offset, line in enumerate(block.split("\n")):
         for part in line.split("\r"):
             if part:
-                yield Line(number + offset, _TAG.sub("", plain(part[:LIMIT]), count=1))
+                text = part[:LIMIT]
+                text = text if text.isprintable() else plain(text)
+                yield Line(number + offset, _TAG.sub("", text, count=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -60,6 +60,7 @@ class KnownError:
     unless: Sequence[str] = ()
     then: str = ""
     versions: str = ""
+    harmless: bool = False
     when: Sequence[When] = ()
 
     @cached_property
@@ -98,6 +99,17 @@ def table() -> tuple[KnownError, ...]:
 def claimant(line: str) -> KnownError | None:
     """Find the entry that claims the line."""
     return next((known for known in table() if known.claims(line)), None)
+
+
+def first_known(lines: Iterable[str]) -> KnownError | None:
+    """Find the first error that is known; a harmless one only where there is no other."""
+    harmless = None
+    for line in lines:
+        known = claimant(line)
+        if known and not known.harmless:
+            return known
+        harmless = harmless or known
+    return harmless
 
 
 def _entry(row: dict[str, Any]) -> KnownError:
