@@ -165,7 +165,7 @@ def start(
         "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
         "timeout": "seconds until SIGKILL for what is left (default 15)",
         "order": "leader: rank 0 first, it takes the others along; all: SIGTERM to all at once",
-        "all": "every server of this engine on these nodes, whoever started it: shown and asked for",
+        "all": "also every server of this engine on these nodes, whoever started it: it asks",
         "yes": "with --all: do not ask",
     },
 )

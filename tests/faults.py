@@ -383,7 +383,7 @@ def by_hand(scene: Scene) -> None:
 
     scene.data["by hand"] = {}
     folder = scene.folder / "hand.json"
-    folder.write_text('[["127.0.0.1:1"]]')
+    folder.write_text(f'[["127.0.0.1:{scene.inv.ring}"]]')
     words = " ".join(map(shlex.quote, (sys.executable, str(PROGRAM), "--port", "9999")))
     scene.rig.run(
         scene.victim,
