@@ -146,8 +146,8 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     elif ranks:
         gone = ", ".join(f"rank {row['rank']} ({row['exit']})" for row in dead) or "some ranks"
         found.update(state="degraded", why=f"gone: {gone}; clean up with inv tp.stop")
-    elif strangers:
-        found.update(state="degraded", why="a server without a record; inv tp.stop stops it")
+    elif any(checks.unrecorded(cluster.expected, values) for values in read.nodes.values()):
+        found.update(state="degraded", why="ranks without a record; inv tp.stop ends them")
     for node, values in read.nodes.items():
         for unknown in (values.get(state.KEY), values.get(processes.KEY)):
             if isinstance(unknown, Unknown):
@@ -199,12 +199,13 @@ def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
 
 
 def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
-    """Servers of the engine that no record tells of: started by hand or by other scripts."""
+    """Ranks and servers that no record tells of: started by hand, or by other scripts."""
     ours = {(node, rank.pid) for node, rank in read.ranks if rank.alive}
     found = []
     for node, values in read.nodes.items():
         listed = known(values, processes.KEY) or {}
-        for pid in checks.servers(cluster.engine, values):
+        pids = checks.servers(cluster.engine, values) | checks.unrecorded(cluster.expected, values)
+        for pid in sorted(pids):
             if (node, pid) not in ours:
                 row = {"rank": None, "host": node, "pid": pid, "state": "unrecorded"}
                 memory = listed[pid].rss

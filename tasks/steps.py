@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster, number
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import known, memory, ports
+from .cluster.facts import known, memory, ports, processes
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import Rank
@@ -110,12 +111,28 @@ def again(
     with locked(session, cluster, what):
         first()
         show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
-        stop(session, cluster, "leader", False, None, False)
+        before = _ours_on_ports(cluster)
+        stop(session, cluster, "leader", False, None, False, before=before)
         cool(session, cluster)
         preflight(session, cluster, ["model", "versions", "cooldown"], False)
         run = launch(session, cluster)
         wait(session, cluster, timeout, run)
         health(session, cluster, None)
+
+
+def _ours_on_ports(cluster: Cluster) -> Snapshot:
+    """What runs; raise if another holds a port that the new server needs."""
+    read = reading.alive(cluster)
+    ours = {(target.node, target.pid) for target in stopping.targets(cluster, read)}
+    for node, values in read.nodes.items():
+        taken = known(values, ports.KEY) or {}
+        for port in cluster.expected.ports_on(node):
+            # Pid 0 is one that the node does not tell: it may be ours.
+            others = [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]
+            if others:
+                what = f"port {port} is held by {others[0]}, which is not ours"
+                raise CheckFailed(f"{node}: {what}; nothing was changed")
+    return read
 
 
 def cool(session: Session, cluster: Cluster) -> None:
@@ -315,18 +332,29 @@ def stop(
     force: bool,
     timeout: str | None,
     as_json: bool,
+    everything: bool = False,
+    yes: bool = False,
+    before: Snapshot | None = None,
 ) -> None:
-    """Stop what runs and tell, per node, what was done and what memory says now."""
+    """Stop what is ours and tell, per node, what was done and what memory says now.
+
+    With `everything` all servers of the engine, after a question unless `yes`; `before` is what
+    runs, where it has just been read.
+    """
     if order not in ("leader", "all"):
         raise BadInput(f"--order {order}: choose leader or all")
     seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0.001)
     if session.dry:
-        _print_stop(cluster, order, force)
+        _print_stop(cluster, order, force, everything)
         return
+    if everything and not yes:
+        _ask(cluster)
+    what = f"tp.stop{' --force' * force}{' --all' * everything}"
     _hold_to_stop(session, cluster)
     try:
-        with _recorded(session, cluster, "tp.stop --force" if force else "tp.stop"):
-            _stop(session, cluster, order, force, seconds, as_json)
+        with _recorded(session, cluster, what):
+            before = before or reading.alive(cluster)
+            _stop(session, cluster, before, order, force, seconds, as_json, everything)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
@@ -344,21 +372,53 @@ def _hold_to_stop(session: Session, cluster: Cluster) -> None:
         screen.say(f"warn: stopping without the lock: {error.message}")
 
 
+def _ask(cluster: Cluster) -> None:
+    """Show all that --all would end, and ask; raise unless it is wanted."""
+    if not sys.stdin.isatty():
+        raise BadInput("there is no terminal to ask on: see it with --dry-run, then add --yes")
+    read = reading.alive(cluster)
+    show.unreachable(read)
+    found = stopping.targets(cluster, read, everything=True)
+    for target in found:
+        command = (known(read.on(target.node), processes.KEY) or {}).get(target.pid)
+        words = stopping.shown(command) if command else ""
+        screen.say(f"{target.node}: {target.label} (pid {target.pid}) {words}".rstrip())
+    if not found:
+        return
+    screen.say(f"end {'it' if len(found) == 1 else f'all {len(found)}'}? yes or no")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CheckFailed("nothing was stopped")
+
+
 def _stop(
-    session: Session, cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool
+    session: Session,
+    cluster: Cluster,
+    before: Snapshot,
+    order: str,
+    force: bool,
+    seconds: float,
+    as_json: bool,
+    everything: bool,
 ) -> None:
-    before = reading.alive(cluster)
-    reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
+    reports = stopping.stop(
+        cluster, order, force, seconds, read=before, everything=everything, tell=screen.say
+    )
     after = _finish(session, cluster, before, reports)
-    memory = checks.memory(cluster.expected, after)
-    findings = [*memory, *checks.ports(cluster.expected, after)]
-    findings += checks.domains(cluster.expected, after)
+    wired = checks.memory(cluster.expected, after)
+    is_done = not any(report.left or report.failure for report in reports)
+    strangers = stopping.strangers(cluster, before, after) if is_done else []
+    # A port that is taken is a stranger's, and told as such; one of which nothing is known is not.
+    unread = {node for node, values in after.nodes.items() if known(values, ports.KEY) is None}
+    found = [*checks.ports(cluster.expected, after), *checks.domains(cluster.expected, after)]
+    findings = [*wired, *(each for each in found if each.check != "ports" or each.node in unread)]
     if as_json:
-        envelope.give(_stop_document(reports, after), findings)
+        envelope.give(_stop_document(reports, strangers, after), findings)
     else:
-        _print_reports(reports, memory)
+        _print_reports(reports, wired)
     _notices(cluster, reports, findings)
-    _judge_stop(reports)
+    for each in strangers:
+        screen.say(f"not ours, left alone: {each}")
+    _judge_stop(reports, strangers)
 
 
 def _finish(
@@ -494,9 +554,9 @@ def _print_scripts(cluster: Cluster, run: Run) -> None:
         screen.out(f"# on {name}, rank {', '.join(ranks)}\n{script}")
 
 
-def _print_stop(cluster: Cluster, order: str, force: bool) -> None:
+def _print_stop(cluster: Cluster, order: str, force: bool, everything: bool) -> None:
     read = reading.alive(cluster)
-    found = stopping.targets(cluster, read)
+    found = stopping.targets(cluster, read, everything=everything)
     for target in found:
         first = target.is_leader and order == "leader" and not force
         name = "KILL" if force else "TERM"
@@ -529,7 +589,7 @@ def _notices(
         screen.say(f"cooldown: the next start waits {cluster.cooldown:g} s ({', '.join(killed)})")
 
 
-def _judge_stop(reports: Sequence[Stopped]) -> None:
+def _judge_stop(reports: Sequence[Stopped], strangers: Sequence[stopping.Stranger]) -> None:
     lost = [report.node for report in reports if report.failure]
     left = [f"{report.node}: {', '.join(report.left)}" for report in reports if report.left]
     if lost:
@@ -538,9 +598,15 @@ def _judge_stop(reports: Sequence[Stopped]) -> None:
         raise ActionFailed(f"still running: {'; '.join(left)}: is it another user's?")
     if not any(report.ended or report.killed for report in reports):
         screen.say("nothing was running")
+    held = [each for each in strangers if each.port]
+    if held:
+        fix = "end it there, or take another port; inv tp.stop --all ends servers of this engine"
+        raise CheckFailed(f"{held[0].node}: port {held[0].port} is held by what is not ours: {fix}")
 
 
-def _stop_document(reports: Sequence[Stopped], after: Snapshot) -> Mapping[str, Any]:
+def _stop_document(
+    reports: Sequence[Stopped], strangers: Sequence[stopping.Stranger], after: Snapshot
+) -> Mapping[str, Any]:
     def wired(node: str) -> int | None:
         value = known(after.on(node), memory.KEY)
         return value.wired if value else None
@@ -549,7 +615,8 @@ def _stop_document(reports: Sequence[Stopped], after: Snapshot) -> Mapping[str, 
         "nodes": [
             {**asdict(report), "state": report.word, "wired": wired(report.node)}
             for report in reports
-        ]
+        ],
+        "strangers": [asdict(each) for each in strangers],
     }
 
 

@@ -165,6 +165,8 @@ def start(
         "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
         "timeout": "seconds until SIGKILL for what is left (default 15)",
         "order": "leader: rank 0 first, it takes the others along; all: SIGTERM to all at once",
+        "all": "also every server of this engine on these nodes, whoever started it: it asks",
+        "yes": "with --all: do not ask",
     },
 )
 def stop(
@@ -173,6 +175,8 @@ def stop(
     force: bool = False,
     timeout: str | None = None,
     order: str = "leader",
+    all: bool = False,
+    yes: bool = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -180,16 +184,18 @@ def stop(
 
     SIGTERM to rank 0, then to what is left; SIGKILL only at the timeout.
 
-    Also stops servers of this engine that were started by hand. Nothing to stop is fine. Exit 3
-    if another command is at work (inv tp.unlock tp.stop ends a start that hangs), 4 if something
-    could not be stopped, 5 if a node could not be reached.
+    Only what is ours: recorded ranks with what they have started, and ranks of this user without a
+    record that meet at this cluster's ports. What else serves or holds such a port is named and
+    left; --all also ends every server of this engine on these nodes. Nothing to stop is fine. Exit
+    3 if another holds one of our ports, or another command is at work (inv tp.unlock tp.stop ends a
+    start that hangs), 4 if something could not be stopped, 5 if a node could not be reached.
 
     inv tp.stop --hosts mac1,mac2 --timeout 30
     """
     cluster.connect()
     from . import steps
 
-    steps.stop(session, cluster, order, force, timeout, json)
+    steps.stop(session, cluster, order, force, timeout, json, all, yes)
 
 
 @cluster_task(

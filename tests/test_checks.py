@@ -28,6 +28,7 @@ from tasks.cluster.facts import (
 from tasks.cluster.facts.memory import GIB, Memory
 from tasks.cluster.facts.model import Model
 from tasks.cluster.facts.ports import Holder
+from tasks.cluster.facts.processes import Process
 from tasks.cluster.hostfile import Host
 from tasks.cluster.snapshot import Snapshot
 
@@ -124,12 +125,12 @@ STRANGERS = {pid: each for pid, each in SERVER.items() if pid != 4130}
 PROCESSES = [
     (_node(STRANGERS, idle()), [(OK, "no server runs")]),
     (_node({}, ran(0, alive=False)), [(OK, "no server runs")]),
-    (_node(SERVER, idle()), [(FAIL, "already runs: a mlx-lm server (pid 4130)")]),
+    (_node(SERVER, idle()), [(WARN, "also runs: a mlx-lm server (pid 4130)")]),
     # Our own rank is called by its rank, also where ps shows it.
     (_node(SERVER, ran(1, alive=True)), [(FAIL, "already runs: rank 1 (pid 4130)")]),
     (
         _node(SERVER, ran(1, alive=True, pid=7)),
-        [(FAIL, "already runs: rank 1 (pid 7), a mlx-lm server (pid 4130)")],
+        [(FAIL, "already runs: rank 1 (pid 7)")],
     ),
     (_node({}, ran(1, alive=True, pid=7)), [(FAIL, "already runs: rank 1 (pid 7)")]),
     (_node(Unknown("x"), idle()), [(FAIL, "unknown: x")]),
@@ -144,6 +145,71 @@ def test_processes(node: dict[Key[Any], Any], findings: list[tuple[str, str]]) -
     judged = checks.processes(expected(), told(mac1=node))
     assert [(each.level, each.what) for each in judged] == findings
     assert all(each.fix for each in judged if each.level == FAIL)
+
+
+OWN = Process(7, 1, 7, 0, "python3", "python3 -m mlx_lm server", user="me", is_own=True, rank=1)
+PLAIN = OWN._replace(rank=None)
+MINE = "already runs: rank 1 without a record (pid 7)"
+UNKNOWN = "rank 1 that no record knows runs (pid 7, me)"
+LEFT = "inv tp.stop --all, or --skip processes"
+# What a process is, by its owner, environment and sockets: level, what, fix.
+WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
+    (OWN._replace(meets=frozenset({32323})), {}, (FAIL, MINE, "stop it: inv tp.stop")),
+    (OWN._replace(meets=frozenset({1, 32323}), is_rdma=True), {},
+     (FAIL, MINE, "stop it: inv tp.stop")),
+    (OWN._replace(lost_file="/h/.mlx-tp/rank1.f"), {}, (FAIL, MINE, "stop it: inv tp.stop")),
+    (OWN._replace(program="sleep", command="sleep 9", meets=frozenset({32323})), {},
+     (FAIL, MINE, "stop it: inv tp.stop")),
+    (PLAIN, {32323: (Holder(7, "python3"),)},
+     (FAIL, "already runs: a mlx-lm rank without a record (pid 7)", "stop it: inv tp.stop")),
+    (OWN, {}, (FAIL, UNKNOWN, LEFT)),
+    (OWN._replace(meets=frozenset({32324})), {}, (FAIL, UNKNOWN, LEFT)),
+    (OWN._replace(lost_file="/tmp/tmp.x"), {}, (FAIL, UNKNOWN, LEFT)),
+    (OWN._replace(program="sleep", command="sleep 9"), {},
+     (FAIL, UNKNOWN, "end it on that node, or --skip processes")),
+    (OWN._replace(meets=frozenset({32323}), is_own=False, user="eve"), {},
+     (FAIL, UNKNOWN.replace("me", "eve"), "ask eve, or --skip processes")),
+    # Of another cluster, whose record is elsewhere: only over the devices that we want.
+    (OWN._replace(mark="abc.1"), {},
+     (WARN, "also runs: a mlx-lm server (pid 7)",
+      "it shares the memory; inv tp.stop leaves it, --all ends it")),
+    (OWN._replace(mark="abc.1", is_rdma=True), {},
+     (FAIL, "rank 1 of another cluster runs (pid 7, me)", LEFT)),
+    (PLAIN, {8000: (Holder(7, "python3"),)},
+     (WARN, "also runs: a mlx-lm server (pid 7)",
+      "it shares the memory; inv tp.stop leaves it, --all ends it")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("process", "listening", "right"), WHOSE)
+def test_whose_a_process_is(
+    process: Process, listening: dict[int, Any], right: tuple[str, str, str]
+) -> None:
+    node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: listening}
+    (judged,) = checks.processes(expected(), told(mac1=node))
+    assert (judged.level, judged.what, judged.fix) == right
+
+
+def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
+    child = OWN._replace(pid=8, ppid=7)
+    node = {processes.KEY: {7: OWN, 8: child}, state.KEY: idle(), ports.KEY: {}}
+    assert checks.processes(expected(), told(mac1=node))[0].what == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("process", "fix"),
+    [
+        (OWN._replace(meets=frozenset({32323})), "inv tp.stop"),
+        (OWN, "it is no rank of this cluster: inv tp.stop --all, or choose -- --port N"),
+        (PLAIN._replace(program="python3", command="python3 -m http.server"),
+         "it is none of ours: end it there, or choose -- --port N"),
+    ],
+)  # fmt: skip
+def test_what_frees_a_port(process: Process, fix: str) -> None:
+    """The remedy is one that helps: tp.stop is not told for what it leaves."""
+    node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: {8000: (Holder(7, "x"),)}}
+    (judged,) = checks.ports(expected(), told(mac1=node))
+    assert (judged.level, judged.fix) == (FAIL, fix)
 
 
 LISTENING = ports.parse(text("ports.txt"), 0)

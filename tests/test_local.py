@@ -165,15 +165,16 @@ def test_stop_order(light: Inv, order: str) -> None:
     assert light("tp.status").out.strip() == "stopped"
 
 
-def test_stranger_is_found_and_stopped(light: Inv, home: Path) -> None:
-    """A server started by hand has no record; it is named, and stopped."""
+def test_ranks_whose_record_is_lost_are_found_and_stopped(light: Inv, home: Path) -> None:
+    """The file of their ring is gone with it: that it was there says whose they are."""
     light("tp.start")
     for file in (home / ".mlx-tp").iterdir():
         file.unlink()
     status = light("tp.status", "--json", code=3)
     assert status.json()["ranks"][0]["state"] == "unrecorded"
-    assert "already runs: a light server" in light("tp.preflight", code=3).out
-    assert "a light server" in light("tp.stop").out
+    checked = light("tp.preflight", code=3).out
+    assert "already runs: rank 0 without a record (pid" in checked
+    assert "rank 1 without a record" in light("tp.stop").out
     assert light("tp.status").out.strip() == "stopped"
 
 

@@ -18,7 +18,7 @@ from .facts import versions as version_facts
 from .facts.memory import GIB, Memory
 from .facts.model import Model
 from .facts.ports import Holder
-from .facts.processes import Process
+from .facts.processes import Process, mark
 from .facts.rdma import MATRIX
 from .ranks import Rank
 from .snapshot import Snapshot
@@ -57,6 +57,16 @@ class Expected:
     model: str | None
     wired_limit: int
     cooldown: float
+    state_dir: str = "~/.mlx-tp"
+
+    @property
+    def is_rdma(self) -> bool:
+        return self.backend.startswith("jaccl")
+
+    @property
+    def meeting_ports(self) -> frozenset[int]:
+        """The ports of the coordinator or of the ring, on whatever node."""
+        return frozenset(port for rank in self.ranks for port in rank.ports)
 
     def on(self, node: str) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node]
@@ -158,19 +168,95 @@ def leaked(expected: Expected, facts: NodeFacts) -> int:
     return max(value.wired - state.baseline, 0)
 
 
-@check("processes", _record, process_facts.FACT, what="servers that run already")
+@check("processes", _record, process_facts.FACT, what="ranks and servers that run already")
 def processes(expected: Expected, snapshot: Snapshot) -> list[Finding]:
-    """Ranks of ours, or servers that someone else started."""
+    """Ranks of ours, ranks that no record knows, and servers that someone else started."""
 
     def judge(node: str, values: Mapping[int, Process]) -> Finding:
-        found = servers(expected.engine, snapshot.on(node))
-        if not found:
-            return Finding("processes", OK, node, "no server runs")
-        names = ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
-        return Finding("processes", FAIL, node, f"already runs: {names}", "stop it: inv tp.stop")
+        facts = snapshot.on(node)
+        found = {**recorded(facts), **unrecorded(expected, facts)}
+        if found:
+            names = ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
+            return Finding(
+                "processes", FAIL, node, f"already runs: {names}", "stop it: inv tp.stop"
+            )
+        ranks = strange_ranks(values, facts)
+        blocking = [each for each in ranks if not each.mark or (each.is_rdma and expected.is_rdma)]
+        if blocking:
+            return Finding("processes", FAIL, node, *_blocked(expected, blocking))
+        single = servers(expected.engine, facts)
+        if single:
+            fix = "it shares the memory; inv tp.stop leaves it, --all ends it"
+            return Finding("processes", WARN, node, f"also runs: {_named(single)}", fix)
+        return Finding("processes", OK, node, "no server runs")
 
     unknown = each("processes", snapshot, record.KEY, lambda node, value: None)
     return unknown + each("processes", snapshot, process_facts.KEY, judge)
+
+
+def _named(found: Mapping[int, str]) -> str:
+    return ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
+
+
+def _blocked(expected: Expected, found: Sequence[Process]) -> tuple[str, str]:
+    """What and fix for ranks that are not ours, and in our way."""
+    first = found[0]
+    whose = "of another cluster" if first.mark else "that no record knows"
+    what = f"rank {first.rank} {whose} runs (pid {first.pid}, {first.user or 'user unknown'})"
+    what += f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    skip = "or --skip processes"
+    if not first.is_own:
+        return what, f"ask {first.user or 'its user'}, {skip}"
+    if expected.engine.is_server(first.program, first.command):
+        return what, f"inv tp.stop --all, {skip}"
+    return what, f"end it on that node, {skip}"
+
+
+def recorded(facts: NodeFacts) -> dict[int, str]:
+    """Pid -> what it is, for each recorded rank of a node that lives."""
+    state = known(facts, record.KEY)
+    ranks = state.ranks.values() if state else ()
+    return {rank.pid: f"rank {rank.rank}" for rank in ranks if rank.alive and rank.pid}
+
+
+def unrecorded(
+    expected: Expected, facts: NodeFacts, ports: frozenset[int] = frozenset()
+) -> dict[int, str]:
+    """Pid -> what it is, for ranks of this user that no record knows and that are ours for sure.
+
+    They meet at our ports (or at `ports`): so says their environment, or they listen there. Where a
+    ring's file is gone its place tells, if that is in our state directory; else they are not ours.
+    """
+    ours = expected.meeting_ports | ports
+    holders = known(facts, port_facts.KEY) or {}
+    listening = {holder.pid for port in ours for holder in holders.get(port, ())}
+    folder = f"/{expected.state_dir.rstrip('/').rpartition('/')[2]}/"
+    found = {}
+    for process in (known(facts, process_facts.KEY) or {}).values():
+        if not process.is_own or process.pid in recorded(facts):
+            continue
+        is_rank = process.rank is not None
+        meets = is_rank and (process.meets & ours or folder in process.lost_file)
+        serves = process.pid in listening and expected.engine.is_server(
+            process.program, process.command
+        )
+        if meets or serves:
+            number = f"rank {process.rank}" if is_rank else f"a {expected.engine.name} rank"
+            found[process.pid] = f"{number} without a record"
+    return found
+
+
+def strange_ranks(values: Mapping[int, Process], facts: NodeFacts) -> list[Process]:
+    """Ranks that no record here knows, without what they have started."""
+    state = known(facts, record.KEY)
+    ranks = state.ranks.values() if state else ()
+    marks = {mark(rank.record.run, rank.rank) for rank in ranks if rank.record}
+    found = {pid for pid, each in values.items() if each.rank is not None}
+    return [
+        values[pid]
+        for pid in sorted(found - recorded(facts).keys())
+        if values[pid].mark not in marks and values[pid].ppid not in found
+    ]
 
 
 def servers(engine: Engine, facts: NodeFacts) -> dict[int, str]:
@@ -203,12 +289,29 @@ def ports(expected: Expected, snapshot: Snapshot) -> list[Finding]:
             return Finding("ports", OK, node, f"free: {free}")
         port = bound[0]
         what = f"port {port} ({needed[port]}) is taken by {', '.join(map(str, taken[port]))}"
-        fix = "inv tp.stop if it is a server of yours; never test it with nc or curl"
-        if needed[port] == "HTTP":
-            fix = "inv tp.stop if it is of a server of yours; else stop it, or choose -- --port N"
+        fix = _free(expected, snapshot.on(node), port, needed[port])
         return Finding("ports", FAIL, node, what, fix)
 
     return each("ports", snapshot, port_facts.KEY, judge)
+
+
+def _free(expected: Expected, facts: NodeFacts, port: int, use: str) -> str:
+    """What frees a port that is taken, or goes round it."""
+    other = "set tp.starting_port; never test it with nc or curl"
+    if use == "HTTP":
+        other = "choose -- --port N"
+    values = known(facts, process_facts.KEY)
+    if values is None:
+        return f"inv tp.stop if it is of a server of yours; else end it there, or {other}"
+    pids = {holder.pid for holder in (known(facts, port_facts.KEY) or {})[port]}
+    found = {**recorded(facts), **unrecorded(expected, facts)}
+    state = known(facts, record.KEY)
+    marks = {mark(r.record.run, r.rank) for r in state.ranks.values() if r.record} if state else ()
+    if all(pid in found or (pid in values and values[pid].mark in marks) for pid in pids):
+        return "inv tp.stop"
+    if pids <= servers(expected.engine, facts).keys():
+        return f"it is no rank of this cluster: inv tp.stop --all, or {other}"
+    return f"it is none of ours: end it there, or {other}"
 
 
 def _rdma(cluster: Cluster, node: Node) -> list[Fact[object]]:

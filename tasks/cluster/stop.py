@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import nodes, reading, state
-from .checks import servers
+from .checks import servers, strange_ranks, unrecorded
 from .cluster import Cluster
 from .facts import NodeFacts, Unknown, known, ports
 from .facts import processes as listed_processes
@@ -65,8 +66,11 @@ def stop(
     run: str | None = None,
     read: Snapshot | None = None,
     tell: Callable[[str], object] = lambda text: None,
+    everything: bool = False,
 ) -> list[Stopped]:
-    """Stop every rank and server on the cluster's nodes; one report per node.
+    """Stop every rank of ours on the cluster's nodes; one report per node.
+
+    With `everything` also each server of the engine that is there, whoever started it.
 
     `order` "leader" signals rank 0 first and the others after a short grace, "all" signals all
     at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped.
@@ -77,7 +81,7 @@ def stop(
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
-    left = found = targets(cluster, read, run)
+    left = found = targets(cluster, read, run, everything)
     if left and not force:
         tell(f"stopping {_labels(left)}")
     deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
@@ -91,7 +95,7 @@ def stop(
         left = _signal(cluster, left, left, "KILL", KILL_WAIT, reports)
     for target in left:
         reports[target.node].left.append(f"{target.label} (pid {target.pid})")
-    _look_again(cluster, reports, found, run)
+    _look_again(cluster, reports, found, run, everything)
     return list(reports.values())
 
 
@@ -110,14 +114,19 @@ def _unknown(read: Snapshot) -> dict[str, str]:
 
 
 def _look_again(
-    cluster: Cluster, reports: Mapping[str, Stopped], found: Sequence[Target], run: str | None
+    cluster: Cluster,
+    reports: Mapping[str, Stopped],
+    found: Sequence[Target],
+    run: str | None,
+    everything: bool,
 ) -> None:
     """A node lost while its ranks were stopped may be back, and nothing of them left there."""
     lost = [target for target in found if reports[target.node].failure]
     if not lost:
         return
     read = reading.alive(cluster, [target.node for target in lost])
-    here = {target.node for target in targets(cluster, read, run)} | {*_unknown(read)}
+    left = targets(cluster, read, run, everything)
+    here = {target.node for target in left} | {*_unknown(read)}
     for target in lost:
         report = reports[target.node]
         if target.node not in here:
@@ -125,9 +134,15 @@ def _look_again(
             report.ended += [target.label] if target.label not in report.ended else []
 
 
-def targets(cluster: Cluster, read: Snapshot, run: str | None = None) -> list[Target]:
-    """What there is to stop: recorded ranks by pid and start, others by their command line."""
+def targets(
+    cluster: Cluster, read: Snapshot, run: str | None = None, everything: bool = False
+) -> list[Target]:
+    """What there is to stop: recorded ranks by pid and start, others by their command line.
+
+    Others are ranks that are ours without a record; with `everything` all servers of the engine.
+    """
     found = []
+    met = frozenset(port for _, r in read.ranks if r.record for port in r.record.ports)
     for node, values in read.nodes.items():
         processes = known(values, listed_processes.KEY) or {}
         here = [rank for where, rank in read.ranks if where == node and _is_of(rank, run)]
@@ -135,7 +150,9 @@ def targets(cluster: Cluster, read: Snapshot, run: str | None = None) -> list[Ta
         recorded = {pid: r for pid, r in ours.items() if r.alive}
         # A pid that is a process again is a stranger's, and so is its group.
         dead = {pid: r for pid, r in ours.items() if not r.alive and pid not in processes}
-        listed = {} if run else servers(cluster.engine, values)
+        listed = {} if run else unrecorded(cluster.expected, values, met)
+        if everything:
+            listed = {**servers(cluster.engine, values), **listed}
         for pid, label in {**dict.fromkeys(recorded, ""), **listed}.items():
             if pid in recorded:
                 found.append(_recorded(node, recorded[pid]))
@@ -152,6 +169,66 @@ def targets(cluster: Cluster, read: Snapshot, run: str | None = None) -> list[Ta
 
 def _is_of(rank: RankState, run: str | None) -> bool:
     return not run or (rank.record is not None and rank.record.run == run)
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """What is not ours and was left: `port` is one of ours that it holds, or None."""
+
+    node: str
+    pid: int
+    user: str
+    since: str
+    port: int | None
+    command: str
+
+    def __str__(self) -> str:
+        who = ", ".join(
+            filter(None, (f"pid {self.pid}" if self.pid else "", self.user, self.since))
+        )
+        port = f" holds port {self.port}:" if self.port else ""
+        return f"{self.node}: {who}{port} {self.command}".rstrip()
+
+
+_KEYS = re.compile(r"(--[\w-]*(?:key|token|secret|password)[ =])\S+", re.IGNORECASE)
+
+
+def strangers(cluster: Cluster, read: Snapshot, after: Snapshot) -> list[Stranger]:
+    """Who holds a port of ours, and which servers and ranks run, where all of ours are gone.
+
+    Our ports are those of the ranks recorded in `read`, else those that the cluster would take.
+    """
+    found = []
+    for node, values in after.nodes.items():
+        processes = known(values, listed_processes.KEY) or {}
+        here = [r.record for where, r in read.ranks if where == node and r.record]
+        ours = {port for r in here for port in (*r.ports, *([r.port] if r.rank == 0 else []))}
+        taken = known(values, ports.KEY) or {}
+        held = {
+            (holder.pid, holder.pid and holder.program): port
+            for port in ours or cluster.expected.ports_on(node)
+            for holder in taken.get(port, ())
+        }
+        others = {*servers(cluster.engine, values)} - {pid for pid, _ in held}
+        others |= {each.pid for each in strange_ranks(processes, values)} - {p for p, _ in held}
+        for (pid, program), port in held.items():
+            found.append(_stranger(node, pid, processes.get(pid), port, str(program or "")))
+        found += [_stranger(node, pid, processes.get(pid), None) for pid in sorted(others)]
+    return found
+
+
+def shown(process: Process) -> str:
+    """Its command line, cut, without what its name says is a secret."""
+    return _KEYS.sub(r"\1***", process.command)[:160]
+
+
+def _stranger(
+    node: str, pid: int, process: Process | None, port: int | None, program: str = ""
+) -> Stranger:
+    command = shown(process) if process else program
+    user = process.user if process else "" if pid else "another user's process"
+    since = f"since {process.since}" if process and process.since else ""
+    return Stranger(node, pid, user, since, port, command)
 
 
 def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
