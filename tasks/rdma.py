@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 
 from . import options
+from .cluster.config.values import File, Seconds
 from .options import LINKS, WHAT, cluster_task
 
 if TYPE_CHECKING:
@@ -152,8 +153,10 @@ def unpersist(
     linking.persist(wiring, how(c, dry_run, verbose, ask_sudo), remove=True)
 
 
-@cluster_task(*WHAT)
-def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool = False) -> None:
+@cluster_task(*WHAT, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
+def verify(
+    c: Context, cluster: Cluster, timeout: Seconds | None = None, json: bool = False
+) -> None:
     """Run a real collective (all_sum) over the backend.
 
     Its ranks are started as tp.start would start them.
@@ -164,10 +167,8 @@ def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool 
     inv rdma.verify --hostfile hosts/hwstudio.json
     """
     from . import proving
-    from .cluster.cluster import number
 
-    seconds = number(timeout, "--timeout", 0.001) if timeout else proving.TIMEOUT
-    proving.verify(cluster, seconds, json)
+    proving.verify(cluster, timeout or proving.TIMEOUT, json)
 
 
 @cluster_task(
@@ -182,7 +183,7 @@ def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool 
 def discover(
     c: Context,
     machines: Machines,
-    write: str | None = None,
+    write: File | None = None,
     diff: bool = False,
     dry_run: bool = False,
     json: bool = False,
@@ -211,7 +212,7 @@ def discover(
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},
 )
-def topology(c: Context, machines: Machines, svg: str | None = None) -> None:
+def topology(c: Context, machines: Machines, svg: File | None = None) -> None:
     """Draw the cabling: interfaces, addresses, speed, state.
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg

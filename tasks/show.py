@@ -15,7 +15,7 @@ from . import screen
 from .cluster import audit, checks, engine, logs, reading
 from .cluster.api import Api, ApiError
 from .cluster.checks import CHECKS, FAIL, Finding
-from .cluster.cluster import Cluster, count
+from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed, Unreachable
 from .cluster.facts import Unknown, known
 from .cluster.facts.memory import GIB
@@ -238,14 +238,12 @@ def duration(seconds: float) -> str:
 def show_logs(
     cluster: Cluster,
     follow: bool,
-    lines: str,
-    rank: str | None,
+    lines: int,
+    rank: int | None,
     grep: str | None,
-    previous: str | None,
+    previous: int | None,
 ) -> None:
     """The last run in the combined log, with `follow` until Ctrl-C; or an earlier run."""
-    wanted = count(lines, "--lines", 0)
-    only = None if rank is None else count(rank, "--rank", 0, 1023)
     try:
         re.compile(grep or "")
     except re.error as error:
@@ -254,13 +252,13 @@ def show_logs(
         raise BadInput("--follow shows what comes, --previous what was: give one of them")
     where = logs.place(cluster, reading.states(cluster))
     if previous:
-        failed = _previous(cluster, where, count(previous, "--previous", 1), wanted, only, grep)
+        failed = _previous(cluster, where, previous, lines, rank, grep)
     else:
         failed = logs.collect(cluster, where).failed
-        for line in logs.tail(where.combined, wanted, only, grep):
+        for line in logs.tail(where.combined, lines, rank, grep):
             screen.log_line(line)
     if follow:
-        _follow(cluster, where, only, grep)
+        _follow(cluster, where, rank, grep)
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
 
@@ -279,11 +277,10 @@ def _previous(
     return failed
 
 
-def audit_log(cluster: Cluster, lines: str, as_json: bool) -> None:
+def audit_log(cluster: Cluster, lines: int, as_json: bool) -> None:
     """The last actions of all nodes by time, a row each with the nodes that it was on."""
-    wanted = count(lines, "--lines", 0)
-    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, wanted)])
-    found = audit.merged(read.facts, wanted)
+    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, lines)])
+    found = audit.merged(read.facts, lines)
     unread = {node: each["audit"].why for node, each in read.facts.items()
               if isinstance(each["audit"], Unknown)}  # fmt: skip
     lost_nodes = {node: ": ".join(filter(None, why)) for node, why in read.unreachable.items()}

@@ -22,8 +22,8 @@ from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
-from .cluster.cluster import Cluster, number
-from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from .cluster.cluster import Cluster
+from .cluster.errors import ActionFailed, CheckFailed, Unreachable
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import Rank
@@ -96,7 +96,7 @@ def unlock(cluster: Cluster, dry: bool) -> None:
 def again(
     cluster: Cluster,
     what: str,
-    timeout: str | None = None,
+    timeout: float | None = None,
     first: Callable[[], object] = lambda: None,
 ) -> None:
     """Do `first`, stop what runs, cool down, check, start, wait for a token, all under one lock.
@@ -165,13 +165,13 @@ def _point_out(cluster: Cluster) -> None:
         screen.say(said)
 
 
-def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
+def wait(cluster: Cluster, timeout: float | None, run: str | None = None) -> None:
     """Wait until ready; a dead rank or the timeout is told with its cause.
 
     With `run` only ranks of that start count, and if it fails they are stopped; without one it is
     the recorded server, which is left as it is.
     """
-    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.timeout
     api = Api.of(cluster) if run else recorded(cluster)
     try:
         with screen.progress() as display:
@@ -195,9 +195,9 @@ def _note_ready(cluster: Cluster, run: str | None) -> None:
     _collect(cluster, read, beside=mark)
 
 
-def health(cluster: Cluster, timeout: str | None) -> None:
+def health(cluster: Cluster, timeout: float | None) -> None:
     """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
-    seconds = HEALTH_TIMEOUT if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or HEALTH_TIMEOUT
     api = recorded(cluster)
     start = time.monotonic()
     try:
@@ -231,12 +231,12 @@ def curl(url: str, model: str) -> str:
     )
 
 
-def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
+def foreground(cluster: Cluster, dry: bool, timeout: float | None = None) -> None:
     """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all.
 
     So does a server that is not ready within the timeout, or gives no token then.
     """
-    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.timeout
     run = Run.new()
     if dry:
         for rank in cluster.ranks:
@@ -307,14 +307,12 @@ def stop(
     cluster: Cluster,
     order: str,
     force: bool,
-    timeout: str | None,
+    timeout: float | None,
     dry: bool,
     as_json: bool,
 ) -> None:
     """Stop what runs and tell, per node, what was done and what memory says now."""
-    if order not in ("leader", "all"):
-        raise BadInput(f"--order {order}: choose leader or all")
-    seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.stop_timeout
     if dry:
         _print_stop(cluster, order, force)
         return

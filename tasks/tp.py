@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from invoke.context import Context
 from invoke.tasks import call
 
-from . import locking, options
-from .options import WHAT, WHERE, cluster_task
+from . import locking
+from .cluster.config.values import (
+    Count,
+    File,
+    Files,
+    Free,
+    Number,
+    Seconds,
+    Tokens,
+    Whole,
+    Wholes,
+)
+from .options import WHAT, WHERE, Checks, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
+
+Lines = Annotated[int, Whole("LINES")]
 
 
 def _last(c: Context, **given: Any) -> Cluster:
@@ -36,7 +49,7 @@ def model(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
 def preflight(
     c: Context,
     cluster: Cluster,
-    skip: list[str] | None = None,
+    skip: Checks = (),
     skip_checks: bool = False,
     json: bool = False,
 ) -> None:
@@ -51,7 +64,7 @@ def preflight(
         cluster.connect()
         from . import steps
 
-        steps.preflight(cluster, options.items(skip), json, getattr(c, "is_asked", False))
+        steps.preflight(cluster, skip, json, getattr(c, "is_asked", False))
 
 
 @cluster_task(*WHERE)
@@ -88,7 +101,7 @@ def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
 
 
 @cluster_task(*WHAT)
-def wait(c: Context, cluster: Cluster, timeout: str | None = None) -> None:
+def wait(c: Context, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """Wait until ready, or until a rank has died.
 
     A rank that dies fails this at once (exit 4).
@@ -98,11 +111,11 @@ def wait(c: Context, cluster: Cluster, timeout: str | None = None) -> None:
     steps.wait(cluster, timeout)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*WHAT, help={"timeout": "seconds to wait for the token"})
 def health(
     c: Context,
     cluster: Cluster,
-    timeout: str | None = None,
+    timeout: Seconds | None = None,
     foreground: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -128,8 +141,8 @@ def health(
 def start(
     c: Context,
     cluster: Cluster,
-    timeout: str | None = None,
-    skip: list[str] | None = None,
+    timeout: Seconds | None = None,
+    skip: Checks = (),
     skip_checks: bool = False,
     foreground: bool = False,
     dry_run: bool = False,
@@ -163,7 +176,7 @@ def start(
     "lock_wait",
     help={
         "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
-        "timeout": "seconds until SIGKILL for what is left (default 15)",
+        "timeout": "seconds until SIGKILL for what is left (default: tp.stop_timeout)",
         "order": "leader: rank 0 first, it takes the others along; all: SIGTERM to all at once",
     },
 )
@@ -171,8 +184,8 @@ def stop(
     c: Context,
     cluster: Cluster,
     force: bool = False,
-    timeout: str | None = None,
-    order: str = "leader",
+    timeout: Seconds | None = None,
+    order: Literal["leader", "all"] = "leader",
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -203,7 +216,7 @@ def stop(
 def restart(
     c: Context,
     cluster: Cluster,
-    timeout: str | None = None,
+    timeout: Seconds | None = None,
     sync: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -277,10 +290,10 @@ def logs(
     c: Context,
     cluster: Cluster,
     follow: bool = False,
-    lines: str = "100",
-    rank: str | None = None,
-    grep: str | None = None,
-    previous: str | None = None,
+    lines: Lines = 100,
+    rank: Annotated[int, Whole("RANK", 0, 1023)] | None = None,
+    grep: Annotated[str, Free("REGEX")] | None = None,
+    previous: Annotated[int, Whole("NUMBER", 1)] | None = None,
 ) -> None:
     """All ranks' logs of the last run, tagged by rank.
 
@@ -298,7 +311,7 @@ def logs(
 
 
 @cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
-def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -> None:
+def audit(c: Context, cluster: Cluster, lines: Lines = 20, json: bool = False) -> None:
     """What was done to the nodes, by whom, and how it ended.
 
     From where, too; the nodes' lines are merged by time.
@@ -330,8 +343,8 @@ def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
     "lock_wait",
     help={
         "restart": "start it again when it has failed: stop, cool down, check, start",
-        "max_restarts": "how often at the most (default 3), after growing pauses",
-        "interval": "seconds between two looks (default 1)",
+        "max_restarts": "how often at the most, after growing pauses",
+        "interval": "seconds between two looks",
         "patience": "seconds without a token until a server whose ranks all live has failed",
     },
 )
@@ -339,9 +352,9 @@ def watch(
     c: Context,
     cluster: Cluster,
     restart: bool = False,
-    max_restarts: str = "3",
-    interval: str = "1",
-    patience: str = "600",
+    max_restarts: Annotated[int, Whole("COUNT", 0, 1000)] = 3,
+    interval: Annotated[float, Number("SECONDS", 0.1)] = 1,
+    patience: Annotated[float, Number("SECONDS", 1)] = 600,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.
 
@@ -353,13 +366,8 @@ def watch(
     inv tp.watch --restart -- --model M
     """
     from . import watching
-    from .cluster.cluster import count, number
 
-    times = count(max_restarts, "--max-restarts", 0, 1000) if restart else 0
-    how = watching.Watch(
-        number(interval, "--interval", 0.1), number(patience, "--patience", 1), times
-    )
-    watching.watch(cluster, how)
+    watching.watch(cluster, watching.Watch(interval, patience, max_restarts if restart else 0))
 
 
 @cluster_task(
@@ -367,9 +375,9 @@ def watch(
     help={
         "prompt": "what to ask",
         "system": "a system prompt",
-        "max_tokens": "how many tokens the answer may have (default 512)",
+        "max_tokens": "how many tokens the answer may have",
         "temperature": "0 is greedy (default: the server's own)",
-        "timeout": "seconds without a word from the server (default 60)",
+        "timeout": "seconds without a word from the server",
     },
 )
 def chat(
@@ -377,9 +385,9 @@ def chat(
     cluster: Cluster,
     prompt: str,
     system: str | None = None,
-    max_tokens: str = "512",
-    temperature: str | None = None,
-    timeout: str = "60",
+    max_tokens: Tokens = 512,
+    temperature: Annotated[float, Number("NUMBER", 0, 100)] | None = None,
+    timeout: Seconds = 60,
     json: bool = False,
 ) -> None:
     """Ask the running server; how fast it answered.
@@ -392,23 +400,20 @@ def chat(
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
     from . import asking
-    from .cluster.cluster import count, number
 
-    warmth = None if temperature is None else number(temperature, "--temperature", 0, 100)
-    most = count(max_tokens, "--max-tokens", 1)
-    silence = number(timeout, "--timeout", 0.001)
-    asking.chat(cluster, asking.Question(prompt, system, most, warmth, silence), json)
+    question = asking.Question(prompt, system, max_tokens, temperature, timeout)
+    asking.chat(cluster, question, json)
 
 
 @cluster_task(
     *WHERE,
     help={
-        "concurrency": "how many requests at a time: 1,2,4,8 (a row each)",
+        "concurrency": "how many requests at a time, with commas between (a row each)",
         "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
         " --canary the long one's, 4096)",
         "requests": "requests per row (default: twice the concurrency, at least 4)",
-        "max_tokens": "tokens per answer (default 64)",
-        "timeout": "seconds per row, after which what is left has failed (default 300)",
+        "max_tokens": "tokens per answer",
+        "timeout": "seconds per row, after which what is left has failed",
         "label": "the run's name in plots (default: date and time)",
         "out": "write the run to this file as JSON; with --compare the plot, as SVG",
         "compare": "measure nothing, compare such files: before.json,after.json (or repeat)",
@@ -419,16 +424,16 @@ def chat(
 def bench(
     c: Context,
     cluster: Cluster,
-    concurrency: str = "1,2,4,8",
-    prompt_tokens: str | None = None,
-    requests: str | None = None,
-    max_tokens: str = "64",
-    timeout: str = "300",
+    concurrency: Annotated[tuple[int, ...], Wholes("COUNTS", 1, 256)] = (1, 2, 4, 8),
+    prompt_tokens: Annotated[tuple[int, ...], Wholes("TOKENS", 1, 1_000_000)] = (),
+    requests: Annotated[int, Whole("COUNT", 1, 100_000)] | None = None,
+    max_tokens: Annotated[int, Whole("TOKENS", 2, 1_000_000)] = 64,
+    timeout: Seconds = 300,
     label: str | None = None,
-    out: str | None = None,
-    compare: list[str] | None = None,
+    out: File | None = None,
+    compare: Files = (),
     canary: bool = False,
-    canary_url: str | None = None,
+    canary_url: Annotated[str, Free("URL")] | None = None,
     json: bool = False,
 ) -> None:
     """Load the running server: first token, tokens/s, p50, p95.
@@ -447,11 +452,10 @@ def bench(
 
     sizes = prompt_tokens or benching.PROMPTS
     plan = benching.plan(concurrency, sizes, requests, max_tokens, timeout, label)
-    files = options.items(compare)
-    if files and (canary or canary_url):
+    if compare and (canary or canary_url):
         raise BadInput("give --compare or --canary, not both")
-    if files:
-        benching.compare(files, out)
+    if compare:
+        benching.compare(compare, out)
     elif canary or canary_url:
         from . import canary as canaries
 
@@ -465,7 +469,7 @@ def bench(
 @cluster_task(
     *WHERE,
     help={
-        "interval": "whole seconds between two looks (default 1)",
+        "interval": "whole seconds between two looks",
         "count": "how often (default: until Ctrl-C)",
         "json": "a JSON document per node and interval, each on a line",
     },
@@ -473,8 +477,8 @@ def bench(
 def top(
     c: Context,
     cluster: Cluster,
-    interval: str = "1",
-    count: str | None = None,
+    interval: Annotated[int, Whole("SECONDS", 1, 3600)] = 1,
+    count: Count | None = None,
     json: bool = False,
 ) -> None:
     """All nodes live: CPU, memory, links, ranks, requests.
@@ -488,8 +492,5 @@ def top(
     inv tp.top --interval 5 --count 12 --json
     """
     from . import topping
-    from .cluster import cluster as clusters
 
-    seconds = clusters.count(interval, "--interval", 1, 3600)
-    rounds = None if count is None else clusters.count(count, "--count", 1)
-    topping.top(cluster, seconds, rounds, json)
+    topping.top(cluster, interval, count, json)

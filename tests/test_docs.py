@@ -17,7 +17,7 @@ from invoke.program import Program
 from rig import Rig
 
 from tasks import ns
-from tasks.cluster.settings import DEFAULTS
+from tasks.cluster.config.settings import DEFAULTS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -96,7 +96,7 @@ def test_cluster_imports_nothing_above_it(name: str) -> None:
 PURE = [
     *(name for name in CLUSTER if name.startswith("tasks.cluster.facts")),
     *(f"tasks.cluster.{name}" for name in ("checks", "ranks", "engine", "hints", "state")),
-    *(f"tasks.cluster.{name}" for name in ("settings", "shell")),
+    *(f"tasks.cluster.{name}" for name in ("config.settings", "config.values", "shell")),
 ]
 
 
