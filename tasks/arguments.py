@@ -20,7 +20,7 @@ from .cluster.config.values import Free, Kind, Words, kind, shown
 SHORT = {"num_ranks": "n"}
 ROW = {row.key: row for rows in ROWS.values() for row in rows.values() if row.option == row.key}
 # Options that tasks share, and that are no settings.
-SHARED: Mapping[str, Kind[object]] = {
+SHARED: Mapping[str, Kind] = {
     "num_ranks": RANKS,
     "node": Words("HOST:IFACE:IP"),
     "proxy": Words("VIA:HOST"),
@@ -35,7 +35,7 @@ class Argument(InvokeArgument):
     """An option of a task of ours; its help is put together when it is asked for."""
 
     def __init__(
-        self, name: str, kind: Kind[object] | None, default: Any, text: str, row: Row | None = None
+        self, name: str, kind: Kind | None, default: Any, text: str, row: Row | None = None
     ) -> None:
         dashed = option_name(name).strip("-")
         is_needed = default is Parameter.empty
@@ -76,7 +76,7 @@ class Argument(InvokeArgument):
         return said and f" (default {said})"
 
 
-def kind_of(parameter: Parameter, names: dict[str, Any]) -> Kind[object] | None:
+def kind_of(parameter: Parameter, names: dict[str, Any]) -> Kind | None:
     """The kind of a body's parameter by its annotation, evaluated with `names`; None for a flag."""
     if isinstance(parameter.default, bool):
         return None
@@ -86,19 +86,16 @@ def kind_of(parameter: Parameter, names: dict[str, Any]) -> Kind[object] | None:
     return found or ANY
 
 
-_found: dict[tuple[str, str], Kind[object] | None] = {}
-
-
-def _annotated(annotation: Any, names: dict[str, Any]) -> Kind[object] | None:
+def _annotated(annotation: Any, names: dict[str, Any]) -> Kind | None:
     if not isinstance(annotation, str):
         return kind(annotation)
-    key = (str(names.get("__name__")), annotation)
-    if key not in _found:
-        try:
-            _found[key] = kind(eval(annotation, names))
-        except NameError:
-            _found[key] = None  # imported for types alone
-    return _found[key]
+    name, _, other = annotation.partition(" | ")
+    if name.isidentifier() and other in ("", "None"):
+        return kind(names.get(name))  # most are: to compile each would take milliseconds
+    try:
+        return kind(eval(annotation, names))
+    except NameError:
+        return None  # imported for types alone
 
 
 _help_for = ParserContext.help_for

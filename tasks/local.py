@@ -20,6 +20,8 @@ from .cluster.errors import ActionFailed, BadInput
 from .options import options_task
 
 ROOT = Path(__file__).parents[1]
+Nodes = Annotated[int, Whole("COUNT", 2, 6)]
+Topology = Literal["mesh", "ring", "two-cables"]
 NEEDED = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "lsof": "lsof"}
 NEEDED |= {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "ping": "iputils-ping"}
 
@@ -32,8 +34,8 @@ NEEDED |= {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "ping": "ip
 )
 def up(
     c: Context,
-    nodes: Annotated[int, Whole("COUNT", 2, 6)] = 2,
-    topology: Literal["mesh", "ring", "two-cables"] = "mesh",
+    nodes: Nodes = 2,
+    topology: Topology = "mesh",
 ) -> None:
     """Start test hosts that are like Macs (needs Linux and root).
 

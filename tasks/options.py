@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from invoke.context import Context
@@ -67,16 +68,19 @@ class OptionsTask(Task[Any]):
     """A task whose options are typed; the only short one is `-n`, Invoke would make up one each."""
 
     parameters: Sequence[inspect.Parameter]
-    kinds: dict[str, Kind[object] | None]
+    kinds: dict[str, Kind | None]
     texts: Mapping[str, str]
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[InvokeArgument]:
         return [self._argument(each.name, each.default) for each in self.parameters]
 
     def _argument(self, name: str, default: Any) -> Argument:
-        row = None if name in self.texts else ROW.get(name)
-        text = row.help if row else self.texts.get(name) or HELP.get(name, "")
-        return Argument(name, self.kinds[name], default, text, row)
+        kind = self.kinds[name]
+        if name in self.texts:
+            return Argument(name, kind, default, self.texts[name])
+        # Most options are of many tasks, and Invoke works on copies.
+        made = _argument_once if default in (None, True, False) else _argument
+        return made(name, kind, default)
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raise BadInput for what is wrong whatever the cluster is."""
@@ -181,7 +185,8 @@ def _task(
     run.__module__ = body.__module__
     signature = _signature(shared, own)
     run.__signature__ = signature  # type: ignore[attr-defined]
-    made = klass(run, **more)
+    needed = [each.name for each in own if each.default is each.empty]
+    made = klass(run, positional=needed, **more)
     made.parameters = list(signature.parameters.values())[1:]
     made.kinds = {p.name: kind_of(p, body.__globals__) for p in own}
     made.kinds.update((each, SHARED.get(each) or ANY) for each in shared)
@@ -268,10 +273,23 @@ def _use_ssh_config(c: Context) -> None:
     cluster.use_ssh_config(dict(c.config.get("tp", {})))
 
 
+def _argument(name: str, kind: Kind | None, default: Any) -> Argument:
+    row = ROW.get(name)
+    return Argument(name, kind, default, row.help if row else HELP.get(name, ""), row)
+
+
+_argument_once = cache(_argument)
+
+
+@cache
+def _shared(name: str) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+
+
 def _signature(shared: Iterable[str], own: Sequence[inspect.Parameter]) -> inspect.Signature:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     # A parameter without a default is positional, and Python wants these first.
     positional = [each for each in own if each.default is each.empty]
-    options = [inspect.Parameter(each, kind, default=None) for each in shared]
+    options = [_shared(each) for each in shared]
     options += [each for each in own if each not in positional]
     return inspect.Signature([inspect.Parameter("c", kind), *positional, *options])

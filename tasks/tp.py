@@ -24,7 +24,20 @@ from .options import WHAT, WHERE, Checks, cluster_task
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
 
+Counts = Annotated[tuple[int, ...], Wholes("COUNTS", 1, 256)]
+Interval = Annotated[float, Number("SECONDS", 0.1)]
 Lines = Annotated[int, Whole("LINES")]
+Order = Literal["leader", "all"]
+Patience = Annotated[float, Number("SECONDS", 1)]
+Pattern = Annotated[str, Free("REGEX")]
+Rank = Annotated[int, Whole("RANK", 0, 1023)]
+Requests = Annotated[int, Whole("COUNT", 1, 100_000)]
+Restarts = Annotated[int, Whole("COUNT", 0, 1000)]
+Sizes = Annotated[tuple[int, ...], Wholes("TOKENS", 1, 1_000_000)]
+SomeTokens = Annotated[int, Whole("TOKENS", 2, 1_000_000)]
+Temperature = Annotated[float, Number("NUMBER", 0, 100)]
+Url = Annotated[str, Free("URL")]
+WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 
 
 def _last(c: Context, **given: Any) -> Cluster:
@@ -185,7 +198,7 @@ def stop(
     cluster: Cluster,
     force: bool = False,
     timeout: Seconds | None = None,
-    order: Literal["leader", "all"] = "leader",
+    order: Order = "leader",
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -291,9 +304,9 @@ def logs(
     cluster: Cluster,
     follow: bool = False,
     lines: Lines = 100,
-    rank: Annotated[int, Whole("RANK", 0, 1023)] | None = None,
-    grep: Annotated[str, Free("REGEX")] | None = None,
-    previous: Annotated[int, Whole("NUMBER", 1)] | None = None,
+    rank: Rank | None = None,
+    grep: Pattern | None = None,
+    previous: Count | None = None,
 ) -> None:
     """All ranks' logs of the last run, tagged by rank.
 
@@ -352,9 +365,9 @@ def watch(
     c: Context,
     cluster: Cluster,
     restart: bool = False,
-    max_restarts: Annotated[int, Whole("COUNT", 0, 1000)] = 3,
-    interval: Annotated[float, Number("SECONDS", 0.1)] = 1,
-    patience: Annotated[float, Number("SECONDS", 1)] = 600,
+    max_restarts: Restarts = 3,
+    interval: Interval = 1,
+    patience: Patience = 600,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.
 
@@ -386,7 +399,7 @@ def chat(
     prompt: str,
     system: str | None = None,
     max_tokens: Tokens = 512,
-    temperature: Annotated[float, Number("NUMBER", 0, 100)] | None = None,
+    temperature: Temperature | None = None,
     timeout: Seconds = 60,
     json: bool = False,
 ) -> None:
@@ -424,16 +437,16 @@ def chat(
 def bench(
     c: Context,
     cluster: Cluster,
-    concurrency: Annotated[tuple[int, ...], Wholes("COUNTS", 1, 256)] = (1, 2, 4, 8),
-    prompt_tokens: Annotated[tuple[int, ...], Wholes("TOKENS", 1, 1_000_000)] = (),
-    requests: Annotated[int, Whole("COUNT", 1, 100_000)] | None = None,
-    max_tokens: Annotated[int, Whole("TOKENS", 2, 1_000_000)] = 64,
+    concurrency: Counts = (1, 2, 4, 8),
+    prompt_tokens: Sizes = (),
+    requests: Requests | None = None,
+    max_tokens: SomeTokens = 64,
     timeout: Seconds = 300,
     label: str | None = None,
     out: File | None = None,
     compare: Files = (),
     canary: bool = False,
-    canary_url: Annotated[str, Free("URL")] | None = None,
+    canary_url: Url | None = None,
     json: bool = False,
 ) -> None:
     """Load the running server: first token, tokens/s, p50, p95.
@@ -477,7 +490,7 @@ def bench(
 def top(
     c: Context,
     cluster: Cluster,
-    interval: Annotated[int, Whole("SECONDS", 1, 3600)] = 1,
+    interval: WholeSeconds = 1,
     count: Count | None = None,
     json: bool = False,
 ) -> None:

@@ -6,8 +6,8 @@ docs/configuration.md are all made from it.
 """
 # No annotations from __future__: they are read here, as they stand.
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
 from itertools import chain
 from pathlib import Path as Folder
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -30,10 +30,12 @@ from .values import (
 )
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass
+
     from ..engine import Engine
 
 T = TypeVar("T")
-S = TypeVar("S", "Settings", "DevSettings", "LocalSettings")
+S = TypeVar("S", bound="Settings | DevSettings | LocalSettings")
 Place = Callable[[str], str]  # `tp.timeout` -> where that stands, as `invoke.yaml: tp.timeout`
 
 BACKENDS = ("jaccl", "jaccl-ring", "ring", "any")
@@ -54,7 +56,7 @@ class Hostfile(Text):
         return super().read(value, where)
 
 
-class Engines(Kind[Mapping[str, Any]]):
+class Engines(Kind):
     """Servers by name: of one's own, or changes to a built-in one."""
 
     takes = "names, each with its keys"
@@ -72,7 +74,14 @@ def _row(
 ) -> T:
     """A setting: its default, its help, and where it may stand besides in a file."""
     more = {"help": help, "option": option, "hostfile": hostfile, "environment": environment}
-    return field(default_factory=lambda: default, metadata=more)
+    return dataclasses.field(default_factory=lambda: default, metadata=more)
+
+
+if not TYPE_CHECKING:
+
+    def dataclass(frozen):
+        """Leave it to `read` to make the dataclass: what only lists tasks should not pay for it."""
+        return lambda kind: kind
 
 
 @dataclass(frozen=True)
@@ -168,14 +177,11 @@ class LocalSettings:
 class Row:
     """A setting as the table has it."""
 
-    def __init__(self, space: str, said: "Field[Any]") -> None:
-        kind = values.kind(said.type)
-        assert kind, f"{space}.{said.name} is annotated with no kind of values.py"
-        assert said.default_factory is not MISSING
-        self.kind = kind
-        self.key = said.name
-        self.name = f"{space}.{said.name}"
-        self.variable = f"INVOKE_{space}_{said.name}".upper()
+    def __init__(self, space: str, key: str, hint: object, said: Any) -> None:
+        kind = values.kind(hint)
+        assert kind, f"{space}.{key} is annotated with no kind of values.py"
+        self.kind, self.key, self.name = kind, key, f"{space}.{key}"
+        self.variable = f"INVOKE_{space}_{key}".upper()
         self.default = said.default_factory()
         self.help: str = said.metadata["help"]
         self.option: str = said.metadata["option"]
@@ -199,10 +205,17 @@ class Row:
         return self.default if value in self.kind.unset else self.kind.read(value, where)
 
 
-SPACES = {"tp": Settings, "dev": DevSettings, "local": LocalSettings}
-ROWS = {
-    space: {each.name: Row(space, each) for each in fields(kind)} for space, kind in SPACES.items()
+def _rows(space: str, kind: type) -> dict[str, Row]:
+    hints = kind.__annotations__
+    return {key: Row(space, key, hint, vars(kind)[key]) for key, hint in hints.items()}
+
+
+SPACES: dict[str, type[Settings | DevSettings | LocalSettings]] = {
+    "tp": Settings,
+    "dev": DevSettings,
+    "local": LocalSettings,
 }
+ROWS = {space: _rows(space, kind) for space, kind in SPACES.items()}
 DEFAULTS = {space: {key: row.invoke for key, row in ROWS[space].items()} for space in ROWS}
 
 
@@ -219,6 +232,8 @@ def read(kind: type[S], given: Mapping[str, object], place: Place = str) -> S:
 
     Raise ValueError with one line on what is wrong, which begins with its place.
     """
+    if "__dataclass_fields__" not in vars(kind):
+        dataclasses.dataclass(frozen=True)(kind)
     space = next(name for name, each in SPACES.items() if each is kind)
     rows = ROWS[space]
     for key in given:

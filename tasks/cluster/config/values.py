@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Generic, Literal, TypeVar, get_args, get_origin
-
-T_co = TypeVar("T_co", covariant=True)
+from typing import Annotated, Literal, get_args, get_origin
 
 NAME = "[A-Za-z_][A-Za-z0-9_]*"  # of an environment variable
 MOST = 1e9
 SEE = "see docs/configuration.md"
 
 
-class Kind(Generic[T_co]):
+class Kind:
     """What a value may be; `metavar` is its word in help, else the option's own name."""
 
     metavar = ""
@@ -27,7 +25,7 @@ class Kind(Generic[T_co]):
     is_list = False  # given repeatedly, and to be written as a list in a file
     unset: tuple[object, ...] = (None,)  # what leaves the setting at its default
 
-    def read(self, value: object, where: str) -> T_co:
+    def read(self, value: object, where: str) -> object:
         """Give what `value`, text of a command line or a value of YAML, stands for."""
         raise NotImplementedError
 
@@ -43,7 +41,7 @@ class Kind(Generic[T_co]):
         return ValueError(f"{where}{'' if _is_list(value) else shown}: {self.verb} {self.takes}")
 
 
-class Number(Kind[float]):
+class Number(Kind):
     """A number within bounds."""
 
     unset: tuple[object, ...] = ()
@@ -59,7 +57,7 @@ class Number(Kind[float]):
         return found
 
 
-class Whole(Kind[int]):
+class Whole(Kind):
     """A whole number within bounds."""
 
     unset: tuple[object, ...] = ()
@@ -76,7 +74,7 @@ class Whole(Kind[int]):
         return int(found)
 
 
-class Wholes(Kind[tuple[int, ...]]):
+class Wholes(Kind):
     """Whole numbers with commas between, none of them twice."""
 
     def __init__(self, metavar: str, least: int, most: float) -> None:
@@ -91,7 +89,7 @@ class Wholes(Kind[tuple[int, ...]]):
         return found
 
 
-class Text(Kind[str]):
+class Text(Kind):
     """Text on one line that any shell and terminal takes as it is."""
 
     unset: tuple[object, ...] = (None, "")
@@ -105,7 +103,7 @@ class Text(Kind[str]):
         return value
 
 
-class Free(Kind[str]):
+class Free(Kind):
     """Text of any kind: a prompt, a pattern; what it is used for says what is wrong with it."""
 
     def __init__(self, metavar: str = "") -> None:
@@ -115,7 +113,7 @@ class Free(Kind[str]):
         return str(value)
 
 
-class Choice(Kind[str]):
+class Choice(Kind):
     """One of some words."""
 
     verb = "choose"
@@ -131,7 +129,7 @@ class Choice(Kind[str]):
         return str(value)
 
 
-class Words(Kind[tuple[str, ...]]):
+class Words(Kind):
     """A list of words: an option that is repeated or, if it is `split`, has commas in it."""
 
     takes = "a list of strings"
@@ -165,7 +163,7 @@ class Variables(Words):
         return pairs
 
 
-def kind(hint: object) -> Kind[object] | None:
+def kind(hint: object) -> Kind | None:
     """Give the kind in an annotation, as it is evaluated; None where there is none of ours."""
     if isinstance(hint, Kind):
         return hint

@@ -28,7 +28,7 @@ PORT = Whole("PORT", 1, 65535)
 COUNTS = Wholes("COUNTS", 1, 256)
 SPLIT, WHOLE = Words("NAMES", split=True), Words("WORDS")
 
-GOOD: list[tuple[Kind[object], object, object]] = [
+GOOD: list[tuple[Kind, object, object]] = [
     (SECONDS, "0.5", 0.5),
     (SECONDS, " 600 ", 600.0),
     (SECONDS, 600, 600.0),
@@ -47,7 +47,7 @@ GOOD: list[tuple[Kind[object], object, object]] = [
     (WHOLE, [], ()),
     (Variables("NAME=VALUE"), ["A=1", "B=a,b=c"], ("A=1", "B=a,b=c")),
 ]
-BAD: list[tuple[Kind[object], object, str]] = [
+BAD: list[tuple[Kind, object, str]] = [
     (SECONDS, "soon", "--x soon: give a number above 0"),
     (SECONDS, "0", "--x 0: give a number above 0"),
     (SECONDS, "-1", "--x -1: give a number above 0"),
@@ -78,14 +78,14 @@ BAD: list[tuple[Kind[object], object, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "value", "found"), GOOD)
-def test_good(kind: Kind[object], value: object, found: object) -> None:
+def test_good(kind: Kind, value: object, found: object) -> None:
     read = kind.read(value, "--x")
     assert (read, type(read)) == (found, type(found))
     assert kind.read(read, "--x") == found  # a hook may be given what is read already
 
 
 @pytest.mark.parametrize(("kind", "value", "says"), BAD)
-def test_bad(kind: Kind[object], value: object, says: str) -> None:
+def test_bad(kind: Kind, value: object, says: str) -> None:
     with pytest.raises(ValueError, match="--x") as error:
         kind.read(value, "--x")
     assert says in str(error.value)
