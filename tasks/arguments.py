@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from inspect import Parameter
-from typing import Any
 
 from invoke.parser.argument import Argument as InvokeArgument
 from invoke.parser.context import ParserContext
@@ -28,20 +27,29 @@ SHARED: Mapping[str, Kind] = {
     "with_": Free("ARGUMENTS"),
     **{key: row.kind for key, row in ROW.items()},
 }
-ANY = Free()  # what no annotation tells more of
+
+
+class Plain(Kind):
+    """What no annotation tells more of: as Invoke has it, which goes by the default."""
+
+    def read(self, value: object, where: str) -> object:
+        return value
+
+
+ANY = Plain()
 
 
 class Argument(InvokeArgument):
     """An option of a task of ours; its help is put together when it is asked for."""
 
     def __init__(
-        self, name: str, kind: Kind | None, default: Any, text: str, row: Row | None = None
+        self, name: str, kind: Kind | None, default: object, text: str, row: Row | None = None
     ) -> None:
         dashed = option_name(name).strip("-")
         is_needed = default is Parameter.empty
         super().__init__(
             names=[dashed, *SHORT.get(name, "")],
-            kind=bool if kind is None else list if kind.is_list else str,
+            kind=_invokes(kind, default),
             default=None if is_needed else default,
             help=text,
             positional=is_needed,
@@ -76,7 +84,16 @@ class Argument(InvokeArgument):
         return said and f" (default {said})"
 
 
-def kind_of(parameter: Parameter, names: dict[str, Any]) -> Kind | None:
+def _invokes(kind: Kind | None, default: object) -> type:
+    """The type that Invoke is to make of the words: text, but for lists and flags."""
+    if kind is None:
+        return bool
+    if kind is ANY and default not in (None, Parameter.empty):
+        return type(default)
+    return list if kind.is_list else str
+
+
+def kind_of(parameter: Parameter, names: dict[str, object]) -> Kind | None:
     """The kind of a body's parameter by its annotation, evaluated with `names`; None for a flag."""
     if isinstance(parameter.default, bool):
         return None
@@ -86,7 +103,7 @@ def kind_of(parameter: Parameter, names: dict[str, Any]) -> Kind | None:
     return found or ANY
 
 
-def _annotated(annotation: Any, names: dict[str, Any]) -> Kind | None:
+def _annotated(annotation: object, names: dict[str, object]) -> Kind | None:
     if not isinstance(annotation, str):
         return kind(annotation)
     name, _, other = annotation.partition(" | ")

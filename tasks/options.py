@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .cluster.hostfile import Host
 
 K = TypeVar("K", bound="OptionsTask")
+Body = Callable[..., Any]
 
 HELP = {
     "num_ranks": "number of ranks: the first N hosts, or a multiple of them (several per host)",
@@ -74,7 +75,7 @@ class OptionsTask(Task[Any]):
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[InvokeArgument]:
         return [self._argument(each.name, each.default) for each in self.parameters]
 
-    def _argument(self, name: str, default: Any) -> Argument:
+    def _argument(self, name: str, default: object) -> Argument:
         kind = self.kinds[name]
         if name in self.texts:
             return Argument(name, kind, default, self.texts[name])
@@ -82,15 +83,15 @@ class OptionsTask(Task[Any]):
         made = _argument_once if default in (None, True, False) else _argument
         return made(name, kind, default)
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def check(self, options: Mapping[str, object]) -> None:
         """Raise BadInput for what is wrong whatever the cluster is."""
         self.typed(options)
 
-    def typed(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def typed(self, options: Mapping[str, object]) -> dict[str, Any]:
         """Give the options as the body has them typed; raise BadInput for what is wrong."""
         return {name: self._typed(name, value) for name, value in options.items()}
 
-    def _typed(self, name: str, value: Any) -> Any:
+    def _typed(self, name: str, value: object) -> Any:
         kind = self.kinds.get(name)
         if value == "":
             # `--hostfile "$UNSET"` must not come to mean the configured one.
@@ -115,33 +116,33 @@ class OptionsTask(Task[Any]):
 class ClusterTask(OptionsTask):
     """A task whose body gets the cluster that its shared options name, or what `of` makes."""
 
-    def made(self, c: Context, options: Mapping[str, Any]) -> Any:
+    def made(self, c: Context, options: Mapping[str, object]) -> Any:
         """What its body would get with these options: a cluster, or what `of` makes."""
         _use_ssh_config(c)
         return self.make(c, **self.typed({name: options.get(name) for name in self.shared}))
 
-    make: Callable[..., Any]
+    make: Body
     shared: Sequence[str]
 
 
 def cluster_task(
     *shared: str,
-    of: Callable[..., Any] | None = None,
+    of: Body | None = None,
     pre: Iterable[Task[Any] | Call] = (),
     post: Iterable[Task[Any] | Call] = (),
     help: Mapping[str, str] | None = None,
     name: str | None = None,
-) -> Callable[[Callable[..., Any]], Task[Any]]:
+) -> Callable[[Body], Task[Any]]:
     """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
 
     The body's own parameters become options too, of the type of their annotation, with their help
     from `help` or `HELP`. `of` makes what the body gets in place of a cluster.
     """
 
-    def decorate(body: Callable[..., Any]) -> Task[Any]:
+    def decorate(body: Body) -> Task[Any]:
         own = list(inspect.signature(body).parameters.values())[2:]
 
-        def run(c: Context, **options: Any) -> Any:
+        def run(c: Context, **options: object) -> object:
             mine = made.typed({p.name: options[p.name] for p in own if p.name in options})
             check_at_work()
             with signals.watched():
@@ -157,13 +158,13 @@ def cluster_task(
 
 def options_task(
     help: Mapping[str, str] | None = None,
-) -> Callable[[Callable[..., Any]], Task[Any]]:
+) -> Callable[[Body], Task[Any]]:
     """A task without a cluster; its body `(c, ...)` has options of the types of its annotations."""
 
-    def decorate(body: Callable[..., Any]) -> Task[Any]:
+    def decorate(body: Body) -> Task[Any]:
         own = list(inspect.signature(body).parameters.values())[1:]
 
-        def run(c: Context, **options: Any) -> Any:
+        def run(c: Context, **options: object) -> object:
             return body(c, **made.typed(options))
 
         made = _task(OptionsTask, body, run, own, (), help)
@@ -174,8 +175,8 @@ def options_task(
 
 def _task(
     klass: type[K],
-    body: Callable[..., Any],
-    run: Callable[..., Any],
+    body: Body,
+    run: Body,
     own: Sequence[inspect.Parameter],
     shared: Sequence[str],
     help: Mapping[str, str] | None,
@@ -273,7 +274,7 @@ def _use_ssh_config(c: Context) -> None:
     cluster.use_ssh_config(dict(c.config.get("tp", {})))
 
 
-def _argument(name: str, kind: Kind | None, default: Any) -> Argument:
+def _argument(name: str, kind: Kind | None, default: object) -> Argument:
     row = ROW.get(name)
     return Argument(name, kind, default, row.help if row else HELP.get(name, ""), row)
 

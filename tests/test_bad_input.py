@@ -84,7 +84,7 @@ def test_one_line(
         ("tp: {engines: {mine: {command: x, redy: y}}}", "tp.engines.mine.redy is unknown"),
         ("tp: {engines: {mine: {command: x, process: '('}}}", "no regular expression"),
         ("tp: {env: [A]}", "'A' is no NAME=value"),
-        ("tp: {env: 5}", "give a list of strings"),
+        ("tp: {env: 5}", "tp.env is wrong: give a list of NAME=value"),
         ("tp: {hostfile: nowhere.json}", "nowhere.json: no such hostfile"),
         ("tp: {python: 3.11}", "give a path on one line"),
         ("tp: {backend: 5}", "tp.backend 5: choose one of"),

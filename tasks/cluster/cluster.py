@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from . import engine as engines
 from . import hostfile as hostfiles
@@ -87,7 +87,7 @@ class Cluster:
 
 
 def build(
-    config: Mapping[str, Any], args: Sequence[str] = (), whole: bool = False, **options: Any
+    config: Mapping[str, object], args: Sequence[str] = (), whole: bool = False, **options: object
 ) -> Cluster:
     """The cluster of `tp` in the configuration, overridden by options (None: not given).
 
@@ -147,7 +147,7 @@ def build(
     )
 
 
-def _read(given: Mapping[str, Any], place: Place = str) -> Settings:
+def _read(given: Mapping[str, object], place: Place = str) -> Settings:
     return _checked(read, Settings, given, place)
 
 
@@ -176,12 +176,12 @@ def _hostfile(settings: Settings, said: Collection[str]) -> Hostfile:
     return hostfiles.load(path if "hostfile" in said else _from_root(path))
 
 
-def configured(config: Mapping[str, Any]) -> str:
+def configured(config: Mapping[str, object]) -> str:
     """The path of the configured hostfile."""
     return _from_root(_read(config).hostfile)
 
 
-def state_dir(config: Mapping[str, Any]) -> str:
+def state_dir(config: Mapping[str, object]) -> str:
     """The configured state directory of the nodes."""
     return _folder(_read(config).state_dir)
 
@@ -191,7 +191,7 @@ def _folder(path: str) -> str:
     return path.rstrip("/") or "/"
 
 
-def use_ssh_config(config: Mapping[str, Any]) -> None:
+def use_ssh_config(config: Mapping[str, object]) -> None:
     """Let every connection of this run go by the configured ssh configuration."""
     path = _read(config).ssh_config
     if path:

@@ -185,11 +185,15 @@ def test_options_of_a_users_own_task() -> None:
     """Without annotations: text, a flag, and a list where a shared option of that name is one."""
 
     @cluster_task("hosts")
-    def mine(c, cluster, timeout=None, env=None, loud=False, why="end"):  # type: ignore[no-untyped-def]
+    def mine(c, cluster, timeout=None, env=None, loud=False, why="end", n=5, x=()):  # type: ignore[no-untyped-def]
         pass
 
     kinds = {argument.name: argument.kind for argument in mine.get_arguments()}
-    assert kinds == {"hosts": list, "timeout": str, "env": list, "loud": bool, "why": str}
+    assert kinds == {
+        **{"hosts": list, "timeout": str, "env": list, "loud": bool, "why": str},
+        **{"n": int, "x": tuple},
+    }
+    assert mine.typed({"timeout": "900", "n": 7}) == {"timeout": "900", "n": 7}
 
 
 def test_a_type_that_is_imported_for_types_alone() -> None:

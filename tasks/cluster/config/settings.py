@@ -281,7 +281,7 @@ def _unknown(where: str, key: str, known: Mapping[str, str]) -> str:
     return f"{where} is unknown: {f'did you mean {known[close[0]]}?' if close else SEE}"
 
 
-def _kinds(defaults: Mapping[str, Any], given: Any, path: str, place: Place) -> Iterator[str]:
+def _kinds(defaults: Mapping[str, Any], given: object, path: str, place: Place) -> Iterator[str]:
     """What Invoke can't merge: keys that are no text, a value in place of keys or keys of one."""
     if not isinstance(given, Mapping):
         yield f"{place(path[:-1])} is wrong: give keys and values: {SEE}"
@@ -313,15 +313,15 @@ def _variables(
                 yield _unknown(name, key, known)
 
 
-def _castable(name: str, text: str, value: Any) -> Iterator[str]:
+def _castable(name: str, text: str, value: object) -> Iterator[str]:
     """What Invoke can't make of a variable: it casts it to the type of the value so far."""
     if isinstance(value, (list, tuple, Mapping)):
         yield f"{name}: only a file can give it: write it into invoke.yaml"
-    elif type(value) in (int, float):
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             type(value)(text)
         except ValueError:
-            what = "a whole number" if type(value) is int else "a number"
+            what = "a whole number" if isinstance(value, int) else "a number"
             yield f"{name} {text}: give {what}, as the configuration has there"
 
 
