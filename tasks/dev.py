@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import options
+from .cluster.config.values import Count, Path, Patterns
 from .options import cluster_task
 
 if TYPE_CHECKING:
@@ -12,30 +13,19 @@ if TYPE_CHECKING:
     from .options import Machines
     from .session import Session
 
-DEFAULTS = {
-    "source": None,
-    "target": None,
-    "exclude": [".git", "__pycache__", ".venv", "*.pyc", ".DS_Store"],
-}
-
 
 @cluster_task(
     "hosts",
     "hostfile",
     of=options.machines,
-    help={
-        "source": "folder here whose contents are copied (default: dev.source in invoke.yaml)",
-        "target": "folder on the nodes; a relative one is in their user's home (dev.target)",
-        "exclude": "what to leave out (repeat), besides dev.exclude: a name, or a path from /",
-        "delete": "delete what is in the target and not in the source",
-    },
+    help={"delete": "delete what is in the target and not in the source"},
 )
 def sync(
     session: Session,
     machines: Machines,
-    source: str | None = None,
-    target: str | None = None,
-    exclude: list[str] | None = None,
+    source: Path | None = None,
+    target: Path | None = None,
+    exclude: Patterns = (),
     delete: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -53,7 +43,7 @@ def sync(
     from .cluster.errors import BadInput, CheckFailed
 
     config, state_dir = session.context.config.get("dev", {}), session.state_dir
-    copy = syncing.wanted(config, source, target, exclude or [], delete, state_dir)
+    copy = syncing.wanted(config, source, target, exclude, delete, state_dir)
     if session.dry:
         syncing.sync(session, machines.hosts, copy)
         return
@@ -74,7 +64,7 @@ def sync(
     },
 )
 def model(
-    session: Session, cluster: Cluster, path: str, context: str | None = None, json: bool = False
+    session: Session, cluster: Cluster, path: str, context: Count | None = None, json: bool = False
 ) -> None:
     """Is a model on all nodes, the same, and does it fit?
 
@@ -86,7 +76,5 @@ def model(
     inv dev.model models/Llama-3.3-70B-Instruct-4bit --context 32768
     """
     from . import weighing
-    from .cluster.cluster import number
 
-    tokens = int(number(context, "--context", 1)) if context else None
-    weighing.weigh(cluster, path, tokens, json)
+    weighing.weigh(cluster, path, context, json)

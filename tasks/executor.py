@@ -21,9 +21,11 @@ from invoke.tasks import Call, Task
 
 from . import hooks, session, signals
 from .cli import envelope
-from .cluster import settings
+from .cluster.config import settings
 from .cluster.errors import BadInput, Interrupted
 from .session import Options, Session, SessionCall
+
+_ABSENT = object()
 
 
 class Executor(InvokeExecutor):
@@ -112,10 +114,25 @@ class Executor(InvokeExecutor):
         if file and not Path(os.path.expanduser(file)).is_file():
             # Invoke would go on without it, and work on another cluster.
             raise BadInput(f"-f {file}: no such configuration file")
-        wrong = settings.wrong(self.collection.configuration(), self.config, os.environ)
-        wrong = wrong or hooks.wrong(self.config.get("hooks", {}), sorted(self._names.values()))
+        try:
+            known = self.collection.configuration()
+            files = {key: self.config.get(key) for key in known if key in self.config}
+            settings.check(known, files, os.environ, self._place)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        wrong = hooks.wrong(self.config.get("hooks", {}), sorted(self._names.values()))
         if wrong:
             raise BadInput(wrong)
+
+    def _place(self, name: str) -> str:
+        """The name of a key with the file that says it; of several the one that Invoke goes by."""
+        for level in ("runtime", "project", "user", "system"):
+            said: Any = getattr(self.config, f"_{level}", None)
+            for word in name.split("."):
+                said = said.get(word, _ABSENT) if isinstance(said, Mapping) else _ABSENT
+            if said is not _ABSENT:
+                return f"{getattr(self.config, f'_{level}_path')}: {name}"
+        return name
 
 
 class _Above(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import options
+from .cluster.config.values import File, Seconds
 from .options import LINKS, WHAT, cluster_task
 
 if TYPE_CHECKING:
@@ -150,9 +151,9 @@ def unpersist(
     linking.persist(session, wiring, how(session, verbose, ask_sudo), remove=True)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*WHAT, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
 def verify(
-    session: Session, cluster: Cluster, timeout: str | None = None, json: bool = False
+    session: Session, cluster: Cluster, timeout: Seconds | None = None, json: bool = False
 ) -> None:
     """Run a real collective (all_sum) over the backend.
 
@@ -164,10 +165,8 @@ def verify(
     inv rdma.verify --hostfile hosts/hwstudio.json
     """
     from . import proving
-    from .cluster.cluster import number
 
-    seconds = number(timeout, "--timeout", 0.001) if timeout else proving.TIMEOUT
-    proving.verify(session, cluster, seconds, json)
+    proving.verify(session, cluster, timeout or proving.TIMEOUT, json)
 
 
 @cluster_task(
@@ -182,7 +181,7 @@ def verify(
 def discover(
     session: Session,
     machines: Machines,
-    write: str | None = None,
+    write: File | None = None,
     diff: bool = False,
     dry_run: bool = False,
     json: bool = False,
@@ -211,7 +210,7 @@ def discover(
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},
 )
-def topology(session: Session, machines: Machines, svg: str | None = None) -> None:
+def topology(session: Session, machines: Machines, svg: File | None = None) -> None:
     """Draw the cabling: interfaces, addresses, speed, state.
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg

@@ -16,7 +16,7 @@ from .cli import envelope
 from .cluster import audit, checks, engine, logs, reading, state
 from .cluster.api import Api, ApiError
 from .cluster.checks import FAIL, Finding
-from .cluster.cluster import Cluster, count
+from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed, Unreachable
 from .cluster.facts import Unknown, known, processes
 from .cluster.facts import memory as memories
@@ -254,14 +254,12 @@ def duration(seconds: float) -> str:
 def show_logs(
     cluster: Cluster,
     follow: bool,
-    lines: str,
-    rank: str | None,
+    lines: int,
+    rank: int | None,
     grep: str | None,
-    previous: str | None,
+    previous: int | None,
 ) -> None:
     """The last run in the combined log, with `follow` until Ctrl-C; or an earlier run."""
-    wanted = count(lines, "--lines", 0)
-    only = None if rank is None else count(rank, "--rank", 0, 1023)
     try:
         re.compile(grep or "")
     except re.error as error:
@@ -270,13 +268,13 @@ def show_logs(
         raise BadInput("--follow shows what comes, --previous what was: give one of them")
     where = logs.place(cluster, reading.states(cluster))
     if previous:
-        failed = _previous(cluster, where, count(previous, "--previous", 1), wanted, only, grep)
+        failed = _previous(cluster, where, previous, lines, rank, grep)
     else:
         failed = logs.collect(cluster, where).failed
-        for line in logs.tail(where.combined, wanted, only, grep):
+        for line in logs.tail(where.combined, lines, rank, grep):
             screen.log_line(line)
     if follow:
-        _follow(cluster, where, only, grep)
+        _follow(cluster, where, rank, grep)
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
 
@@ -295,11 +293,10 @@ def _previous(
     return failed
 
 
-def audit_log(cluster: Cluster, lines: str, as_json: bool) -> None:
+def audit_log(cluster: Cluster, lines: int, as_json: bool) -> None:
     """The last actions of all nodes by time, a row each with the nodes that it was on."""
-    wanted = count(lines, "--lines", 0)
-    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, wanted)])
-    found = audit.merged(read.nodes, wanted)
+    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, lines)])
+    found = audit.merged(read.nodes, lines)
     told = {node: each.get(audit.KEY) for node, each in read.nodes.items()}
     unread = {node: each.why for node, each in told.items() if isinstance(each, Unknown)}
     lost_nodes = {node: ": ".join(filter(None, why)) for node, why in read.unreachable.items()}

@@ -22,7 +22,7 @@ from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
-from .cluster.cluster import Cluster, number
+from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import known, memory, ports, processes
 from .cluster.launch import Run
@@ -100,7 +100,7 @@ def again(
     session: Session,
     cluster: Cluster,
     what: str,
-    timeout: str | None = None,
+    timeout: float | None = None,
     first: Callable[[], object] = lambda: None,
 ) -> None:
     """Do `first`, stop what runs, cool down, check, start, wait for a token, all under one lock.
@@ -185,13 +185,13 @@ def _point_out(cluster: Cluster) -> None:
         screen.say(said)
 
 
-def wait(session: Session, cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
+def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | None = None) -> None:
     """Wait until ready; a dead rank or the timeout is told with its cause.
 
     With `run` only ranks of that start count, and if it fails they are stopped; without one it is
     the recorded server, which is left as it is.
     """
-    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.timeout
     api = Api.of(cluster) if run else recorded(cluster)
     try:
         with screen.progress() as display:
@@ -215,9 +215,9 @@ def _note_ready(cluster: Cluster, run: str | None) -> None:
     _collect(cluster, read, beside=mark)
 
 
-def health(session: Session, cluster: Cluster, timeout: str | None) -> None:
+def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
-    seconds = HEALTH_TIMEOUT if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or HEALTH_TIMEOUT
     # What this command has started itself need not be read.
     api = Api.of(cluster) if session.known(cluster).started else recorded(cluster)
     start = time.monotonic()
@@ -250,12 +250,12 @@ def curl(url: str, model: str) -> str:
     )
 
 
-def foreground(session: Session, cluster: Cluster, timeout: str | None = None) -> None:
+def foreground(session: Session, cluster: Cluster, timeout: float | None = None) -> None:
     """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all.
 
     So does a server that is not ready within the timeout, or gives no token then.
     """
-    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.timeout
     run = Run.new()
     if session.dry:
         for rank in cluster.ranks:
@@ -330,7 +330,7 @@ def stop(
     cluster: Cluster,
     order: str,
     force: bool,
-    timeout: str | None,
+    timeout: float | None,
     as_json: bool,
     everything: bool = False,
     yes: bool = False,
@@ -341,9 +341,7 @@ def stop(
     With `everything` all servers of the engine, after a question unless `yes`; `before` is what
     runs, where it has just been read.
     """
-    if order not in ("leader", "all"):
-        raise BadInput(f"--order {order}: choose leader or all")
-    seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.stop_timeout
     if session.dry:
         _print_stop(cluster, order, force, everything)
         return

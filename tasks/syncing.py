@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 from . import screen
 from .cluster import copying, excludes, nodes, reading
+from .cluster.config.settings import DevSettings, read
 from .cluster.copying import Copy, Progress
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import Fact, Unknown, files, known
@@ -42,16 +42,15 @@ def wanted(
     state_dir: str = "~/.mlx-tp",
 ) -> Copy:
     """The copy that options, and where they are silent `dev` in the configuration, ask for."""
-    source, target = source or config.get("source"), target or config.get("target")
+    try:
+        settings = read(DevSettings, config)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    source, target = source or settings.source, target or settings.target
     for name, value in (("source", source), ("target", target)):
         if not value:
             raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
-        if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f]", value):
-            raise BadInput(f"--{name} {value!r}: give a path on one line")
-    always = config.get("exclude") or []
-    if not isinstance(always, (list, tuple)):
-        raise BadInput("dev.exclude in the configuration: give a list of patterns")
-    patterns = tuple(map(str, [*always, *exclude]))
+    patterns = (*settings.exclude, *exclude)
     excludes.matcher(patterns)
     folder = Path(str(source)).expanduser().resolve()
     if not folder.is_dir():

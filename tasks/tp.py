@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from invoke.context import Context
-from invoke.tasks import call, task
+from invoke.tasks import call
 
-from . import locking, options
+from . import locking
+from .cluster.config.values import (
+    Count,
+    File,
+    Files,
+    Free,
+    Number,
+    Seconds,
+    Tokens,
+    Whole,
+    Wholes,
+    Words,
+)
 from .executor import server_arguments
-from .options import WHAT, WHERE, cluster_task
+from .options import WHAT, WHERE, Checks, cluster_task, options_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
     from .session import Session
+
+Counts = Annotated[tuple[int, ...], Wholes("COUNTS", 1, 256)]
+Interval = Annotated[float, Number("SECONDS", 0.1)]
+Lines = Annotated[int, Whole("LINES")]
+Order = Literal["leader", "all"]
+Patience = Annotated[float, Number("SECONDS", 1)]
+Pattern = Annotated[str, Free("REGEX")]
+Rank = Annotated[int, Whole("RANK", 0, 1023)]
+Requests = Annotated[int, Whole("COUNT", 1, 100_000)]
+Restarts = Annotated[int, Whole("COUNT", 0, 1000)]
+Sizes = Annotated[tuple[int, ...], Wholes("TOKENS", 1, 1_000_000)]
+SomeTokens = Annotated[int, Whole("TOKENS", 2, 1_000_000)]
+Temperature = Annotated[float, Number("NUMBER", 0, 100)]
+Url = Annotated[str, Free("URL")]
+WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 
 
 def _last(c: Context, **given: Any) -> Cluster:
@@ -38,7 +65,7 @@ def model(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 def preflight(
     session: Session,
     cluster: Cluster,
-    skip: list[str] | None = None,
+    skip: Checks = (),
     skip_checks: bool = False,
     json: bool = False,
 ) -> None:
@@ -53,7 +80,7 @@ def preflight(
         cluster.connect()
         from . import steps
 
-        steps.preflight(session, cluster, options.items(skip), json, session.is_asked)
+        steps.preflight(session, cluster, skip, json, session.is_asked)
 
 
 @cluster_task(*WHERE, "num_ranks")
@@ -89,7 +116,7 @@ def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 
 
 @cluster_task(*WHAT)
-def wait(session: Session, cluster: Cluster, timeout: str | None = None) -> None:
+def wait(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """Wait until ready, or until a rank has died.
 
     A rank that dies fails this at once (exit 4).
@@ -99,11 +126,11 @@ def wait(session: Session, cluster: Cluster, timeout: str | None = None) -> None
     steps.wait(session, cluster, timeout)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*WHAT, help={"timeout": "seconds to wait for the token"})
 def health(
     session: Session,
     cluster: Cluster,
-    timeout: str | None = None,
+    timeout: Seconds | None = None,
     foreground: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -129,8 +156,8 @@ def health(
 def start(
     session: Session,
     cluster: Cluster,
-    timeout: str | None = None,
-    skip: list[str] | None = None,
+    timeout: Seconds | None = None,
+    skip: Checks = (),
     skip_checks: bool = False,
     foreground: bool = False,
     dry_run: bool = False,
@@ -163,7 +190,7 @@ def start(
     "lock_wait",
     help={
         "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
-        "timeout": "seconds until SIGKILL for what is left (default 15)",
+        "timeout": "seconds until SIGKILL for what is left (default: tp.stop_timeout)",
         "order": "leader: rank 0 first, it takes the others along; all: SIGTERM to all at once",
         "all": "also every server of this engine on these nodes, whoever started it: it asks",
         "yes": "with --all: do not ask",
@@ -173,8 +200,8 @@ def stop(
     session: Session,
     cluster: Cluster,
     force: bool = False,
-    timeout: str | None = None,
-    order: str = "leader",
+    timeout: Seconds | None = None,
+    order: Order = "leader",
     all: bool = False,
     yes: bool = False,
     dry_run: bool = False,
@@ -209,7 +236,7 @@ def stop(
 def restart(
     session: Session,
     cluster: Cluster,
-    timeout: str | None = None,
+    timeout: Seconds | None = None,
     sync: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -283,10 +310,10 @@ def logs(
     session: Session,
     cluster: Cluster,
     follow: bool = False,
-    lines: str = "100",
-    rank: str | None = None,
-    grep: str | None = None,
-    previous: str | None = None,
+    lines: Lines = 100,
+    rank: Rank | None = None,
+    grep: Pattern | None = None,
+    previous: Count | None = None,
 ) -> None:
     """All ranks' logs of the last run, tagged by rank.
 
@@ -303,16 +330,17 @@ def logs(
     show.show_logs(cluster, follow, lines, rank, grep, previous)
 
 
-@task(
-    auto_shortflags=False,
-    iterable=["fact"],
+@options_task(
     help={
         "fact": "what you know: mlx-lm=0.31.3, rdma.ping=ok (or fail), MLX_METAL_FAST_SYNCH=set (or"
         " unset); repeat",
-        "json": options.HELP["json"],
     },
 )
-def explain(c: Context, fact: list[str] | None = None, json: bool = False) -> None:
+def explain(
+    c: Context,
+    fact: Annotated[tuple[str, ...], Words("NAME=VALUE", split=True)] = (),
+    json: bool = False,
+) -> None:
     """Tell what a log's first known error means, and what to do.
 
     Of each file that follows --, or of what comes on stdin: anybody's log, or a line of it. No
@@ -326,11 +354,11 @@ def explain(c: Context, fact: list[str] | None = None, json: bool = False) -> No
     """
     from .commands.tp import explain as explaining
 
-    explaining.run(server_arguments(), options.items(fact), json)
+    explaining.run(server_arguments(), fact, json)
 
 
 @cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
-def audit(session: Session, cluster: Cluster, lines: str = "20", json: bool = False) -> None:
+def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = False) -> None:
     """What was done to the nodes, by whom, and how it ended.
 
     From where, too; the nodes' lines are merged by time.
@@ -362,8 +390,8 @@ def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     "lock_wait",
     help={
         "restart": "start it again when it has failed: stop, cool down, check, start",
-        "max_restarts": "how often at the most (default 3), after growing pauses",
-        "interval": "seconds between two looks (default 1)",
+        "max_restarts": "how often at the most, after growing pauses",
+        "interval": "seconds between two looks",
         "patience": "seconds without a token until a server whose ranks all live has failed",
     },
 )
@@ -371,9 +399,9 @@ def watch(
     session: Session,
     cluster: Cluster,
     restart: bool = False,
-    max_restarts: str = "3",
-    interval: str = "1",
-    patience: str = "600",
+    max_restarts: Restarts = 3,
+    interval: Interval = 1,
+    patience: Patience = 600,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.
 
@@ -385,12 +413,8 @@ def watch(
     inv tp.watch --restart -- --model M
     """
     from . import watching
-    from .cluster.cluster import count, number
 
-    times = count(max_restarts, "--max-restarts", 0, 1000) if restart else 0
-    how = watching.Watch(
-        number(interval, "--interval", 0.1), number(patience, "--patience", 1), times
-    )
+    how = watching.Watch(interval, patience, max_restarts if restart else 0)
     watching.watch(session, cluster, how)
 
 
@@ -399,9 +423,9 @@ def watch(
     help={
         "prompt": "what to ask",
         "system": "a system prompt",
-        "max_tokens": "how many tokens the answer may have (default 512)",
+        "max_tokens": "how many tokens the answer may have",
         "temperature": "0 is greedy (default: the server's own)",
-        "timeout": "seconds without a word from the server (default 60)",
+        "timeout": "seconds without a word from the server",
     },
 )
 def chat(
@@ -409,9 +433,9 @@ def chat(
     cluster: Cluster,
     prompt: str,
     system: str | None = None,
-    max_tokens: str = "512",
-    temperature: str | None = None,
-    timeout: str = "60",
+    max_tokens: Tokens = 512,
+    temperature: Temperature | None = None,
+    timeout: Seconds = 60,
     json: bool = False,
 ) -> None:
     """Ask the running server; how fast it answered.
@@ -424,23 +448,20 @@ def chat(
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
     from . import asking
-    from .cluster.cluster import count, number
 
-    warmth = None if temperature is None else number(temperature, "--temperature", 0, 100)
-    most = count(max_tokens, "--max-tokens", 1)
-    silence = number(timeout, "--timeout", 0.001)
-    asking.chat(cluster, asking.Question(prompt, system, most, warmth, silence), json)
+    question = asking.Question(prompt, system, max_tokens, temperature, timeout)
+    asking.chat(cluster, question, json)
 
 
 @cluster_task(
     *WHERE,
     help={
-        "concurrency": "how many requests at a time: 1,2,4,8 (a row each)",
+        "concurrency": "how many requests at a time, with commas between (a row each)",
         "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
         " --canary the long one's, 4096)",
         "requests": "requests per row (default: twice the concurrency, at least 4)",
-        "max_tokens": "tokens per answer (default 64)",
-        "timeout": "seconds per row, after which what is left has failed (default 300)",
+        "max_tokens": "tokens per answer",
+        "timeout": "seconds per row, after which what is left has failed",
         "label": "the run's name in plots (default: date and time)",
         "out": "write the run to this file as JSON; with --compare the plot, as SVG",
         "compare": "measure nothing, compare such files: before.json,after.json (or repeat)",
@@ -451,16 +472,16 @@ def chat(
 def bench(
     session: Session,
     cluster: Cluster,
-    concurrency: str = "1,2,4,8",
-    prompt_tokens: str | None = None,
-    requests: str | None = None,
-    max_tokens: str = "64",
-    timeout: str = "300",
+    concurrency: Counts = (1, 2, 4, 8),
+    prompt_tokens: Sizes = (),
+    requests: Requests | None = None,
+    max_tokens: SomeTokens = 64,
+    timeout: Seconds = 300,
     label: str | None = None,
-    out: str | None = None,
-    compare: list[str] | None = None,
+    out: File | None = None,
+    compare: Files = (),
     canary: bool = False,
-    canary_url: str | None = None,
+    canary_url: Url | None = None,
     json: bool = False,
 ) -> None:
     """Load the running server: first token, tokens/s, p50, p95.
@@ -479,11 +500,10 @@ def bench(
 
     sizes = prompt_tokens or benching.PROMPTS
     plan = benching.plan(concurrency, sizes, requests, max_tokens, timeout, label)
-    files = options.items(compare)
-    if files and (canary or canary_url):
+    if compare and (canary or canary_url):
         raise BadInput("give --compare or --canary, not both")
-    if files:
-        benching.compare(files, out)
+    if compare:
+        benching.compare(compare, out)
     elif canary or canary_url:
         from . import canary as canaries
 
@@ -497,7 +517,7 @@ def bench(
 @cluster_task(
     *WHERE,
     help={
-        "interval": "whole seconds between two looks (default 1)",
+        "interval": "whole seconds between two looks",
         "count": "how often (default: until Ctrl-C)",
         "json": "a JSON document per node and interval, each on a line",
     },
@@ -505,8 +525,8 @@ def bench(
 def top(
     session: Session,
     cluster: Cluster,
-    interval: str = "1",
-    count: str | None = None,
+    interval: WholeSeconds = 1,
+    count: Count | None = None,
     json: bool = False,
 ) -> None:
     """All nodes live: CPU, memory, links, ranks, requests.
@@ -520,8 +540,5 @@ def top(
     inv tp.top --interval 5 --count 12 --json
     """
     from . import topping
-    from .cluster import cluster as clusters
 
-    seconds = clusters.count(interval, "--interval", 1, 3600)
-    rounds = None if count is None else clusters.count(count, "--count", 1)
-    topping.top(cluster, seconds, rounds, json)
+    topping.top(cluster, interval, count, json)

@@ -52,7 +52,7 @@ WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
     (["tp.preflight", "--skip", "memroy"], None, 2, "--skip memroy: choose from memory"),
     (["tp.start", "--cwd", "a\nb"], None, 2, "give a path on one line"),
     (["tp.start", "--python", "\x07"], None, 2, "give a path on one line"),
-    (["tp.start", "--log-dir", "a\nb"], None, 2, "text on one line"),
+    (["tp.start", "--log-dir", "a\nb"], None, 2, "a path on one line"),
     (["tp.start"], ["--port", "0"], 2, "--port 0: write a port number"),
     (["tp.start"], ["--port", "http"], 2, "--port http"),
     (["tp.start"], ["--port=70000"], 2, "--port 70000"),
@@ -81,7 +81,7 @@ def test_one_line(
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ("tp: {timout: 5}", "tp.timout in the configuration is unknown"),
+        ("tp: {timout: 5}", "tp.timout is unknown: did you mean timeout?"),
         ("tp: {timeout: long}", "tp.timeout long: give a number"),
         ("tp: {cooldown: -1}", "tp.cooldown -1"),
         ("tp: {starting_port: 99999}", "tp.starting_port 99999"),
@@ -89,10 +89,10 @@ def test_one_line(
         ("tp: {engines: {mine: {command: x, redy: y}}}", "tp.engines.mine.redy is unknown"),
         ("tp: {engines: {mine: {command: x, process: '('}}}", "no regular expression"),
         ("tp: {env: [A]}", "'A' is no NAME=value"),
-        ("tp: {env: 5}", "give a list of strings"),
+        ("tp: {env: 5}", "tp.env is wrong: give a list of NAME=value"),
         ("tp: {hostfile: nowhere.json}", "nowhere.json: no such hostfile"),
         ("tp: {python: 3.11}", "give a path on one line"),
-        ("tp: {backend: 5}", "give text on one line"),
+        ("tp: {backend: 5}", "tp.backend 5: choose one of"),
     ],
 )
 def test_configuration(local: Local, home: Path, config: str, says: str) -> None:

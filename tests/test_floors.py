@@ -99,7 +99,7 @@ PURE = [
         f"tasks.cluster.{name}"
         for name in ("checks", "ranks", "engine", "hints", "snapshot", "state")
     ),
-    *(f"tasks.cluster.{name}" for name in ("settings", "shell")),
+    *(f"tasks.cluster.{name}" for name in ("config.settings", "config.values", "shell")),
 ]
 
 
