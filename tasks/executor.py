@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from invoke.collection import Collection
 from invoke.config import Config
@@ -38,34 +38,29 @@ class Executor(InvokeExecutor):
 
     defaults: Mapping[str, Any] = {}
 
-    def expand_calls(self, calls: Sequence[Call], above: _Above | None = None) -> list[Call]:
+    def expand_calls(self, calls: Sequence[Call], above: SessionCall | None = None) -> list[Call]:
         expanded: list[Call] = []
         for each in calls:
-            given = Call(each) if isinstance(each, Task) else each
-            call, below = self._call(given, above)
+            call = self._call(Call(each) if isinstance(each, Task) else each, above)
             before, after = self.hooks.around(call)
-            expanded += [*before, *self.expand_calls(call.pre, below), call]
-            expanded += [*self.expand_calls(call.post, below), *after]
+            expanded += [*before, *self.expand_calls(call.pre, call), call]
+            expanded += [*self.expand_calls(call.post, call), *after]
         if above is None:
             _check_options(expanded)
         return expanded
 
-    def _call(self, given: Call, above: _Above | None) -> tuple[SessionCall, _Above]:
-        """A call with its options filled in, and what its hooks get of it."""
-        over = above or _Above(object(), {}, {})
-        options = _filled(given, over.options)
-        told = getattr(given.task, "cluster_options", lambda options, over: over)
-        cluster_options = told(options, over.cluster_options)
-        call = SessionCall(
+    def _call(self, given: Call, above: SessionCall | None) -> SessionCall:
+        """A call with its options filled in."""
+        options = _filled(given, above.passed if above else {})
+        told = getattr(given.task, "cluster_options", lambda options, above: above)
+        return SessionCall(
             given.task,
             given.called_as,
             options,
             session=self.session,
-            asked=over.asked,
-            is_hook=above is not None,
-            cluster_options=cluster_options,
+            above=above,
+            cluster_options=told(options, above.cluster_options if above else {}),
         )
-        return call, _Above(over.asked, {**over.options, **options}, cluster_options)
 
     @cached_property
     def session(self) -> Session:
@@ -133,14 +128,6 @@ class Executor(InvokeExecutor):
             if said is not _ABSENT:
                 return f"{getattr(self.config, f'_{level}_path')}: {name}"
         return name
-
-
-class _Above(NamedTuple):
-    """What a hook gets of the task that it hangs on, and that one of its own."""
-
-    asked: object
-    options: Options
-    cluster_options: Options
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:

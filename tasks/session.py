@@ -45,8 +45,8 @@ class Known:
 class SessionCall(Call):
     """A call of an executor of ours: its task is given the session.
 
-    `asked` is the same for the asked task and all of its hooks; `cluster_options` are those by
-    which its cluster is built, its own over those of the task that it hangs on.
+    `above` is the call that it hangs on, `asked` the one that was asked for, `passed` what its own
+    hooks get. Its cluster is built by `cluster_options`, its own over those above.
     """
 
     def __init__(
@@ -56,26 +56,25 @@ class SessionCall(Call):
         kwargs: dict[str, Any] | None = None,
         *,
         session: Session,
-        asked: object,
-        is_hook: bool = True,
+        above: SessionCall | None,
         cluster_options: Options,
     ) -> None:
         super().__init__(task, called_as, kwargs=kwargs)
         self.session = session
-        self.asked = asked
-        self.is_hook = is_hook
+        self.asked: SessionCall = above.asked if above else self
+        self.passed: Options = {**(above.passed if above else {}), **self.kwargs}
         self.cluster_options = cluster_options
 
     def make_context(self, config: Config) -> Context:
         context = super().make_context(config)
-        context._set(session=self.session, is_asked=not self.is_hook)
+        context._set(session=self.session, is_asked=self.asked is self)
         self.session.enter(self, context)
         return context
 
     def beside(self, task: Task[Any]) -> SessionCall:
         """A call of another task for the same asked one."""
         return SessionCall(
-            task, session=self.session, asked=self.asked, cluster_options=self.cluster_options
+            task, session=self.session, above=self, cluster_options=self.cluster_options
         )
 
 
