@@ -71,16 +71,20 @@ def test_deploy(served: Inv, home: Path, hook: tuple[str, list[Any]]) -> None:
 
 def test_two_servers(inv: Inv, home: Path, tiny: Path) -> None:
     """Each is started, looked at and stopped beside the other."""
+    program = str(ROOT / "tests" / "light_rank.py")
     servers = {}
     for name in ("chat", "code"):
         port = free_ports(3)
+        (home / name).mkdir()
+        words = {"engine": "light", "envs": [f"LIGHT_RANK={home / name}"]}
+        engine = {"command": [program], "process": rf"{program} .*--port {port}( |$)"}
         servers[name] = {
-            "hostfile": str(hostfile(home / f"{name}.json", LOCAL, tiny, port)),
+            "hostfile": str(hostfile(home / f"{name}.json", LOCAL, tiny, port, **words)),
             "args": ["--port", str(port)],
             "starting_port": port + 1,
             "state_dir": str(home / f".{name}"),
             "log_dir": str(home / "logs" / name),
-            "engines": {"mlx-lm": {"process": rf"-m mlx_lm server .*--port {port}( |$)"}},
+            "engines": {"light": {**engine, "ready": "/v1/models"}},
         }
     inv.config = home / "config.json"
     inv.config.write_text(json.dumps({"servers": servers}))

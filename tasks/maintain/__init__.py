@@ -9,10 +9,10 @@ from invoke.tasks import task
 
 @task(auto_shortflags=False, help={"only": "run tests that match, as pytest's -k"})
 def long(c: Context, only: str | None = None) -> None:
-    """Run the tests that CI has no time for; print how long each took.
+    """Run the tests that take minutes, and print their times.
 
-    For minutes, with real ranks, as root on Linux (exit 4 if one fails or can't run). An issue is
-    done once they have passed.
+    Exit 4 if one fails or can't run; some need root and Linux. An issue is done once they have
+    passed.
     """
     from .long import run
 
