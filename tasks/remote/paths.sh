@@ -12,11 +12,6 @@ resolve() { # names of variables that hold paths: a leading ~ becomes this user'
     eval "$at_name=\$at_path"
   done
 }
-at() { # path: it, resolved
-  at_given=$1
-  resolve at_given
-  printf '%s\n' "$at_given"
-}
 is_own() { # file: one that no other user has laid there
   [ -f "$1" ] && [ -O "$1" ] && [ ! -L "$1" ]
 }

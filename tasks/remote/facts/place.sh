@@ -36,7 +36,8 @@ relate() { # name folder [in]: how the target lies to it
   printf '%s %s\n' "$how" "$1"
   count=$((count + 1))
 }
-there=$(at "$target") new=
+resolve target state_dir
+there=$target new=
 until [ -e "$there" ] || [ -L "$there" ]; do
   new=/${there##*/}$new
   there=${there%/*}
@@ -58,7 +59,7 @@ if command -v rsync >/dev/null; then echo rsync; else echo none; fi
 relate home "$HOME" ''
 relate root / ''
 relate tmp /tmp ''
-relate state "$(at "$state_dir")" in
+relate state "$state_dir" in
 for store in "$HF_HOME" "$HF_HUB_CACHE" "$HUGGINGFACE_HUB_CACHE" "$HOME/.cache/huggingface" \
   "${XDG_CACHE_HOME:-$HOME/.cache}/huggingface"; do
   relate store "$store" in
