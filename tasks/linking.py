@@ -19,6 +19,7 @@ from .cluster.links import Wiring
 from .cluster.nodes import Answer
 from .cluster.setup import Change
 from .cluster.snapshot import Snapshot
+from .cluster.ssh import scripts
 from .session import Session
 
 
@@ -29,8 +30,7 @@ def _user(text: str, status: int) -> tuple[str, str]:
     return found.group(1), found.group(2)
 
 
-# Whom a sudoers line is for, and where a file of the user's is, as root sees it.
-_USER = Fact(Key[tuple[str, str]]("user"), 'id -un; printf "%s\\n" "$HOME"', _user)
+_USER = Fact(Key[tuple[str, str]]("user"), scripts.script("rdma/user.sh"), _user)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def _carry_out(
         return
     password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
-    scripts = {host: setup.act_script(each, password) for host, each in of.items()}
+    texts = {host: setup.act_script(each, password) for host, each in of.items()}
     targets = session.nodes(wiring.hosts)
-    answers = nodes.sh(targets, scripts)
+    answers = nodes.sh(targets, texts)
     for node in targets:
         if node.name in of:
             outcome = audit.DONE if answers[node.name].ok else "failed"
@@ -175,10 +175,10 @@ def _password(
     if not commands:
         return None
     password = _ask() if ask_sudo else None
-    scripts = {host: setup.may_script(each, password) for host, each in commands.items()}
+    texts = {host: setup.may_script(each, password) for host, each in commands.items()}
     refused = [
         _no_sudo(answer, read, commands[host], password)
-        for host, answer in nodes.sh(session.nodes(wiring.hosts), scripts).items()
+        for host, answer in nodes.sh(session.nodes(wiring.hosts), texts).items()
         if not answer.ok
     ]
     if refused:

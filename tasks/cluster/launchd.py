@@ -9,10 +9,10 @@ import plistlib
 import re
 from dataclasses import dataclass
 
-from . import shell
 from .facts import Fact, Key
 from .links import Wiring
 from .setup import INSTALL, Change, converge
+from .ssh import scripts
 
 LABEL = "com.mlx-tp-tasks.rdma"
 PATH = f"/Library/LaunchDaemons/{LABEL}.plist"
@@ -38,8 +38,7 @@ def parse(text: str, status: int) -> Daemon:
 KEY = Key[Daemon]("launchd")
 FACT = Fact(
     KEY,
-    f"if {LAUNCHCTL} print system/{LABEL} >/dev/null 2>&1; then echo loaded yes;"
-    f" else echo loaded no; fi; [ -e {PATH} ] || exit 3; cat {PATH}",
+    scripts.script("rdma/daemon.sh", launchctl=LAUNCHCTL, label=LABEL, file=PATH),
     parse,
 )
 
@@ -72,12 +71,7 @@ def changes(host: str, home: str, installed: Daemon, wanted: str | None) -> list
 
 def _install(host: str, draft: str, text: str) -> list[Change]:
     """The user writes a draft that plutil has checked; root copies it to its place and loads it."""
-    path, folder = shell.quote(draft), shell.quote(draft.rpartition("/")[0])
-    write = (
-        f"umask 077; mkdir -p {folder} && chmod 700 {folder} && rm -f {path} || exit\n"
-        f"cat >{path} {shell.heredoc(text)}\n"
-        f"plutil -lint {path}\n"
-    )
+    write = scripts.script("rdma/draft.sh", file=draft, plist=text)
     install = (INSTALL, "-m", "644", "-o", "0", "-g", "0", draft, PATH)
     return [
         Change("persist", host, f"write {draft}", script=write),

@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from . import shell
 from .checks import FAIL, Finding
 from .facts import NodeFacts
 from .facts.rdma import INTERFACES_KEY, MATRIX, MATRIX_KEY
 from .facts.routes import KEY as ROUTES
 from .facts.thunderbolt import HARDWARE_PORTS
 from .links import End, Wiring, collision
+from .ssh import scripts
 
 KINDS = ("unbridge", "address", "devices")
 IFCONFIG = "/sbin/ifconfig"
@@ -147,73 +147,39 @@ def _sudoers_word(word: str) -> str:
 
 
 def as_root(password: str | None) -> str:
-    """/bin/sh text that defines `root`: it runs its words by sudo, never asking on a terminal.
-
-    A password goes from the shell's own printf to sudo's stdin: it is in no process list.
-    """
-    if password is None:
-        return 'root() { sudo -n "$@" </dev/null; }\n'
-    return f"root() {{ printf '%s\\n' {shell.quote(password)} | sudo -S -p '' \"$@\"; }}\n"
+    """/bin/sh text that defines `root`: it runs its words by sudo, never asking on a terminal."""
+    by = "-n" if password is None else "-S"
+    return scripts.script("sudo/root.sh", by=by, tp_password=password or "")
 
 
 def may_script(commands: Sequence[Sequence[str]], password: str | None) -> str:
     """Ends with 0 if sudo would run the commands; it runs none but the probe, which reads."""
-    asks = "".join(f"root -l {_words(command)} >/dev/null || exit\n" for command in commands)
     # Once a line of sudoers lets anything without a password, `-l` says yes to what needs one too.
-    whole = "" if are_fixed(commands) else "root -v >/dev/null || exit\n"
-    return f"{as_root(password)}root {_words(PROBE)} >/dev/null || exit\n{whole}{asks}"
+    asked = [PROBE, *([] if are_fixed(commands) else [("-v",)]), *(("-l", *c) for c in commands)]
+    asks = [scripts.script("sudo/ask.sh", words, after="sudo/root.sh") for words in asked]
+    return "".join([as_root(password), *asks])
 
 
 def act_script(todo: Sequence[Change], password: str | None) -> str:
     """Does one host's changes in their order; it stops at the first that fails."""
-    lines = [as_root(password)]
+    parts = [as_root(password)]
     for change in todo:
-        act = f"root {_words(change.command)}" if change.command else f"(\n{change.script})"
-        lines.append(f"{act} >/dev/null || exit\necho done")
-    return "\n".join(lines) + "\n"
-
-
-_TAKEN = f"{MATRIX} can't be replaced: is it another user's? sudo rm {MATRIX}"
+        parts += [change.script, scripts.script("sudo/act.sh", change.command, "sudo/root.sh")]
+    return "".join(parts)
 
 
 def write_matrix(wiring: Wiring, owner: str | None = None) -> str:
-    """Writes the matrix beside its place and moves it there: no reader ever sees half of it.
-
-    A link or folder that someone has laid at its place is not followed. Where root writes it,
-    `owner` gets it: in /tmp only a file's owner may replace it.
-    """
-    own = f'chown {shell.quote(owner)} "$T" && ' if owner else ""
-    return (
-        f"[ ! -d {MATRIX} ] || {{ echo '{MATRIX} is a folder' >&2; false; }} || exit\n"
-        f"T=$(mktemp {MATRIX}.XXXXXX) || exit\n"
-        f'{{ cat >"$T" {shell.heredoc(matrix_text(wiring))}\n}} && chmod 644 "$T" &&'
-        f' {own}mv -f "$T" {MATRIX} ||'
-        f' {{ rm -f "$T"; echo {shell.quote(_TAKEN)} >&2; false; }}\n'
+    """Writes MLX's matrix; where root does, `owner` gets it."""
+    return scripts.script(
+        "rdma/matrix.sh", file=MATRIX, matrix=matrix_text(wiring), owner=owner or ""
     )
 
 
 def converge(wiring: Wiring, host: str, owner: str) -> str:
     """What setup does on `host`, as /bin/sh text that looks by itself; root runs it at boot."""
-    ends = "\n".join(map(_converge_end, wiring.on(host)))
+    words: list[str] = []
+    for end in wiring.on(host):
+        mask = int(ipaddress.IPv4Address(end.address.netmask))
+        words += [end.interface, str(end.address.ip), str(end.address.netmask), f"0x{mask:08x}"]
     matrix = write_matrix(wiring, owner) if wiring.rdma else ""
-    return f"PATH=/usr/bin:/bin:/usr/sbin:/sbin\n{ends}\n{matrix}"
-
-
-def _converge_end(end: End) -> str:
-    mask = int(ipaddress.IPv4Address(end.address.netmask))
-    wanted = f"inet {end.address.ip} netmask 0x{mask:08x} "
-    name = end.interface
-    return (
-        # At boot the interface may come later than we do.
-        f"n=0; until {IFCONFIG} {name} >/dev/null 2>&1 || [ $n -ge 60 ]; do"
-        " n=$((n+1)); sleep 1; done\n"
-        f"for b in $({IFCONFIG} -l); do\n"
-        f'  case $b in bridge*) {IFCONFIG} "$b" | grep -q "member: {name} " &&\n'
-        f'    {IFCONFIG} "$b" deletem {name} ;; esac\n'
-        "done\n"
-        f'{IFCONFIG} {name} | grep -q "{wanted}" || {" ".join(assign(end))}'
-    )
-
-
-def _words(command: Sequence[str]) -> str:
-    return " ".join(map(shell.quote, command))
+    return scripts.script("rdma/links.sh", words, ifconfig=IFCONFIG) + matrix

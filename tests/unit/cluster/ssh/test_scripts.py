@@ -113,13 +113,9 @@ def test_no_program_in_a_string() -> None:
     found = {
         str(path.relative_to(TASKS)): programs(path.read_text(encoding="utf-8"))
         for path in TASKS.rglob("*.py")
-        if scripts.FOLDER not in path.parents and not str(path.relative_to(TASKS)).startswith(STILL)
+        if scripts.FOLDER not in path.parents
     }
     assert {path: where for path, where in found.items() if where} == {}
-
-
-# Whose programs have not been moved yet.
-STILL = ("cluster/setup.py",)
 
 
 @pytest.mark.parametrize(
