@@ -8,6 +8,8 @@ import sys
 
 sys.modules.pop("tasks", None)
 
-from tasks import ns  # noqa: E402
+from tasks import maintain, ns  # noqa: E402
+
+ns.add_collection(maintain.ns)
 
 __all__ = ["ns"]

@@ -113,11 +113,12 @@ def _own_work(nodes: Farm) -> Row:
 def _script(nodes: Farm) -> list[str]:
     """The facts of the first node, a script for each."""
     from tasks.cluster import cluster, facts, reading
+    from tasks.cluster.snapshot import FactQuery
 
     tp = {"hostfile": nodes.inv.env["INVOKE_TP_HOSTFILE"]}
     made = cluster.build(tp, ())
-    wanted = reading._preflight_facts(made, made.leader, set())
-    return [facts.script([each], MARK) for each in wanted]
+    query = FactQuery.of([made.leader], reading.preflight_facts(made))
+    return [facts.script([each], MARK) for each in query.facts[made.leader.name]]
 
 
 def _file(nodes: Farm) -> str:

@@ -1,4 +1,4 @@
-"""Writes what the code itself knows into docs/: the reference and the table of known errors.
+"""Writes what the code itself knows into docs/: the reference, settings and known errors.
 
 And what benchmarks/results.json holds: performance.md and its plots.
 
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tasks.cluster.known_errors.table import KnownError
+
+from invoke.parser import Argument
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -44,13 +46,29 @@ def reference() -> str:
         task = ns[name]
         parts.append(f"## {name}\n\n```text\n{inspect.getdoc(task) or ''}\n```\n")
         rows = [
-            f"| `{', '.join(_flag(each) for each in argument.names)}` | {_cell(argument.help)} |"
+            f"| `{', '.join(_flag(each, argument) for each in argument.names)}` |"
+            f" {_cell(argument.help)} |"
             for argument in task.get_arguments()
         ]
         parts.append(
             "\n".join(["| option | what |", "|---|---|", *sorted(rows)]) + "\n" if rows else ""
         )
     return "\n".join(part for part in parts if part)
+
+
+def settings() -> str:
+    """The settings table: each key, what it takes, its default, and where else it may stand."""
+    from tasks.cluster.config.settings import ROWS
+
+    rows = ["| key | what | takes | default | also |", "|---|---|---|---|---|"]
+    for row in (row for rows in ROWS.values() for row in rows.values()):
+        also = [f"`{row.variable}`"] if row.environment else []
+        also += [f"`--{row.option.replace('_', '-')}`"] if row.option else []
+        also += [f"hostfile: `{row.hostfile}`"] if row.hostfile else []
+        default = row.shown.replace(f"{ROOT}/", "")
+        cells = [f"`{row.name}`", _cell(row.help), _cell(row.kind.takes)]
+        rows.append(f"| {' | '.join([*cells, default and f'`{default}`', ', '.join(also)])} |")
+    return "\n".join(rows) + "\n"
 
 
 def errors() -> str:
@@ -94,6 +112,7 @@ def pages() -> dict[Path, str]:
 
     made = {
         ROOT / "docs" / "reference.md": reference(),
+        ROOT / "docs" / "configuration.md": settings(),
         ROOT / "docs" / "troubleshooting.md": errors(),
         ROOT / "docs" / "it-hung.md": hanging(),
         ROOT / "docs" / "performance.md": page.document(measure.load()),
@@ -111,8 +130,11 @@ def _filled(page: str, text: str) -> str:
     return f"{before}{MARK}\n{text}" + (f"\n{end}{rest}" if end else "")
 
 
-def _flag(name: str) -> str:
-    return f"--{name}" if len(name) > 1 else f"-{name}"
+def _flag(name: str, argument: Argument) -> str:
+    metavar = getattr(argument, "metavar", "")
+    if len(name) == 1:
+        return f"-{name} {metavar}".rstrip()
+    return f"--{name}={metavar}".rstrip("=")
 
 
 def _cell(text: str | None) -> str:

@@ -17,7 +17,7 @@ sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 atexit.register(gc.freeze)
 
 from . import bench, demo, dev, hosts, local, rdma, testing, tp
-from .cluster.settings import DEFAULTS, unreadable
+from .cluster.config.settings import DEFAULTS, unreadable
 from .cluster.text import one_line
 from .executor import Executor
 
@@ -39,7 +39,7 @@ ns.add_collection(_Namespace.from_module(tp))
 ns.add_collection(_Namespace.from_module(testing), name="test")
 ns.add_task(demo.demo)
 # Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
-Executor.defaults = {"tp": DEFAULTS, "dev": dev.DEFAULTS, "local": local.DEFAULTS, "hooks": {}}
+Executor.defaults = {**DEFAULTS, "hooks": {}}
 ns.configure(Executor.defaults)
 
 

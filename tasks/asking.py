@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from . import screen, show
+from .cli import envelope
 from .cluster import reading
 from .cluster.answer import Answer, ask
 from .cluster.api import Api, ApiError, Messages, Piece
@@ -98,7 +99,7 @@ def chat(cluster: Cluster, question: Question, as_json: bool) -> None:
     shown.end()
     if as_json:
         url, model = server.api.url, server.record.model or server.model
-        screen.document({"url": url, "model": model, **asdict(answer), "speed": answer.speed})
+        envelope.give({"url": url, "model": model, **asdict(answer), "speed": answer.speed})
     else:
         screen.say(in_words(answer))
     if not answer.text and not answer.thought:

@@ -12,16 +12,17 @@ from typing import Any
 
 from . import asking, screen
 from .asking import AFTER, Server
+from .cli import envelope
 from .cluster import reading
 from .cluster.api import ApiError
-from .cluster.cluster import Cluster, count, number
+from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput
 from .cluster.facts import Fact, known, machine, memory, versions
 from .cluster.load import Load, Row, calibrate
 from .cluster.nodes import Node
 
 FORMAT = 1  # of the file
-PROMPTS = "128,2048"  # tokens
+PROMPTS = (128, 2048)  # tokens
 
 
 @dataclass(frozen=True)
@@ -43,35 +44,20 @@ class Plan:
         return self.requests or max(4, 2 * concurrency)
 
 
-def numbers(text: str, option: str, most: int) -> list[int]:
-    """A list of whole numbers as the command line has it: 1,2,4."""
-    found = [count(word, option, 1, most) for word in text.split(",")]
-    if len(set(found)) != len(found):
-        raise BadInput(f"{option} {text}: a number is there twice")
-    return found
-
-
 def plan(
-    concurrency: str,
-    prompt_tokens: str,
-    requests: str | None,
-    max_tokens: str,
-    timeout: str,
+    concurrency: Sequence[int],
+    prompt_tokens: Sequence[int],
+    requests: int | None,
+    max_tokens: int,
+    timeout: float,
     label: str | None,
 ) -> Plan:
     """The plan of the command line; raise BadInput on what is wrong, before anything is asked."""
-    at_once = numbers(concurrency, "--concurrency", 256)
-    asked = count(requests, "--requests", 1, 100_000) if requests else None
-    if asked and asked < max(at_once):
-        raise BadInput(f"--requests {asked}: give {max(at_once)} or more, as --concurrency has it")
-    return Plan(
-        at_once,
-        numbers(prompt_tokens, "--prompt-tokens", 1_000_000),
-        asked,
-        count(max_tokens, "--max-tokens", 2, 1_000_000),
-        number(timeout, "--timeout", 0.001),
-        label or time.strftime("%Y-%m-%d %H:%M"),
-    )
+    if requests and requests < max(concurrency):
+        least = max(concurrency)
+        raise BadInput(f"--requests {requests}: give {least} or more, as --concurrency has it")
+    named = label or time.strftime("%Y-%m-%d %H:%M")
+    return Plan(concurrency, prompt_tokens, requests, max_tokens, timeout, named)
 
 
 def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> None:
@@ -85,7 +71,7 @@ def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> No
     if file:
         write(file, json.dumps(document, indent=2) + "\n")
     if as_json:
-        screen.document(document)
+        envelope.give(document)
     else:
         screen.table(table(document["rows"]))
     _judge(rows, len(wanted.concurrency) * len(wanted.prompt_tokens))
@@ -118,7 +104,7 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
     """Where and when it was measured; no command line, which may hold a key."""
     record = server.record
 
-    def facts(node: Node) -> list[Fact]:
+    def facts(node: Node) -> list[Fact[object]]:
         python = server.pythons.get(node.name, record.command[0])
         return [machine.FACT, memory.FACT, versions.fact(python, cluster.on(node)[0].cwd)]
 
@@ -126,16 +112,16 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
     nodes = [
         {
             "host": node,
-            **(known(values, "machine") or {}),
-            "memory": getattr(known(values, "memory"), "total", None),
-            "versions": known(values, "versions"),
+            **(known(values, machine.KEY) or {}),
+            "memory": getattr(known(values, memory.KEY), "total", None),
+            "versions": known(values, versions.KEY),
         }
-        for node, values in read.facts.items()
+        for node, values in read.nodes.items()
     ]
     return {
         "format": FORMAT,
         "label": wanted.label,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "date": envelope.now(),
         "model": record.model or server.model,
         "engine": record.engine,
         "backend": record.backend,

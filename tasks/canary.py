@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from . import asking, screen, show, steps
 from .asking import AFTER, Server
+from .cli import envelope
 from .cluster import fit, greedy, nodes, ports_free, ranks, reading
 from .cluster import stop as stopping
 from .cluster.api import Api, ApiError
@@ -22,6 +23,8 @@ from .cluster.greedy import Greedy
 from .cluster.hostfile import Host
 from .cluster.load import calibrate, prompt
 from .cluster.nodes import Node
+from .cluster.snapshot import Snapshot
+from .session import Session
 
 LONG = 4096  # tokens
 AT_ONCE = 4
@@ -53,18 +56,18 @@ class Case:
     prompts: Sequence[str]
 
 
-def canary(cluster: Cluster, how: How, as_json: bool) -> None:
+def canary(session: Session, cluster: Cluster, how: How, as_json: bool) -> None:
     """Compare; raise ActionFailed where an answer differs or is missing."""
     address = reference_address(how.url)
     server = asking.running(cluster)
     cases = _cases(server, how)
-    with _reference(cluster, server, address, how.long) as (api, name):
+    with _reference(session, cluster, server, address, how.long) as (api, name):
         right = _answers(api, name, [Case(c.name, [p]) for c in cases for p in c.prompts], how)
     found = _answers(server.api, server.model, cases, how)
     rows = _rows(cases, right, found)
     if as_json:
         keys = ("result", "prompt", "number", "what")
-        screen.document({"answers": [dict(zip(keys, row, strict=True)) for row in rows]})
+        envelope.give({"answers": [dict(zip(keys, row, strict=True)) for row in rows]})
     else:
         screen.table(rows)
     wrong = [row for row in rows if row[0] != OK]
@@ -156,7 +159,11 @@ def _compare(right: Greedy | ApiError, found: Greedy | ApiError) -> tuple[str, s
 
 @contextlib.contextmanager
 def _reference(
-    cluster: Cluster, server: Server, address: tuple[str, int] | None, long: int
+    session: Session,
+    cluster: Cluster,
+    server: Server,
+    address: tuple[str, int] | None,
+    long: int,
 ) -> Iterator[tuple[Api, str]]:
     """A reference's HTTP side and the name of its model: one that runs, or one started for it."""
     if address:
@@ -164,12 +171,12 @@ def _reference(
         yield api, asking.name_of(cluster, api, server.record)
         return
     single = _single(cluster, server, long)
-    with steps.locked(single, "tp.bench --canary", dry=False):
+    with steps.locked(session, single, "tp.bench --canary"):
         screen.say(f"a single rank on {single.leader.name} as the reference")
         run = None
         try:
-            run = steps.launch(single, dry=False)
-            steps.wait(single, None, run)
+            run = steps.launch(session, single)
+            steps.wait(session, single, None, run)
             yield Api.of(single), asking.engine_of(cluster, server.record).model
         finally:
             if run:
@@ -192,7 +199,7 @@ def _single(cluster: Cluster, server: Server, long: int) -> Cluster:
         raise CheckFailed("the record names no model: give a reference with --canary-url URL")
     engine = asking.engine_of(cluster, record)
     home, read = _home(cluster, record.model, 2 * long)
-    used = [*(known(read.facts[home.ssh], "ports") or {}), cluster.http_port, record.port]
+    used = [*(known(read.on(home.ssh), ports.KEY) or {}), cluster.http_port, record.port]
     port, meeting = ports_free.choose(used, 2)
     words = _without(record.command[1 + len(engine.command) :], ("--port", "--host"))
     args = [*words, "--port", str(port), "--host", "127.0.0.1"]
@@ -231,18 +238,18 @@ def _without(words: Sequence[str], names: Sequence[str]) -> list[str]:
     return kept
 
 
-def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, reading.Reading]:
+def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, Snapshot]:
     """The first node in which the whole model fits beside what is wired there now."""
 
-    def facts(node: Node) -> list[Fact]:
+    def facts(node: Node) -> list[Fact[object]]:
         cwd = cluster.on(node)[0].cwd
         of_model = [each(path, cwd) for each in (model.fact, weights.config, weights.fact)]
         return [*of_model, memory.FACT, gpu.FACT, ports.FACT]
 
     read = reading.read(cluster.nodes, facts)
-    load = fit.load(read.facts, 1, tokens)
-    single: Mapping[str, int] = Counter(read.facts.keys())
-    findings = fit.fits(read.facts, load, single) if load else fit.complete(read.facts)
+    load = fit.load(read.nodes, 1, tokens)
+    single: Mapping[str, int] = Counter(read.nodes.keys())
+    findings = fit.fits(read.nodes, load, single) if load else fit.complete(read.nodes)
     for finding in findings:
         if load and finding.level == OK:
             host = next(rank.host for rank in cluster.ranks if rank.host.ssh == finding.node)

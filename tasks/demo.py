@@ -43,12 +43,12 @@ def _settings(port: int) -> dict[str, Any]:
 
     Another server may run on this machine, also one of the same model.
     """
-    from .cluster.settings import DEFAULTS
+    from .cluster.config.settings import DEFAULTS
     from .tiny import PATH
 
     process = rf"-m mlx_lm server --port {port} .*{re.escape(str(PATH))}( |$)"
     return {
-        **DEFAULTS,
+        **DEFAULTS["tp"],
         "args": ["--port", str(port)],
         "starting_port": _any_free(),
         "state_dir": "~/.mlx-tp/demo",

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
 from . import options
+from .cluster.config.values import Count, Path, Patterns
 from .options import cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
     from .options import Machines
-
-DEFAULTS = {
-    "source": None,
-    "target": None,
-    "exclude": [".git", "__pycache__", ".venv", "*.pyc", ".DS_Store"],
-}
+    from .session import Session
 
 
 @cluster_task(
     "hosts",
     "hostfile",
     of=options.machines,
-    help={
-        "source": "folder here whose contents are copied (default: dev.source in invoke.yaml)",
-        "target": "folder on the nodes; a relative one is in their user's home (dev.target)",
-        "exclude": "what to leave out (repeat), besides dev.exclude: a name, or a path from /",
-        "delete": "delete what is in the target and not in the source",
-    },
+    help={"delete": "delete what is in the target and not in the source"},
 )
 def sync(
-    c: Context,
+    session: Session,
     machines: Machines,
-    source: str | None = None,
-    target: str | None = None,
-    exclude: list[str] | None = None,
+    source: Path | None = None,
+    target: Path | None = None,
+    exclude: Patterns = (),
     delete: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -50,18 +39,18 @@ def sync(
     inv dev.sync --source ~/src/vllm-mlx --target vllm-mlx
     inv dev.sync --source ~/models/M --target models/M --hosts mac1,mac2 --dry-run
     """
-    from . import steps, syncing
-    from .cluster import audit, nodes
+    from . import syncing
     from .cluster.errors import BadInput, CheckFailed
 
-    copy = syncing.wanted(c.config.get("dev", {}), source, target, exclude or [], delete)
-    if steps.is_dry(c, dry_run):
-        syncing.sync(machines.hosts, copy, True)
+    config, state_dir = session.context.config.get("dev", {}), session.state_dir
+    copy = syncing.wanted(config, source, target, exclude, delete, state_dir)
+    if session.dry:
+        syncing.sync(session, machines.hosts, copy)
         return
     what = f"dev.sync to {copy.target}{' --delete' if delete else ''}"
-    refusals = BadInput, CheckFailed
-    with audit.kept(nodes.of(machines.hosts), options.state_dir(c), what, refusals):
-        syncing.sync(machines.hosts, copy, False)
+    targets, refusals = session.nodes(machines.hosts), (BadInput, CheckFailed)
+    with session.audit.recorded(targets, state_dir, what, refusals):
+        syncing.sync(session, machines.hosts, copy)
 
 
 @cluster_task(
@@ -75,7 +64,7 @@ def sync(
     },
 )
 def model(
-    c: Context, cluster: Cluster, path: str, context: str | None = None, json: bool = False
+    session: Session, cluster: Cluster, path: str, context: Count | None = None, json: bool = False
 ) -> None:
     """Is a model on all nodes, the same, and does it fit?
 
@@ -87,7 +76,5 @@ def model(
     inv dev.model models/Llama-3.3-70B-Instruct-4bit --context 32768
     """
     from . import weighing
-    from .cluster.cluster import number
 
-    tokens = int(number(context, "--context", 1)) if context else None
-    weighing.weigh(cluster, path, tokens, json)
+    weighing.weigh(cluster, path, context, json)

@@ -13,24 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from . import drawing, linking, screen, show
-from .cluster import cabling, discover, drift, links, nodes, reading
+from .cli import envelope
+from .cluster import cabling, discover, drift, links, reading
 from .cluster import hostfile as hostfiles
 from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import known
-from .cluster.facts.rdma import Device, Interface
+from .cluster.facts import known, rdma
+from .cluster.facts.rdma import Interface
 from .cluster.hostfile import Host
 from .cluster.links import End, Link
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .drawing import svg, terminal
+from .session import Session
 
 
 @dataclass(frozen=True)
 class Found:
     """The cabling as it is now, and the hostfile that it comes to (as JSON)."""
 
-    read: Reading
+    read: Snapshot
     cables: Sequence[Cable]
     findings: Sequence[Finding]
     links: Sequence[Link]
@@ -38,29 +40,31 @@ class Found:
     why: str
 
 
-def discover_links(hosts: Sequence[Host], path: str | None, as_json: bool, dry: bool) -> None:
+def discover_links(
+    session: Session, hosts: Sequence[Host], path: str | None, as_json: bool
+) -> None:
     """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
     old = _json(path) if path and Path(path).exists() else None
-    found = _look(hosts, _written(path) if path and old else ())
+    found = _look(session, hosts, _written(path) if path and old else ())
     merged = drift.merged(old, dict(found.hostfile)) if old else dict(found.hostfile)
     if as_json:
-        screen.document(_document(found, merged))
+        envelope.give(_document(found, merged), found.findings)
     else:
         _tell(found, merged)
     _judge(found.findings)
-    if path and not dry:
+    if path and not session.dry:
         _write(Path(path), json.dumps(merged, indent=2) + "\n")
         screen.say(f"wrote {path}: inv rdma.setup --hostfile {path} gives the links addresses;")
         screen.say(f"tp.hostfile: {path} in invoke.yaml makes it the cluster of every task")
 
 
-def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
+def diff(session: Session, hosts: Sequence[Host], path: str, as_json: bool) -> None:
     """Tell what has moved since the hostfile at `path` was written; raise if anything has."""
     old = _json(path)
-    found = _look(hosts, _written(path))
+    found = _look(session, hosts, _written(path))
     moved = drift.diff(old, dict(found.hostfile))
     if as_json:
-        screen.document({"ok": not moved, "moved": moved})
+        envelope.give({"moved": moved}, found.findings)
     else:
         for line in moved:
             screen.out(line)
@@ -71,11 +75,11 @@ def diff(hosts: Sequence[Host], path: str, as_json: bool) -> None:
         screen.out(f"nothing has moved since {path} was written")
 
 
-def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
+def draw(session: Session, hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
     """Draw the cables as they are, and those of the hostfile that are missing."""
     wanted = _written(hostfile) if hostfile else ()
-    read = _read(hosts)
-    cables, findings = cabling.cables(read.facts)
+    read = _read(session, hosts)
+    cables, findings = cabling.cables(read.nodes)
     _print([*show.lost(read), *findings])
     show.unreachable(read)
     picture = drawing.Picture(
@@ -90,21 +94,21 @@ def draw(hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
     _judge(findings)
 
 
-def _look(hosts: Sequence[Host], written: Iterable[End]) -> Found:
-    read = _read(hosts)
+def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Found:
+    read = _read(session, hosts)
     if read.unreachable:
         _print(show.lost(read))
     show.unreachable(read)
-    cables, findings = cabling.cables(read.facts)
-    links = discover.subnets(cables, read.facts, written)
-    backend, why = discover.backend(links, read.facts)
-    reached = {node.name: _address(node.address) for node in nodes.of(hosts)}
-    hostfile = discover.hostfile(backend, links, read.facts, reached)
+    cables, findings = cabling.cables(read.nodes)
+    links = discover.subnets(cables, read.nodes, written)
+    backend, why = discover.backend(links, read.nodes)
+    reached = {node.name: _address(node.address) for node in session.nodes(hosts)}
+    hostfile = discover.hostfile(backend, links, read.nodes, reached)
     return Found(read, cables, findings, links, hostfile, why)
 
 
-def _read(hosts: Sequence[Host]) -> Reading:
-    return reading.read(nodes.of(hosts), lambda node: discover.FACTS)
+def _read(session: Session, hosts: Sequence[Host]) -> Snapshot:
+    return reading.read(session.nodes(hosts), lambda node: discover.FACTS)
 
 
 def _address(name: str) -> str:
@@ -131,7 +135,6 @@ def _tell(found: Found, hostfile: Mapping[str, Any]) -> None:
 def _document(found: Found, hostfile: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "cables": [asdict(cable) for cable in found.cables],
-        "findings": [asdict(finding) for finding in found.findings],
         "why": found.why,
         "setup": discover.setup_command(dict(found.hostfile)),
         "hostfile": _without_values(hostfile, known=found.hostfile["envs"]),
@@ -180,7 +183,7 @@ def _write(path: Path, text: str) -> None:
         raise ActionFailed(f"{path}: can't be written ({error.strerror})") from None
 
 
-def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> list[drawing.Line]:
+def _lines(cables: Sequence[Cable], read: Snapshot, wanted: Sequence[End]) -> list[drawing.Line]:
     """The cables as they are, then the links that are wanted and have none."""
     seen = set()
     lines = []
@@ -200,21 +203,21 @@ def _lines(cables: Sequence[Cable], read: Reading, wanted: Sequence[End]) -> lis
 _WORST = ("unknown", "port down", "in a bridge", "no address")
 
 
-def _port(read: Reading, host: str, name: str) -> drawing.Port:
+def _port(read: Snapshot, host: str, name: str) -> drawing.Port:
     interface = _interfaces(read, host).get(name)
     addresses = [str(each) for each in interface.addresses] if interface else []
     return drawing.Port(host, name, addresses[0] if addresses else None)
 
 
-def _interfaces(read: Reading, host: str) -> Mapping[str, Interface]:
-    return known(read.facts[host], "interfaces") or {}
+def _interfaces(read: Snapshot, host: str) -> Mapping[str, Interface]:
+    return known(read.on(host), rdma.INTERFACES_KEY) or {}
 
 
-def _state(read: Reading, host: str, name: str) -> str:
+def _state(read: Snapshot, host: str, name: str) -> str:
     interfaces = _interfaces(read, host)
     if name not in interfaces:
         return "unknown"
-    devices: Mapping[str, Device] = known(read.facts[host], "ibv_devinfo") or {}
+    devices = known(read.on(host), rdma.DEVINFO_KEY) or {}
     device = devices.get(f"rdma_{name}")
     if interfaces[name].status != "active" or (device and not device.is_active):
         return "port down"

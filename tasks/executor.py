@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from invoke.collection import Collection
 from invoke.config import Config
-from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.executor import Executor as InvokeExecutor
 from invoke.tasks import Call, Task
 
-from . import hooks, signals
-from .cluster import settings
+from . import hooks, session, signals
+from .cli import envelope
+from .cluster.config import settings
 from .cluster.errors import BadInput, Interrupted
+from .session import Options, Session, SessionCall
+
+_ABSENT = object()
 
 
 class Executor(InvokeExecutor):
@@ -36,22 +38,39 @@ class Executor(InvokeExecutor):
 
     defaults: Mapping[str, Any] = {}
 
-    def expand_calls(
-        self, calls: Sequence[Call], inherited: Mapping[str, Any] | None = None
-    ) -> list[Call]:
+    def expand_calls(self, calls: Sequence[Call], above: _Above | None = None) -> list[Call]:
         expanded: list[Call] = []
         for each in calls:
-            call = Call(each) if isinstance(each, Task) else each
-            kwargs = _filled(call, inherited or {})
-            passed = {**(inherited or {}), **kwargs}
-            before, after = self.hooks.around(call.task, kwargs)
-            expanded += [*before, *self.expand_calls(call.pre, passed)]
-            kind = Call if inherited is not None else Asked
-            expanded.append(kind(call.task, call.called_as, kwargs=kwargs))
-            expanded += [*self.expand_calls(call.post, passed), *after]
-        if inherited is None:
+            given = Call(each) if isinstance(each, Task) else each
+            call, below = self._call(given, above)
+            before, after = self.hooks.around(call)
+            expanded += [*before, *self.expand_calls(call.pre, below), call]
+            expanded += [*self.expand_calls(call.post, below), *after]
+        if above is None:
             _check_options(expanded)
         return expanded
+
+    def _call(self, given: Call, above: _Above | None) -> tuple[SessionCall, _Above]:
+        """A call with its options filled in, and what its hooks get of it."""
+        over = above or _Above(object(), {}, {})
+        options = _filled(given, over.options)
+        told = getattr(given.task, "cluster_options", lambda options, over: over)
+        cluster_options = told(options, over.cluster_options)
+        call = SessionCall(
+            given.task,
+            given.called_as,
+            options,
+            session=self.session,
+            asked=over.asked,
+            is_hook=above is not None,
+            cluster_options=cluster_options,
+        )
+        return call, _Above(over.asked, {**over.options, **options}, cluster_options)
+
+    @cached_property
+    def session(self) -> Session:
+        """What the tasks share; it ends when they have."""
+        return Session(server_arguments(), session.running())
 
     @cached_property
     def hooks(self) -> hooks.Hooks:
@@ -65,21 +84,24 @@ class Executor(InvokeExecutor):
         return {id(tree[name]): name for tree in trees for name in tree.task_names}
 
     def execute(self, *tasks: Any) -> Any:
+        with envelope.opened(any(map(_wants_json, tasks))):
+            return self._execute(*tasks)
+
+    def _execute(self, *tasks: Any) -> Any:
         _check_last_word(tasks)
         self._configure()
         self._check_configuration()
-        try:
-            with _at_work(), self.hooks.watching():
-                return super().execute(*tasks)
-        except BrokenPipeError:
-            # Who read our output (head, less) has seen enough; nothing more can be written.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise Exit(code=141) from None
-        except KeyboardInterrupt as error:
-            # Invoke would exit with 1, as for its own parse errors.
-            raise Interrupted(signals.number_of(error)) from None
-        finally:
-            _close_connections()
+        with self.session.running():
+            try:
+                with self.hooks.watching(self.session):
+                    return super().execute(*tasks)
+            except BrokenPipeError:
+                # Who read our output (head, less) has seen enough; nothing more can be written.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=141) from None
+            except KeyboardInterrupt as error:
+                # Invoke would exit with 1, as for its own parse errors.
+                raise Interrupted(signals.number_of(error)) from None
 
     def _configure(self) -> None:
         # Invoke reads INVOKE_TP_* only for keys that the collection knows.
@@ -92,48 +114,41 @@ class Executor(InvokeExecutor):
         if file and not Path(os.path.expanduser(file)).is_file():
             # Invoke would go on without it, and work on another cluster.
             raise BadInput(f"-f {file}: no such configuration file")
-        wrong = settings.wrong(self.collection.configuration(), self.config, os.environ)
-        wrong = wrong or hooks.wrong(self.config.get("hooks", {}), sorted(self._names.values()))
+        try:
+            known = self.collection.configuration()
+            files = {key: self.config.get(key) for key in known if key in self.config}
+            settings.check(known, files, os.environ, self._place)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        wrong = hooks.wrong(self.config.get("hooks", {}), sorted(self._names.values()))
         if wrong:
             raise BadInput(wrong)
 
+    def _place(self, name: str) -> str:
+        """The name of a key with the file that says it; of several the one that Invoke goes by."""
+        for level in ("runtime", "project", "user", "system"):
+            said: Any = getattr(self.config, f"_{level}", None)
+            for word in name.split("."):
+                said = said.get(word, _ABSENT) if isinstance(said, Mapping) else _ABSENT
+            if said is not _ABSENT:
+                return f"{getattr(self.config, f'_{level}_path')}: {name}"
+        return name
 
-class Asked(Call):
-    """A task that was asked for, not a hook of one: what it finds is the result, on stdout."""
 
-    def make_context(self, config: Config) -> Context:
-        context = super().make_context(config)
-        context._set(is_asked=True)
-        return context
+class _Above(NamedTuple):
+    """What a hook gets of the task that it hangs on, and that one of its own."""
+
+    asked: object
+    options: Options
+    cluster_options: Options
 
 
 def run(config: Config, task: Task[Any], **options: Any) -> Any:
     """Run `task` with its hooks from code: a task that is called as a function skips them."""
     executor = Executor(Collection(task), config)
-    with _at_work(), executor.hooks.watching():
+    with executor.session.running(), executor.hooks.watching(executor.session):
         for call in executor.dedupe(executor.expand_calls([Call(task, kwargs=options)])):
             call.task(call.make_context(config), *call.args, **call.kwargs)
-
-
-_depth: list[None] = []
-
-
-@contextmanager
-def _at_work() -> Iterator[None]:
-    _depth.append(None)
-    try:
-        yield
-    finally:
-        _depth.pop()
-
-
-def check_at_work() -> None:
-    """Raise BadInput where another executor runs our tasks: hooks would work on another cluster."""
-    if not _depth:
-        raise BadInput(
-            "our hooks need our executor: write tasks: {executor_class: tasks.executor.Executor}"
-            " into the invoke.yaml beside your task file"
-        )
 
 
 def server_arguments(argv: Iterable[str] | None = None) -> list[str]:
@@ -158,7 +173,13 @@ def _check_last_word(contexts: Sequence[Any]) -> None:
         raise ParseError(f"Flag {words[-1]!r} needed value and was not given one!")
 
 
-def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
+def _wants_json(context: Any) -> bool:
+    """Whether a task as Invoke has parsed it was given `--json`."""
+    argument = getattr(context, "args", {}).get("json")
+    return bool(argument and argument.value)
+
+
+def _filled(call: Call, inherited: Options) -> dict[str, Any]:
     """The call's options: given ones, else those of the task it hangs on, else its defaults."""
     parameters = call.task.argspec(call.task.body).parameters.values()
     # By name, so that `call(task, 1)` and `call(task, x=1)` are equal.
@@ -166,11 +187,3 @@ def _filled(call: Call, inherited: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     passed = {each.name: inherited[each.name] for each in parameters if each.name in inherited}
     return {**defaults, **passed, **positional, **call.kwargs}
-
-
-def _close_connections() -> None:
-    # Not imported for this: a run that never read a node has nothing to close.
-    for name in ("lock", "audit", "nodes"):
-        module = sys.modules.get(f"tasks.cluster.{name}")
-        for node, why in ((module and module.close()) or {}).items():
-            print(f"warn: {node}: no line in its audit log: {why}", file=sys.stderr)

@@ -22,6 +22,7 @@ from invoke.tasks import Call, Task
 
 from . import signals
 from .cluster.errors import ActionFailed
+from .session import Session, SessionCall
 
 PHASES = ("pre", "post", "failed")
 SKIP = "MLX_TP_SKIP_HOOKS"
@@ -70,14 +71,13 @@ class _Attended:
 
     name: str
     commands: Commands
-    task: Task[Any]
-    options: Mapping[str, Any]
+    call: SessionCall
     begun: float = 0.0
     facts: dict[str, str] = field(default_factory=dict)
 
     def begin(self, c: Context) -> None:
         # What is wrong with the options is told before any hook acts.
-        self.facts = _facts(self.task, c, self.options)
+        self.facts = _facts(self.call, c)
         self.begun = time.monotonic()
         self._run(c, "pre", {})
 
@@ -101,7 +101,7 @@ class _Attended:
     def _run(self, c: Context, phase: str, more: Mapping[str, str]) -> None:
         from . import screen
 
-        dry = self.options.get("dry_run") or c.config.run.dry
+        dry = self.call.kwargs.get("dry_run") or c.config.run.dry
         for place, command in self._of(phase):
             if dry:
                 screen.out(f"# here, {place}\n{command}")
@@ -113,7 +113,7 @@ class _Attended:
 
     def _outcome(self, outcome: str, status: int, error: str = "") -> dict[str, str]:
         return {
-            **_noted,
+            **self.call.session.noted,
             "MLX_TP_OUTCOME": outcome,
             "MLX_TP_EXIT": str(status),
             "MLX_TP_ERROR": error,
@@ -130,56 +130,51 @@ class Hooks:
         self._open: list[_Attended] = []
         self._made: dict[str, tuple[Call, Call]] = {}
 
-    def around(self, task: Task[Any], options: Mapping[str, Any]) -> tuple[list[Call], list[Call]]:
+    def around(self, call: SessionCall) -> tuple[list[Call], list[Call]]:
         """What is to run before a call and after it; the same for the same call."""
-        name = self._names.get(id(task), "")
+        name = self._names.get(id(call.task), "")
         commands = self._config.get(name)
         if not commands:
             return [], []
-        key = f"{name} {sorted(options.items())}"
+        key = f"{name} {sorted(call.kwargs.items())}"
         if key not in self._made:
-            self._made[key] = self._steps(_Attended(name, commands, task, options))
+            self._made[key] = self._steps(_Attended(name, commands, call))
         before, after = self._made[key]
         return [before], [after]
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, session: Session) -> Iterator[None]:
         """Within it an error is told to the hooks of each task that it ends, the inner first."""
         try:
             yield
         except BaseException as error:
             while self._open:
-                with signals.watched():
+                with session.signals.watched():
                     self._open.pop().fail(error)
             raise
 
     def _steps(self, attended: _Attended) -> tuple[Call, Call]:
+        call = attended.call
+
         def begin(c: Context) -> None:
-            with signals.watched():
+            with call.session.signals.watched():
                 attended.begin(c)
             self._open.append(attended)
 
         def end(c: Context) -> None:
             self._open.remove(attended)
-            with signals.watched():
+            with call.session.signals.watched():
                 attended.end(c)
 
-        return Call(_Step(begin)), Call(_Step(end))
+        return call.beside(_Step(begin)), call.beside(_Step(end))
 
 
-_noted: dict[str, str] = {}
-
-
-def note(**facts: str) -> None:
-    """Let later hooks know what a task has found out: `note(run="1f")` is MLX_TP_RUN."""
-    _noted.update({f"MLX_TP_{name.upper()}": value for name, value in facts.items()})
-
-
-def _facts(task: Task[Any], c: Context, options: Mapping[str, Any]) -> dict[str, str]:
+def _facts(call: SessionCall, c: Context) -> dict[str, str]:
     """What is known of a task before it runs."""
     from .cluster.launch import who
 
-    made = task.made(c, options) if hasattr(task, "made") else None
+    made = getattr(call.task, "made", None)
+    made = made and made(c, call.session, call.kwargs, call.cluster_options)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"MLX_TP_TIME": now, "MLX_TP_WHO": who(), **_of(made)}
 

@@ -4,33 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
 from . import options
 from .options import WHERE, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
     from .options import Machines
+    from .session import Session
 
 
-@cluster_task(*WHERE, "num_ranks", "python", name="list")
-def list_(c: Context, cluster: Cluster, json: bool = False) -> None:
+@cluster_task(
+    *WHERE,
+    "num_ranks",
+    "python",
+    name="list",
+    help={"verbose": "also what ssh makes of each host: the way to it, keys, known_hosts"},
+)
+def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool = False) -> None:
     """The configured cluster: ranks, hosts, addresses, python.
 
     Interfaces, user and gateway, too; no host is asked.
 
-    No node is asked. User and port are what ssh's configuration makes of the host.
+    No node is asked. User and port are what ssh's configuration makes of the host (ssh -G).
 
     inv hosts.list --hostfile hosts/hwstudio.json
+    inv hosts.list --hosts mac1,mac2 --verbose
     """
     from . import housekeeping
 
-    housekeeping.show(cluster, json)
+    housekeeping.show(cluster, verbose, json)
 
 
 @cluster_task(*WHERE, "python", "cwd")
-def check(c: Context, cluster: Cluster, json: bool = False) -> None:
+def check(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Hosts side by side: versions, sudo, clock, sleep, firewall.
 
     Local Network privacy, too; what differs is flagged.
@@ -52,7 +58,11 @@ def check(c: Context, cluster: Cluster, json: bool = False) -> None:
     help={"yes": "accept the keys that are shown without asking"},
 )
 def trust(
-    c: Context, machines: Machines, yes: bool = False, dry_run: bool = False, json: bool = False
+    session: Session,
+    machines: Machines,
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
 ) -> None:
     """Show host keys that are new, and accept them on a yes.
 
@@ -63,6 +73,6 @@ def trust(
 
     inv hosts.trust --hosts mac1,mac2
     """
-    from . import steps, trusting
+    from . import trusting
 
-    trusting.trust(machines.hosts, yes, steps.is_dry(c, dry_run), json)
+    trusting.trust(session, machines.hosts, yes, json)

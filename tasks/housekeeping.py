@@ -4,35 +4,64 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 from . import screen
 from . import show as telling
+from .cli import envelope
 from .cluster import checks, host_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
-from .cluster.facts import Fact, clock, firewall, power, reach, sudo, versions
+from .cluster.facts import Fact, clock, firewall, known, power, reach, sudo, versions
 from .cluster.nodes import Node
 from .cluster.ranks import Rank
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
+from .cluster.ssh import auth
+from .cluster.ssh.connection import Way
 
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
 
-def show(cluster: Cluster, as_json: bool) -> None:
-    """A row per rank, as the configuration has it."""
-    rows = [_row(rank) for rank in cluster.ranks]
+def show(cluster: Cluster, verbose: bool, as_json: bool) -> None:
+    """A row per rank, as the configuration has it; `verbose` adds what ssh makes of each host."""
+    by_name = {node.name: node for node in cluster.nodes}
+    rows = [_row(rank, by_name[rank.host.ssh]) for rank in cluster.ranks]
+    remote = [node for node in cluster.nodes if verbose and not node.host.is_local]
+    ways = nodes.each(remote, lambda node: _way(node.way))
     if as_json:
-        screen.document({"source": cluster.source, "backend": cluster.backend, "hosts": rows})
-    else:
-        screen.table([TITLES, *([str(value or "-") for value in row.values()] for row in rows)])
+        more = {"ssh": ways} if verbose else {}
+        envelope.give({"source": cluster.source, "backend": cluster.backend, "hosts": rows, **more})
+        return
+    screen.table([TITLES, *([str(value or "-") for value in row.values()] for row in rows)])
+    for name, way in ways.items():
+        shown = {key: ", ".join(value) for key, value in way.items() if value}
+        screen.table([(name, key, value) for key, value in shown.items()])
 
 
-def _row(rank: Rank) -> dict[str, Any]:
-    host, node = rank.host, nodes.of([rank.host])[0]
+def _way(way: Way) -> dict[str, list[str]]:
+    """What ssh -G made of a host: where it leads, and what is tried there, in this order."""
+    found = way.resolved
+    offers = auth.Login(found).offers()
+    return {
+        "address": [f"{found.user}@{found.hostname}:{found.port}"],
+        "by way of": _gateways(way),
+        "keys": [f"{each.label}{each.problem and f' ({each.problem})'}" for each in offers],
+        "known hosts": [str(path) for path in found.files("userknownhostsfile") if path.is_file()],
+        "passed over": found.unsupported,
+    }
+
+
+def _gateways(way: Way) -> list[str]:
+    if not isinstance(way.gateway, Way):
+        return [way.gateway] if way.gateway else []
+    hop = way.gateway.resolved
+    return [*_gateways(way.gateway), f"{hop.user}@{hop.hostname}:{hop.port}"]
+
+
+def _row(rank: Rank, node: Node) -> dict[str, Any]:
+    host = rank.host
     names = [name for name, _ in host.links]
     names = names or [each.removeprefix("rdma_") for each in checks.devices(host)]
     user, port = (getpass.getuser(), 22) if host.is_local else node.login[1:]
@@ -51,14 +80,13 @@ def check(cluster: Cluster, as_json: bool) -> None:
     """Judge every host; raise CheckFailed or Unreachable where a server could not run."""
     begun = time.time()
     read = reading.read(cluster.nodes, lambda node: _facts(cluster, node))
-    findings = telling.lost(read) + checks.versions(cluster.wanted, read.facts)
-    findings += host_checks.judge(read.facts, begun, time.time())
+    findings = telling.lost(read) + checks.versions(cluster.expected, read)
+    findings += host_checks.judge(read.nodes, begun, time.time())
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        found = {node: values["versions"] for node, values in read.facts.items()}
-        known = {node: value for node, value in found.items() if isinstance(value, Mapping)}
-        all_findings = [asdict(each) for each in findings]
-        screen.document({"ok": not failed, "versions": known, "findings": all_findings})
+        found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
+        told = {node: value for node, value in found.items() if value}
+        envelope.give({"versions": told}, findings)
     else:
         _print(read, findings)
     telling.unreachable(read)
@@ -66,9 +94,10 @@ def check(cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed(f"{len(failed)} of {len(findings)} are not as they should be")
 
 
-def _facts(cluster: Cluster, node: Node) -> Sequence[Fact]:
+def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
     rank = cluster.on(node)[0]
     python, cwd = rank.command[0], rank.cwd
+    wanted: list[Fact[object]]
     wanted = [versions.fact(python, cwd), sudo.fact(" ".join(setup.PROBE)), clock.FACT]
     wanted += [power.FACT, firewall.FACT]
     if len(cluster.nodes) > 1:
@@ -78,8 +107,8 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact]:
     return wanted
 
 
-def _print(read: Reading, findings: Sequence[Finding]) -> None:
-    table = host_checks.versions(read.facts)
+def _print(read: Snapshot, findings: Sequence[Finding]) -> None:
+    table = host_checks.versions(read.nodes)
     if table:
-        screen.table([("", "", *read.facts), *((level, name, *row) for level, name, row in table)])
+        screen.table([("", "", *read.nodes), *((level, name, *row) for level, name, row in table)])
     screen.table(telling.rows(findings))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from . import screen, show
+from .cli import envelope
 from .cluster import audit, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import Fact, rdma, routes, thunderbolt
+from .cluster.facts import Fact, Key, rdma, routes, thunderbolt
 from .cluster.facts import ping as pings
 from .cluster.links import Wiring
 from .cluster.nodes import Answer
-from .cluster.reading import Reading
 from .cluster.setup import Change
+from .cluster.snapshot import Snapshot
+from .session import Session
 
 
 def _user(text: str, status: int) -> tuple[str, str]:
@@ -28,54 +30,55 @@ def _user(text: str, status: int) -> tuple[str, str]:
 
 
 # Whom a sudoers line is for, and where a file of the user's is, as root sees it.
-_USER = Fact("user", 'id -un; printf "%s\\n" "$HOME"', _user)
+_USER = Fact(Key[tuple[str, str]]("user"), 'id -un; printf "%s\\n" "$HOME"', _user)
 
 
 @dataclass(frozen=True)
 class How:
-    """How changes are made: only printed, with their commands shown, with a password asked for.
+    """How changes are made: with their commands shown, with a password asked for.
 
     `state_dir` is where each node notes what was done.
     """
 
-    dry: bool
-    verbose: bool
-    ask_sudo: bool
-    state_dir: str = "~/.mlx-tp"
+    state_dir: str
+    verbose: bool = False
+    ask_sudo: bool = False
 
 
-def apply(wiring: Wiring, kinds: Sequence[str], how: How) -> None:
+def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
-    read = _read(wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, _USER])
-    _refuse(setup.refusals(wiring, read.facts, kinds))
+    read = _read(
+        session, wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, _USER]
+    )
+    _refuse(setup.refusals(wiring, read.nodes, kinds))
     for one, two in wiring.unlinked:
         screen.say(f"no link between {one} and {two}")
-    todo = setup.changes(wiring, read.facts, kinds)
+    todo = setup.changes(wiring, read.nodes, kinds)
     right = {
         host.ssh: ", ".join(f"{end.interface} {end.address}" for end in wiring.on(host.ssh))
         for host in wiring.hosts
     }
-    _carry_out(wiring, read, todo, right, how)
-    if todo and not how.dry:
-        _check_it_lasts(wiring, kinds)
-    if not how.dry:
+    _carry_out(session, wiring, read, todo, right, how)
+    if todo and not session.dry:
+        _check_it_lasts(session, wiring, kinds)
+    if not session.dry:
         screen.say(f"as wanted on {len(wiring.hosts)} nodes: inv rdma.status looks, rdma.ping asks")
 
 
-def persist(wiring: Wiring, how: How, remove: bool = False) -> None:
+def persist(session: Session, wiring: Wiring, how: How, remove: bool = False) -> None:
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
-    read = _read(wiring, [launchd.FACT, _USER])
+    read = _read(session, wiring, [launchd.FACT, _USER])
     _refuse(
-        [each for host, values in read.facts.items() for each in setup.unreadable(host, values)]
+        [each for host, values in read.nodes.items() for each in setup.unreadable(host, values)]
     )
     todo: list[Change] = []
-    for host, values in read.facts.items():
-        user, home = values["user"]
+    for host, values in read.nodes.items():
+        user, home = values[_USER.key]
         wanted = None if remove else launchd.plist(wiring, host, user)
-        todo += launchd.changes(host, home, values["launchd"], wanted)
+        todo += launchd.changes(host, home, values[launchd.KEY], wanted)
     state = "not installed" if remove else "installed, and as it would be"
     right = {host.ssh: f"{launchd.PATH}: {state}" for host in wiring.hosts}
-    _carry_out(wiring, read, todo, right, how)
+    _carry_out(session, wiring, read, todo, right, how)
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
@@ -85,21 +88,28 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def _carry_out(
-    wiring: Wiring, read: Reading, todo: Sequence[Change], right: Mapping[str, str], how: How
+    session: Session,
+    wiring: Wiring,
+    read: Snapshot,
+    todo: Sequence[Change],
+    right: Mapping[str, str],
+    how: How,
 ) -> None:
     """Do `todo` on all nodes at once, or print it; say what was `right` on the others."""
-    if how.dry or how.verbose:
+    if session.dry or how.verbose:
         _print_commands(todo)
-    if how.dry:
+    if session.dry:
         return
-    password = _password(wiring, read, todo, how.ask_sudo)
+    password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
     scripts = {host: setup.act_script(each, password) for host, each in of.items()}
-    answers = nodes.sh(nodes.of(wiring.hosts), scripts)
-    for node in nodes.of(wiring.hosts):
+    targets = session.nodes(wiring.hosts)
+    answers = nodes.sh(targets, scripts)
+    for node in targets:
         if node.name in of:
             outcome = audit.DONE if answers[node.name].ok else "failed"
-            audit.begin([node], how.state_dir, _changes(of[node.name]), outcome)
+            what = _changes(of[node.name])
+            session.audit.record([node], how.state_dir, what, outcome)
     rows, failed = [], []
     for host, words in right.items():
         rows += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
@@ -124,39 +134,42 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
     return rows
 
 
-def _check_it_lasts(wiring: Wiring, kinds: Sequence[str]) -> None:
-    read = _read(wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
-    left = setup.changes(wiring, read.facts, kinds)
+def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> None:
+    read = _read(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
+    left = setup.changes(wiring, read.nodes, kinds)
     if left:
         raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
 
 
-def status(wiring: Wiring, as_json: bool) -> None:
+def status(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
-    read = reading.read(nodes.of(wiring.hosts), lambda node: rdma.FACTS)
-    _tell("status", read, link_checks.judge(wiring, read.facts), as_json)
+    read = reading.read(session.nodes(wiring.hosts), lambda node: rdma.FACTS)
+    _tell("status", read, link_checks.judge(wiring, read.nodes), as_json)
 
 
-def ping(wiring: Wiring, as_json: bool) -> None:
+def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per direction of every link, with round trips in ms; raise unless all answer."""
     peers: dict[str, list[str]] = {}
     for one, two in wiring.links:
         peers.setdefault(one.host, []).append(str(two.address.ip))
         peers.setdefault(two.host, []).append(str(one.address.ip))
-    read = reading.read(nodes.of(wiring.hosts), lambda node: [pings.fact(peers.get(node.name, []))])
-    _tell("ping", read, link_checks.pings(wiring, read.facts), as_json)
+    targets = session.nodes(wiring.hosts)
+    read = reading.read(targets, lambda node: [pings.fact(peers.get(node.name, []))])
+    _tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
 
 
-def _read(wiring: Wiring, facts: Sequence[Fact]) -> Reading:
+def _read(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
-    read = reading.read(nodes.of(wiring.hosts), lambda node: facts)
+    read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
     if read.unreachable:
         print_findings(show.lost(read))
     show.unreachable(read)
     return read
 
 
-def _password(wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: bool) -> str | None:
+def _password(
+    session: Session, wiring: Wiring, read: Snapshot, todo: Sequence[Change], ask_sudo: bool
+) -> str | None:
     """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
     commands = _commands(todo)
     if not commands:
@@ -165,7 +178,7 @@ def _password(wiring: Wiring, read: Reading, todo: Sequence[Change], ask_sudo: b
     scripts = {host: setup.may_script(each, password) for host, each in commands.items()}
     refused = [
         _no_sudo(answer, read, commands[host], password)
-        for host, answer in nodes.sh(nodes.of(wiring.hosts), scripts).items()
+        for host, answer in nodes.sh(session.nodes(wiring.hosts), scripts).items()
         if not answer.ok
     ]
     if refused:
@@ -191,12 +204,15 @@ def _ask() -> str:
 
 
 def _no_sudo(
-    answer: Answer, read: Reading, commands: Sequence[Sequence[str]], password: str | None
+    answer: Answer, read: Snapshot, commands: Sequence[Sequence[str]], password: str | None
 ) -> Finding:
     said = answer.failure or (answer.err.strip().splitlines() or ["sudo refused"])[-1]
     if password is not None:
         return Finding("sudo", FAIL, answer.node, said, "is it the password of that node?")
-    line = setup.sudoers(read.facts[answer.node]["user"][0], commands)
+    if not setup.are_fixed(commands):
+        fix = "--ask-sudo: no line of sudoers may allow it, since it would allow all that root may"
+        return Finding("sudo", FAIL, answer.node, said, fix)
+    line = setup.sudoers(read.on(answer.node)[_USER.key][0], commands)
     fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
     return Finding("sudo", FAIL, answer.node, said, fix)
 
@@ -209,11 +225,11 @@ def _print_commands(todo: Sequence[Change]) -> None:
         screen.out("# nothing to change")
 
 
-def _tell(what: str, read: Reading, found: Sequence[Finding], as_json: bool) -> None:
+def _tell(what: str, read: Snapshot, found: Sequence[Finding], as_json: bool) -> None:
     findings = [*show.lost(read), *found]
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        screen.document({"ok": not failed, "findings": [asdict(each) for each in findings]})
+        envelope.give({}, findings)
     else:
         print_findings(findings, sys.stdout)
     show.unreachable(read)

@@ -10,28 +10,33 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from invoke.context import Context
-from invoke.tasks import task
 
+from .cluster.config.settings import LocalSettings, read
+from .cluster.config.values import Whole
 from .cluster.errors import ActionFailed, BadInput
+from .options import options_task
 
 ROOT = Path(__file__).parents[1]
-DEFAULTS = {"base": str(ROOT / ".rig")}
-TOPOLOGIES = ("mesh", "ring", "two-cables")
+Nodes = Annotated[int, Whole("COUNT", 2, 6)]
+Topology = Literal["mesh", "ring", "two-cables"]
 NEEDED = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "lsof": "lsof"}
 NEEDED |= {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "ping": "iputils-ping"}
 
 
-@task(
-    auto_shortflags=False,
+@options_task(
     help={
-        "nodes": "how many hosts: 2 to 6 (default 2)",
-        "topology": "mesh (default): a cable between any two; ring; two-cables: two between two",
+        "nodes": "how many hosts: 2 to 6",
+        "topology": "mesh: a cable between any two; ring; two-cables: two between two",
     },
 )
-def up(c: Context, nodes: str = "2", topology: str = "mesh") -> None:
+def up(
+    c: Context,
+    nodes: Nodes = 2,
+    topology: Topology = "mesh",
+) -> None:
     """Start test hosts that are like Macs (needs Linux and root).
 
     Each has sshd, macOS commands and Thunderbolt ports.
@@ -43,7 +48,8 @@ def up(c: Context, nodes: str = "2", topology: str = "mesh") -> None:
     """
     from . import screen
 
-    count = _count(nodes, topology)
+    if topology == "two-cables" and nodes != 2:
+        raise BadInput("--topology two-cables: it is for 2 nodes")
     base = _base(c)
     _check("local.up")
     if base.exists():
@@ -51,16 +57,16 @@ def up(c: Context, nodes: str = "2", topology: str = "mesh") -> None:
     rig = _rig()
     cables = {"mesh": rig.mesh, "ring": rig.ring, "two-cables": lambda _: rig.two_cables()}
     try:
-        made = rig.Rig(base, rig.names(count), cables[topology](count)).up(detached=True)
+        made = rig.Rig(base, rig.names(nodes), cables[topology](nodes)).up(detached=True)
     except (OSError, RuntimeError) as error:
         raise ActionFailed(f"local.up: {error}") from None
     _write(made)
-    screen.say(f"{count} hosts are up: {', '.join(made.names)}")
+    screen.say(f"{nodes} hosts are up: {', '.join(made.names)}")
     for line in _next(made):
         screen.out(line)
 
 
-@task(auto_shortflags=False)
+@options_task()
 def down(c: Context) -> None:
     """Remove the test hosts, with all that they run.
 
@@ -77,8 +83,7 @@ def down(c: Context) -> None:
     screen.say("the test hosts are gone")
 
 
-@task(
-    auto_shortflags=False,
+@options_task(
     help={
         "host": "a host, as mac1",
         "name": "a fault, as rdma_disabled or port_down:rdma_en5 (a wrong one lists all)",
@@ -103,7 +108,7 @@ def fault(c: Context, host: str, name: str, off: bool = False) -> None:
         raise BadInput(f"{name}: {error}") from None
 
 
-@task(auto_shortflags=False, help={"host": "a host, as mac1"})
+@options_task(help={"host": "a host, as mac1"})
 def reboot(c: Context, host: str) -> None:
     """Reboot a test host: its links lose their addresses.
 
@@ -111,16 +116,6 @@ def reboot(c: Context, host: str) -> None:
     """
     _, made = _loaded(c, "local.reboot", host)
     made.reboot(host)
-
-
-def _count(nodes: str, topology: str) -> int:
-    if topology not in TOPOLOGIES:
-        raise BadInput(f"--topology {topology}: choose one of {', '.join(TOPOLOGIES)}")
-    if nodes not in ("2", "3", "4", "5", "6"):
-        raise BadInput(f"--nodes {nodes}: give a number from 2 to 6")
-    if topology == "two-cables" and nodes != "2":
-        raise BadInput("--topology two-cables: it is for 2 nodes")
-    return int(nodes)
 
 
 def _check(name: str) -> None:
@@ -146,10 +141,7 @@ def _rig() -> Any:
 
 
 def _base(c: Context) -> Path:
-    base = c.config.local.base
-    if not isinstance(base, str) or not base or "\0" in base:
-        raise BadInput(f"local.base {base!r} in the configuration: give the path of a folder")
-    return Path(base).absolute()
+    return Path(read(LocalSettings, c.config.get("local", {})).base).absolute()
 
 
 def _loaded(c: Context, name: str, host: str) -> tuple[Any, Any]:

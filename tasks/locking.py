@@ -7,28 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
-from .options import WHAT, WHERE, cluster_task
+from .options import WHAT, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
+    from .session import Session
 
 
 @cluster_task(*WHAT, "lock_wait", help={"what": "the command that others are told of"})
-def hold(c: Context, cluster: Cluster, what: str = "inv", dry_run: bool = False) -> None:
+def hold(session: Session, cluster: Cluster, what: str = "inv", dry_run: bool = False) -> None:
     """Take the lock; the command has it until `release`, or else to its end."""
     if not dry_run:
         cluster.connect()
     from . import steps
 
-    if not steps.is_dry(c, dry_run):
-        steps.hold(cluster, what)
+    if not session.dry:
+        steps.hold(session, cluster, what)
 
 
-@cluster_task(*WHERE)
-def release(c: Context, cluster: Cluster) -> None:
+@cluster_task(*WHAT)
+def release(session: Session, cluster: Cluster) -> None:
     """Give the lock back."""
-    from .cluster import lock
-
-    lock.release(cluster)
+    session.lock.release(cluster)

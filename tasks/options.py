@@ -5,31 +5,34 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from invoke.context import Context
-from invoke.tasks import Call, Task, task
+from invoke.parser.argument import Argument as InvokeArgument
+from invoke.tasks import Call, Task
 
-from . import signals
-from .executor import check_at_work, server_arguments
+from . import session as sessions
+from .arguments import ANY, ROW, SHARED, Argument, kind_of
+from .cli import envelope
+from .cluster.config.settings import option_name
+from .cluster.config.values import Kind, Words
+from .cluster.errors import BadInput
+from .executor import server_arguments
+from .session import Options, Session
 
 if TYPE_CHECKING:
+    from .cluster.cluster import Cluster
     from .cluster.hostfile import Host
+    from .cluster.links import Wiring
+
+K = TypeVar("K", bound="OptionsTask")
+Body = Callable[..., Any]
 
 HELP = {
-    "hostfile": "MLX hostfile: JSON with hosts, ips and rdma (default: tp.hostfile in invoke.yaml)",
-    "hosts": "hosts instead of a hostfile: a,b or repeated; rank 0 first",
     "num_ranks": "number of ranks: the first N hosts, or a multiple of them (several per host)",
-    "backend": "jaccl, jaccl-ring, ring, or any: jaccl where all hosts have rdma rows, else ring",
-    "engine": "the server: mlx-lm, vllm-mlx, or one of tp.engines",
-    "env": "NAME=value for every rank (repeat); on a node shown in no process list, log or record",
-    "python": "python of the ranks on their nodes (an absolute path is best)",
-    "cwd": "working directory of the ranks on their nodes",
-    "log_dir": "folder of the logs, on each node and here (default /tmp)",
-    "keep_logs": "earlier logs that each rank's node keeps (default 5)",
-    "timeout": "seconds to wait",
     "skip_checks": "skip all of the preflight checks, and the cooldown",
-    "skip": "skip some checks: memory,processes,ports,rdma,model,versions,cooldown",
+    "skip": "skip some checks",
     "foreground": "stay attached: all ranks' lines here, no log files; Ctrl-C stops them",
     "dry_run": "print every command that would change something, and run none of those",
     "json": "print the result as one JSON document",
@@ -38,35 +41,77 @@ HELP = {
     "netmask": "prefix or mask of the links' subnets with --node (default 30)",
     "verbose": "print every command that is run on a node",
     "with_": "arguments to add to those that it was started with, as one word: '--port 8001'",
-    "lock_wait": "seconds to wait while another command holds the cluster (default 0: exit 3)",
     "ask_sudo": "ask once for the nodes' sudo password, where they want one",
 }
 WHERE = ("hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
+CLUSTER = (*WHAT, "keep_logs", "lock_wait")
 LINKS = ("node", "proxy", "netmask", "hostfile")
-LISTS = ("hosts", "env", "skip", "node", "proxy", "exclude", "compare")
 
 
-class ClusterTask(Task[Any]):
-    """A task whose only short option is `-n`: Invoke would make up one for each."""
+class CheckNames(Words):
+    """Names of preflight's checks, ours or a user's own."""
 
-    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
-        opts: dict[str, Any] = super().arg_opts(name, default, taken_names)
-        if name == "num_ranks":
-            opts["names"] = [*opts["names"], "n"]
-        return opts
+    def read(self, value: object, where: str) -> tuple[str, ...]:
+        from .cluster.checks import CHECKS
 
-    def made(self, c: Context, options: Mapping[str, Any]) -> Any:
-        """What its body would get with these options: a cluster, or what `of` makes."""
-        _use_ssh_config(c)
-        return self.make(c, **{name: options.get(name) for name in self.shared})
+        names = super().read(value, where)
+        wrong = sorted(set(names) - set(CHECKS))
+        if wrong:
+            raise ValueError(f"{where} {wrong[0]}: choose from {', '.join(CHECKS)}")
+        return names
 
-    make: Callable[..., Any]
-    shared: Sequence[str]
+    def more(self) -> str:
+        from .cluster.checks import CHECKS
 
-    def check(self, options: Mapping[str, Any]) -> None:
+        checks = CHECKS.values()
+        named = [f"{each.name} ({each.what})" if each.what else each.name for each in checks]
+        return f": {', '.join(named)}"
+
+
+Checks = Annotated[tuple[str, ...], CheckNames("CHECKS", split=True)]
+
+
+class OptionsTask(Task[Any]):
+    """A task whose options are typed; the only short one is `-n`, Invoke would make up one each."""
+
+    parameters: Sequence[inspect.Parameter]
+    kinds: dict[str, Kind | None]
+    texts: Mapping[str, str]
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[InvokeArgument]:
+        return [self._argument(each.name, each.default) for each in self.parameters]
+
+    def _argument(self, name: str, default: object) -> Argument:
+        kind = self.kinds[name]
+        if name in self.texts:
+            return Argument(name, kind, default, self.texts[name])
+        # Most options are of many tasks, and Invoke works on copies.
+        made = _argument_once if default in (None, True, False) else _argument
+        return made(name, kind, default)
+
+    def check(self, options: Mapping[str, object]) -> None:
         """Raise BadInput for what is wrong whatever the cluster is."""
-        check(options)
+        self.typed(options)
+
+    def typed(self, options: Mapping[str, object]) -> dict[str, Any]:
+        """Give the options as the body has them typed; raise BadInput for what is wrong."""
+        return {name: self._typed(name, value) for name, value in options.items()}
+
+    def _typed(self, name: str, value: object) -> Any:
+        kind = self.kinds.get(name)
+        if value == "":
+            # `--hostfile "$UNSET"` must not come to mean the configured one.
+            raise BadInput(f"{option_name(name)} is empty: give a value, or leave it out")
+        if kind and kind.is_list and not value:
+            # Invoke has an empty list for one that is not given.
+            return next((p.default or () for p in self.parameters if p.name == name), ())
+        if kind is None or value is None:
+            return value
+        try:
+            return kind.read(value, "-n" if name == "num_ranks" else option_name(name))
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
     # Invoke takes tasks of one name and one code for the same, and bodies made here share theirs.
     def __eq__(self, other: object) -> bool:
@@ -75,68 +120,136 @@ class ClusterTask(Task[Any]):
     __hash__ = Task.__hash__
 
 
+class ClusterTask(OptionsTask):
+    """A task whose body gets the cluster that its shared options name, or what `of` makes."""
+
+    def __call__(self, c: Context | Session, *args: object, **options: object) -> object:
+        return super().__call__(c.context if isinstance(c, Session) else c, *args, **options)
+
+    def made(
+        self,
+        c: Context,
+        session: Session,
+        options: Options,
+        cluster_options: Options | None = None,
+    ) -> object:
+        """What its body gets with these options: a cluster, or what `of` makes."""
+        given = {name: options.get(name) for name in self.shared}
+        if self.make is None:
+            return session.cluster(given if cluster_options is None else cluster_options)
+        session.check()
+        return self.make(c, **self.typed(given))
+
+    def cluster_options(self, options: Options, above: Options) -> Options:
+        """Its own options of a cluster over those of the task that it hangs on (`above`)."""
+        own = [name for name in self.shared if self.make is None or name in CLUSTER]
+        # A task that works on all hosts of a cluster does so wherever it hangs.
+        fewer = "num_ranks" in self.shared
+        rest = {name: value for name, value in above.items() if fewer or name != "num_ranks"}
+        return {**rest, **{name: options.get(name) for name in own}}
+
+    make: Body | None
+    shared: Sequence[str]
+
+
 def cluster_task(
     *shared: str,
-    of: Callable[..., Any] | None = None,
+    of: Body | None = None,
     pre: Iterable[Task[Any] | Call] = (),
     post: Iterable[Task[Any] | Call] = (),
     help: Mapping[str, str] | None = None,
     name: str | None = None,
-) -> Callable[[Callable[..., Any]], Task[Any]]:
+) -> Callable[[Body], Task[Any]]:
     """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
 
-    The body's own parameters become options too, with their help from `help` or `HELP`. `of` makes
-    what the body gets in place of a cluster.
+    The body's own parameters become options too, of the type of their annotation, with their help
+    from `help` or `HELP`. `of` makes what the body gets in place of a cluster. A body whose first
+    parameter is called `session` gets the command's `Session`; its `dry` is what `dry_run` and
+    `inv -R` say.
     """
 
-    def decorate(body: Callable[..., Any]) -> Task[Any]:
-        own = list(inspect.signature(body).parameters.values())[2:]
-        names = [*shared, *(parameter.name for parameter in own)]
+    def decorate(body: Body) -> Task[Any]:
+        first, _, *own = inspect.signature(body).parameters.values()
+        has_dry = any(parameter.name == "dry_run" for parameter in own)
 
-        def run(c: Context, **options: Any) -> Any:
-            mine = {p.name: options[p.name] for p in own if p.name in options}
-            check_at_work()
-            with signals.watched():
-                return body(c, made.made(c, options), **mine)
+        def run(c: Context, **options: Any) -> object:
+            mine = made.typed({p.name: options[p.name] for p in own if p.name in options})
+            session = _session(c)
+            if mine.get("json"):
+                envelope.begin()
+            # A task without the option is never dry, whatever Invoke is told.
+            is_dry = has_dry and (options.get("dry_run") or c.config.run.dry)
+            with session.at_work(c, bool(is_dry)):
+                cluster = made.made(c, session, options, session.cluster_options(made, options))
+                return body(session if first.name == "session" else c, cluster, **mine)
 
-        run.__name__, run.__doc__ = body.__name__, body.__doc__
-        run.__module__ = body.__module__
-        run.__signature__ = _signature(shared, own)  # type: ignore[attr-defined]
-        made: Any
-        made = task(
-            run,
-            name=name,
-            pre=list(pre),
-            post=list(post),
-            iterable=[each for each in names if each in LISTS],
-            help={key: text for key, text in {**HELP, **(help or {})}.items() if key in names},
-            auto_shortflags=False,
-            klass=ClusterTask,
-        )
-        made.make, made.shared = of or build, shared
-        return cast("Task[Any]", made)
+        hooks = {"pre": list(pre), "post": list(post)}
+        made = _task(ClusterTask, body, run, own, shared, help, name=name, **hooks)
+        made.make, made.shared = of, shared
+        return made
 
     return decorate
 
 
-def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Any:
+def options_task(
+    help: Mapping[str, str] | None = None,
+) -> Callable[[Body], Task[Any]]:
+    """A task without a cluster; its body `(c, ...)` has options of the types of its annotations."""
+
+    def decorate(body: Body) -> Task[Any]:
+        own = list(inspect.signature(body).parameters.values())[1:]
+
+        def run(c: Context, **options: object) -> object:
+            return body(c, **made.typed(options))
+
+        made = _task(OptionsTask, body, run, own, (), help)
+        return made
+
+    return decorate
+
+
+def _task(
+    klass: type[K],
+    body: Body,
+    run: Body,
+    own: Sequence[inspect.Parameter],
+    shared: Sequence[str],
+    help: Mapping[str, str] | None,
+    **more: Any,
+) -> K:
+    run.__name__, run.__doc__ = body.__name__, body.__doc__
+    run.__module__ = body.__module__
+    signature = _signature(shared, own)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    needed = [each.name for each in own if each.default is each.empty]
+    made = klass(run, positional=needed, **more)
+    made.parameters = list(signature.parameters.values())[1:]
+    made.kinds = {p.name: kind_of(p, body.__globals__) for p in own}
+    made.kinds.update((each, SHARED.get(each) or ANY) for each in shared)
+    made.texts = help or {}
+    return made
+
+
+def _session(c: Context) -> Session:
+    """The session of a task; raise BadInput where an executor that is not ours runs it."""
+    session = sessions.of(c)
+    if session is None:
+        # Hooks would work on another cluster.
+        raise BadInput(
+            "our hooks need our executor: write tasks: {executor_class: tasks.executor.Executor}"
+            " into the invoke.yaml beside your task file"
+        )
+    return session
+
+
+def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Cluster:
     """The cluster of the configuration and these options; notes are said once.
 
     `whole` are all of the server's arguments, in place of those that are said anywhere else.
     """
-    from . import screen
-    from .cluster import cluster
-
-    config = dict(c.config.get("tp", {}))
-    if whole is None:
-        made = cluster.build(config, server_arguments(), **options)
-    else:
-        made = cluster.build(config, whole, whole=True, **options)
-    for note in made.notes:
-        if note not in _said:
-            _said.add(note)
-            screen.say(note)
-    return made
+    session = sessions.of(c) or Session(server_arguments())
+    with session.on(c):
+        return session.build(whole, **options)
 
 
 def wiring(
@@ -145,11 +258,10 @@ def wiring(
     proxy: list[str] | None = None,
     netmask: str | None = None,
     hostfile: str | None = None,
-) -> Any:
+) -> Wiring:
     """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
     from .cluster import cluster, links
     from .cluster import hostfile as hostfiles
-    from .cluster.errors import BadInput
 
     if node and hostfile:
         raise BadInput("give --node or --hostfile, not both")
@@ -173,7 +285,6 @@ def machines(c: Context, hosts: list[str] | None = None, hostfile: str | None = 
     """The hosts of `--hosts`, else those of the hostfile."""
     from .cluster import cluster
     from .cluster import hostfile as hostfiles
-    from .cluster.errors import BadInput
 
     if hosts and hostfile:
         raise BadInput("give --hosts or --hostfile, not both")
@@ -184,68 +295,23 @@ def machines(c: Context, hosts: list[str] | None = None, hostfile: str | None = 
     return Machines(tuple(found.values()), path)
 
 
-def state_dir(c: Context) -> str:
-    """Where the nodes keep their state, for tasks that know no cluster."""
-    from .cluster import cluster
-
-    return cluster.state_dir(dict(c.config.get("tp", {})))
+def _argument(name: str, kind: Kind | None, default: object) -> Argument:
+    row = ROW.get(name)
+    return Argument(name, kind, default, row.help if row else HELP.get(name, ""), row)
 
 
-_said: set[str] = set()
+_argument_once = cache(_argument)
 
 
-def _use_ssh_config(c: Context) -> None:
-    from .cluster import cluster
-
-    cluster.use_ssh_config(dict(c.config.get("tp", {})))
-
-
-# Options that are numbers, with the least that they may be; some tasks want more than that.
-_NUMBERS = {
-    "timeout": 0.001, "lock_wait": 0.0, "interval": 0.1, "patience": 1.0, "temperature": 0.0,
-}  # fmt: skip
-_COUNTS = {
-    "lines": 0, "rank": 0, "max_restarts": 0, "context": 1, "max_tokens": 1, "keep_logs": 0,
-    "previous": 1, "requests": 1,
-}  # fmt: skip
+@cache
+def _shared(name: str) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
 
 
-def check(options: Mapping[str, Any]) -> None:
-    """Raise BadInput for what is wrong whatever the cluster is."""
-    from .cluster.cluster import count, number
-    from .cluster.errors import BadInput
-
-    for name, value in options.items():
-        option = f"--{name.rstrip('_').replace('_', '-')}"
-        if value == "":
-            # `--hostfile "$UNSET"` must not come to mean the configured one.
-            raise BadInput(f"{option} is empty: give a value, or leave it out")
-        if value is not None and name in _NUMBERS:
-            number(value, option, _NUMBERS[name])
-        if value is not None and name in _COUNTS:
-            count(value, option, _COUNTS[name])
-    if options.get("skip"):
-        _check_skip(items(options["skip"]))
-
-
-def _check_skip(names: Iterable[str]) -> None:
-    from .cluster.checks import CHECKS
-    from .cluster.errors import BadInput
-
-    wrong = sorted(set(names) - set(CHECKS))
-    if wrong:
-        raise BadInput(f"--skip {wrong[0]}: choose from {', '.join(CHECKS)}")
-
-
-def _signature(shared: Iterable[str], own: list[inspect.Parameter]) -> inspect.Signature:
+def _signature(shared: Iterable[str], own: Sequence[inspect.Parameter]) -> inspect.Signature:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     # A parameter without a default is positional, and Python wants these first.
     positional = [each for each in own if each.default is each.empty]
-    options = [inspect.Parameter(each, kind, default=None) for each in shared]
+    options = [_shared(each) for each in shared]
     options += [each for each in own if each not in positional]
     return inspect.Signature([inspect.Parameter("c", kind), *positional, *options])
-
-
-def items(value: list[str] | None) -> list[str]:
-    """A list option as words: `--skip a,b --skip c` is a, b, c."""
-    return [word.strip() for each in value or [] for word in each.split(",") if word.strip()]

@@ -7,28 +7,30 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from . import screen, show, steps
-from .cluster import checks, collective, hints, reading
+from .cli import envelope
+from .cluster import checks, hints, reading
 from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, CheckFailed
 from .cluster.facts import known, ping
 from .cluster.launch import Run
 from .cluster.nodes import Answer
+from .cluster.ssh import scripts
+from .session import Session
 
 TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes
 
 
-def verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
+def verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
     """Run it on all ranks and tell; raise unless every rank saw all ranks and right sums."""
-    with steps.locked(cluster, "rdma.verify", dry=False):
-        _verify(cluster, seconds, as_json)
+    with steps.locked(session, cluster, "rdma.verify"):
+        _verify(session, cluster, seconds, as_json)
 
 
-def _verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
+def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
     _check_free(cluster)
     pings = _pings(cluster)
     ended: dict[int, Answer] = {}
@@ -40,7 +42,7 @@ def _verify(cluster: Cluster, seconds: float, as_json: bool) -> None:
                 raise ActionFailed(f"verify: the ranks did not finish within {seconds:g} s")
             time.sleep(0.05)
 
-    steps.attached(_with_collective(cluster), Run.new(), ended, attend)
+    steps.attached(session, _with_collective(cluster), Run.new(), ended, attend)
     failed = _failed(ended)
     if failed:
         raise ActionFailed(_why(failed[0], ended))
@@ -53,7 +55,7 @@ def _with_collective(cluster: Cluster) -> Cluster:
     """The cluster with the collective in place of the server; all else is as tp.start has it."""
     # jaccl-ring is the backend jaccl with MLX_JACCL_RING set (mlx.launch).
     backend = cluster.backend.removesuffix("-ring")
-    text = Path(collective.__file__).read_text(encoding="utf-8")
+    text = scripts.text("all_sum.py")
     ranks = [
         replace(rank, command=(rank.command[0], "-c", text, backend)) for rank in cluster.ranks
     ]
@@ -64,8 +66,8 @@ def _check_free(cluster: Cluster) -> None:
     read = reading.running(cluster)
     show.unreachable(read)
     found = [
-        *checks.processes(cluster.wanted, read.facts),
-        *checks.ports(replace(cluster.wanted, http_port=0), read.facts),
+        *checks.processes(cluster.expected, read),
+        *checks.ports(replace(cluster.expected, http_port=0), read),
     ]
     failed = [finding for finding in found if finding.level == FAIL]
     if failed:
@@ -82,8 +84,8 @@ def _pings(cluster: Cluster) -> Mapping[str, float]:
     read = reading.read(cluster.nodes, lambda node: [ping.fact(ips[node.name])])
     return {
         f"{node} -> {ip}": found.mean
-        for node, values in read.facts.items()
-        for ip, found in (known(values, "ping") or {}).items()
+        for node, values in read.nodes.items()
+        for ip, found in (known(values, ping.KEY) or {}).items()
         if found.mean is not None
     }
 
@@ -134,7 +136,7 @@ def _tell(
         for each in zip(*(report["sums"] for report in reports), strict=True)
     ]
     if as_json:
-        screen.document({"backend": cluster.backend, "ranks": list(reports), "ping_ms": pings})
+        envelope.give({"backend": cluster.backend, "ranks": list(reports), "ping_ms": pings})
         return
     rows = [("all_sum", "latency", "bandwidth")]
     for each in slowest:

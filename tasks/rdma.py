@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
 from . import options
+from .cluster.config.values import File, Seconds
 from .options import LINKS, WHAT, cluster_task
 
 if TYPE_CHECKING:
@@ -14,18 +13,18 @@ if TYPE_CHECKING:
     from .cluster.links import Wiring
     from .linking import How
     from .options import Machines
+    from .session import Session
 
 
-def how(c: Context, dry_run: bool, verbose: bool, ask_sudo: bool = False) -> How:
-    from . import linking, steps
+def how(session: Session, verbose: bool, ask_sudo: bool = False) -> How:
+    from . import linking
 
-    state_dir = options.state_dir(c)
-    return linking.How(steps.is_dry(c, dry_run), verbose, ask_sudo, state_dir)
+    return linking.How(session.state_dir, verbose, ask_sudo)
 
 
 @cluster_task(*LINKS, of=options.wiring)
 def unbridge(
-    c: Context,
+    session: Session,
     wiring: Wiring,
     dry_run: bool = False,
     verbose: bool = False,
@@ -37,12 +36,12 @@ def unbridge(
     """
     from . import linking
 
-    linking.apply(wiring, ("unbridge",), how(c, dry_run, verbose, ask_sudo))
+    linking.apply(session, wiring, ("unbridge",), how(session, verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
 def address(
-    c: Context,
+    session: Session,
     wiring: Wiring,
     dry_run: bool = False,
     verbose: bool = False,
@@ -54,47 +53,47 @@ def address(
     """
     from . import linking
 
-    linking.apply(wiring, ("address",), how(c, dry_run, verbose, ask_sudo))
+    linking.apply(session, wiring, ("address",), how(session, verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
-def devices(c: Context, wiring: Wiring, dry_run: bool = False, verbose: bool = False) -> None:
+def devices(session: Session, wiring: Wiring, dry_run: bool = False, verbose: bool = False) -> None:
     """Write MLX's matrix of devices to every node.
 
     It is /tmp/mlx_ibv_devices.json there.
     """
     from . import linking
 
-    linking.apply(wiring, ("devices",), how(c, dry_run, verbose))
+    linking.apply(session, wiring, ("devices",), how(session, verbose))
 
 
 @cluster_task(*LINKS, of=options.wiring)
-def status(c: Context, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+def status(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
     """Every link's device, port, address and GID.
 
     Exit 3 if one is not as wanted.
     """
-    from . import linking, steps
+    from . import linking
 
-    if not steps.is_dry(c, dry_run):
-        linking.status(wiring, json)
+    if not session.dry:
+        linking.status(session, wiring, json)
 
 
 @cluster_task(*LINKS, of=options.wiring)
-def ping(c: Context, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+def ping(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
     """Ping over every link, both ways, all at once.
 
     Of each round trip the least, mean and most.
     """
-    from . import linking, steps
+    from . import linking
 
-    if not steps.is_dry(c, dry_run):
-        linking.ping(wiring, json)
+    if not session.dry:
+        linking.ping(session, wiring, json)
 
 
 @cluster_task(*LINKS, of=options.wiring, post=[status, ping])
 def setup(
-    c: Context,
+    session: Session,
     wiring: Wiring,
     dry_run: bool = False,
     verbose: bool = False,
@@ -113,12 +112,12 @@ def setup(
     from . import linking
     from .cluster.setup import KINDS
 
-    linking.apply(wiring, KINDS, how(c, dry_run, verbose, ask_sudo))
+    linking.apply(session, wiring, KINDS, how(session, verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
 def persist(
-    c: Context,
+    session: Session,
     wiring: Wiring,
     dry_run: bool = False,
     verbose: bool = False,
@@ -132,12 +131,12 @@ def persist(
     """
     from . import linking
 
-    linking.persist(wiring, how(c, dry_run, verbose, ask_sudo))
+    linking.persist(session, wiring, how(session, verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
 def unpersist(
-    c: Context,
+    session: Session,
     wiring: Wiring,
     dry_run: bool = False,
     verbose: bool = False,
@@ -149,11 +148,13 @@ def unpersist(
     """
     from . import linking
 
-    linking.persist(wiring, how(c, dry_run, verbose, ask_sudo), remove=True)
+    linking.persist(session, wiring, how(session, verbose, ask_sudo), remove=True)
 
 
-@cluster_task(*WHAT)
-def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool = False) -> None:
+@cluster_task(*WHAT, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
+def verify(
+    session: Session, cluster: Cluster, timeout: Seconds | None = None, json: bool = False
+) -> None:
     """Run a real collective (all_sum) over the backend.
 
     Its ranks are started as tp.start would start them.
@@ -164,10 +165,8 @@ def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool 
     inv rdma.verify --hostfile hosts/hwstudio.json
     """
     from . import proving
-    from .cluster.cluster import number
 
-    seconds = number(timeout, "--timeout", 0.001) if timeout else proving.TIMEOUT
-    proving.verify(cluster, seconds, json)
+    proving.verify(session, cluster, timeout or proving.TIMEOUT, json)
 
 
 @cluster_task(
@@ -180,9 +179,9 @@ def verify(c: Context, cluster: Cluster, timeout: str | None = None, json: bool 
     },
 )
 def discover(
-    c: Context,
+    session: Session,
     machines: Machines,
-    write: str | None = None,
+    write: File | None = None,
     diff: bool = False,
     dry_run: bool = False,
     json: bool = False,
@@ -194,15 +193,15 @@ def discover(
     inv rdma.discover --hosts mac1,mac2,mac3 --write hosts/mine.json
     inv rdma.discover --hostfile hosts/mine.json --diff
     """
-    from . import discovery, steps
+    from . import discovery
     from .cluster.errors import BadInput
 
     if not diff:
-        discovery.discover_links(machines.hosts, write, json, steps.is_dry(c, dry_run))
+        discovery.discover_links(session, machines.hosts, write, json)
     elif write or machines.hostfile is None:
         raise BadInput("--diff compares with --hostfile: give it without --write and --hosts")
     else:
-        discovery.diff(machines.hosts, machines.hostfile, json)
+        discovery.diff(session, machines.hosts, machines.hostfile, json)
 
 
 @cluster_task(
@@ -211,11 +210,11 @@ def discover(
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},
 )
-def topology(c: Context, machines: Machines, svg: str | None = None) -> None:
+def topology(session: Session, machines: Machines, svg: File | None = None) -> None:
     """Draw the cabling: interfaces, addresses, speed, state.
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
     """
     from . import discovery
 
-    discovery.draw(machines.hosts, svg, machines.hostfile)
+    discovery.draw(session, machines.hosts, svg, machines.hostfile)

@@ -9,7 +9,8 @@ from typing import Any
 
 from invoke.context import Context
 
-from . import options
+from . import session as sessions
+from .cluster import cluster as clusters
 from .cluster import reading
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed, Unreachable
@@ -17,9 +18,11 @@ from .cluster.state import Record
 from .executor import server_arguments
 
 
-def last(c: Context, with_: str | None = None, **given: Any) -> Any:
+def last(c: Context, with_: str | None = None, **given: Any) -> Cluster:
     """The cluster that was started last, with what the options and arguments say over it."""
-    record = _record(options.build(c, **given))
+    session = sessions.of(c)
+    assert session is not None, "a task of ours has one"
+    record = _record(session.cluster(given))
     said = {
         "backend": record.backend,
         "engine": record.engine,
@@ -27,8 +30,8 @@ def last(c: Context, with_: str | None = None, **given: Any) -> Any:
         "python": record.command[0],
     }
     merged = {key: given.get(key) or said.get(key) for key in {*given, *said}}
-    engine = options.build(c, **merged).engine
-    made: Cluster = options.build(c, _arguments(record, engine.command, with_), **merged)
+    engine = clusters.engine(session.settings, str(merged["engine"]))
+    made = session.build(_arguments(record, engine.command, with_), **merged)
     _check_env(record, made.env_names)
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
+from .cli import envelope
 from .cluster.text import one_line, plain
 
 if TYPE_CHECKING:
@@ -30,8 +30,12 @@ def say(text: str) -> None:
 
 
 def out(text: str) -> None:
-    """A line of the result, on stdout."""
-    print(plain(text), flush=True)
+    """A line of the result, on stdout; with `--json` in its document."""
+    document = envelope.current()
+    if document is None:
+        print(plain(text), flush=True)
+    else:
+        document.lines += plain(text).splitlines()
 
 
 def part(text: str, stream: IO[str]) -> None:
@@ -42,11 +46,6 @@ def part(text: str, stream: IO[str]) -> None:
 def coloured(line: str) -> None:
     """A line of the result with colours of ours in it; the rest of it must be plain."""
     print(line, flush=True)
-
-
-def document(data: Any) -> None:
-    """The result as JSON, on stdout."""
-    out(json.dumps(data, indent=2))
 
 
 def width() -> int:

@@ -12,22 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from . import screen
-from .cluster import audit, checks, engine, logs, reading
+from .cli import envelope
+from .cluster import audit, checks, engine, logs, reading, state
 from .cluster.api import Api, ApiError
-from .cluster.checks import CHECKS, FAIL, Finding
-from .cluster.cluster import Cluster, count
+from .cluster.checks import FAIL, Finding
+from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed, Unreachable
-from .cluster.facts import Unknown, known
+from .cluster.facts import Unknown, known, processes
+from .cluster.facts import memory as memories
 from .cluster.facts.memory import GIB
 from .cluster.hints import exit_words
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .cluster.state import RankState, Record
 from .cluster.text import one_line
 
 
 def preflight(
     cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
-) -> Reading:
+) -> Snapshot:
     """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
 
     The table is narration of a start, or the result where nothing else was asked for.
@@ -35,8 +37,7 @@ def preflight(
     read = reading.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
     if as_json:
-        ok = not any(finding.level == FAIL for finding in findings)
-        screen.document({"ok": ok, "findings": [asdict(each) for each in findings]})
+        envelope.give({}, findings)
     else:
         screen.table(rows(findings), sys.stdout if is_result else sys.stderr)
     failed = [finding for finding in findings if finding.level == FAIL]
@@ -47,23 +48,23 @@ def preflight(
     return read
 
 
-def judge(cluster: Cluster, read: Reading, skip: Sequence[str]) -> list[Finding]:
+def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding]:
     """The findings of all checks that are not skipped, unreachable nodes first."""
     findings = lost(read)
-    for name, check in CHECKS.items():
+    for name, check in checks.CHECKS.items():
         if name not in skip:
-            findings += check(cluster.wanted, read.facts)
+            findings += check.findings(cluster.expected, read)
     return findings
 
 
-def lost(read: Reading) -> list[Finding]:
+def lost(read: Snapshot) -> list[Finding]:
     """A finding per node that could not be reached."""
     return [
         Finding("reachable", FAIL, node, why, fix) for node, (why, fix) in read.unreachable.items()
     ]
 
 
-def leader(read: Reading) -> tuple[str, RankState, Record]:
+def leader(read: Snapshot) -> tuple[str, RankState, Record]:
     """Rank 0 of the recorded server, with its node; raise with what to do if none is recorded."""
     for node, rank in read.ranks:
         if rank.rank == 0 and rank.record:
@@ -72,7 +73,7 @@ def leader(read: Reading) -> tuple[str, RankState, Record]:
     raise CheckFailed("no server is recorded: inv tp.start")
 
 
-def unreachable(read: Reading) -> None:
+def unreachable(read: Snapshot) -> None:
     """Raise Unreachable if a node did not answer."""
     if read.unreachable:
         names = ", ".join(read.unreachable)
@@ -82,10 +83,10 @@ def unreachable(read: Reading) -> None:
 def memory(cluster: Cluster, as_json: bool) -> None:
     """Wired memory per node against the limit."""
     read = reading.running(cluster)
-    findings = checks.memory(cluster.wanted, read.facts)
+    findings = checks.memory(cluster.expected, read)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
     if as_json:
-        screen.document([asdict(finding) for finding in findings])
+        envelope.give({"nodes": _sizes(read)}, findings)
     else:
         rows = [(each.level, each.node, with_fix(each)) for each in findings]
         screen.table(rows)
@@ -94,12 +95,25 @@ def memory(cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed("memory: too much is wired")
 
 
+def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:
+    """Node -> its memory in bytes, as far as it is known; `baseline` is this boot's before ours."""
+    found = {}
+    for node, values in read.nodes.items():
+        memory, state = known(values, memories.KEY), read.state(node)
+        found[node] = {
+            "wired": memory.wired if memory else None,
+            "total": memory.total if memory else None,
+            "baseline": state.baseline if state else None,
+        }
+    return found
+
+
 def status(cluster: Cluster, as_json: bool) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
     read = reading.alive(cluster)
     found = summary(cluster, read)
     if as_json:
-        screen.document(found)
+        envelope.give(found)
     else:
         _print_status(found)
     unreachable(read)
@@ -107,7 +121,7 @@ def status(cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed(f"degraded: {found['why']}")
 
 
-def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
+def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
 
     `state` is "ready", "starting", "degraded", "stopped", or "unknown" where a node that may run a
@@ -132,10 +146,10 @@ def summary(cluster: Cluster, read: Reading) -> dict[str, Any]:
     elif ranks:
         gone = ", ".join(f"rank {row['rank']} ({row['exit']})" for row in dead) or "some ranks"
         found.update(state="degraded", why=f"gone: {gone}; clean up with inv tp.stop")
-    elif strangers:
-        found.update(state="degraded", why="a server without a record; inv tp.stop stops it")
-    for node, values in read.facts.items():
-        for unknown in (values[name] for name in ("state", "processes")):
+    elif any(checks.unrecorded(cluster.expected, values) for values in read.nodes.values()):
+        found.update(state="degraded", why="ranks without a record; inv tp.stop ends them")
+    for node, values in read.nodes.items():
+        for unknown in (values.get(state.KEY), values.get(processes.KEY)):
             if isinstance(unknown, Unknown):
                 found.update(state="degraded", why=f"{node}: {unknown.why}")
     return found
@@ -147,7 +161,7 @@ def api_of(cluster: Cluster, node: str, record: Record) -> Api:
     return Api(home, record.bind, record.port, engine.key(record.command))
 
 
-def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:
+def _serving(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     """State, why, url and model of a server whose ranks all live."""
     node, first = read.ranks[0]
     record = first.record
@@ -169,9 +183,9 @@ def _serving(cluster: Cluster, read: Reading) -> dict[str, Any]:
     return {**found, "state": "degraded", "why": why}
 
 
-def _rank_row(read: Reading, node: str, rank: RankState) -> dict[str, Any]:
-    processes = known(read.facts[node], "processes") or {}
-    process = processes.get(rank.pid) if rank.alive else None
+def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
+    listed = known(read.on(node), processes.KEY) or {}
+    process = listed.get(rank.pid) if rank.alive and rank.pid else None
     started = rank.record.started if rank.record else None
     return {
         "rank": rank.rank,
@@ -184,20 +198,22 @@ def _rank_row(read: Reading, node: str, rank: RankState) -> dict[str, Any]:
     }
 
 
-def _strangers(cluster: Cluster, read: Reading) -> list[dict[str, Any]]:
-    """Servers of the engine that no record tells of: started by hand or by other scripts."""
+def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
+    """Ranks and servers that no record tells of: started by hand, or by other scripts."""
     ours = {(node, rank.pid) for node, rank in read.ranks if rank.alive}
     found = []
-    for node, values in read.facts.items():
-        for pid in checks.servers(cluster.engine, values):
+    for node, values in read.nodes.items():
+        listed = known(values, processes.KEY) or {}
+        pids = checks.servers(cluster.engine, values) | checks.unrecorded(cluster.expected, values)
+        for pid in sorted(pids):
             if (node, pid) not in ours:
                 row = {"rank": None, "host": node, "pid": pid, "state": "unrecorded"}
-                memory = values["processes"][pid].rss
+                memory = listed[pid].rss
                 found.append({**row, "exit": None, "uptime": None, "memory": memory})
     return found
 
 
-def size(read: Reading, default: int) -> int:
+def size(read: Snapshot, default: int) -> int:
     """How many ranks the recorded server has."""
     records = [rank.record for _, rank in read.ranks if rank.record]
     return records[0].size if records else default
@@ -238,14 +254,12 @@ def duration(seconds: float) -> str:
 def show_logs(
     cluster: Cluster,
     follow: bool,
-    lines: str,
-    rank: str | None,
+    lines: int,
+    rank: int | None,
     grep: str | None,
-    previous: str | None,
+    previous: int | None,
 ) -> None:
     """The last run in the combined log, with `follow` until Ctrl-C; or an earlier run."""
-    wanted = count(lines, "--lines", 0)
-    only = None if rank is None else count(rank, "--rank", 0, 1023)
     try:
         re.compile(grep or "")
     except re.error as error:
@@ -254,13 +268,13 @@ def show_logs(
         raise BadInput("--follow shows what comes, --previous what was: give one of them")
     where = logs.place(cluster, reading.states(cluster))
     if previous:
-        failed = _previous(cluster, where, count(previous, "--previous", 1), wanted, only, grep)
+        failed = _previous(cluster, where, previous, lines, rank, grep)
     else:
         failed = logs.collect(cluster, where).failed
-        for line in logs.tail(where.combined, wanted, only, grep):
+        for line in logs.tail(where.combined, lines, rank, grep):
             screen.log_line(line)
     if follow:
-        _follow(cluster, where, only, grep)
+        _follow(cluster, where, rank, grep)
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
 
@@ -279,17 +293,16 @@ def _previous(
     return failed
 
 
-def audit_log(cluster: Cluster, lines: str, as_json: bool) -> None:
+def audit_log(cluster: Cluster, lines: int, as_json: bool) -> None:
     """The last actions of all nodes by time, a row each with the nodes that it was on."""
-    wanted = count(lines, "--lines", 0)
-    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, wanted)])
-    found = audit.merged(read.facts, wanted)
-    unread = {node: each["audit"].why for node, each in read.facts.items()
-              if isinstance(each["audit"], Unknown)}  # fmt: skip
+    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, lines)])
+    found = audit.merged(read.nodes, lines)
+    told = {node: each.get(audit.KEY) for node, each in read.nodes.items()}
+    unread = {node: each.why for node, each in told.items() if isinstance(each, Unknown)}
     lost_nodes = {node: ": ".join(filter(None, why)) for node, why in read.unreachable.items()}
     if as_json:
         actions = [{**asdict(entry), "nodes": names} for entry, names in found]
-        screen.document({"actions": actions, "unreachable": {**lost_nodes, **unread}})
+        envelope.give({"actions": actions, "unreachable": {**lost_nodes, **unread}})
     else:
         rows = [(e.outcome, e.time, ",".join(names), e.who, e.what) for e, names in found]
         rows += [("not reached", "", node, why, "") for node, why in lost_nodes.items()]

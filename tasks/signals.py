@@ -28,53 +28,53 @@ class Signalled(KeyboardInterrupt):
         self.number = number
 
 
-# Dead once the exception has been swallowed, as Invoke does while a command of `c.run` runs.
-_first: Callable[[], Signalled | None] = lambda: None  # noqa: E731
-_more = 0
+class Signals:
+    """The signals that a command was given; those of one process are one."""
 
+    def __init__(self) -> None:
+        # Dead once the exception is swallowed, as Invoke does while a command of `c.run` runs.
+        self._first: Callable[[], Signalled | None] = lambda: None
+        self._more = 0
 
-@contextmanager
-def watched() -> Iterator[None]:
-    """Within it these signals raise `Signalled`; those that our parent ignores (nohup) do not."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    found = {number: signal.getsignal(number) for number in NUMBERS}
-    before = {n: handler for n, handler in found.items() if handler not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, _on_signal)
-    try:
-        yield
-    finally:
-        # After a signal the run only cleans up, and nothing may interrupt that.
-        if _first() is None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within it these signals raise `Signalled`; not those that our parent ignores (nohup)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        found = {number: signal.getsignal(number) for number in NUMBERS}
+        taken = {n: each for n, each in found.items() if each not in (signal.SIG_IGN, None)}
+        for number in taken:
+            signal.signal(number, self._on_signal)
+        try:
+            yield
+        finally:
+            # After a signal the run only cleans up, and nothing may interrupt that.
+            if self._first() is None:
+                for number, handler in taken.items():
+                    signal.signal(number, handler)
 
+    def again(self, seconds: float) -> bool:
+        """Whether a second signal has come since the first, or comes within so many seconds."""
+        end = time.monotonic() + seconds
+        while not self._more and time.monotonic() < end:
+            time.sleep(0.05)
+        return self._more > 0
 
-def again(seconds: float) -> bool:
-    """Whether a second signal has come since the first, or comes within so many seconds."""
-    end = time.monotonic() + seconds
-    while not _more and time.monotonic() < end:
-        time.sleep(0.05)
-    return _more > 0
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _mute()
+        if self._first() is not None:
+            self._more += 1
+            return
+        error = Signalled(number)
+        self._first, self._more = weakref.ref(error), 0
+        raise error
 
 
 def number_of(error: KeyboardInterrupt) -> int:
     """The signal behind it: Ctrl-C, where Python itself has raised it."""
     return error.number if isinstance(error, Signalled) else int(signal.SIGINT)
-
-
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _first, _more
-    if number == signal.SIGHUP:
-        _mute()
-    if _first() is not None:
-        _more += 1
-        return
-    error = Signalled(number)
-    _first, _more = weakref.ref(error), 0
-    raise error
 
 
 def _mute() -> None:

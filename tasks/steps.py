@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,79 +15,81 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
-from invoke.context import Context
-
-from . import hooks, screen, show, signals
-from .cluster import audit, checks, engine, hints, lock, logs, nodes, reading
+from . import screen, show, signals
+from .cli import envelope
+from .cluster import checks, engine, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
-from .cluster.cluster import Cluster, number
+from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from .cluster.facts import known, memory, ports, processes
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import Rank
-from .cluster.reading import Reading
+from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
+from .session import Known, Session
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
-def is_dry(c: Context, dry_run: bool) -> bool:
-    """Whether nothing may be changed: `--dry-run`, or Invoke's own `inv -R`."""
-    return bool(dry_run or c.config.run.dry)
-
-
 def preflight(
-    cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
+    session: Session,
+    cluster: Cluster,
+    skip: Sequence[str],
+    as_json: bool,
+    is_result: bool = False,
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
     begun = time.monotonic()
     read = show.preflight(cluster, skip, as_json, is_result)
-    lock.seen(cluster)["preflight"] = (begun, read)
+    session.known(cluster).reading = begun, read
 
 
-def cooling(cluster: Cluster) -> float:
+def cooling(session: Session, cluster: Cluster) -> float:
     """Seconds that a start still has to wait, over all nodes."""
     begun = time.monotonic()
-    begun, read = lock.seen(cluster).get("preflight") or (begun, reading.states(cluster))
-    found = [read.state(node) for node in read.facts]
+    begun, read = session.known(cluster).reading or (begun, reading.states(cluster))
+    found = [read.state(node) for node in read.nodes]
     left = max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
     return left - (time.monotonic() - begun) if left else 0.0
 
 
-def hold(cluster: Cluster, what: str) -> None:
+def hold(session: Session, cluster: Cluster, what: str) -> None:
     """Take the lock for `what`; a node that gives no answer is left to the checks to tell."""
     with suppress(Unreachable):
-        lock.hold(cluster, what, screen.say)
+        session.lock.hold(cluster, what, session.say)
 
 
 @contextmanager
-def locked(cluster: Cluster, what: str, dry: bool) -> Iterator[None]:
+def locked(session: Session, cluster: Cluster, what: str) -> Iterator[None]:
     """The lock for `what` while it lasts, noted on the nodes; nothing where nothing will change."""
-    if dry:
+    if session.dry:
         yield
         return
     server = f"{cluster.engine.name} over {cluster.backend}, {len(cluster.ranks)} ranks"
-    with lock.held(cluster, what, screen.say), _noted(cluster, f"{what}: {server}"):
+    line = _recorded(session, cluster, f"{what}: {server}")
+    with session.lock.held(cluster, what, session.say), line:
         yield
 
 
-def _noted(cluster: Cluster, what: str) -> AbstractContextManager[None]:
+def _recorded(session: Session, cluster: Cluster, what: str) -> AbstractContextManager[None]:
     """A line of what was done, and how it ended, in the nodes' audit logs."""
-    return audit.kept(cluster.nodes, cluster.state_dir, what)
+    return session.audit.recorded(cluster.nodes, cluster.state_dir, what)
 
 
-def unlock(cluster: Cluster, dry: bool) -> None:
+def unlock(session: Session, cluster: Cluster) -> None:
     """Remove the lock and tell whose it was."""
     name = cluster.leader.name
-    if dry:
+    if session.dry:
         screen.out(f"rm -rf {cluster.state_dir}/lock  # on {name}")
         return
     was = lock.unlock(cluster)
-    audit.begin([cluster.leader], cluster.state_dir, f"tp.unlock: {was or 'there was no lock'}")
+    what = f"tp.unlock: {was or 'there was no lock'}"
+    session.audit.record([cluster.leader], cluster.state_dir, what)
     if was is None:
         screen.out(f"{name}: there is no lock")
     else:
@@ -94,9 +97,10 @@ def unlock(cluster: Cluster, dry: bool) -> None:
 
 
 def again(
+    session: Session,
     cluster: Cluster,
     what: str,
-    timeout: str | None = None,
+    timeout: float | None = None,
     first: Callable[[], object] = lambda: None,
 ) -> None:
     """Do `first`, stop what runs, cool down, check, start, wait for a token, all under one lock.
@@ -104,23 +108,39 @@ def again(
     What would keep the new server from running is found before the old one is stopped, as far as
     it can be.
     """
-    with locked(cluster, what, dry=False):
+    with locked(session, cluster, what):
         first()
         show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
-        stop(cluster, "leader", False, None, False, False)
-        cool(cluster)
-        preflight(cluster, ["model", "versions", "cooldown"], False)
-        run = launch(cluster, False)
-        wait(cluster, timeout, run)
-        health(cluster, None)
+        before = _ours_on_ports(cluster)
+        stop(session, cluster, "leader", False, None, False, before=before)
+        cool(session, cluster)
+        preflight(session, cluster, ["model", "versions", "cooldown"], False)
+        run = launch(session, cluster)
+        wait(session, cluster, timeout, run)
+        health(session, cluster, None)
 
 
-def cool(cluster: Cluster, dry: bool = False) -> None:
+def _ours_on_ports(cluster: Cluster) -> Snapshot:
+    """What runs; raise if another holds a port that the new server needs."""
+    read = reading.alive(cluster)
+    ours = {(target.node, target.pid) for target in stopping.targets(cluster, read)}
+    for node, values in read.nodes.items():
+        taken = known(values, ports.KEY) or {}
+        for port in cluster.expected.ports_on(node):
+            # Pid 0 is one that the node does not tell: it may be ours.
+            others = [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]
+            if others:
+                what = f"port {port} is held by {others[0]}, which is not ours"
+                raise CheckFailed(f"{node}: {what}; nothing was changed")
+    return read
+
+
+def cool(session: Session, cluster: Cluster) -> None:
     """Wait out what is left of the cooldown, with a countdown."""
-    left = cooling(cluster)
+    left = cooling(session, cluster)
     if left <= 0:
         return
-    if dry:
+    if session.dry:
         screen.out(f"# would wait {left:.0f} s: a rank was killed lately")
         return
     screen.say(f"cooldown: a rank was killed lately, waiting {left:.0f} s")
@@ -131,29 +151,29 @@ def cool(cluster: Cluster, dry: bool = False) -> None:
             screen.say(f"cooldown: {end - time.monotonic():.0f} s left")
 
 
-def launch(cluster: Cluster, dry: bool) -> str:
+def launch(session: Session, cluster: Cluster) -> str:
     """Start all ranks, give the run's id; if one can't be started, the others are stopped."""
     run = Run.new()
-    if dry:
+    if session.dry:
         _print_scripts(cluster, run)
         return run.id
-    _collect_old(cluster)
+    known = session.known(cluster)
+    _collect_old(cluster, known)
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
-    hooks.note(run=run.id)
+    session.note(run=run.id)
     _point_out(cluster)
-    seen = lock.seen(cluster)
-    seen.clear()
+    known.forget()
     try:
         launching.launch(cluster, run)
-        seen["started"] = run.id
+        known.started = run.id
     except (ActionFailed, CheckFailed, Unreachable) as error:
-        left = _stop_quietly(cluster, run.id)
+        left = _stop_quietly(session, cluster, run.id)
         raise type(error)(
             f"{error.message}; {_left(left) or 'nothing of this start is left'}"
         ) from None
     except KeyboardInterrupt:
-        _undo(cluster, run.id)
+        _undo(session, cluster, run.id)
         raise
     return run.id
 
@@ -165,13 +185,13 @@ def _point_out(cluster: Cluster) -> None:
         screen.say(said)
 
 
-def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
+def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | None = None) -> None:
     """Wait until ready; a dead rank or the timeout is told with its cause.
 
     With `run` only ranks of that start count, and if it fails they are stopped; without one it is
     the recorded server, which is left as it is.
     """
-    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.timeout
     api = Api.of(cluster) if run else recorded(cluster)
     try:
         with screen.progress() as display:
@@ -181,24 +201,25 @@ def wait(cluster: Cluster, timeout: str | None, run: str | None = None) -> None:
     except waiting.NotReadyError as failure:
         if run is None:
             raise ActionFailed(_not_ready(failure) + ": inv tp.logs, inv tp.stop") from None
-        raise _failed(cluster, failure, run) from None
+        raise _failed(session, cluster, failure, run) from None
     except KeyboardInterrupt as error:
-        _leave(cluster, error, run)
+        _leave(session, cluster, error, run)
         raise
 
 
 def _note_ready(cluster: Cluster, run: str | None) -> None:
     """Note on rank 0's node that it was ready, and take the logs so far: one round trip."""
     # What this very start has written down need not be read.
-    read = Reading({}, {}) if run else reading.states(cluster)
+    read = Snapshot({}, {}) if run else reading.states(cluster)
     mark = {cluster.leader.name: waiting.ready_script(cluster)}
     _collect(cluster, read, beside=mark)
 
 
-def health(cluster: Cluster, timeout: str | None) -> None:
+def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
-    seconds = HEALTH_TIMEOUT if timeout is None else number(timeout, "--timeout", 0.001)
-    api = recorded(cluster)
+    seconds = timeout or HEALTH_TIMEOUT
+    # What this command has started itself need not be read.
+    api = Api.of(cluster) if session.known(cluster).started else recorded(cluster)
     start = time.monotonic()
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
@@ -207,7 +228,7 @@ def health(cluster: Cluster, timeout: str | None) -> None:
             f"health: {error}: see inv tp.logs; inv tp.stop stops the server"
         ) from None
     except KeyboardInterrupt as interrupt:
-        _leave(cluster, interrupt)
+        _leave(session, cluster, interrupt)
         raise
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
@@ -216,8 +237,6 @@ def health(cluster: Cluster, timeout: str | None) -> None:
 
 def recorded(cluster: Cluster) -> Api:
     """The HTTP side of the server that runs, wherever it was told to listen."""
-    if "started" in lock.seen(cluster):
-        return Api.of(cluster)
     node, _, record = show.leader(reading.states(cluster))
     return show.api_of(cluster, node, record)
 
@@ -231,14 +250,14 @@ def curl(url: str, model: str) -> str:
     )
 
 
-def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
+def foreground(session: Session, cluster: Cluster, timeout: float | None = None) -> None:
     """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all.
 
     So does a server that is not ready within the timeout, or gives no token then.
     """
-    seconds = cluster.timeout if timeout is None else number(timeout, "--timeout", 0.001)
+    seconds = timeout or cluster.timeout
     run = Run.new()
-    if dry:
+    if session.dry:
         for rank in cluster.ranks:
             script = launching.foreground(cluster, rank, run, mask=True)
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
@@ -247,7 +266,7 @@ def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
-        asking = nodes.begin(_announce, cluster, ended, seconds)
+        asking = nodes.begin(_announce, session, cluster, ended, seconds)
         while not ended:
             if asking.done():
                 asking.result()
@@ -255,7 +274,7 @@ def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
         screen.say("a rank has ended: stopping the others")
 
     try:
-        attached(cluster, run, ended, attend, lambda rank: _Tagged(rank))
+        attached(session, cluster, run, ended, attend, lambda rank: _Tagged(rank))
     except KeyboardInterrupt:
         screen.say("\nall ranks were stopped")
         raise
@@ -265,6 +284,7 @@ def foreground(cluster: Cluster, dry: bool, timeout: str | None = None) -> None:
 
 
 def attached(
+    session: Session,
     cluster: Cluster,
     run: Run,
     ended: dict[int, Answer],
@@ -288,13 +308,15 @@ def attached(
         serving += [nodes.begin(serve, rank) for rank in cluster.ranks[1:]]
         attend()
     finally:
-        _stop_attached(cluster, run.id, serving)
+        _stop_attached(session, cluster, run.id, serving)
 
 
-def _stop_attached(cluster: Cluster, run: str, serving: Sequence[Future[None]]) -> None:
+def _stop_attached(
+    session: Session, cluster: Cluster, run: str, serving: Sequence[Future[None]]
+) -> None:
     """Stop attached ranks, again while some still run: one may have been about to start."""
     for _ in range(5):
-        _stop_quietly(cluster, run)
+        _stop_quietly(session, cluster, run)
         if nodes.settle(serving, 3):
             return
 
@@ -304,93 +326,144 @@ def how_it_ended(answer: Answer) -> str:
 
 
 def stop(
+    session: Session,
     cluster: Cluster,
     order: str,
     force: bool,
-    timeout: str | None,
-    dry: bool,
+    timeout: float | None,
     as_json: bool,
+    everything: bool = False,
+    yes: bool = False,
+    before: Snapshot | None = None,
 ) -> None:
-    """Stop what runs and tell, per node, what was done and what memory says now."""
-    if order not in ("leader", "all"):
-        raise BadInput(f"--order {order}: choose leader or all")
-    seconds = cluster.stop_timeout if timeout is None else number(timeout, "--timeout", 0.001)
-    if dry:
-        _print_stop(cluster, order, force)
+    """Stop what is ours and tell, per node, what was done and what memory says now.
+
+    With `everything` all servers of the engine, after a question unless `yes`; `before` is what
+    runs, where it has just been read.
+    """
+    seconds = timeout or cluster.stop_timeout
+    if session.dry:
+        _print_stop(cluster, order, force, everything)
         return
-    _hold_to_stop(cluster)
+    if everything and not yes:
+        _ask(cluster)
+    what = f"tp.stop{' --force' * force}{' --all' * everything}"
+    _hold_to_stop(session, cluster)
     try:
-        with _noted(cluster, "tp.stop --force" if force else "tp.stop"):
-            _stop(cluster, order, force, seconds, as_json)
+        with _recorded(session, cluster, what):
+            before = before or reading.alive(cluster)
+            _stop(session, cluster, before, order, force, seconds, as_json, everything)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
     finally:
-        lock.release(cluster)
+        session.lock.release(cluster)
 
 
-def _hold_to_stop(cluster: Cluster) -> None:
+def _hold_to_stop(session: Session, cluster: Cluster) -> None:
     """Only another command at work keeps us from stopping a server; a lock that fails does not."""
     try:
-        lock.hold(cluster, "tp.stop", screen.say)
+        session.lock.hold(cluster, "tp.stop", session.say)
     except lock.LockHeld:
         raise
     except (ActionFailed, CheckFailed, Unreachable) as error:
         screen.say(f"warn: stopping without the lock: {error.message}")
 
 
-def _stop(cluster: Cluster, order: str, force: bool, seconds: float, as_json: bool) -> None:
-    before = reading.alive(cluster)
-    reports = stopping.stop(cluster, order, force, seconds, read=before, tell=screen.say)
-    after = _finish(cluster, before, reports)
-    findings = checks.memory(cluster.wanted, after.facts)
+def _ask(cluster: Cluster) -> None:
+    """Show all that --all would end, and ask; raise unless it is wanted."""
+    if not sys.stdin.isatty():
+        raise BadInput("there is no terminal to ask on: see it with --dry-run, then add --yes")
+    read = reading.alive(cluster)
+    show.unreachable(read)
+    found = stopping.targets(cluster, read, everything=True)
+    for target in found:
+        command = (known(read.on(target.node), processes.KEY) or {}).get(target.pid)
+        words = stopping.shown(command) if command else ""
+        screen.say(f"{target.node}: {target.label} (pid {target.pid}) {words}".rstrip())
+    if not found:
+        return
+    screen.say(f"end {'it' if len(found) == 1 else f'all {len(found)}'}? yes or no")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CheckFailed("nothing was stopped")
+
+
+def _stop(
+    session: Session,
+    cluster: Cluster,
+    before: Snapshot,
+    order: str,
+    force: bool,
+    seconds: float,
+    as_json: bool,
+    everything: bool,
+) -> None:
+    reports = stopping.stop(
+        cluster, order, force, seconds, read=before, everything=everything, tell=screen.say
+    )
+    after = _finish(session, cluster, before, reports)
+    wired = checks.memory(cluster.expected, after)
+    is_done = not any(report.left or report.failure for report in reports)
+    strangers = stopping.strangers(cluster, before, after) if is_done else []
+    # A port that is taken is a stranger's, and told as such; one of which nothing is known is not.
+    unread = {node for node, values in after.nodes.items() if known(values, ports.KEY) is None}
+    found = [*checks.ports(cluster.expected, after), *checks.domains(cluster.expected, after)]
+    findings = [*wired, *(each for each in found if each.check != "ports" or each.node in unread)]
     if as_json:
-        screen.document(_stop_document(reports, after))
+        envelope.give(_stop_document(reports, strangers, after), findings)
     else:
-        _print_reports(reports, findings)
-    findings += checks.ports(cluster.wanted, after.facts)
-    findings += checks.domains(cluster.wanted, after.facts)
+        _print_reports(reports, wired)
     _notices(cluster, reports, findings)
-    _judge_stop(reports)
+    for each in strangers:
+        screen.say(f"not ours, left alone: {each}")
+    _judge_stop(reports, strangers)
 
 
 def _finish(
-    cluster: Cluster, before: Reading, reports: Sequence[Stopped], run: str | None = None
-) -> Reading:
+    session: Session,
+    cluster: Cluster,
+    before: Snapshot,
+    reports: Sequence[Stopped],
+    run: str | None = None,
+) -> Snapshot:
     """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
-    lock.seen(cluster).clear()
+    session.known(cluster).forget()
     # Where only a run's ranks were stopped, nobody asks what runs besides.
     wanted = (lambda node: []) if run else reading.running_facts(cluster)
-    query = reading.Query.of(cluster.nodes, wanted)
+    query = FactQuery.of(cluster.nodes, wanted)
     forget = stopping.forget_scripts(cluster, reports, run)
     beside = {
         name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()
     }
-    return query.reading(_collect(cluster, before, final=True, beside=beside))
+    return query.snapshot(_collect(cluster, before, final=True, beside=beside))
 
 
-def _undo(cluster: Cluster, run: str) -> None:
+def _undo(session: Session, cluster: Cluster, run: str) -> None:
     """Stop what an interrupted launch has started."""
     screen.say("\nstopping what was started")
     # Rank 0 gone, the scripts that are under way come to their end; one may have started a rank.
     stopping.stop(cluster, run=run)
-    if not nodes.settle():
+    if not nodes.idle(cluster.nodes):
         screen.say("warn: a node has not answered yet: look with inv tp.status")
-    _stop_quietly(cluster, run)
+    _stop_quietly(session, cluster, run)
 
 
-def _leave(cluster: Cluster, error: KeyboardInterrupt, run: str | None = None) -> None:
+def _leave(
+    session: Session, cluster: Cluster, error: KeyboardInterrupt, run: str | None = None
+) -> None:
     """After a signal the server is left as it is; a second Ctrl-C, of who started it, stops it."""
     screen.say("\nthe server is left as it is: inv tp.status, inv tp.stop")
-    if not lock.is_held(cluster) or signals.number_of(error) != signal.SIGINT:
+    if not lock.client(cluster) or signals.number_of(error) != signal.SIGINT:
         return
     screen.say(f"Ctrl-C again within {SECOND:g} s stops it")
-    if signals.again(SECOND):
+    if session.signals.again(SECOND):
         screen.say("stopping it")
-        _stop_quietly(cluster, run)
+        _stop_quietly(session, cluster, run)
 
 
-def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -> ActionFailed:
+def _failed(
+    session: Session, cluster: Cluster, failure: waiting.NotReadyError, run: str | None
+) -> ActionFailed:
     """Tell why the server is not ready, stop what is left; the error to raise."""
     read = reading.states(cluster)
     found = logs.errors(cluster, logs.place(cluster, read))
@@ -412,7 +485,7 @@ def _failed(cluster: Cluster, failure: waiting.NotReadyError, run: str | None) -
     screen.say("stopping the other ranks" if failure.dead else "stopping all ranks")
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
-    left = _stop_quietly(cluster, run) if run else []
+    left = _stop_quietly(session, cluster, run) if run else []
     stopped = "the other ranks were stopped" if failure.dead else "all ranks were stopped"
     return ActionFailed(f"{_not_ready(failure)}; {_left(left) or stopped}")
 
@@ -435,7 +508,7 @@ def _not_ready(failure: waiting.NotReadyError) -> str:
 
 def _collect(
     cluster: Cluster,
-    read: Reading,
+    read: Snapshot,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
 ) -> Mapping[str, Answer]:
@@ -453,19 +526,19 @@ def _collect(
     return taken.answers
 
 
-def _collect_old(cluster: Cluster) -> None:
+def _collect_old(cluster: Cluster, known: Known) -> None:
     """Take what an earlier run has left in its logs, before they are begun anew."""
-    _, read = lock.seen(cluster).get("preflight") or (0.0, None)
+    _, read = known.reading or (0.0, None)
     if read and not read.ranks and logs.is_taken(cluster, logs.place(cluster, read), read):
         return
     _collect(cluster, read or reading.states(cluster), final=True)
 
 
-def _stop_quietly(cluster: Cluster, run: str | None) -> list[str]:
+def _stop_quietly(session: Session, cluster: Cluster, run: str | None) -> list[str]:
     """Stop what this start has started, say only what went wrong; the nodes where it did."""
     before = reading.alive(cluster)
     reports = stopping.stop(cluster, run=run, read=before)
-    _finish(cluster, before, reports, run)
+    _finish(session, cluster, before, reports, run)
     failed = [report for report in reports if report.left or report.failure]
     for report in failed:
         screen.say(f"{report.node}: {report.word} {', '.join(report.left)} {report.failure}")
@@ -479,9 +552,9 @@ def _print_scripts(cluster: Cluster, run: Run) -> None:
         screen.out(f"# on {name}, rank {', '.join(ranks)}\n{script}")
 
 
-def _print_stop(cluster: Cluster, order: str, force: bool) -> None:
+def _print_stop(cluster: Cluster, order: str, force: bool, everything: bool) -> None:
     read = reading.alive(cluster)
-    found = stopping.targets(cluster, read)
+    found = stopping.targets(cluster, read, everything=everything)
     for target in found:
         first = target.is_leader and order == "leader" and not force
         name = "KILL" if force else "TERM"
@@ -514,7 +587,7 @@ def _notices(
         screen.say(f"cooldown: the next start waits {cluster.cooldown:g} s ({', '.join(killed)})")
 
 
-def _judge_stop(reports: Sequence[Stopped]) -> None:
+def _judge_stop(reports: Sequence[Stopped], strangers: Sequence[stopping.Stranger]) -> None:
     lost = [report.node for report in reports if report.failure]
     left = [f"{report.node}: {', '.join(report.left)}" for report in reports if report.left]
     if lost:
@@ -523,17 +596,25 @@ def _judge_stop(reports: Sequence[Stopped]) -> None:
         raise ActionFailed(f"still running: {'; '.join(left)}: is it another user's?")
     if not any(report.ended or report.killed for report in reports):
         screen.say("nothing was running")
+    held = [each for each in strangers if each.port]
+    if held:
+        fix = "end it there, or take another port; inv tp.stop --all ends servers of this engine"
+        raise CheckFailed(f"{held[0].node}: port {held[0].port} is held by what is not ours: {fix}")
 
 
-def _stop_document(reports: Sequence[Stopped], after: Reading) -> Mapping[str, Any]:
+def _stop_document(
+    reports: Sequence[Stopped], strangers: Sequence[stopping.Stranger], after: Snapshot
+) -> Mapping[str, Any]:
     def wired(node: str) -> int | None:
-        return getattr(after.facts.get(node, {}).get("memory"), "wired", None)
+        value = known(after.on(node), memory.KEY)
+        return value.wired if value else None
 
     return {
         "nodes": [
             {**asdict(report), "state": report.word, "wired": wired(report.node)}
             for report in reports
-        ]
+        ],
+        "strangers": [asdict(each) for each in strangers],
     }
 
 
@@ -544,13 +625,13 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
     port = cluster.ranks[0].ports[0]
     end = time.monotonic() + launching.COORDINATOR_TIMEOUT
     while not ended and time.monotonic() < end:
-        taken = reading.running(cluster).facts.get(cluster.leader.name, {}).get("ports", {})
-        if isinstance(taken, Mapping) and port in taken:
+        taken = known(reading.running(cluster).on(cluster.leader.name), ports.KEY)
+        if taken and port in taken:
             return
         time.sleep(0.2)
 
 
-def _announce(cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> None:
+def _announce(session: Session, cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> None:
     """Wait for the page and a token, and say how to use it, beside the ranks' own lines.
 
     Raise ActionFailed or CheckFailed if they do not come; a rank that ends is told elsewhere.
@@ -564,7 +645,7 @@ def _announce(cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> Non
         time.sleep(0.2)
     waiting.mark_ready(cluster)
     # It may serve for days: from here on it is there to be stopped.
-    lock.let_go(cluster)
+    session.lock.let_go(cluster)
     screen.say(f"ready: {api.url} (Ctrl-C stops it)")
     try:
         model = api.one_token(cluster.model, cluster.engine.model, HEALTH_TIMEOUT)

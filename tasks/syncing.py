@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
-import re
+import posixpath
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from . import screen
 from .cluster import copying, excludes, nodes, reading
-from .cluster import hostfile as hostfiles
+from .cluster.config.settings import DevSettings, read
 from .cluster.copying import Copy, Progress
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import Fact, Unknown, files, known
@@ -23,8 +22,9 @@ from .cluster.facts.files import Place
 from .cluster.facts.memory import in_words
 from .cluster.hostfile import Host
 from .cluster.nodes import Node
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .cluster.text import one_line
+from .session import Session
 
 LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
 LOCAL = Host("127.0.0.1")
@@ -39,48 +39,53 @@ def wanted(
     target: str | None = None,
     exclude: Sequence[str] = (),
     delete: bool = False,
+    state_dir: str = "~/.mlx-tp",
 ) -> Copy:
     """The copy that options, and where they are silent `dev` in the configuration, ask for."""
-    source, target = source or config.get("source"), target or config.get("target")
+    try:
+        settings = read(DevSettings, config)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    source, target = source or settings.source, target or settings.target
     for name, value in (("source", source), ("target", target)):
         if not value:
             raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
-        if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f]", value):
-            raise BadInput(f"--{name} {value!r}: give a path on one line")
-    always = config.get("exclude") or []
-    if not isinstance(always, (list, tuple)):
-        raise BadInput("dev.exclude in the configuration: give a list of patterns")
-    patterns = tuple(map(str, [*always, *exclude]))
+    patterns = (*settings.exclude, *exclude)
     excludes.matcher(patterns)
     folder = Path(str(source)).expanduser().resolve()
     if not folder.is_dir():
         raise BadInput(f"--source {source}: no such folder here")
-    return Copy(str(folder), _from_home(str(target)), patterns, delete)
+    return Copy(str(folder), _from_home(str(target)), patterns, delete, state_dir)
 
 
 def _from_home(target: str) -> str:
     """A relative target is in the home of the user on the node."""
     if target.startswith("~") and target != "~" and not target.startswith("~/"):
         raise BadInput(f"--target {target}: give a path of the node's user, such as ~/folder")
-    return target if target.startswith(("/", "~")) else f"~/{target}"
+    if ".." in target.split("/"):
+        # What it leads to depends on links, and on what is not there yet.
+        raise BadInput(f"--target {target}: give a path without ..")
+    return posixpath.normpath(target if target.startswith(("/", "~")) else f"~/{target}")
 
 
-def sync(hosts: Sequence[Host], copy: Copy, dry: bool) -> None:
+def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
     """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
 
     A node that fails is said, and the others are still done.
     """
     if not shutil.which("rsync"):
         raise CheckFailed("rsync is not installed here; nothing was changed")
-    here = _here(copy)
-    read = reading.read(nodes.of(hosts), lambda node: [files.place(copy.target)])
+    here, boot = _here(session, copy)
+    where = files.place(copy.target, copy.source, boot, copy.state_dir)
+    everywhere = session.nodes(hosts)
+    read = reading.read(everywhere, lambda node: [where])
     _refuse(copy, read)
     rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
-    places = {node: place for node in read.facts if (place := _usable(read, node, rows))}
-    targets = [node for node in nodes.of(hosts) if node.name in places]
+    places = {node: place for node in read.nodes if (place := _usable(read, node, rows))}
+    targets = [node for node in everywhere if node.name in places]
     with copying.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
-        rows += work.show(targets) if dry else work.do(targets)
+        rows += work.show(targets) if session.dry else work.do(targets)
     order = [host.ssh for host in hosts]
     screen.table(sorted(rows, key=lambda row: order.index(row[1])))
     _raise(rows)
@@ -95,19 +100,21 @@ def _raise(rows: Sequence[Row]) -> None:
         raise ActionFailed(failed[0])
 
 
-def _here(copy: Copy) -> dict[str, str]:
-    """What is to be copied: name -> size and checksum."""
-    read = reading.read(nodes.of([LOCAL]), lambda node: [_listing(copy, copy.source)], LIST_TIMEOUT)
-    listed = read.facts.get(LOCAL.ssh, {}).get("files", Unknown("no answer"))
-    if isinstance(listed, Unknown):
-        raise CheckFailed(f"{copy.source}: {listed.why}; nothing was changed")
+def _here(session: Session, copy: Copy) -> tuple[dict[str, str], str]:
+    """What is to be copied: name -> size and checksum; and the id of this machine's boot."""
+    wanted: list[Fact[object]] = [_listing(copy, copy.source), files.BOOT]
+    read = reading.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
+    listed = read.on(LOCAL.ssh).get(files.KEY)
+    if listed is None or isinstance(listed, Unknown):
+        why = listed.why if listed else "no answer"
+        raise CheckFailed(f"{copy.source}: {why}; nothing was changed")
     found = _kept(copy, listed)
     if not found:
         raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
-    return found
+    return found, known(read.on(LOCAL.ssh), files.BOOT.key) or "unknown"
 
 
-def _listing(copy: Copy, folder: str) -> Fact:
+def _listing(copy: Copy, folder: str) -> Fact[Mapping[str, str]]:
     # What is left out by its name is not even read: it may be a whole .venv.
     return files.fact(folder, excludes.names(copy.exclude))
 
@@ -118,34 +125,39 @@ def _kept(copy: Copy, listed: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in listed.items() if not left_out(name)}
 
 
-def _refuse(copy: Copy, read: Reading) -> None:
+# What place.sh compares a target with.
+_KEPT = {
+    "home": "the user's home",
+    "root": "all files",
+    "tmp": "/tmp",
+    "state": "what these tasks keep there",
+    "store": "Hugging Face's cache",
+}
+
+
+def _refuse(copy: Copy, read: Snapshot) -> None:
     """Raise where the copy could delete what nobody meant, before anything is changed."""
-    for node in read.facts:
-        place: Place | None = known(read.facts[node], "place")
-        if place is None:
-            continue
-        if copy.delete and _is_within(place.home, place.folder):
-            why = f"--delete in {place.folder} would delete the user's home"
-            raise CheckFailed(f"{node}: {why}: give a folder of its own")
-        ours, theirs = copy.source, place.folder
-        nested = ours != theirs and (_is_within(ours, theirs) or _is_within(theirs, ours))
-        if nested and node in hostfiles.LOCAL:
-            raise CheckFailed(f"{node}: {ours} and {theirs} are within one another here")
+    for node in read.nodes:
+        place = known(read.on(node), files.PLACE)
+        for how, what in place.near if place else ():
+            where = place.folder if place else ""
+            if what == "source" and how != "is":
+                raise CheckFailed(f"{node}: {copy.source} and {where} are within one another here")
+            if copy.delete and what in _KEPT:
+                harm = f"would delete {'in ' if how == 'in' else ''}{_KEPT[what]}"
+                why = f"--delete in {where} {harm}: give a folder of its own"
+                raise CheckFailed(f"{node}: {why}; nothing was changed")
 
 
-def _is_within(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder
-
-
-def _usable(read: Reading, node: str, rows: list[Row]) -> Place | None:
+def _usable(read: Snapshot, node: str, rows: list[Row]) -> Place | None:
     """Where the copy goes on a node; a row says why it can't."""
-    place = read.facts[node]["place"]
+    place = read.on(node).get(files.PLACE)
     if isinstance(place, Unknown):
         rows.append(("fail", node, place.why))
-    elif not place.has_rsync:
+    elif place and not place.has_rsync:
         rows.append(("fail", node, "rsync is not installed there"))
     else:
-        return place if isinstance(place, Place) else None
+        return place
     return None
 
 
@@ -175,7 +187,7 @@ class _Work:
         with closing(copying.Runs()) as runs:
             done = nodes.each(targets, lambda node: self._run(node, runs, _silent, dry=True))
         for node in targets:
-            if not self._is_source(node):
+            if not self.places[node.name].is_source:
                 folder = self.places[node.name].folder
                 screen.out(f"# {node.name}: {folder}\n{self._command(node)}")
             seen, failure = done[node.name]
@@ -189,13 +201,10 @@ class _Work:
         return {name: files.size(value) for name, value in self.here.items()}
 
     def _command(self, node: Node, dry: bool = False) -> str:
-        folder = self.places[node.name].folder
-        return copying.command(self.copy, node, folder, self.ssh_config, dry)
+        place = self.places[node.name]
+        return copying.command(self.copy, node, place, self.ssh_config, dry)
 
-    def _is_source(self, node: Node) -> bool:
-        return node.host.is_local and self.places[node.name].folder == self.copy.source
-
-    def _listing(self, node: Node) -> list[Any]:
+    def _listing(self, node: Node) -> list[Fact[object]]:
         return [_listing(self.copy, self.places[node.name].folder)]
 
     def _run(
@@ -203,7 +212,7 @@ class _Work:
     ) -> tuple[Progress, str | None]:
         """Run rsync for a node: what it did, and why it failed."""
         seen = Progress(self._sizes)
-        if self._is_source(node):
+        if self.places[node.name].is_source:
             return seen, None
         if dry and not self.places[node.name].is_there:
             seen.sent += sorted(self.here)
@@ -217,15 +226,16 @@ class _Work:
         failure = seen.complaints[0] if seen.complaints else copying.ended(status)
         return seen, failure if status else None
 
-    def _row(self, node: str, seen: Progress, failure: str | None, read: Reading) -> Row:
+    def _row(self, node: str, seen: Progress, failure: str | None, read: Snapshot) -> Row:
         """What was done on a node, and whether it now holds what is here."""
         if failure:
             return "fail", node, failure
         if node in read.unreachable:
             return "not reached", node, ": ".join(read.unreachable[node])
-        listed = read.facts[node]["files"]
-        if isinstance(listed, Unknown):
-            return "fail", node, f"what is there now can't be compared: {listed.why}"
+        error = read.on(node).lacks(files.KEY)
+        if error:
+            return "fail", node, f"what is there now can't be compared: {error.why}"
+        listed = read.on(node)[files.KEY]
         differ = files.compare(self.here, _kept(self.copy, listed))
         if differ.missing:
             return "fail", node, f"missing there: {_names(differ.missing)}"

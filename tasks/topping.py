@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import screen
+from .cli import envelope
 from .cluster.cluster import Cluster
 from .cluster.facts.memory import GIB, in_words
 from .cluster.pulse import Pulse, Watch, links
@@ -56,7 +56,10 @@ def _lines(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -
         screen.say(SUDO)
     for nodes in _rounds(cluster, interval, rounds):
         for node in nodes:
-            screen.out(json.dumps(node) if as_json else line(node))
+            if as_json:
+                envelope.line(node, error=node.get("why", ""))
+            else:
+                screen.out(line(node))
 
 
 def _live(cluster: Cluster, interval: int, rounds: int | None) -> None:
@@ -79,7 +82,7 @@ def signs(cluster: Cluster, pulse: Pulse, interval: int) -> dict[str, Any]:
     """
     named = links(cluster, next(n for n in cluster.nodes if n.name == pulse.node))
     silence = pulse.stale(interval)
-    found: dict[str, Any] = {"time": time.strftime("%H:%M:%S"), "host": pulse.node}
+    found: dict[str, Any] = {"time": envelope.now(), "host": pulse.node}
     if pulse.why or pulse.vitals is None:
         return {**found, "state": "unreachable", "why": one_line(pulse.why)}
     if silence is not None:
@@ -130,7 +133,7 @@ def line(node: Mapping[str, Any]) -> str:
     """A node's signs on one line."""
     if node["state"] != "ok":
         return f"{node['time']}  {node['host']}  {node['state']}: {node['why']}"
-    parts = [node["time"], node["host"], *cells(node)]
+    parts = [node["time"][11:19], node["host"], *cells(node)]
     return "  ".join(part.replace("\n", "  ") for part in parts if part)
 
 
@@ -197,5 +200,5 @@ def _grid(nodes: Sequence[Mapping[str, Any]]) -> Any:
         else:
             grid.add_row(Text(node["host"], style="bold"), Text(node["state"], style="red"))
             grid.add_row("", Text(node["why"], style="red"))
-    clock = nodes[0]["time"] if nodes else ""
+    clock = nodes[0]["time"][11:19] if nodes else ""
     return Group(Text(f"{clock}  Ctrl-C ends", style="dim"), grid, Text(SUDO, style="dim"))

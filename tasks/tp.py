@@ -2,42 +2,70 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from invoke.context import Context
-from invoke.tasks import call, task
+from invoke.tasks import call
 
-from . import locking, options
+from . import locking
+from .cluster.config.values import (
+    Count,
+    File,
+    Files,
+    Free,
+    Number,
+    Seconds,
+    Tokens,
+    Whole,
+    Wholes,
+    Words,
+)
 from .executor import server_arguments
-from .options import WHAT, WHERE, cluster_task
+from .options import WHAT, WHERE, Checks, cluster_task, options_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
+    from .session import Session
+
+Counts = Annotated[tuple[int, ...], Wholes("COUNTS", 1, 256)]
+Interval = Annotated[float, Number("SECONDS", 0.1)]
+Lines = Annotated[int, Whole("LINES")]
+Order = Literal["leader", "all"]
+Patience = Annotated[float, Number("SECONDS", 1)]
+Pattern = Annotated[str, Free("REGEX")]
+Rank = Annotated[int, Whole("RANK", 0, 1023)]
+Requests = Annotated[int, Whole("COUNT", 1, 100_000)]
+Restarts = Annotated[int, Whole("COUNT", 0, 1000)]
+Sizes = Annotated[tuple[int, ...], Wholes("TOKENS", 1, 1_000_000)]
+SomeTokens = Annotated[int, Whole("TOKENS", 2, 1_000_000)]
+Temperature = Annotated[float, Number("NUMBER", 0, 100)]
+Url = Annotated[str, Free("URL")]
+WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 
 
 def _last(c: Context, **given: Any) -> Cluster:
     """Imported late: only a restart reads the nodes before its body."""
     from . import restarting
 
-    return cast("Cluster", restarting.last(c, **given))
+    return restarting.last(c, **given)
 
 
 @cluster_task(*WHAT)
-def model(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+def model(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Make the tiny model if the cluster asks for it.
 
     Only where it is not there yet.
     """
-    from . import steps, tiny
+    from . import tiny
 
-    tiny.ensure(cluster.model, steps.is_dry(c, dry_run))
+    tiny.ensure(cluster.model, session.dry)
 
 
 @cluster_task(*WHAT)
 def preflight(
-    c: Context,
+    session: Session,
     cluster: Cluster,
-    skip: list[str] | None = None,
+    skip: Checks = (),
     skip_checks: bool = False,
     json: bool = False,
 ) -> None:
@@ -52,12 +80,12 @@ def preflight(
         cluster.connect()
         from . import steps
 
-        steps.preflight(cluster, options.items(skip), json, getattr(c, "is_asked", False))
+        steps.preflight(session, cluster, skip, json, session.is_asked)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*WHERE, "num_ranks")
 def cooldown(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     skip_checks: bool = False,
     dry_run: bool = False,
@@ -70,11 +98,11 @@ def cooldown(
     from . import steps
 
     if not skip_checks:
-        steps.cool(cluster, steps.is_dry(c, dry_run))
+        steps.cool(session, cluster)
 
 
 @cluster_task(*WHAT, "keep_logs", "lock_wait")
-def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Start the ranks and come back at once (tp.wait waits).
 
     Rank 0 first, then the others.
@@ -83,27 +111,26 @@ def launch(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """
     from . import steps
 
-    dry = steps.is_dry(c, dry_run)
-    with steps.locked(cluster, "tp.launch", dry):
-        steps.launch(cluster, dry)
+    with steps.locked(session, cluster, "tp.launch"):
+        steps.launch(session, cluster)
 
 
 @cluster_task(*WHAT)
-def wait(c: Context, cluster: Cluster, timeout: str | None = None) -> None:
+def wait(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """Wait until ready, or until a rank has died.
 
     A rank that dies fails this at once (exit 4).
     """
     from . import steps
 
-    steps.wait(cluster, timeout)
+    steps.wait(session, cluster, timeout)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*WHAT, help={"timeout": "seconds to wait for the token"})
 def health(
-    c: Context,
+    session: Session,
     cluster: Cluster,
-    timeout: str | None = None,
+    timeout: Seconds | None = None,
     foreground: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -115,8 +142,8 @@ def health(
     """
     from . import steps
 
-    if not foreground and not steps.is_dry(c, dry_run):
-        steps.health(cluster, timeout)
+    if not foreground and not session.dry:
+        steps.health(session, cluster, timeout)
 
 
 @cluster_task(
@@ -127,10 +154,10 @@ def health(
     post=[health, locking.release],
 )
 def start(
-    c: Context,
+    session: Session,
     cluster: Cluster,
-    timeout: str | None = None,
-    skip: list[str] | None = None,
+    timeout: Seconds | None = None,
+    skip: Checks = (),
     skip_checks: bool = False,
     foreground: bool = False,
     dry_run: bool = False,
@@ -148,14 +175,13 @@ def start(
     """
     from . import steps
 
-    dry = steps.is_dry(c, dry_run)
-    with steps.locked(cluster, "tp.start", dry):
+    with steps.locked(session, cluster, "tp.start"):
         if foreground:
-            steps.foreground(cluster, dry, timeout)
+            steps.foreground(session, cluster, timeout)
             return
-        run = steps.launch(cluster, dry)
-        if not dry:
-            steps.wait(cluster, timeout, run)
+        run = steps.launch(session, cluster)
+        if not session.dry:
+            steps.wait(session, cluster, timeout, run)
 
 
 @cluster_task(
@@ -164,16 +190,20 @@ def start(
     "lock_wait",
     help={
         "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
-        "timeout": "seconds until SIGKILL for what is left (default 15)",
+        "timeout": "seconds until SIGKILL for what is left (default: tp.stop_timeout)",
         "order": "leader: rank 0 first, it takes the others along; all: SIGTERM to all at once",
+        "all": "also every server of this engine on these nodes, whoever started it: it asks",
+        "yes": "with --all: do not ask",
     },
 )
 def stop(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     force: bool = False,
-    timeout: str | None = None,
-    order: str = "leader",
+    timeout: Seconds | None = None,
+    order: Order = "leader",
+    all: bool = False,
+    yes: bool = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -181,16 +211,18 @@ def stop(
 
     SIGTERM to rank 0, then to what is left; SIGKILL only at the timeout.
 
-    Also stops servers of this engine that were started by hand. Nothing to stop is fine. Exit 3
-    if another command is at work (inv tp.unlock tp.stop ends a start that hangs), 4 if something
-    could not be stopped, 5 if a node could not be reached.
+    Only what is ours: recorded ranks with what they have started, and ranks of this user without a
+    record that meet at this cluster's ports. What else serves or holds such a port is named and
+    left; --all also ends every server of this engine on these nodes. Nothing to stop is fine. Exit
+    3 if another holds one of our ports, or another command is at work (inv tp.unlock tp.stop ends a
+    start that hangs), 4 if something could not be stopped, 5 if a node could not be reached.
 
     inv tp.stop --hosts mac1,mac2 --timeout 30
     """
     cluster.connect()
     from . import steps
 
-    steps.stop(cluster, order, force, timeout, steps.is_dry(c, dry_run), json)
+    steps.stop(session, cluster, order, force, timeout, json, all, yes)
 
 
 @cluster_task(
@@ -202,9 +234,9 @@ def stop(
     help={"sync": "first copy dev.source to dev.target on all nodes, as dev.sync does"},
 )
 def restart(
-    c: Context,
+    session: Session,
     cluster: Cluster,
-    timeout: str | None = None,
+    timeout: Seconds | None = None,
     sync: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -221,23 +253,23 @@ def restart(
     """
     from . import steps, syncing
 
-    dry = steps.is_dry(c, dry_run)
-    copy = syncing.wanted(c.config.get("dev", {})) if sync else None
+    config = session.context.config.get("dev", {})
+    copy = syncing.wanted(config, state_dir=session.state_dir) if sync else None
 
     def bring() -> None:
         if copy:
-            syncing.sync([node.host for node in cluster.nodes], copy, dry)
+            syncing.sync(session, [node.host for node in cluster.nodes], copy)
 
-    if dry:
+    if session.dry:
         bring()
-        steps.stop(cluster, "leader", False, None, True, False)
-        steps.launch(cluster, True)
+        steps.stop(session, cluster, "leader", False, None, False)
+        steps.launch(session, cluster)
     else:
-        steps.again(cluster, "tp.restart", timeout, bring)
+        steps.again(session, cluster, "tp.restart", timeout, bring)
 
 
 @cluster_task(*WHERE)
-def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
+def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Take the lock away, and say whose it was.
 
     The command that has it stops; what it has started is left as it is. Of all commands that change
@@ -247,11 +279,11 @@ def unlock(c: Context, cluster: Cluster, dry_run: bool = False) -> None:
     """
     from . import steps
 
-    steps.unlock(cluster, steps.is_dry(c, dry_run))
+    steps.unlock(session, cluster)
 
 
 @cluster_task(*WHERE)
-def status(c: Context, cluster: Cluster, json: bool = False) -> None:
+def status(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
     Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
@@ -275,13 +307,13 @@ def status(c: Context, cluster: Cluster, json: bool = False) -> None:
     },
 )
 def logs(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     follow: bool = False,
-    lines: str = "100",
-    rank: str | None = None,
-    grep: str | None = None,
-    previous: str | None = None,
+    lines: Lines = 100,
+    rank: Rank | None = None,
+    grep: Pattern | None = None,
+    previous: Count | None = None,
 ) -> None:
     """All ranks' logs of the last run, tagged by rank.
 
@@ -298,16 +330,17 @@ def logs(
     show.show_logs(cluster, follow, lines, rank, grep, previous)
 
 
-@task(
-    auto_shortflags=False,
-    iterable=["fact"],
+@options_task(
     help={
         "fact": "what you know: mlx-lm=0.31.3, rdma.ping=ok (or fail), MLX_METAL_FAST_SYNCH=set (or"
         " unset); repeat",
-        "json": options.HELP["json"],
     },
 )
-def explain(c: Context, fact: list[str] | None = None, json: bool = False) -> None:
+def explain(
+    c: Context,
+    fact: Annotated[tuple[str, ...], Words("NAME=VALUE", split=True)] = (),
+    json: bool = False,
+) -> None:
     """Tell what a log's first known error means, and what to do.
 
     Of each file that follows --, or of what comes on stdin: anybody's log, or a line of it. No
@@ -321,11 +354,11 @@ def explain(c: Context, fact: list[str] | None = None, json: bool = False) -> No
     """
     from .commands.tp import explain as explaining
 
-    explaining.run(server_arguments(), options.items(fact), json)
+    explaining.run(server_arguments(), fact, json)
 
 
 @cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
-def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -> None:
+def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = False) -> None:
     """What was done to the nodes, by whom, and how it ended.
 
     From where, too; the nodes' lines are merged by time.
@@ -341,7 +374,7 @@ def audit(c: Context, cluster: Cluster, lines: str = "20", json: bool = False) -
 
 
 @cluster_task(*WHERE)
-def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
+def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Wired memory of every node, and what has leaked.
 
     What a killed server left only a reboot frees (exit 3).
@@ -357,18 +390,18 @@ def memory(c: Context, cluster: Cluster, json: bool = False) -> None:
     "lock_wait",
     help={
         "restart": "start it again when it has failed: stop, cool down, check, start",
-        "max_restarts": "how often at the most (default 3), after growing pauses",
-        "interval": "seconds between two looks (default 1)",
+        "max_restarts": "how often at the most, after growing pauses",
+        "interval": "seconds between two looks",
         "patience": "seconds without a token until a server whose ranks all live has failed",
     },
 )
 def watch(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     restart: bool = False,
-    max_restarts: str = "3",
-    interval: str = "1",
-    patience: str = "600",
+    max_restarts: Restarts = 3,
+    interval: Interval = 1,
+    patience: Patience = 600,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.
 
@@ -380,13 +413,9 @@ def watch(
     inv tp.watch --restart -- --model M
     """
     from . import watching
-    from .cluster.cluster import count, number
 
-    times = count(max_restarts, "--max-restarts", 0, 1000) if restart else 0
-    how = watching.Watch(
-        number(interval, "--interval", 0.1), number(patience, "--patience", 1), times
-    )
-    watching.watch(cluster, how)
+    how = watching.Watch(interval, patience, max_restarts if restart else 0)
+    watching.watch(session, cluster, how)
 
 
 @cluster_task(
@@ -394,19 +423,19 @@ def watch(
     help={
         "prompt": "what to ask",
         "system": "a system prompt",
-        "max_tokens": "how many tokens the answer may have (default 512)",
+        "max_tokens": "how many tokens the answer may have",
         "temperature": "0 is greedy (default: the server's own)",
-        "timeout": "seconds without a word from the server (default 60)",
+        "timeout": "seconds without a word from the server",
     },
 )
 def chat(
-    c: Context,
+    session: Session,
     cluster: Cluster,
     prompt: str,
     system: str | None = None,
-    max_tokens: str = "512",
-    temperature: str | None = None,
-    timeout: str = "60",
+    max_tokens: Tokens = 512,
+    temperature: Temperature | None = None,
+    timeout: Seconds = 60,
     json: bool = False,
 ) -> None:
     """Ask the running server; how fast it answered.
@@ -419,23 +448,20 @@ def chat(
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
     from . import asking
-    from .cluster.cluster import count, number
 
-    warmth = None if temperature is None else number(temperature, "--temperature", 0, 100)
-    most = count(max_tokens, "--max-tokens", 1)
-    silence = number(timeout, "--timeout", 0.001)
-    asking.chat(cluster, asking.Question(prompt, system, most, warmth, silence), json)
+    question = asking.Question(prompt, system, max_tokens, temperature, timeout)
+    asking.chat(cluster, question, json)
 
 
 @cluster_task(
     *WHERE,
     help={
-        "concurrency": "how many requests at a time: 1,2,4,8 (a row each)",
+        "concurrency": "how many requests at a time, with commas between (a row each)",
         "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
         " --canary the long one's, 4096)",
         "requests": "requests per row (default: twice the concurrency, at least 4)",
-        "max_tokens": "tokens per answer (default 64)",
-        "timeout": "seconds per row, after which what is left has failed (default 300)",
+        "max_tokens": "tokens per answer",
+        "timeout": "seconds per row, after which what is left has failed",
         "label": "the run's name in plots (default: date and time)",
         "out": "write the run to this file as JSON; with --compare the plot, as SVG",
         "compare": "measure nothing, compare such files: before.json,after.json (or repeat)",
@@ -444,18 +470,18 @@ def chat(
     },
 )
 def bench(
-    c: Context,
+    session: Session,
     cluster: Cluster,
-    concurrency: str = "1,2,4,8",
-    prompt_tokens: str | None = None,
-    requests: str | None = None,
-    max_tokens: str = "64",
-    timeout: str = "300",
+    concurrency: Counts = (1, 2, 4, 8),
+    prompt_tokens: Sizes = (),
+    requests: Requests | None = None,
+    max_tokens: SomeTokens = 64,
+    timeout: Seconds = 300,
     label: str | None = None,
-    out: str | None = None,
-    compare: list[str] | None = None,
+    out: File | None = None,
+    compare: Files = (),
     canary: bool = False,
-    canary_url: str | None = None,
+    canary_url: Url | None = None,
     json: bool = False,
 ) -> None:
     """Load the running server: first token, tokens/s, p50, p95.
@@ -474,17 +500,16 @@ def bench(
 
     sizes = prompt_tokens or benching.PROMPTS
     plan = benching.plan(concurrency, sizes, requests, max_tokens, timeout, label)
-    files = options.items(compare)
-    if files and (canary or canary_url):
+    if compare and (canary or canary_url):
         raise BadInput("give --compare or --canary, not both")
-    if files:
-        benching.compare(files, out)
+    if compare:
+        benching.compare(compare, out)
     elif canary or canary_url:
         from . import canary as canaries
 
         size = max(plan.prompt_tokens) if prompt_tokens else canaries.LONG
         how = canaries.How(canary_url, size, plan.max_tokens, plan.timeout)
-        canaries.canary(cluster, how, json)
+        canaries.canary(session, cluster, how, json)
     else:
         benching.bench(cluster, plan, out, json)
 
@@ -492,16 +517,16 @@ def bench(
 @cluster_task(
     *WHERE,
     help={
-        "interval": "whole seconds between two looks (default 1)",
+        "interval": "whole seconds between two looks",
         "count": "how often (default: until Ctrl-C)",
         "json": "a JSON document per node and interval, each on a line",
     },
 )
 def top(
-    c: Context,
+    session: Session,
     cluster: Cluster,
-    interval: str = "1",
-    count: str | None = None,
+    interval: WholeSeconds = 1,
+    count: Count | None = None,
     json: bool = False,
 ) -> None:
     """All nodes live: CPU, memory, links, ranks, requests.
@@ -515,8 +540,5 @@ def top(
     inv tp.top --interval 5 --count 12 --json
     """
     from . import topping
-    from .cluster import cluster as clusters
 
-    seconds = clusters.count(interval, "--interval", 1, 3600)
-    rounds = None if count is None else clusters.count(count, "--count", 1)
-    topping.top(cluster, seconds, rounds, json)
+    topping.top(cluster, interval, count, json)

@@ -6,22 +6,24 @@ import sys
 from collections.abc import Sequence
 
 from . import screen
+from .cli import envelope
 from .cluster import nodes, scan
 from .cluster.errors import BadInput, CheckFailed, Unreachable
 from .cluster.hostfile import Host
 from .cluster.scan import Scanned
+from .session import Session
 
 
-def trust(hosts: Sequence[Host], yes: bool, dry: bool, as_json: bool) -> None:
+def trust(session: Session, hosts: Sequence[Host], yes: bool, as_json: bool) -> None:
     """Accept the keys of hosts that are not known; raise for a key that is wrong, or no answer."""
-    remote = [node for node in nodes.of(hosts) if not node.host.is_local]
+    remote = [node for node in session.nodes(hosts) if not node.host.is_local]
     found = list(nodes.each(remote, scan.scan).values())
     if as_json:
-        screen.document([each.document for each in found])
+        envelope.give({"hosts": [each.document for each in found]})
     else:
         screen.table([row for each in found for row in each.rows])
     new = [each for each in found if each.state == scan.NEW]
-    if new and not dry and _is_accepted(new, yes):
+    if new and not session.dry and _is_accepted(new, yes):
         for each in new:
             screen.say(f"{each.node}: written to {scan.accept(each)}")
     _raise(found)

@@ -11,9 +11,10 @@ from .cluster import nodes, reading, verdict
 from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
-from .cluster.reading import Reading
+from .cluster.snapshot import Snapshot
 from .cluster.state import Record
 from .cluster.verdict import Signs, Verdict
+from .session import Session
 
 PROBE = 20.0  # seconds between two completions of one token
 TIMEOUT = 30.0  # seconds for one of those; a server that generates answers later
@@ -29,7 +30,7 @@ class Watch:
     restarts: int = 0
 
 
-def watch(cluster: Cluster, how: Watch) -> None:
+def watch(session: Session, cluster: Cluster, how: Watch) -> None:
     """Say what changes, until Ctrl-C or until the server has failed and is not started again."""
     left = how.restarts
     while True:
@@ -43,7 +44,7 @@ def watch(cluster: Cluster, how: Watch) -> None:
         left -= 1
         _say(f"starting it again in {pause:g} s ({left} restarts left after that)")
         time.sleep(pause)
-        steps.again(cluster, "tp.watch --restart")
+        steps.again(session, cluster, "tp.watch --restart")
 
 
 def _until_failed(cluster: Cluster, how: Watch) -> Verdict:
@@ -78,11 +79,11 @@ class _Signs:
         self.refused = ""
         self.probe: Future[str] | None = None
 
-    def is_of(self, read: Reading) -> bool:
+    def is_of(self, read: Snapshot) -> bool:
         """Whether it is still the same run."""
         return self.run in (None, *(rank.record.run for _, rank in read.ranks[:1] if rank.record))
 
-    def look(self, read: Reading) -> Signs:
+    def look(self, read: Snapshot) -> Signs:
         """What is known by now; a probe of a server that was once ready is begun when it is due."""
         if self.probe and self.probe.done():
             self._take(self.probe.result())

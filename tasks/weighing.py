@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 
 from . import screen, show
+from .cli import envelope
 from .cluster import checks, fit, reading
 from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
@@ -20,22 +21,21 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool) -> Non
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
 
-    def facts(node: Node) -> list[Fact]:
+    def facts(node: Node) -> list[Fact[object]]:
         cwd = cluster.on(node)[0].cwd
         of_model = [each(path, cwd) for each in (model.fact, weights.config, weights.fact)]
         return [*of_model, memory.FACT, gpu.FACT]
 
     read = reading.read(cluster.nodes, facts)
     ranks = Counter(rank.host.ssh for rank in cluster.ranks)
-    load = fit.load(read.facts, len(cluster.ranks), tokens)
+    load = fit.load(read.nodes, len(cluster.ranks), tokens)
     findings = show.lost(read)
-    findings += checks.model(replace(cluster.wanted, model=path), read.facts)
-    findings += fit.complete(read.facts)
-    findings += fit.fits(read.facts, load, ranks) if load else []
+    findings += checks.model(replace(cluster.expected, model=path), read)
+    findings += fit.complete(read.nodes)
+    findings += fit.fits(read.nodes, load, ranks) if load else []
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        document = {"ok": not failed, "findings": [asdict(each) for each in findings]}
-        screen.document({**document, "load": asdict(load) if load else None})
+        envelope.give({"load": asdict(load) if load else None}, findings)
     else:
         rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
         screen.table(rows, sys.stdout)

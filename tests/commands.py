@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, Done, Inv, hostfile, own_servers, wait_for
+from conftest import DEADLINE, Done, Inv, light_cluster, wait_for
 from gates import Gates
 from rig import Rig
 
@@ -80,44 +79,43 @@ class Commands:
 
 
 @pytest.fixture
-def inv(inv: Inv, home: Path) -> Inv:
-    """Servers of others on this machine are none of ours."""
-    inv.config = own_servers(home / "config.json", home / "model")
-    return inv
-
-
-@pytest.fixture
 def gates(home: Path) -> Iterator[Gates]:
     gates = Gates(home / "gates")
     yield gates
     gates.open()
 
 
-@pytest.fixture
-def commands(served: Inv, gates: Gates) -> Iterator[Commands]:
-    """For a cluster of two ranks on this machine, with gates on the way to them."""
-    served.env["PATH"] = f"{gates.folder}:{os.environ['PATH']}"
-    served.env["INVOKE_TP_PYTHON"] = gates.python
-    commands = Commands(served)
+def gated(inv: Inv, gates: Gates) -> Iterator[Commands]:
+    """With gates on the way to its ranks, which are on this machine."""
+    inv.env["PATH"] = f"{gates.folder}:{os.environ['PATH']}"
+    inv.env["INVOKE_TP_PYTHON"] = gates.python
+    commands = Commands(inv)
     yield commands
     gates.open()
     commands.down()
 
 
 @pytest.fixture
-def rig_commands(
-    inv: Inv, home: Path, tiny: Path, gates: Gates, macs: Callable[..., Rig]
-) -> Iterator[RigCommands]:
+def commands(light: Inv, gates: Gates) -> Iterator[Commands]:
+    """For a cluster of two light ranks on this machine, with gates on the way to them."""
+    yield from gated(light, gates)
+
+
+@pytest.fixture
+def real_commands(served: Inv, gates: Gates) -> Iterator[Commands]:
+    """The same with ranks of mlx_lm."""
+    yield from gated(served, gates)
+
+
+@pytest.fixture
+def rig_commands(inv: Inv, gates: Gates, macs: Callable[..., Rig]) -> Iterator[RigCommands]:
     """The same for two test hosts, each a machine of its own: `rig_commands(**options)`."""
-    model = home / "model"
-    shutil.copytree(tiny, model)
     made = []
 
     def get(**options: Any) -> tuple[Commands, Rig]:
         rig = macs(**options)
         hosts = [{"ssh": name, "ips": [rig.address(name)]} for name in rig.names]
-        file = hostfile(home / "hosts.json", hosts, model, inv.port, python=gates.python)
-        inv.env["INVOKE_TP_HOSTFILE"] = str(file)
+        inv.env["INVOKE_TP_HOSTFILE"] = str(light_cluster(inv, hosts, python=gates.python))
         made.append(Commands(inv))
         return made[-1], rig
 
@@ -125,4 +123,3 @@ def rig_commands(
     gates.open()
     for commands in made:
         commands.down()
-        inv.run("tp.unlock", "tp.stop", "--force")

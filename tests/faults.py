@@ -383,7 +383,7 @@ def by_hand(scene: Scene) -> None:
 
     scene.data["by hand"] = {}
     folder = scene.folder / "hand.json"
-    folder.write_text('[["127.0.0.1:1"]]')
+    folder.write_text(f'[["127.0.0.1:{scene.inv.ring}"]]')
     words = " ".join(map(shlex.quote, (sys.executable, str(PROGRAM), "--port", "9999")))
     scene.rig.run(
         scene.victim,
@@ -440,14 +440,14 @@ RANKS = [
         [("tp.stop", 0, r"stopped +mac2 +rank 1, child of rank 1")], "the child is gone too",
         no_children, ci=True),
     Row("rank", "dies and leaves a child that holds the HTTP port", READY, holder,
-        [("tp.start", 3, r"fail +ports +mac1 +port \d+ \(HTTP\) is taken by .*: inv tp.stop if"),
+        [("tp.start", 3, r"fail +ports +mac1 +port \d+ \(HTTP\) is taken by .*: inv tp.stop"),
          ("tp.stop", 0, r"stopped +mac1 +child of rank 0")], "the child is gone, the port is free",
         no_holder, ci=True),
     Row("rank", "was started by hand", PREFLIGHT, by_hand,
-        [("tp.start", 3, r"fail +processes +mac2 +already runs: a light server \(pid \d+\): "
-          r"stop it: inv tp.stop"),
-         ("tp.status", 3, r"degraded: a server without a record; inv tp.stop stops it"),
-         ("tp.stop", 0, r"stopped +mac2 +a light server")], ci=True),
+        [("tp.start", 3, r"fail +processes +mac2 +already runs: rank 0 without a record "
+          r"\(pid \d+\): stop it: inv tp.stop"),
+         ("tp.status", 3, r"degraded: ranks without a record; inv tp.stop ends them"),
+         ("tp.stop", 0, r"stopped +mac2 +rank 0 without a record")], ci=True),
 ]  # fmt: skip
 
 

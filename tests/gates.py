@@ -16,7 +16,16 @@ from conftest import wait_for
 PREFLIGHT = "ps"  # the processes of a node are read: by tp.preflight, tp.stop and tp.status
 LAUNCH = "dirname"  # a rank is about to be started
 COLLECT = "cksum"  # logs are collected: first when a server is ready, before its health is asked
-RANK = "python"  # a rank has been started, and does nothing yet
+RANK = "python"  # a rank has been started, and does nothing yet; rank 0 takes the others along
+
+# A rank before its gate ends as those of both engines do: rank 0 by SIGTERM, the others with it.
+_RANK = """\
+    if [ -e "$g.deaf" ]; then trap ': >"$g.ignored.$$"' TERM
+    elif [ "$MLX_RANK" = 0 ]; then : >"$g.leader"
+      trap 'rm -f "$g.leader"; trap - TERM; kill $$' TERM; fi
+    led=
+"""
+_FOLLOW = '[ ! -e "$g.leader" ] || led=1; [ -z "$led" ] || [ -e "$g.leader" ] || exit 1; '
 
 
 class Gates:
@@ -29,7 +38,7 @@ class Gates:
         self._build(LAUNCH, str(shutil.which(LAUNCH)), "*")
         # With names it is the model's files that are compared.
         self._build(COLLECT, str(shutil.which(COLLECT)), "'  '")
-        self._build(RANK, sys.executable, "*mlx_lm?server*")
+        self._build(RANK, sys.executable, "*mlx_lm?server*|*light_rank.py*", _RANK, _FOLLOW)
 
     @property
     def python(self) -> str:
@@ -38,7 +47,8 @@ class Gates:
 
     def shut(self, name: str, after: int = 0) -> None:
         """Let `after` calls pass, and hold those that follow."""
-        self._arrived(name).unlink(missing_ok=True)
+        for state in ("arrived", "leader"):
+            (self.folder / f"{name}.{state}").unlink(missing_ok=True)
         (self.folder / f"{name}.passed").write_text("")
         (self.folder / f"{name}.shut").write_text(f"{after}\n")
 
@@ -62,16 +72,15 @@ class Gates:
     def _arrived(self, name: str) -> Path:
         return self.folder / f"{name}.arrived"
 
-    def _build(self, name: str, real: str, held: str) -> None:
+    def _build(self, name: str, real: str, held: str, first: str = "", each: str = "") -> None:
         gate = self.folder / name
         gate.write_text(
             f"#!/bin/sh\ng='{gate}'\n"
-            '[ ! -e "$g.deaf" ] || trap \': >"$g.ignored.$$"\' TERM\n'
             f'case " $* " in {held})\n'
-            '  if [ -e "$g.shut" ]; then\n'
+            f'  if [ -e "$g.shut" ]; then\n{first}'
             '    echo >>"$g.passed"\n'
             '    if [ $(($(wc -l <"$g.passed"))) -gt $(($(cat "$g.shut"))) ]; then\n'
-            '      : >"$g.arrived"; while [ -e "$g.shut" ]; do sleep 0.05; done\n'
+            f'      : >"$g.arrived"; while [ -e "$g.shut" ]; do {each}sleep 0.05; done\n'
             "    fi\n  fi ;;\nesac\n"
             f'exec {real} "$@"\n'
         )

@@ -23,7 +23,8 @@ RANK = int(os.environ["MLX_RANK"])
 RING = [
     each[0].rpartition(":") for each in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text())
 ]
-PORT = int(sys.argv[sys.argv.index("--port") + 1])
+# Of several the last one counts, as with the real engines.
+PORT = int(dict(zip(sys.argv, sys.argv[1:], strict=False))["--port"])
 lost: list[int] = []
 
 

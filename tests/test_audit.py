@@ -17,7 +17,7 @@ from rig import Rig
 from tasks.cluster import audit
 from tasks.cluster.audit import Entry
 from tasks.cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from tasks.cluster.facts import Unknown
+from tasks.cluster.facts import NodeFacts, Unknown
 
 TIME = "2026-11-24T18:01:25Z"
 ENTRY = Entry(TIME, "ana@laptop", "tp.stop", "done")
@@ -94,9 +94,9 @@ def test_merged() -> None:
     early = Entry("2026-11-24T17:00:00Z", "bo@desk", "rdma: x", "done")
     late = Entry("2026-11-24T19:00:00Z", "bo@desk", "tp.start", "failed")
     facts = {
-        "mac1": {"audit": [ENTRY, late]},
-        "mac2": {"audit": [early, ENTRY]},
-        "mac3": {"audit": Unknown("why")},
+        "mac1": NodeFacts("mac1", {audit.KEY: [ENTRY, late]}),
+        "mac2": NodeFacts("mac2", {audit.KEY: [early, ENTRY]}),
+        "mac3": NodeFacts("mac3", {audit.KEY: Unknown("why")}),
     }
     whole = [(early, ["mac2"]), (ENTRY, ["mac1", "mac2"]), (late, ["mac1"])]
     assert audit.merged(facts, 0) == whole
@@ -106,7 +106,7 @@ def test_merged() -> None:
 def test_merged_within_a_second() -> None:
     """In the order in which they were done, whatever they are called."""
     both = [Entry("2026-11-01T10:00:00Z", "ada@mb", what, "done") for what in ("tp.stop", "tp.a")]
-    facts = {node: {"audit": both} for node in ("mac1", "mac2")}
+    facts = {node: NodeFacts(node, {audit.KEY: both}) for node in ("mac1", "mac2")}
     assert [entry.what for entry, _ in audit.merged(facts, 0)] == ["tp.stop", "tp.a"]
 
 
@@ -126,8 +126,9 @@ def test_outcomes(
     error: BaseException | None, outcome: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[tuple[object, ...]] = []
-    monkeypatch.setattr(audit, "begin", lambda *words: said.append(words))
-    with suppress(BaseException), audit.kept([], "~/s", "what"):
+    writer = audit.AuditWriter()
+    monkeypatch.setattr(writer, "record", lambda *words: said.append(words))
+    with suppress(BaseException), writer.recorded([], "~/s", "what"):
         if error:
             raise error
     words = [] if outcome is None else [("what", *([outcome] if error else []))]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 from conftest import Inv
+from test_wrong_use import Local
+from test_wrong_use import local as local
 
 # (words, server arguments, exit status, what the line must say)
 WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
@@ -49,7 +52,7 @@ WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
     (["tp.preflight", "--skip", "memroy"], None, 2, "--skip memroy: choose from memory"),
     (["tp.start", "--cwd", "a\nb"], None, 2, "give a path on one line"),
     (["tp.start", "--python", "\x07"], None, 2, "give a path on one line"),
-    (["tp.start", "--log-dir", "a\nb"], None, 2, "text on one line"),
+    (["tp.start", "--log-dir", "a\nb"], None, 2, "a path on one line"),
     (["tp.start"], ["--port", "0"], 2, "--port 0: write a port number"),
     (["tp.start"], ["--port", "http"], 2, "--port http"),
     (["tp.start"], ["--port=70000"], 2, "--port 70000"),
@@ -63,10 +66,12 @@ WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
     ("words", "args", "code", "says"), WRONG, ids=[" ".join(r[0] + (r[1] or [])) for r in WRONG]
 )
 def test_one_line(
-    inv: Inv, home: Path, words: list[str], args: list[str] | None, code: int, says: str
+    local: Local, home: Path, words: list[str], args: list[str] | None, code: int, says: str
 ) -> None:
-    # "any" would use rdma rows where there are some; here the cluster is hosts/local.json.
-    done = inv(*words, args=None if args is None else tuple(args), code=code)
+    # "any" would use rdma rows where there are some.
+    local.patch.setenv("INVOKE_TP_HOSTFILE", "hosts/local.json")
+    done = local(shlex.join([*words, *(["--", *args] if args is not None else [])]))
+    assert done.code == code
     assert says in done.one_line()
     assert not done.out
     assert not (home / ".mlx-tp").exists()
@@ -76,7 +81,7 @@ def test_one_line(
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ("tp: {timout: 5}", "tp.timout in the configuration is unknown"),
+        ("tp: {timout: 5}", "tp.timout is unknown: did you mean timeout?"),
         ("tp: {timeout: long}", "tp.timeout long: give a number"),
         ("tp: {cooldown: -1}", "tp.cooldown -1"),
         ("tp: {starting_port: 99999}", "tp.starting_port 99999"),
@@ -84,16 +89,17 @@ def test_one_line(
         ("tp: {engines: {mine: {command: x, redy: y}}}", "tp.engines.mine.redy is unknown"),
         ("tp: {engines: {mine: {command: x, process: '('}}}", "no regular expression"),
         ("tp: {env: [A]}", "'A' is no NAME=value"),
-        ("tp: {env: 5}", "give a list of strings"),
+        ("tp: {env: 5}", "tp.env is wrong: give a list of NAME=value"),
         ("tp: {hostfile: nowhere.json}", "nowhere.json: no such hostfile"),
         ("tp: {python: 3.11}", "give a path on one line"),
-        ("tp: {backend: 5}", "give text on one line"),
+        ("tp: {backend: 5}", "tp.backend 5: choose one of"),
     ],
 )
-def test_configuration(inv: Inv, home: Path, config: str, says: str) -> None:
-    inv.config = home / "bad.yaml"
-    inv.config.write_text(config)
-    assert says in inv("tp.start", code=2).one_line()
+def test_configuration(local: Local, home: Path, config: str, says: str) -> None:
+    local.patch.delenv("INVOKE_TP_HOSTFILE")
+    done = local("tp.start", config)
+    assert done.code == 2
+    assert says in done.one_line()
     assert not (home / ".mlx-tp").exists()
 
 

@@ -12,13 +12,25 @@ from typing import Any
 import pytest
 
 from tasks.cluster import checks, ranks, state
-from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Finding, Wanted
+from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding
 from tasks.cluster.engine import MLX_LM, VLLM_MLX, Engine
-from tasks.cluster.facts import Unknown, memory, ports, processes, rdma
+from tasks.cluster.facts import (
+    Key,
+    NodeFacts,
+    Unknown,
+    memory,
+    model,
+    ports,
+    processes,
+    rdma,
+    versions,
+)
 from tasks.cluster.facts.memory import GIB, Memory
 from tasks.cluster.facts.model import Model
 from tasks.cluster.facts.ports import Holder
+from tasks.cluster.facts.processes import Process
 from tasks.cluster.hostfile import Host
+from tasks.cluster.snapshot import Snapshot
 
 DATA = Path(__file__).parent / "data" / "macos"
 MATRIX = [[None, "rdma_en5"], ["rdma_en4", None]]
@@ -28,27 +40,28 @@ HOSTS = [
 ]
 
 
-def wanted(backend: str = "jaccl", engine: Engine = MLX_LM, **more: Any) -> Wanted:
+def expected(backend: str = "jaccl", engine: Engine = MLX_LM, **more: Any) -> Expected:
     planned = ranks.plan(HOSTS, backend, engine)
-    made = Wanted(planned, backend, engine, 8000, "llama", 350 * GIB, 30.0)
+    made = Expected(planned, backend, engine, 8000, "llama", 350 * GIB, 30.0)
     return replace(made, **more)
 
 
 def found(check: str, mac1: Any, mac2: Any, **more: Any) -> list[Finding]:
-    """The findings of one check; each node's facts, or the one that the check reads."""
-    facts = {
-        node: value if isinstance(value, dict) and "state" in value else {FACT[check]: value}
-        for node, value in (("mac1", mac1), ("mac2", mac2))
-    }
-    return CHECKS[check](wanted(**more), facts)
+    """The findings of one check; each node's value of the fact that the check reads."""
+    read = told(mac1={KEYS[check]: mac1}, mac2={KEYS[check]: mac2})
+    return CHECKS[check].findings(expected(**more), read)
 
 
-FACT = {
-    "memory": "memory",
-    "ports": "ports",
-    "model": "model",
-    "versions": "versions",
-    "cooldown": "state",
+def told(**nodes: Mapping[Key[Any], Any]) -> Snapshot:
+    return Snapshot({node: NodeFacts(node, values) for node, values in nodes.items()}, {})
+
+
+KEYS: dict[str, Key[Any]] = {
+    "memory": memory.KEY,
+    "ports": ports.KEY,
+    "model": model.KEY,
+    "versions": versions.KEY,
+    "cooldown": state.KEY,
 }
 
 
@@ -103,8 +116,8 @@ def test_memory_of_a_mac() -> None:
     ]
 
 
-def _node(listed: Any, kept: Any) -> dict[str, Any]:
-    return {"processes": listed, "state": kept}
+def _node(listed: Any, kept: Any) -> dict[Key[Any], Any]:
+    return {processes.KEY: listed, state.KEY: kept}
 
 
 SERVER = processes.parse(text("processes.txt"), 0)
@@ -112,26 +125,91 @@ STRANGERS = {pid: each for pid, each in SERVER.items() if pid != 4130}
 PROCESSES = [
     (_node(STRANGERS, idle()), [(OK, "no server runs")]),
     (_node({}, ran(0, alive=False)), [(OK, "no server runs")]),
-    (_node(SERVER, idle()), [(FAIL, "already runs: a mlx-lm server (pid 4130)")]),
+    (_node(SERVER, idle()), [(WARN, "also runs: a mlx-lm server (pid 4130)")]),
     # Our own rank is called by its rank, also where ps shows it.
     (_node(SERVER, ran(1, alive=True)), [(FAIL, "already runs: rank 1 (pid 4130)")]),
     (
         _node(SERVER, ran(1, alive=True, pid=7)),
-        [(FAIL, "already runs: rank 1 (pid 7), a mlx-lm server (pid 4130)")],
+        [(FAIL, "already runs: rank 1 (pid 7)")],
     ),
     (_node({}, ran(1, alive=True, pid=7)), [(FAIL, "already runs: rank 1 (pid 7)")]),
     (_node(Unknown("x"), idle()), [(FAIL, "unknown: x")]),
     (_node({}, Unknown("y")), [(FAIL, "unknown: y"), (OK, "no server runs")]),
     (_node(Unknown("x"), Unknown("y")), [(FAIL, "unknown: y"), (FAIL, "unknown: x")]),
-    ({"state": idle()}, [(FAIL, "unknown: it was not asked")]),
+    ({state.KEY: idle()}, [(FAIL, "unknown: it was not asked")]),
 ]
 
 
-@pytest.mark.parametrize(("node", "expected"), PROCESSES)
-def test_processes(node: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    judged = checks.processes(wanted(), {"mac1": node})
-    assert [(each.level, each.what) for each in judged] == expected
+@pytest.mark.parametrize(("node", "findings"), PROCESSES)
+def test_processes(node: dict[Key[Any], Any], findings: list[tuple[str, str]]) -> None:
+    judged = checks.processes(expected(), told(mac1=node))
+    assert [(each.level, each.what) for each in judged] == findings
     assert all(each.fix for each in judged if each.level == FAIL)
+
+
+OWN = Process(7, 1, 7, 0, "python3", "python3 -m mlx_lm server", user="me", is_own=True, rank=1)
+PLAIN = OWN._replace(rank=None)
+MINE = "already runs: rank 1 without a record (pid 7)"
+UNKNOWN = "rank 1 that no record knows runs (pid 7, me)"
+LEFT = "inv tp.stop --all, or --skip processes"
+# What a process is, by its owner, environment and sockets: level, what, fix.
+WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
+    (OWN._replace(meets=frozenset({32323})), {}, (FAIL, MINE, "stop it: inv tp.stop")),
+    (OWN._replace(meets=frozenset({1, 32323}), is_rdma=True), {},
+     (FAIL, MINE, "stop it: inv tp.stop")),
+    (OWN._replace(lost_file="/h/.mlx-tp/rank1.f"), {}, (FAIL, MINE, "stop it: inv tp.stop")),
+    (OWN._replace(program="sleep", command="sleep 9", meets=frozenset({32323})), {},
+     (FAIL, MINE, "stop it: inv tp.stop")),
+    (PLAIN, {32323: (Holder(7, "python3"),)},
+     (FAIL, "already runs: a mlx-lm rank without a record (pid 7)", "stop it: inv tp.stop")),
+    (OWN, {}, (FAIL, UNKNOWN, LEFT)),
+    (OWN._replace(meets=frozenset({32324})), {}, (FAIL, UNKNOWN, LEFT)),
+    (OWN._replace(lost_file="/tmp/tmp.x"), {}, (FAIL, UNKNOWN, LEFT)),
+    (OWN._replace(program="sleep", command="sleep 9"), {},
+     (FAIL, UNKNOWN, "end it on that node, or --skip processes")),
+    (OWN._replace(meets=frozenset({32323}), is_own=False, user="eve"), {},
+     (FAIL, UNKNOWN.replace("me", "eve"), "ask eve, or --skip processes")),
+    # Of another cluster, whose record is elsewhere: only over the devices that we want.
+    (OWN._replace(mark="abc.1"), {},
+     (WARN, "also runs: a mlx-lm server (pid 7)",
+      "it shares the memory; inv tp.stop leaves it, --all ends it")),
+    (OWN._replace(mark="abc.1", is_rdma=True), {},
+     (FAIL, "rank 1 of another cluster runs (pid 7, me)", LEFT)),
+    (PLAIN, {8000: (Holder(7, "python3"),)},
+     (WARN, "also runs: a mlx-lm server (pid 7)",
+      "it shares the memory; inv tp.stop leaves it, --all ends it")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("process", "listening", "right"), WHOSE)
+def test_whose_a_process_is(
+    process: Process, listening: dict[int, Any], right: tuple[str, str, str]
+) -> None:
+    node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: listening}
+    (judged,) = checks.processes(expected(), told(mac1=node))
+    assert (judged.level, judged.what, judged.fix) == right
+
+
+def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
+    child = OWN._replace(pid=8, ppid=7)
+    node = {processes.KEY: {7: OWN, 8: child}, state.KEY: idle(), ports.KEY: {}}
+    assert checks.processes(expected(), told(mac1=node))[0].what == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("process", "fix"),
+    [
+        (OWN._replace(meets=frozenset({32323})), "inv tp.stop"),
+        (OWN, "it is no rank of this cluster: inv tp.stop --all, or choose -- --port N"),
+        (PLAIN._replace(program="python3", command="python3 -m http.server"),
+         "it is none of ours: end it there, or choose -- --port N"),
+    ],
+)  # fmt: skip
+def test_what_frees_a_port(process: Process, fix: str) -> None:
+    """The remedy is one that helps: tp.stop is not told for what it leaves."""
+    node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: {8000: (Holder(7, "x"),)}}
+    (judged,) = checks.ports(expected(), told(mac1=node))
+    assert (judged.level, judged.fix) == (FAIL, fix)
 
 
 LISTENING = ports.parse(text("ports.txt"), 0)
@@ -373,36 +451,39 @@ OUTPUTS = {
 FILE = {"ibv_devinfo": "ibv_devinfo.txt", "interfaces": "ifconfig.txt"}
 
 
-def mac(fault: Mapping[str, Any]) -> dict[str, Any]:
+def mac(fault: Mapping[str, Any]) -> dict[Key[Any], Any]:
     facts = {name: parse(output, 0) for name, (parse, output) in OUTPUTS.items()}
     for name, change in fault.items():
         is_swap = name in FILE and isinstance(change, list)
         facts[name] = OUTPUTS[name][0](text(FILE[name], *change), 0) if is_swap else change
-    return facts
+    return {fact.key: facts[fact.name] for fact in rdma.FACTS}
 
 
 @pytest.mark.parametrize(("fault", "level", "what", "fix"), RDMA.values(), ids=RDMA)
 def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None:
-    one, two = checks.rdma(wanted(), {"mac1": mac(fault), "mac2": mac({})})
+    one, two = checks.rdma(expected(), told(mac1=mac(fault), mac2=mac({})))
     assert (one.check, one.node, one.level, one.what) == ("rdma", "mac1", level, what)
     assert fix in one.fix
     assert bool(one.fix) == (level != OK)
     assert (two.level, two.node) == (OK, "mac2")
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_rdma_that_was_not_asked_is_unknown(name: str) -> None:
-    facts = {"mac1": mac({}), "mac2": mac({})}
-    del facts["mac1"][name]
-    assert checks.rdma(wanted(), facts)[0].what == "unknown: it was not asked"
+@pytest.mark.parametrize("key", [fact.key for fact in rdma.FACTS])
+def test_rdma_that_was_not_asked_is_unknown(key: Key[Any]) -> None:
+    partial = mac({})
+    del partial[key]
+    assert (
+        checks.rdma(expected(), told(mac1=partial, mac2=mac({})))[0].what
+        == "unknown: it was not asked"
+    )
 
 
 @pytest.mark.parametrize(
     ("backend", "count"), [("jaccl", 2), ("jaccl-ring", 2), ("ring", 0), ("any", 0)]
 )
 def test_rdma_is_for_jaccl(backend: str, count: int) -> None:
-    made = replace(wanted(), backend=backend)
-    assert len(checks.rdma(made, {"mac1": mac({}), "mac2": mac({})})) == count
+    made = replace(expected(), backend=backend)
+    assert len(checks.rdma(made, told(mac1=mac({}), mac2=mac({})))) == count
 
 
 def test_two_cables() -> None:
@@ -411,11 +492,11 @@ def test_two_cables() -> None:
         replace(HOSTS[0], rdma=(None, ("rdma_en5", "rdma_en4"))),
         replace(HOSTS[1], rdma=(("rdma_en4", "rdma_en5"), None)),
     ]
-    made = replace(wanted(), ranks=ranks.plan(hosts, "jaccl", MLX_LM))
+    made = replace(expected(), ranks=ranks.plan(hosts, "jaccl", MLX_LM))
     matrix = {"matrix": [[None, ["rdma_en5", "rdma_en4"]], [["rdma_en4", "rdma_en5"], None]]}
     down = [(r"::ffff:10\.254\.0\.9", "fe80::9")]
-    facts = {"mac1": mac(matrix), "mac2": mac({**matrix, "ibv_devinfo": down})}
-    judged = checks.rdma(made, facts)
+    read = told(mac1=mac(matrix), mac2=mac({**matrix, "ibv_devinfo": down}))
+    judged = checks.rdma(made, read)
     assert levels(judged) == [("mac1", OK), ("mac2", FAIL)]
     assert judged[1].what == "rdma_en4: no IPv4-mapped GID in its table"
 
@@ -423,8 +504,8 @@ def test_two_cables() -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_unknown_is_never_ok(check: str) -> None:
     """Neither what can't be read nor what was not asked is ok, for any check."""
-    names = {"memory", "processes", "state", "ports", "model", "versions", *OUTPUTS}
-    for facts in ({}, {name: Unknown("it hangs") for name in names}):
-        judged = CHECKS[check](wanted(), {"mac1": facts, "mac2": facts})
+    keys = [*KEYS.values(), processes.KEY, *(fact.key for fact in rdma.FACTS)]
+    for facts in ({}, dict.fromkeys(keys, Unknown("it hangs"))):
+        judged = CHECKS[check].findings(expected(), told(mac1=facts, mac2=facts))
         assert {each.node for each in judged} == {"mac1", "mac2"}
         assert all(each.level == FAIL and each.fix for each in judged), judged

@@ -25,9 +25,10 @@ from rig import Rig
 from tasks.cluster import copying, excludes, facts, fit, nodes, patch
 from tasks.cluster.checks import Finding
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Unknown, files, gpu, weights
+from tasks.cluster.facts import NodeFacts, Unknown, files, gpu, memory, weights
 from tasks.cluster.facts.files import DANGLING, Place
 from tasks.cluster.facts.memory import GIB, Memory, in_words
+from tasks.cluster.facts.model import KEY as MODEL
 from tasks.cluster.facts.model import Model
 from tasks.cluster.facts.weights import Weights
 from tasks.cluster.hostfile import Host
@@ -216,7 +217,7 @@ def test_what_rsync_prints(
     assert (seen.bytes, seen.complaints) == (bytes_so_far, complaints)
 
 
-def read(fact: facts.Fact, cwd: Path | None = None, **environment: str) -> Any:
+def read(fact: facts.Fact[Any], cwd: Path | None = None, **environment: str) -> Any:
     """The fact's value on this machine, read as on a node."""
     script = facts.script([fact], "nonce")
     done = subprocess.run(
@@ -228,7 +229,7 @@ def read(fact: facts.Fact, cwd: Path | None = None, **environment: str) -> Any:
         env={**os.environ, **environment},
         check=True,
     )
-    return facts.read([fact], done.stdout, "nonce")[fact.name]
+    return facts.read([fact], done.stdout, "nonce").get(fact.key)
 
 
 def test_listing(tmp_path: Path) -> None:
@@ -267,18 +268,146 @@ def test_place(tmp_path: Path) -> None:
     (home / "link").symlink_to("there")
     (home / "file").touch()
     place = {
-        name: read(files.place(name), tmp_path, HOME=str(home))
+        name: read(files.place(name, "/nowhere", "-"), tmp_path, HOME=str(home))
         for name in ("~", "~/there", "~/link", "~/new one/$(touch a-canary)", "/new", "~/file")
     }
-    assert place["~"] == Place(str(home), str(home), True, shutil.which("rsync") is not None)
+    number = f"{home.stat().st_dev}:{home.stat().st_ino}"
+    has_rsync = shutil.which("rsync") is not None
+    assert place["~"] == Place(str(home), number, has_rsync, (("is", "home"),))
     assert place["~/there"] == place["~/link"]
-    assert (place["~/there"].folder, place["~/there"].is_there) == (str(home / "there"), True)
+    assert (place["~/there"].folder, place["~/there"].near) == (str(home / "there"), ())
     new = place["~/new one/$(touch a-canary)"]
-    assert (new.folder, new.is_there) == (f"{home}/new one/$(touch a-canary)", False)
+    assert (new.folder, new.id) == (f"{home}/new one/$(touch a-canary)", "")
     assert place["/new"].folder == "/new"
     assert "is no folder" in place["~/file"].why
     assert not list(tmp_path.rglob("a-canary"))
-    assert not read(files.place("~"), tmp_path, HOME=str(home), PATH="/nowhere").has_rsync
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "stat").symlink_to(shutil.which("stat") or "")
+    for name in ("cat", "sed"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
+    bare = read(files.place("~", "/", "-"), tmp_path, HOME=str(home), PATH=str(tmp_path / "bin"))
+    assert not bare.has_rsync
+
+
+# What reads this on a node: dash on Debian, bash 3.2 on a Mac, others where a user chose so.
+SHELLS = ("dash", "bash --posix -O xpg_echo", "mksh", "busybox sh")
+each_sh = pytest.mark.parametrize("sh", SHELLS)
+
+
+def near(sh: str, target: str, home: Path, source: str = "/nowhere", **more: str) -> Any:
+    """How a target lies to what must not be deleted, as this shell tells; its path."""
+    require(shutil.which(sh.split()[0]), f"needs {sh}")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    script = files.place(target, source, boot, "~/.mlx-tp").command
+    done = subprocess.run(
+        sh.split(), input=script, capture_output=True, text=True, cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **more},
+    )  # fmt: skip
+    assert done.stderr == ""
+    place = files.parse_place(done.stdout, done.returncode)
+    return place.folder, {" ".join(pair) for pair in place.near}
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Path:
+    """A home with what is in one: state, Hugging Face's cache, links to all and sundry."""
+    home = tmp_path / "Users" / "me"
+    for name in (".mlx-tp/default", ".cache/huggingface/hub/models--a", "copy", "src/sub"):
+        (home / name).mkdir(parents=True)
+    for name, leads in {"home": ".", "up": "..", "rootlink": "/", "src-link": "src"}.items():
+        (home / name).symlink_to(leads)
+    return home
+
+
+@each_sh
+@pytest.mark.parametrize(
+    ("target", "folder", "expected"),
+    [
+        ("~/copy", "{home}/copy", set()),
+        ("~/new/er", "{home}/new/er", set()),
+        ("~", "{home}", {"is home", "holds state", "holds store", "holds source"}),
+        ("~/home", "{home}", {"is home", "holds state", "holds store", "holds source"}),
+        ("~/up", "{up}", {"holds home", "holds state", "holds store", "holds source"}),
+        ("~/up/me", "{home}", {"is home", "holds state", "holds store", "holds source"}),
+        ("~/home/new", "{home}/new", set()),
+        ("~/.mlx-tp", "{home}/.mlx-tp", {"is state"}),
+        ("~/home/.mlx-tp/default", "{home}/.mlx-tp/default", {"in state"}),
+        ("~/.mlx-tp/new", "{home}/.mlx-tp/new", {"in state"}),
+        ("~/.cache", "{home}/.cache", {"holds store"}),
+        ("~/.cache/huggingface/hub", "{home}/.cache/huggingface/hub", {"in store"}),
+        ("~/src", "{home}/src", {"is source"}),
+        ("~/src-link", "{home}/src", {"is source"}),
+        ("~/src-link/sub", "{home}/src/sub", {"in source"}),
+        ("~/src-link/new", "{home}/src/new", {"in source"}),
+        ("/", "/", {"is root", "holds home", "holds tmp", "holds state", "holds store",
+                    "holds source"}),
+        ("/tmp", "/tmp", {"is tmp"}),
+        ("~/rootlink/tmp", "/tmp", {"is tmp"}),
+    ],
+)  # fmt: skip
+def test_what_a_target_is(
+    homes: Path, sh: str, target: str, folder: str, expected: set[str]
+) -> None:
+    where, found = near(sh, target, homes, str(homes / "src-link"))
+    assert where == folder.format(home=homes, up=homes.parent)
+    # Where this test's folders are is its own matter.
+    if folder in ("/tmp", "/"):
+        found, expected = found & {"is tmp", "is root", "holds home"}, expected - {
+            "holds tmp", "holds state", "holds store", "holds source"
+        }  # fmt: skip
+        expected |= {"holds home"} & found
+    assert found == expected
+
+
+@each_sh
+def test_stores_that_the_environment_names(homes: Path, sh: str, tmp_path: Path) -> None:
+    (tmp_path / "big" / "hub").mkdir(parents=True)
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        told = near(sh, str(tmp_path / "big"), homes, **{name: str(tmp_path / "big" / "hub")})
+        assert "holds store" in told[1]
+
+
+@each_sh
+def test_a_folder_by_another_name_is_the_same(homes: Path, sh: str, tmp_path: Path) -> None:
+    """As `/USERS/ME` where case is ignored, and a firmlink: mounts are such names on Linux."""
+    other = tmp_path / "USERS" / "ME"
+    other.mkdir(parents=True)
+    done = subprocess.run(["mount", "--bind", homes, other], capture_output=True)
+    require(done.returncode == 0, "needs root, to mount")
+    try:
+        assert "is home" in near(sh, str(other), homes)[1]
+        assert near(sh, f"{other}/.mlx-tp/new", homes)[1] == {"in state"}
+        assert near(sh, f"{other}/copy", homes) == (f"{other}/copy", set())
+        assert "holds home" in near(sh, str(other.parent), other)[1]
+    finally:
+        subprocess.run(["umount", other], check=True)
+
+
+@pytest.mark.parametrize("sh", ["dash", "bash --posix -O xpg_echo"])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_was_looked_at_is_what_is_synced(sh: str, is_new: bool, tmp_path: Path) -> None:
+    """Between the look and the act a link to the home is laid at the target's place."""
+    require(shutil.which("rsync"), "needs rsync")
+    home, copy = tmp_path / "home", tmp_path / "home" / "copy"
+    plain_tree(tmp_path / "source")
+    home.mkdir()
+    (home / "precious").touch()
+    if not is_new:
+        copy.mkdir()
+    place = read(files.place(str(copy), "/nowhere", "-"), tmp_path, HOME=str(home))
+    if not is_new:
+        copy.rename(home / "moved")
+    copy.symlink_to(home)
+    wanted = copying.Copy(str(tmp_path / "source"), str(copy), delete=True)
+    line = copying.command(wanted, nodes.Node(Host("127.0.0.1")), place, "/c")
+    done = subprocess.run([*sh.split(), "-c", line], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"{copy} has changed since it was looked at: nothing was done there\n"
+    assert (home / "precious").exists()
+    copy.unlink()
+    line = copying.command(wanted, nodes.Node(Host("127.0.0.1")), Place(str(copy), "", True), "/c")
+    assert subprocess.run([*sh.split(), "-c", line], capture_output=True).returncode == 0
+    assert here(copy) == here(tmp_path / "source")
 
 
 def test_compare() -> None:
@@ -316,7 +445,8 @@ def test_target_is_safe_in_every_login_shell(shell: str, tmp_path: Path) -> None
     node = nodes.Node(Host("node", user="me", port=7))
     copy = copying.Copy(str(tmp_path / "source"), "")
     folder = tmp_path / "nodes" / NASTY_FOLDER
-    line = copying.command(copy, node, str(folder), "/c").replace("--rsh='ssh ", f"--rsh='{rsh} ")
+    place = Place(str(folder), "", True)
+    line = copying.command(copy, node, place, "/c").replace("--rsh='ssh ", f"--rsh='{rsh} ")
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [each.name for each in folder.iterdir()] == ["it's"]
@@ -452,7 +582,8 @@ def test_cache_is_that_of_mlx_lm(kind: str, config: dict[str, Any]) -> None:
     assert fit.cache(config, tokens, 1) == held
 
 
-def facts_of(**values: Any) -> dict[str, Any]:
+def facts_of(node: str = "n", **values: Any) -> NodeFacts:
+    """By the names of the facts."""
     whole = {
         "model": Model("/m", {"config.json": "9 1", "model.safetensors": str(200 * GIB)}),
         "weights": Weights(None, {"model.safetensors": 200 * GIB}),
@@ -460,7 +591,9 @@ def facts_of(**values: Any) -> dict[str, Any]:
         "memory": Memory(512 * GIB, 9 * GIB, 16384),
         "gpu": 0,
     }
-    return {**whole, **values}
+    keys = (MODEL, weights.KEY, weights.CONFIG, memory.KEY, gpu.KEY)
+    given = {**whole, **values}
+    return NodeFacts(node, {key: given[key.name] for key in keys})
 
 
 def told(findings: list[Finding]) -> list[str]:
@@ -514,7 +647,9 @@ def test_complete(
 def test_complete_without_an_answer() -> None:
     unknown = {"n": facts_of(weights=Unknown("no answer"))}
     assert told(fit.complete(unknown)) == ["fail n: unknown: no answer: try it there (weights)"]
-    assert told(fit.complete({"n": {}}))[0].startswith("fail n: unknown: it was not asked")
+    assert told(fit.complete({"n": NodeFacts("n", {})}))[0].startswith(
+        "fail n: unknown: it was not asked"
+    )
     assert fit.complete({"n": facts_of(model=Model(None))}) == []
 
 
@@ -565,8 +700,8 @@ def test_the_remedy_is_a_limit_only_where_there_is_memory_for_it() -> None:
 
 
 def test_load_is_that_of_a_node_with_the_whole_model() -> None:
-    broken = facts_of(weights=Weights(None, {}), config={})
-    load = fit.load({"a": broken, "b": facts_of()}, 2, 1)
+    broken = facts_of("a", weights=Weights(None, {}), config={})
+    load = fit.load({"a": broken, "b": facts_of("b")}, 2, 1)
     assert load == fit.Load(100 * GIB, 327_680 // 2, 1, "llama")
     assert fit.load({"a": broken}, 2, 1) is None
 
@@ -941,13 +1076,43 @@ def test_this_machine_too(sync: Sync, macs: Macs, source: Path, tmp_path: Path) 
     assert not (source / "sub" / "new").exists()
 
 
-@pytest.mark.parametrize("target", ["~", "/", "/Users", "/Users/mac2", "."])
-def test_a_home_is_never_deleted(sync: Sync, macs: Macs, target: str) -> None:
+DATA = "/System/Volumes/Data"
+HOME_NAMES = ("~", "/", "/Users", "/Users/mac2", ".", "./", "home", "users")
+HOME_NAMES += (DATA, f"{DATA}/Users", f"{DATA}/Users/mac2", "/USERS/MAC2")
+NO_SYNC = {
+    **dict.fromkeys(HOME_NAMES, "the user's home"),
+    **dict.fromkeys((".mlx-tp", "home/.mlx-tp"), "what these tasks keep there"),
+    ".mlx-tp/new": "in what these tasks keep there",
+    **dict.fromkeys((".cache", "home/.cache/huggingface"), "Hugging Face's cache"),
+    ".cache/huggingface/hub/models--a": "in Hugging Face's cache",
+    "/tmp": "/tmp",
+}
+
+
+def test_what_is_never_deleted(sync: Sync, macs: Macs) -> None:
+    """By any name: a link, a firmlink, a name in another case (both are mounts here)."""
     rig = macs()
-    rig.run("mac2", "touch ~/precious")
-    done = sync("mac2", "--delete", to=target, code=3)
-    assert "would delete the user's home" in done.err
-    assert rig.run("mac2", "ls ~").stdout == "precious\n"
+    rig.run(
+        "mac2",
+        f"touch ~/precious; ln -s . ~/home; ln -s /Users ~/users; mkdir -p ~/.mlx-tp ~/.cache"
+        f"/huggingface/hub/models--a {DATA}/Users /USERS/MAC2\n"
+        f"mount --bind /Users {DATA}/Users; mount --bind ~ /USERS/MAC2",
+    )
+    for target, what in NO_SYNC.items():
+        done = sync("mac1,mac2", "--delete", to=target, code=3)
+        assert re.search(rf"^(mac2|mac1): --delete in \S+ would delete {what}: ", done.err, re.M)
+    assert rig.run("mac2", "ls ~").stdout.split() == ["home", "precious", "users"]
+    # A folder of its own, by whatever name.
+    sync("mac2", "--delete", to=f"{DATA}/Users/mac2/copy")
+    sync("mac2", "--delete", to="home/copy/")
+    rig.run("mac2", f"umount {DATA}/Users /USERS/MAC2; rm -r /System /USERS ~/home ~/users")
+
+
+@pytest.mark.parametrize("target", ["new/..", "..", "a/../b", "/tmp/x/..", "~/.."])
+@pytest.mark.parametrize("words", [(), ("--delete",), ("--dry-run",)])
+def test_no_way_up_in_a_target(sync: Sync, target: str, words: tuple[str, ...]) -> None:
+    done = sync("nowhere", *words, to=target, code=2)
+    assert done.one_line() == f"--target {target}: give a path without .."
 
 
 @pytest.mark.parametrize(
@@ -1014,7 +1179,7 @@ def test_ssh_config_of_any_name(inv: Inv, sync: Sync, sshd: Sshd, tmp_path: Path
     assert not list(tmp_path.rglob("a-canary"))
 
 
-def test_host_keys_are_checked(sync: Sync, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_keys_are_checked(sync: Sync, sshd: Sshd) -> None:
     """Also where the configuration would take any key, and by rsync's own ssh."""
     config = sshd.folder / "config"
     config.write_text(config.read_text() + "Host *\n  StrictHostKeyChecking no\n")
@@ -1023,8 +1188,7 @@ def test_host_keys_are_checked(sync: Sync, sshd: Sshd, monkeypatch: pytest.Monke
     assert re.search(r"^not reached +mac2 .*host key is not known", done.out, re.MULTILINE)
     assert "mac2" not in (sshd.folder / "known_hosts").read_text()
     assert not (sshd.node_home("mac2") / "copy").exists()
-    monkeypatch.setattr(nodes, "_ssh_config", str(config))
-    node = nodes.Node(Host("mac2"))
+    node = nodes.Node(Host("mac2"), nodes.SshConfig(str(config)))
     with copying.ssh_config([node]) as file:
         done = subprocess.run(["ssh", "-F", file, "mac2", "touch was-here"], capture_output=True)
     assert b"Host key verification failed" in done.stderr

@@ -23,12 +23,12 @@ from tasks.cluster import cabling, discover, drift, hostfile, links, ranks
 from tasks.cluster.checks import FAIL, WARN
 from tasks.cluster.engine import MLX_LM
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Unknown, thunderbolt
+from tasks.cluster.facts import Key, NodeFacts, Unknown, rdma, routes, thunderbolt
 from tasks.cluster.facts.rdma import Interface
 from tasks.cluster.facts.routes import Route
 from tasks.cluster.links import End, Link
 
-Facts = dict[str, dict[str, Any]]
+Facts = dict[str, NodeFacts]
 
 # A cable is "host receptacle, host receptacle"; what is in between follows: a dock.
 PAIR = ["mac1 4, mac2 4"]
@@ -81,18 +81,19 @@ def lab(
                 "en0": (office,),
             }.items()
         }
-        facts[host] = {
-            "thunderbolt": thunderbolt.parse_ports(said, 0),
-            "hardware_ports": names,
-            "interfaces": interfaces,
-            "routes": (
+        values = {
+            thunderbolt.KEY: thunderbolt.parse_ports(said, 0),
+            thunderbolt.HARDWARE_PORTS: names,
+            rdma.INTERFACES_KEY: interfaces,
+            routes.KEY: (
                 Route(IPv4Network("0.0.0.0/0"), "en0", office.network[254]),
                 Route(IPv4Network("127.0.0.0/8"), "lo0"),
                 Route(office.network, "en0"),
             ),
-            "ibv_devices": tuple(f"rdma_{name}" for name in names.values()),
-            "rdma_enabled": True,
+            rdma.DEVICES_KEY: tuple(f"rdma_{name}" for name in names.values()),
+            rdma.ENABLED_KEY: True,
         }
+        facts[host] = NodeFacts(host, values)
     return facts
 
 
@@ -101,9 +102,9 @@ def addressed(facts: Facts, made: Sequence[Link]) -> Facts:
     facts = copy.deepcopy(facts)
     for end in (end for link in made for end in link):
         values = facts[end.host]
-        interface = values["interfaces"][end.interface]
-        values["interfaces"][end.interface] = replace(interface, addresses=(end.address,))
-        values["routes"] += (
+        interface = values[rdma.INTERFACES_KEY][end.interface]
+        values[rdma.INTERFACES_KEY][end.interface] = replace(interface, addresses=(end.address,))
+        values.values[routes.KEY] += (
             Route(end.address.network, end.interface),
             Route(IPv4Network(end.address.ip), end.interface),
         )
@@ -202,20 +203,20 @@ def test_interfaces_are_counted_as_numbers() -> None:
 def test_drives_and_empty_ports_are_no_cables() -> None:
     said = (Path(__file__).parent / "data" / "macos" / "system_profiler.json").read_text()
     facts = lab(PAIR)
-    facts["mac1"]["thunderbolt"] = tuple(
+    facts["mac1"].values[thunderbolt.KEY] = tuple(
         replace(port, peers={}) for port in thunderbolt.parse_ports(said, 0)
     )
-    facts["mac2"]["thunderbolt"] = lab(["mac1 1, mac1 2"], size=2)["mac2"]["thunderbolt"]
+    facts["mac2"].values[thunderbolt.KEY] = lab(["mac1 1, mac1 2"], size=2)["mac2"][thunderbolt.KEY]
     assert cabling.cables(facts) == ([], [])
 
 
 def _without_peer(facts: Facts) -> None:
     """mac2 no longer sees the cable in its port 4."""
-    facts["mac2"]["thunderbolt"] = lab([], size=2)["mac2"]["thunderbolt"]
+    facts["mac2"].values[thunderbolt.KEY] = lab([], size=2)["mac2"][thunderbolt.KEY]
 
 
-def _set(host: str, name: str, value: Any) -> Any:
-    return lambda facts: facts[host].update({name: value})
+def _set(host: str, key: Key[Any], value: Any) -> Any:
+    return lambda facts: facts[host].values.update({key: value})
 
 
 def _three_at_a_dock(facts: Facts) -> None:
@@ -238,13 +239,13 @@ ODD: dict[str, tuple[list[str], Any, list[str], tuple[str, str, str]]] = {
     ),
     "one side unreadable": (
         PAIR,
-        _set("mac2", "thunderbolt", Unknown("no answer in time")),
+        _set("mac2", thunderbolt.KEY, Unknown("no answer in time")),
         [],
         (FAIL, "mac2", "unknown: no answer in time"),
     ),
     "the other end of one that is unreadable": (
         PAIR,
-        _set("mac2", "thunderbolt", Unknown("no answer in time")),
+        _set("mac2", thunderbolt.KEY, Unknown("no answer in time")),
         [],
         (
             WARN,
@@ -255,13 +256,13 @@ ODD: dict[str, tuple[list[str], Any, list[str], tuple[str, str, str]]] = {
     ),
     "interfaces unreadable": (
         PAIR,
-        _set("mac2", "hardware_ports", Unknown("not found")),
+        _set("mac2", thunderbolt.HARDWARE_PORTS, Unknown("not found")),
         [],
         (FAIL, "mac2", "unknown: not found"),
     ),
     "a port without an interface": (
         TWO_CABLES,
-        _set("mac2", "hardware_ports", {"Thunderbolt 6": "en7"}),
+        _set("mac2", thunderbolt.HARDWARE_PORTS, {"Thunderbolt 6": "en7"}),
         ["mac1 en3 - mac2 en7"],
         (
             FAIL,
@@ -271,13 +272,13 @@ ODD: dict[str, tuple[list[str], Any, list[str], tuple[str, str, str]]] = {
     ),
     "not asked": (
         PAIR,
-        lambda facts: facts["mac2"].pop("thunderbolt"),
+        lambda facts: facts["mac2"].values.pop(thunderbolt.KEY),
         [],
         (FAIL, "mac2", "unknown: it was not asked"),
     ),
     "no ports": (
         PAIR,
-        _set("mac2", "thunderbolt", ()),
+        _set("mac2", thunderbolt.KEY, ()),
         [],
         (FAIL, "mac2", "it has no Thunderbolt port"),
     ),
@@ -307,10 +308,13 @@ ODD: dict[str, tuple[list[str], Any, list[str], tuple[str, str, str]]] = {
     ),
     "a slow cable": (
         PAIR,
-        lambda facts: facts["mac1"].update(
-            thunderbolt=tuple(
-                replace(port, speed=port.speed and 40) for port in facts["mac1"]["thunderbolt"]
-            )
+        lambda facts: facts["mac1"].values.update(
+            {
+                thunderbolt.KEY: tuple(
+                    replace(port, speed=port.speed and 40)
+                    for port in facts["mac1"][thunderbolt.KEY]
+                )
+            }
         ),
         ["mac1 en5 - mac2 en5"],
         (WARN, "mac1", "en5 to mac2 runs at 40 Gb/s"),
@@ -417,7 +421,7 @@ def test_subnets(cables: list[str], present: list[str], expected: list[str]) -> 
 
 def test_routes_are_taken() -> None:
     facts = lab(PAIR, size=3)
-    facts["mac3"]["routes"] += (Route(IPv4Network("10.254.0.0/17"), "utun4"),)
+    facts["mac3"].values[routes.KEY] += (Route(IPv4Network("10.254.0.0/17"), "utun4"),)
     assert subnet(wired(facts)) == ["10.254.128.1/30 - 10.254.128.2"]
 
 
@@ -430,11 +434,11 @@ def test_no_free_subnet() -> None:
     assert subnet(wired(facts, pool=pool)) == ["10.253.0.1/30 - 10.253.0.2"]
 
 
-@pytest.mark.parametrize("name", ["interfaces", "routes"])
-def test_unknown_networks_are_not_free(name: str) -> None:
+@pytest.mark.parametrize("key", [rdma.INTERFACES_KEY, routes.KEY])
+def test_unknown_networks_are_not_free(key: Key[Any]) -> None:
     facts = lab(PAIR)
-    facts["mac2"][name] = Unknown("it hangs")
-    with pytest.raises(BadInput, match=rf"mac2: its {name} can't be read \(it hangs\)"):
+    facts["mac2"].values[key] = Unknown("it hangs")
+    with pytest.raises(BadInput, match=rf"mac2: its {key.name} can't be read \(it hangs\)"):
         wired(facts)
 
 
@@ -480,7 +484,7 @@ def test_subnets_collide_with_nothing_and_last(
 ) -> None:
     facts = lab(cables)
     for host, network in taken:
-        facts[host]["routes"] += (Route(network, "utun4"),)
+        facts[host].values[routes.KEY] += (Route(network, "utun4"),)
     try:
         made = wired(facts)
     except BadInput:
@@ -498,7 +502,7 @@ def test_subnets_collide_with_nothing_and_last(
     for values in (facts, again):
         for end in (end for link in made for end in link):
             there = values[end.host]
-            assert links.collision(end, there["interfaces"], there["routes"]) is None
+            assert links.collision(end, there[rdma.INTERFACES_KEY], there[routes.KEY]) is None
 
 
 # Backend.
@@ -545,46 +549,46 @@ BACKENDS: dict[str, tuple[list[str], Any, str, str]] = {
         PAIR,
         lambda facts: (
             facts.update(lab(PAIR, top={"mac2": 40})),
-            facts["mac2"].update(ibv_devices=(), rdma_enabled=False),
+            facts["mac2"].values.update({rdma.DEVICES_KEY: (), rdma.ENABLED_KEY: False}),
         ),
         "ring",
         "mac2's ports are Thunderbolt 4: they can't do RDMA; TCP goes over the Thunderbolt links",
     ),
     "disabled": (
         PAIR,
-        lambda facts: facts["mac1"].update(rdma_enabled=False, ibv_devices=()),
+        lambda facts: facts["mac1"].values.update({rdma.ENABLED_KEY: False, rdma.DEVICES_KEY: ()}),
         "ring",
         "RDMA is disabled on mac1 (in Recovery: rdma_ctl enable);"
         " TCP goes over the Thunderbolt links",
     ),
     "unknown": (
         PAIR,
-        _set("mac2", "rdma_enabled", Unknown("rdma_ctl: not found")),
+        _set("mac2", rdma.ENABLED_KEY, Unknown("rdma_ctl: not found")),
         "ring",
         "mac2's RDMA is unknown (rdma_ctl: not found)",
     ),
     "devices unknown": (
         PAIR,
-        _set("mac2", "ibv_devices", Unknown("it hangs")),
+        _set("mac2", rdma.DEVICES_KEY, Unknown("it hangs")),
         "ring",
         "mac2's RDMA is unknown (it hangs)",
     ),
-    "no devices": (PAIR, _set("mac2", "ibv_devices", ()), "ring", "mac2 has no RDMA devices"),
+    "no devices": (PAIR, _set("mac2", rdma.DEVICES_KEY, ()), "ring", "mac2 has no RDMA devices"),
     "one device missing": (
         PAIR,
-        _set("mac2", "ibv_devices", ("rdma_en3",)),
+        _set("mac2", rdma.DEVICES_KEY, ("rdma_en3",)),
         "ring",
         "mac2 has no device rdma_en5",
     ),
     "one device of a mesh missing": (
         MESH4,
-        _set("mac1", "ibv_devices", ("rdma_en2", "rdma_en3")),
+        _set("mac1", rdma.DEVICES_KEY, ("rdma_en2", "rdma_en3")),
         "jaccl-ring",
         "RDMA links make the ring mac1-mac2-mac4-mac3; mac1 and mac4 have none",
     ),
     "several reasons": (
         PAIR,
-        lambda facts: [each.update(rdma_enabled=False) for each in facts.values()],
+        lambda facts: [each.values.update({rdma.ENABLED_KEY: False}) for each in facts.values()],
         "ring",
         "RDMA is disabled on mac1 (in Recovery: rdma_ctl enable), RDMA is disabled on mac2",
     ),
@@ -744,7 +748,7 @@ HOSTFILES: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
     # mac2 listens for mac1 (10.254.0.2), mac3 for mac2, mac1 for mac3.
     "TCP listens on the link to the left": (
         MESH3,
-        lambda facts: facts["mac2"].update(rdma_enabled=False),
+        lambda facts: facts["mac2"].values.update({rdma.ENABLED_KEY: False}),
         {
             "backend": "ring",
             "envs": [],
@@ -769,7 +773,7 @@ HOSTFILES: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
     ),
     "TCP over two cables": (
         TWO_CABLES,
-        lambda facts: facts["mac2"].update(rdma_enabled=False),
+        lambda facts: facts["mac2"].values.update({rdma.ENABLED_KEY: False}),
         {
             "backend": "ring",
             "envs": [],
@@ -830,15 +834,15 @@ def test_the_pair_with_the_fewest_cables_counts() -> None:
 LABS = [PAIR, TWO_CABLES, MESH3, MESH4, RING4, [*MESH3, "mac1 5, mac2 5"]]
 
 
-@pytest.mark.parametrize("rdma", [True, False])
+@pytest.mark.parametrize("has_rdma", [True, False])
 @pytest.mark.parametrize("cables", LABS)
 def test_hostfile_is_taken_by_all_who_read_it(
-    tmp_path: Path, cables: list[str], rdma: bool
+    tmp_path: Path, cables: list[str], has_rdma: bool
 ) -> None:
     """Ours, rdma.setup's, and MLX's own; each rank's plan follows from it."""
     facts = lab(cables)
-    if not rdma:
-        facts["mac1"]["rdma_enabled"] = False
+    if not has_rdma:
+        facts["mac1"].values[rdma.ENABLED_KEY] = False
     made = discovered(facts)
     path = tmp_path / "hosts.json"
     path.write_text(json.dumps(made))
@@ -869,7 +873,7 @@ def test_ring_addresses_are_on_the_left_link(cables: list[str]) -> None:
     """Each rank's neighbour before it has, on the same cable, an address to connect from."""
     facts = lab(cables)
     for values in facts.values():
-        values["rdma_enabled"] = False
+        values.values[rdma.ENABLED_KEY] = False
     hosts = discovered(facts)["hosts"]
     assert len({len(entry["ips"]) for entry in hosts}) == 1
     for left, entry in zip([hosts[-1], *hosts], hosts, strict=False):
@@ -957,22 +961,22 @@ def _own(facts: Facts, said: str | None) -> str:
 def test_coordinator(said: str | None, expected: str) -> None:
     facts = lab(MESH3)
     facts = addressed(facts, wired(facts))
-    interfaces = facts["mac1"]["interfaces"]
+    interfaces = facts["mac1"][rdma.INTERFACES_KEY]
     # The default route of a VPN comes second; en1 comes first among the interfaces.
     vpn = (IPv4Interface("100.96.0.7/32"),)
     second = (IPv4Interface("169.254.7.7/16"), IPv4Interface("198.51.100.7/24"))
-    facts["mac1"]["interfaces"] = {
+    facts["mac1"].values[rdma.INTERFACES_KEY] = {
         "en1": Interface("en1", "active", second, ()),
         "utun4": Interface("utun4", None, vpn, ()),
         **interfaces,
     }
-    facts["mac1"]["routes"] += (Route(IPv4Network("0.0.0.0/0"), "utun4"),)
+    facts["mac1"].values[routes.KEY] += (Route(IPv4Network("0.0.0.0/0"), "utun4"),)
     assert _own(facts, said) == expected
 
 
 def test_no_address_for_all() -> None:
     facts = lab(MESH3)
-    facts["mac1"]["interfaces"].pop("en0")
+    facts["mac1"][rdma.INTERFACES_KEY].pop("en0")
     with pytest.raises(BadInput, match="mac1: no IPv4 address that other hosts can reach"):
         _own(facts, "192.0.2.1")
 
@@ -1128,7 +1132,7 @@ def test_merged_keeps_what_people_wrote() -> None:
 def test_merged_drops_what_is_no_longer_there() -> None:
     """A hostfile that was jaccl's and is ring's now has no devices left."""
     facts = lab(PAIR)
-    facts["mac1"]["rdma_enabled"] = False
+    facts["mac1"].values[rdma.ENABLED_KEY] = False
     made = drift.merged(BASE, discovered(facts))
     assert [entry.get("rdma") for entry in made["hosts"]] == [None, None]
 

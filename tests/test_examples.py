@@ -170,7 +170,9 @@ def test_own_folder(mine: Inv, home: Path) -> None:
     """An engine, a check and a check in place of ours, and steps around ours: no file touched."""
     mine = replace(mine, cwd=ROOT)
     own = ("-r", str(home / "own folder"), "-c", "mytasks")
-    assert "trial" in mine(*own, "--list").out
+    listed = mine(*own, "--list").out
+    assert "trial" in listed
+    assert "maintain." not in listed
     unknown = mine(*own, "trial", code=3)
     assert unknown.out == "before\n"
     assert "fail  flag" in unknown.err

@@ -61,10 +61,11 @@ def test_fault(scene: Scene, row: Row, record_property: Callable[[str, Any], Non
         record_property("said", f"{task}\t{code}\t{said(done, row, step)}")
     row.check(scene)
     scene.heal()
-    assert scene.run("tp.stop").code == 0
+    end = scene.run("tp.stop tp.status")
+    assert end.code == 0
+    assert end.out.splitlines()[-1] == "stopped"
     assert [scene.left(host) for host in scene.rig.names] == [[], []]
     assert [scene.strangers(host) for host in scene.rig.names] == [1, 1]
-    assert scene.run("tp.status").out == "stopped\n"
 
 
 @pytest.fixture
@@ -80,8 +81,8 @@ def test_a_silent_node_delays_no_other(
 ) -> None:
     """All the others have answered while it is still waited for."""
     monkeypatch.setattr(nodes, "CONNECT_TIMEOUT", DEADLINE)
-    nodes.use_ssh_config(str(sshd.folder / "config"))
-    both = nodes.of([Host(ssh=name) for name in sshd.names])
+    connections = nodes.Connections()
+    both = connections.of([Host(ssh=name) for name in sshd.names], str(sshd.folder / "config"))
     asked = nodes.begin(nodes.sh, both, f"echo here >{home}/answer; cat {home}/answer")
     try:
         with silent.accept()[0]:
@@ -89,8 +90,7 @@ def test_a_silent_node_delays_no_other(
             assert not asked.done()
         answers = asked.result(DEADLINE)
     finally:
-        nodes.close()
-        nodes.use_ssh_config(None)
+        connections.close()
     assert answers["mac1"].out == "here\n"
     assert answers["mac2"].failure
 

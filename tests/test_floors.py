@@ -77,7 +77,7 @@ def test_the_parser_sees_imports() -> None:
     assert "tasks.cluster.engine" in GRAPH["tasks.cluster.ranks"]
     assert "tasks.cluster.hostfile" not in GRAPH["tasks.cluster.ranks"]
     assert "tasks.cluster.nodes" in GRAPH["tasks.cluster.cluster"]
-    assert "tasks.cluster.shell" in GRAPH["tasks.cluster.facts.model"]
+    assert "tasks.cluster.shell" in GRAPH["tasks.cluster.ssh.scripts"]
     assert {"fabric", "paramiko", "invoke.context"} <= GRAPH["tasks.cluster.nodes"]
     assert "invoke.exceptions" in reached("tasks.cluster.cluster")
     example = ast.parse("from invoke import task\nfrom .. import tp\nif x:\n  import rich.live")
@@ -95,8 +95,11 @@ def test_cluster_imports_nothing_above_it(name: str) -> None:
 
 PURE = [
     *(name for name in CLUSTER if name.startswith("tasks.cluster.facts")),
-    *(f"tasks.cluster.{name}" for name in ("checks", "ranks", "engine", "hints", "state")),
-    *(f"tasks.cluster.{name}" for name in ("settings", "shell")),
+    *(
+        f"tasks.cluster.{name}"
+        for name in ("checks", "ranks", "engine", "hints", "snapshot", "state")
+    ),
+    *(f"tasks.cluster.{name}" for name in ("config.settings", "config.values", "shell")),
 ]
 
 

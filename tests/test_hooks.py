@@ -19,6 +19,7 @@ from tasks import hooks
 from tasks.cluster.errors import ActionFailed, BadInput, CheckFailed
 from tasks.executor import Executor, run
 from tasks.options import WHERE, cluster_task
+from tasks.session import Session
 
 Names = Callable[[], list[str]]
 
@@ -154,8 +155,8 @@ def test_what_a_hook_is_told(execute: Any, said: Names, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLX_TP_RUN", "stale")
 
     @cluster_task(*WHERE, name="main")
-    def main(c: Context, cluster: Any) -> None:
-        hooks.note(run="1f")
+    def main(session: Session, cluster: Any) -> None:
+        session.note(run="1f")
 
     hosts = [{"ssh": f"mac{i}", "ips": [f"10.0.0.{i}"]} for i in (1, 2)]
     args = ["--port", "8123", "--host", "10.0.0.1"]
@@ -170,7 +171,6 @@ def test_what_a_hook_is_told(execute: Any, said: Names, monkeypatch: pytest.Monk
     outcome = ["MLX_TP_ERROR=", "MLX_TP_EXIT=0", "MLX_TP_OUTCOME=done", "MLX_TP_RUN=1f"]
     runtime = [line for line in said() if line.startswith("MLX_TP_RUNTIME=")]
     assert said() == [*facts, "", *sorted([*facts, *outcome, *runtime]), ""]
-    monkeypatch.delitem(hooks._noted, "MLX_TP_RUN")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,17 @@ from rig import Rig
 from tasks.cluster import facts as reading
 from tasks.cluster import host_checks, scan
 from tasks.cluster.checks import FAIL, OK, WARN
-from tasks.cluster.facts import Unknown, clock, firewall, power, reach, sudo
+from tasks.cluster.facts import (
+    Key,
+    NodeFacts,
+    Unknown,
+    clock,
+    firewall,
+    power,
+    reach,
+    sudo,
+    versions,
+)
 from tasks.cluster.facts.power import Power
 from tasks.cluster.facts.reach import Reach
 from tasks.cluster.host_keys import Entry, Known
@@ -59,46 +69,46 @@ def test_parsers(parse: Callable[..., Any], text: str, status: int, expected: An
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "level", "says"),
+    ("key", "value", "level", "says"),
     [
-        ("sudo", True, OK, "without password"),
-        ("sudo", False, WARN, "--ask-sudo"),
-        ("clock", 104.0, OK, "as here"),
-        ("clock", 96.0, OK, "as here"),
-        ("clock", 120.0, WARN, "18 s ahead of the clock here"),
-        ("clock", 60.0, WARN, "39 s behind the clock here"),
-        ("power", None, OK, "no macOS"),
-        ("power", Power(0), OK, "never sleeps"),
-        ("power", Power(10, ("powerd",)), WARN, "10 min without use (now kept awake by powerd"),
-        ("power", Power(0, (), True), WARN, "low power mode"),
-        ("firewall", None, OK, "no macOS"),
-        ("firewall", firewall.OFF, OK, "off"),
-        ("firewall", firewall.ON, WARN, "--unblockapp"),
-        ("firewall", firewall.BLOCKS_ALL, FAIL, "--setblockall off"),
-        ("reach", Reach("b:22", "connected", True), OK, "reaches b:22"),
-        ("reach", Reach("b:22", "ECONNREFUSED", False), OK, "reaches b:22"),
-        ("reach", Reach("b:22", "EHOSTUNREACH", True), FAIL, "Local Network privacy refuses"),
-        ("reach", Reach("b:22", "EHOSTUNREACH", False), FAIL, "do both nodes have these"),
-        ("reach", Reach("b:22", "ETIMEDOUT", True), FAIL, "gets ETIMEDOUT from b:22, nc connects"),
-        ("sudo", Unknown("no answer"), FAIL, "unknown: no answer"),
-        ("power", Unknown("why"), FAIL, "unknown: why"),
+        (sudo.KEY, True, OK, "without password"),
+        (sudo.KEY, False, WARN, "--ask-sudo"),
+        (clock.KEY, 104.0, OK, "as here"),
+        (clock.KEY, 96.0, OK, "as here"),
+        (clock.KEY, 120.0, WARN, "18 s ahead of the clock here"),
+        (clock.KEY, 60.0, WARN, "39 s behind the clock here"),
+        (power.KEY, None, OK, "no macOS"),
+        (power.KEY, Power(0), OK, "never sleeps"),
+        (power.KEY, Power(10, ("powerd",)), WARN, "10 min without use (now kept awake by powerd"),
+        (power.KEY, Power(0, (), True), WARN, "low power mode"),
+        (firewall.KEY, None, OK, "no macOS"),
+        (firewall.KEY, firewall.OFF, OK, "off"),
+        (firewall.KEY, firewall.ON, WARN, "--unblockapp"),
+        (firewall.KEY, firewall.BLOCKS_ALL, FAIL, "--setblockall off"),
+        (reach.KEY, Reach("b:22", "connected", True), OK, "reaches b:22"),
+        (reach.KEY, Reach("b:22", "ECONNREFUSED", False), OK, "reaches b:22"),
+        (reach.KEY, Reach("b:22", "EHOSTUNREACH", True), FAIL, "Local Network privacy refuses"),
+        (reach.KEY, Reach("b:22", "EHOSTUNREACH", False), FAIL, "do both nodes have these"),
+        (reach.KEY, Reach("b:22", "ETIMEDOUT", True), FAIL, "ETIMEDOUT from b:22, nc connects"),
+        (sudo.KEY, Unknown("no answer"), FAIL, "unknown: no answer"),
+        (power.KEY, Unknown("why"), FAIL, "unknown: why"),
     ],
 )  # fmt: skip
-def test_what_a_host_is_judged_by(name: str, value: Any, level: str, says: str) -> None:
+def test_what_a_host_is_judged_by(key: Key[Any], value: Any, level: str, says: str) -> None:
     """Read between 100 and 102 by our clock."""
-    (found,) = host_checks.judge({"mac1": {name: value}}, 100.0, 102.0)
-    assert (found.check, found.node, found.level) == (name, "mac1", level)
+    (found,) = host_checks.judge({"mac1": NodeFacts("mac1", {key: value})}, 100.0, 102.0)
+    assert (found.check, found.node, found.level) == (key.name, "mac1", level)
     assert says in f"{found.what}: {found.fix}"
 
 
 def test_versions_side_by_side() -> None:
     facts = {
-        "mac1": {"versions": {"mlx": "0.32.4", "os": "25E253"}},
-        "mac2": {"versions": {"mlx": "0.32.1", "os": "25E253"}},
+        node: NodeFacts(node, {versions.KEY: {"mlx": mlx, "os": "25E253"}})
+        for node, mlx in (("mac1", "0.32.4"), ("mac2", "0.32.1"))
     }
     both = [(FAIL, "mlx", ["0.32.4", "0.32.1"]), (OK, "os", ["25E253", "25E253"])]
     assert host_checks.versions(facts) == both
-    lost = host_checks.versions({**facts, "mac3": {"versions": Unknown("x")}})
+    lost = host_checks.versions({**facts, "mac3": NodeFacts("mac3", {versions.KEY: Unknown("x")})})
     assert [row[0] for row in lost] == [FAIL, FAIL]
     assert lost[1][2][2] == "unknown"
 
@@ -121,7 +131,7 @@ def asked(python: str, port: int) -> Any:
     done = subprocess.run(
         ["/bin/sh", "-s"], input=script, capture_output=True, text=True, timeout=DEADLINE
     )
-    return reading.read([fact], done.stdout, "f00d")["reach"]
+    return reading.read([fact], done.stdout, "f00d").get(fact.key)
 
 
 def test_list(inv: Inv, sshd: Sshd, home: Path) -> None:
@@ -222,7 +232,7 @@ def test_trust(inv: Inv, sshd: Sshd) -> None:
     assert typed(inv, "yes\n", *words) == 0
     assert file.read_text().startswith(before)
     assert inv("tp.memory", "--hosts", "mac1,mac2", "--engine", "mlx-lm").code == 0
-    assert inv(*words, "--json").json()[1]["state"] == "ok"
+    assert inv(*words, "--json").json()["hosts"][1]["state"] == "ok"
 
 
 def typed(inv: Inv, text: str, *words: str) -> int:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import pytest
 from conftest import ROOT, Inv, Sshd, require, wait_for
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rig import Rig
 
@@ -39,17 +39,16 @@ from tasks.cluster import (
     lock,
     logs,
     setup,
-    shell,
     state,
     stop,
     wait,
 )
 from tasks.cluster.errors import ActionFailed
-from tasks.cluster.facts import files, model, processes, rdma, versions, weights
+from tasks.cluster.facts import NodeFacts, files, model, ports, processes, rdma, versions, weights
 from tasks.cluster.hostfile import Host
 from tasks.cluster.launch import Run
 from tasks.cluster.nodes import Answer, Node
-from tasks.cluster.reading import Reading
+from tasks.cluster.snapshot import Snapshot
 from tasks.cluster.stop import Stopped, Target
 from tasks.cluster.text import plain
 
@@ -224,14 +223,14 @@ def test_readings(sh: str, folder: str, cwd: str, path: str) -> None:
             weights.fact(folder, cwd),
             weights.config(folder, cwd),
             versions.fact(str(python), cwd),
-            files.place(f"{where}/{folder}"),
+            files.place(f"{where}/{folder}", path or "x", "boot"),
         ):
             place.run(fact.command, status=None)
         assert "folder" in place.run(model.fact(folder, cwd).command)
         assert place.run(files.fact(f"{cwd}/{folder}").command).endswith(" 2 ./config.json\n")
         log = where / folder / "tp.log"
         log.write_text("# first\nsecond\n")
-        out = place.run(logs._read_script(0, str(log), "", 0, "nonce"))
+        out = place.run(logs.read_script([(0, str(log), "", 0)], "nonce"))
         assert [piece.data for piece in logs.parse("mac1", out, "nonce")] == [log.read_bytes()]
 
 
@@ -242,9 +241,8 @@ def test_stopping(sh: str, state_dir: str, command: str, start: str) -> None:
     """What ps says of a process, and what a record says of its start, is compared and no more."""
     with scratch(sh) as place:
         own = os.getpid()
-        same = stop._same_command(own, command)
-        known = f"is_alive {own} {shell.quote(start)} {shell.quote(command)}"
-        targets = [Target("mac1", own, "x", each) for each in (same, known)]
+        kinds = [("command", "", command), ("child", start, command), ("start", command, start)]
+        targets = [Target("mac1", own, "x", same) for same in kinds]
         script = stop.script(state_dir, targets, targets, "CONT", 0.1)
         assert place.run(script).splitlines()[-1] == "left"
         stamped = stop.script(state_dir, targets, [], "KILL", 0)
@@ -326,11 +324,12 @@ def test_acting_as_root(sh: str, home: str, password: str, owner: str) -> None:
 
 
 @given(st.lists(st.lists(LINE, min_size=1, max_size=4), min_size=1, max_size=3))
+@example([["a b"], ["a", "b"]])
 def test_sudoers(commands: list[list[str]]) -> None:
     """A line of sudoers allows the commands that were asked for, and none by pattern or comma."""
     allowed = setup.sudoers("me", commands).removeprefix("me ALL=(root) NOPASSWD: ")
     parts = re.findall(r"(?:\\.|[^,\\])+", allowed)
-    expected = list(dict.fromkeys(" ".join(each) for each in [setup.PROBE, *commands]))
+    expected = [" ".join(each) for each in dict.fromkeys(map(tuple, [setup.PROBE, *commands]))]
     assert [re.sub(r"\\(.)", r"\1", part[part.startswith(" ") :]) for part in parts] == expected
     assert not re.search(r"[*?\[\]!#=:]", re.sub(r"\\.", "", allowed))
 
@@ -400,11 +399,11 @@ RECORD = st.builds(
 )
 
 
-def reading_of(record: Any) -> Reading:
+def reading_of(record: Any) -> Snapshot:
     """What a node would tell that has this record, of a process that lives."""
     text = f"now 5\nboot b\nrank 0\nrecord {json.dumps(record)}\npid 1\nstart 2\nof b\nalive\nend"
-    values = {"state": state.parse(text, 0), "processes": {}, "ports": {}, "memory": None}
-    return Reading({"127.0.0.1": values}, {})
+    values = {state.KEY: state.parse(text, 0), processes.KEY: {}, ports.KEY: {}}
+    return Snapshot({"127.0.0.1": NodeFacts("127.0.0.1", values)}, {})
 
 
 @given(RECORD)
@@ -423,7 +422,8 @@ def test_records(record: dict[str, Any]) -> None:
         assert not ORDERS.search(out.getvalue())
         assert logs.place(cluster, read).combined == Path("/tmp/tp_server.log")
         (_, rank), *_ = read.ranks
-        assert rank.record is None or place.run(stop._recorded("x", rank).same, status=None) == ""
+        target = stop._recorded("mac1", rank)
+        assert place.run(stop.script("state", [target], [target], "CONT", 0)) == "left\n"
 
 
 @pytest.mark.parametrize(

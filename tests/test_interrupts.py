@@ -25,9 +25,9 @@ import pytest
 from commands import Commands, RigCommands
 from commands import commands as commands
 from commands import gates as gates
-from commands import inv as inv
+from commands import real_commands as real_commands
 from commands import rig_commands as rig_commands
-from conftest import Done, Inv, wait_for
+from conftest import Done, Inv, processes, wait_for
 from gates import COLLECT, LAUNCH, PREFLIGHT, RANK, Gates
 from rig import Rig
 from rig.network import PREFIX
@@ -146,30 +146,17 @@ def state(commands: Commands) -> str:
 def clean_up(commands: Commands, gates: Gates) -> None:
     """What every control machine can do then: the lock is free, tp.stop stops all of it."""
     wait_for(lambda: not (commands.inv.home / ".mlx-tp" / "lock").exists())
-    commands.run("bob", "tp.stop")
+    assert commands.run("bob", "tp.stop", "tp.status").out.splitlines()[-1] == "stopped"
     gates.open()
-    wait_for(lambda: not left(commands.inv))
-    assert state(commands) == "stopped"
-
-
-def left(inv: Inv) -> list[str]:
-    """Processes of this test: what they have in common is their home."""
-    mark = f"HOME={inv.home}".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (path / "environ").read_bytes().split(b"\0"):
-                found.append((path / "cmdline").read_text())
-        except OSError:
-            continue
-    return found
+    wait_for(lambda: not processes(commands.inv.home))
 
 
 @ends("Ctrl-C twice")
 def test_start_at_its_health(
-    commands: Commands, gates: Gates, numbers: Numbers, note: Note
+    real_commands: Commands, gates: Gates, numbers: Numbers, note: Note
 ) -> None:
     """The server is ready, and a token does not come: rank 1 is stopped."""
+    commands = real_commands
     commands.inv.env["INVOKE_TP_STOP_TIMEOUT"] = "1"
     gates.shut(COLLECT)
     start = commands.start("ada", "tp.start")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import subprocess
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from tasks.cluster import hostfile, links, setup
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Unknown
+from tasks.cluster.facts import Key, NodeFacts, Unknown, rdma, thunderbolt
+from tasks.cluster.facts import routes as routing
 from tasks.cluster.facts.rdma import Interface
 from tasks.cluster.facts.routes import Route
 from tasks.cluster.links import Wiring
@@ -213,12 +215,17 @@ def interface(name: str, *addresses: str, members: tuple[str, ...] = ()) -> Inte
 
 
 def facts(*interfaces: Interface, routes: tuple[Route, ...] = (), matrix: Any = None) -> Any:
-    return {
-        "interfaces": {each.name: each for each in interfaces},
-        "routes": routes,
-        "hardware_ports": {"Thunderbolt 1": "en3", "Thunderbolt 2": "en5"},
-        "matrix": matrix,
+    values = {
+        rdma.INTERFACES_KEY: {each.name: each for each in interfaces},
+        routing.KEY: routes,
+        thunderbolt.HARDWARE_PORTS: {"Thunderbolt 1": "en3", "Thunderbolt 2": "en5"},
+        rdma.MATRIX_KEY: matrix,
     }
+    return NodeFacts("mac1", values)
+
+
+def but(values: NodeFacts, key: Key[Any], value: Any) -> NodeFacts:
+    return replace(values, values={**values.values, key: value})
 
 
 def route(network: str, name: str, gateway: str | None = None) -> Route:
@@ -245,7 +252,7 @@ def test_changes_of_a_fresh_mac() -> None:
     found = setup.changes(wired(TWO), {**RIGHT, "mac1": fresh}, setup.KINDS)
     assert {change.host for change in found} == {"mac1"}
     assert [change.command for change in found] == [
-        ("/sbin/ifconfig", "bridge0", "deletemember", "en5"),
+        ("/sbin/ifconfig", "bridge0", "deletem", "en5"),
         ("/sbin/ifconfig", "en5", "inet", "10.254.0.5", "netmask", "255.255.255.252"),
         (),
     ]
@@ -274,14 +281,14 @@ def test_no_matrix_for_a_cluster_without_rdma() -> None:
             backend="ring",
         )
     )
-    bare = {name: {**values, "matrix": None} for name, values in RIGHT.items()}
+    bare = {name: but(values, rdma.MATRIX_KEY, None) for name, values in RIGHT.items()}
     assert setup.changes(wiring, bare, setup.KINDS) == []
 
 
 REFUSED = [
     (facts(interface("en0")), "interface", "no interface en5"),
     (
-        {**facts(interface("en5")), "hardware_ports": {"Thunderbolt 1": "en3"}},
+        but(facts(interface("en5")), thunderbolt.HARDWARE_PORTS, {"Thunderbolt 1": "en3"}),
         "interface",
         "en5 is no Thunderbolt port (those are en3)",
     ),
@@ -292,9 +299,13 @@ REFUSED = [
         "subnet",
         "the route to everywhere goes through 10.254.0.6",
     ),
-    ({**BARE, "interfaces": Unknown("no ifconfig")}, "read", "its interfaces can't be read"),
-    ({**BARE, "routes": Unknown("no netstat")}, "read", "its routes can't be read"),
-    ({**BARE, "matrix": Unknown("no JSON")}, "read", "its matrix can't be read"),
+    (
+        but(BARE, rdma.INTERFACES_KEY, Unknown("no ifconfig")),
+        "read",
+        "its interfaces can't be read",
+    ),
+    (but(BARE, routing.KEY, Unknown("no netstat")), "read", "its routes can't be read"),
+    (but(BARE, rdma.MATRIX_KEY, Unknown("no JSON")), "read", "its matrix can't be read"),
 ]
 
 

@@ -17,6 +17,7 @@ from conftest import Inv, wait_for
 
 from tasks import steps
 from tasks.cluster.cluster import build
+from tasks.session import Session
 
 
 def pids(inv: Inv) -> list[int]:
@@ -75,35 +76,35 @@ def test_whole_life(served: Inv, home: Path) -> None:
     assert "/v1/chat/completions" in served("tp.logs", "--rank", "0", "--grep", "POST").out
 
 
-def test_again(served: Inv) -> None:
+def test_again(light: Inv) -> None:
     """Start and stop twice: the second start finds nothing of the first in its way."""
     for _ in range(2):
-        served("tp.start")
-        served("tp.stop")
+        light("tp.start")
+        light("tp.stop")
     last, before = (
-        set(re.findall(r"run=(\w+)", served("tp.logs", "--lines", "0", *words).out))
+        set(re.findall(r"run=(\w+)", light("tp.logs", "--lines", "0", *words).out))
         for words in ([], ["--previous", "1"])
     )
     assert len(last) == len(before) == 1
     assert last != before
-    assert "starts before the last one: it has 1" in served("tp.logs", "--previous=2", code=3).err
+    assert "starts before the last one: it has 1" in light("tp.logs", "--previous=2", code=3).err
 
 
-def test_steps_alone(served: Inv) -> None:
-    served("tp.preflight")
-    served("tp.launch")
-    served("tp.wait", "--timeout", "60")
-    served("tp.health")
-    served("tp.memory")
-    served("tp.cooldown")
+def test_steps_alone(light: Inv) -> None:
+    light("tp.preflight")
+    light("tp.launch")
+    light("tp.wait", "--timeout", "60")
+    light("tp.health")
+    light("tp.memory")
+    light("tp.cooldown")
     # A second start is refused by its checks, and even without them: nothing is lost.
-    before = pids(served)
-    refused = served("tp.start", code=3)
+    before = pids(light)
+    refused = light("tp.start", code=3)
     assert "already runs: rank 0" in refused.err
-    again = served("tp.launch", code=3).err.splitlines()
+    again = light("tp.launch", code=3).err.splitlines()
     assert again[-1].startswith("127.0.0.1: rank 0 already runs (pid ")
-    assert pids(served) == before
-    assert served("tp.status", "--json").json()["state"] == "ready"
+    assert pids(light) == before
+    assert light("tp.status", "--json").json()["state"] == "ready"
 
 
 @pytest.mark.parametrize(
@@ -128,14 +129,14 @@ def test_timeout(served: Inv) -> None:
     assert served("tp.status").out.strip() == "stopped"
 
 
-def test_degraded(served: Inv) -> None:
+def test_degraded(light: Inv) -> None:
     """A rank that is gone, and then a server that is stopped nevertheless."""
-    served("tp.start")
-    os.kill(pids(served)[1], signal.SIGKILL)
-    status = wait_for(lambda: (found := served.run("tp.status", "--json")).code == 3 and found, 30)
+    light("tp.start")
+    os.kill(pids(light)[1], signal.SIGKILL)
+    status = wait_for(lambda: (found := light.run("tp.status", "--json")).code == 3 and found, 30)
     assert status.json()["state"] == "degraded"
     assert "rank 1 (killed by SIGKILL)" in status.err
-    served("tp.stop")
+    light("tp.stop")
 
 
 def test_dead_engine_behind_a_green_page(served: Inv) -> None:
@@ -158,22 +159,23 @@ def test_dead_engine_behind_a_green_page(served: Inv) -> None:
 
 
 @pytest.mark.parametrize("order", ["leader", "all"])
-def test_stop_order(served: Inv, order: str) -> None:
-    served("tp.start")
-    served("tp.stop", "--order", order, "--json")
-    assert served("tp.status").out.strip() == "stopped"
+def test_stop_order(light: Inv, order: str) -> None:
+    light("tp.start")
+    light("tp.stop", "--order", order, "--json")
+    assert light("tp.status").out.strip() == "stopped"
 
 
-def test_stranger_is_found_and_stopped(served: Inv, home: Path) -> None:
-    """A server started by hand has no record; it is named, and stopped."""
-    served("tp.start")
+def test_ranks_whose_record_is_lost_are_found_and_stopped(light: Inv, home: Path) -> None:
+    """The file of their ring is gone with it: that it was there says whose they are."""
+    light("tp.start")
     for file in (home / ".mlx-tp").iterdir():
         file.unlink()
-    status = served("tp.status", "--json", code=3)
+    status = light("tp.status", "--json", code=3)
     assert status.json()["ranks"][0]["state"] == "unrecorded"
-    assert "already runs: a mlx-lm server" in served("tp.preflight", code=3).out
-    assert "a mlx-lm server" in served("tp.stop").out
-    assert served("tp.status").out.strip() == "stopped"
+    checked = light("tp.preflight", code=3).out
+    assert "already runs: rank 0 without a record (pid" in checked
+    assert "rank 1 without a record" in light("tp.stop").out
+    assert light("tp.status").out.strip() == "stopped"
 
 
 def test_foreground(served: Inv) -> None:
@@ -207,17 +209,17 @@ def test_server_that_can_not_listen(served: Inv, more: tuple[str, ...]) -> None:
         assert "hint: the server can't listen on its --host" in failed.err
 
 
-def test_secrets_show_nowhere(served: Inv, home: Path) -> None:
+def test_secrets_show_nowhere(light: Inv, home: Path) -> None:
     secret = "s3cr3t-$(touch canary)'\"\\-ü"
-    dry = served("tp.start", "--dry-run", "--env", f"TOKEN={secret}")
-    assert "export TOKEN=***" in dry.out
-    served("tp.start", "--env", f"TOKEN={secret}")
-    environ = Path(f"/proc/{pids(served)[0]}/environ")
+    dry = light("tp.start", "--dry-run", "--env", f"TOKEN={secret}")
+    assert "TOKEN=***" in dry.out
+    light("tp.start", "--env", f"TOKEN={secret}")
+    environ = Path(f"/proc/{pids(light)[0]}/environ")
     if environ.exists():
         assert f"TOKEN={secret}".encode() in environ.read_bytes()
         lines = _command_lines()
         assert b"s3cr3t" not in lines
-    texts = dry.out + dry.err + served("tp.status", "--json").out
+    texts = dry.out + dry.err + light("tp.status", "--json").out
     texts += "".join(path.read_text() for path in home.rglob("*") if _is_text(path))
     assert "s3cr3t" not in texts
     assert not list(home.rglob("canary"))
@@ -238,14 +240,14 @@ def _is_text(path: Path) -> bool:
     return path.is_file() and "model" not in path.parts
 
 
-def test_log_view_goes_on_where_it_left_off(served: Inv, home: Path) -> None:
+def test_log_view_goes_on_where_it_left_off(light: Inv, home: Path) -> None:
     log_dir = str(home / "elsewhere")
-    served("tp.start", "--log-dir", log_dir)
-    first = served("tp.logs", "--lines", "0").out
-    again = served("tp.logs", "--lines", "0").out
+    light("tp.start", "--log-dir", log_dir)
+    first = light("tp.logs", "--lines", "0").out
+    again = light("tp.logs", "--lines", "0").out
     assert again.count("run=") == first.count("run=") == 2
     assert (home / "elsewhere" / "tp_server.log").exists()
-    served("tp.stop")
+    light("tp.stop")
     whole = (home / "elsewhere" / "tp_server.log").read_text()
     assert whole.startswith(first.splitlines()[0])
 
@@ -288,8 +290,8 @@ def test_countdown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     slept: list[float] = []
     clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
     monkeypatch.setattr(steps, "time", clock)
-    monkeypatch.setattr(steps, "cooling", lambda cluster: 12.0)
-    steps.cool(build({}))
+    monkeypatch.setattr(steps, "cooling", lambda session, cluster: 12.0)
+    steps.cool(Session(), build({}))
     said = ["a rank was killed lately, waiting 12 s", "7 s left", "2 s left"]
     assert capsys.readouterr().err.splitlines() == [f"cooldown: {each}" for each in said]
     assert sum(slept) == 12

@@ -17,9 +17,8 @@ import pytest
 from commands import Command, Commands, RigCommands
 from commands import commands as commands
 from commands import gates as gates
-from commands import inv as inv
 from commands import rig_commands as rig_commands
-from conftest import DEADLINE, Done, Inv, Sshd, require, wait_for
+from conftest import DEADLINE, Done, Inv, Sshd, processes, require, wait_for
 from gates import LAUNCH, RANK, Gates
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,15 +185,9 @@ def test_killed_holder(commands: Commands, gates: Gates, place: str) -> None:
     assert "rank 0" in commands.run("bob", "tp.stop").out
     # A script that was held up on its way starts nothing any more.
     gates.open()
-    wait_for(lambda: not scripts(commands.inv))
+    wait_for(lambda: not processes(commands.inv.home))
     assert commands.inv("tp.status").out.strip() == "stopped"
     start.end(-signal.SIGKILL)
-
-
-def scripts(inv: Inv) -> list[int]:
-    """Processes of this test's: what they have in common is its home."""
-    mark = f"HOME={inv.home}".encode()
-    return [pid for pid in pids() if mark in read(f"/proc/{pid}/environ")]
 
 
 def pids() -> list[int]:
@@ -443,22 +436,22 @@ def test_a_keeper_that_lost_its_lock(inv: Inv) -> None:
 
 
 @pytest.mark.parametrize("task", ["tp.unlock", "tp.start"])
-def test_rank_0_is_not_reached(remote: Inv, sshd: Sshd, task: str) -> None:
+def test_rank_0_is_not_reached(light_remote: Inv, sshd: Sshd, task: str) -> None:
     sshd.stop("mac1")
-    failed = remote(task, code=5)
+    failed = light_remote(task, code=5)
     assert "mac1" in failed.err
     assert "ssh -v mac1 true" in failed.err
 
 
-def test_stop_without_a_lock(remote: Inv, sshd: Sshd) -> None:
+def test_stop_without_a_lock(light_remote: Inv, sshd: Sshd) -> None:
     """Rank 0's node is gone: that keeps nobody from stopping the others."""
-    remote("tp.start")
+    light_remote("tp.start")
     sshd.stop("mac1")
-    stopped = remote("tp.stop", code=5)
+    stopped = light_remote("tp.stop", code=5)
     assert re.search(r"^warn: stopping without the lock: mac1: SSH failed", stopped.err, re.M)
     assert re.search(r"^stopped +mac2 +rank 1", stopped.out, re.MULTILINE)
     sshd.start("mac1")
-    remote("tp.stop")
+    light_remote("tp.stop")
 
 
 def test_state_directory_that_can_not_be(inv: Inv, home: Path) -> None:
@@ -512,7 +505,8 @@ class Watch:
 
     def is_it(self, pid: int) -> bool:
         command = read(f"/proc/{pid}/cmdline")
-        return b"mlx_lm\0server" in command and self.model in command
+        is_rank = b"mlx_lm\0server" in command or b"light_rank.py" in command
+        return is_rank and self.model in command
 
     def look(self) -> dict[bytes, list[int]]:
         found: dict[bytes, list[int]] = {}
@@ -536,17 +530,25 @@ TURNS = (("tp.start",), ("tp.stop",), ("tp.start", "--lock-wait", "5"), ("tp.sto
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
-def test_ten_loops_at_once(
-    served: Inv, home: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_ten_loops_at_once(light: Inv) -> None:
     """Ten users start and stop as fast as they can: never two of a rank, and nothing is left."""
-    served.env["INVOKE_TP_COOLDOWN"] = "0"
-    seconds = float(os.environ.get("MLX_TP_RACE_SECONDS", "40"))
+    ten_loops(light, 15)
+
+
+@pytest.mark.long
+def test_ten_loops_for_long(served: Inv, record_property: Callable[[str, object], None]) -> None:
+    """The same with real ranks."""
+    seconds = 180
     record_property("fault", "race: ten loops of tp.start and tp.stop at once")
     record_property("stage", f"for {seconds:g} s")
     record_property("after", "at no time two of a rank; at the end nothing is left")
+    ten_loops(served, seconds)
+
+
+def ten_loops(served: Inv, seconds: float) -> None:
+    served.env["INVOKE_TP_COOLDOWN"] = "0"
     until = time.monotonic() + seconds
-    watch = Watch(home / "model")
+    watch = Watch(served.home / "model")
     turns = itertools.cycle(TURNS)
     running: dict[int, tuple[str, subprocess.Popen[str]]] = {}
     ended: list[tuple[str, int]] = []
@@ -575,4 +577,4 @@ def test_ten_loops_at_once(
     assert served("tp.status").out.strip() == "stopped"
     assert not any(watch.look().values())
     assert not folder(served).exists()
-    assert not scripts(served)
+    assert not processes(served.home)

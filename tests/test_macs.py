@@ -19,22 +19,26 @@ Ready = Callable[..., Rig]
 
 @pytest.fixture
 def ready(
-    inv: Inv, home: Path, tiny: Path, macs: Callable[..., Rig]
+    inv: Inv, home: Path, tiny: Path, vllm_mlx: Path, macs: Callable[..., Rig]
 ) -> Iterator[Callable[..., Rig]]:
     """`ready(count, cables)`: hosts whose links were found and set up, and their hostfile.
 
-    They are Thunderbolt 4, for which rdma.discover picks the ring over the links: Linux has no
-    RDMA over Thunderbolt, and the ring is real.
+    Its ranks meet for real; with `engine="mlx-lm"` they have a model as well. The hosts are
+    Thunderbolt 4, for which rdma.discover picks the ring over the links: Linux has no RDMA over
+    Thunderbolt, and the ring is real.
     """
     model = home / "model"
     shutil.copytree(tiny, model)
     file = home / "hosts.json"
+    made: list[Rig] = []
 
-    def get(count: int, cables: Any) -> Rig:
+    def get(count: int, cables: Any, engine: str = "vllm-mlx") -> Rig:
         names = [f"mac{number + 1}" for number in range(count)]
         rig = macs(count, cables, states={name: {"thunderbolt": 4} for name in names})
+        made.append(rig)
         inv("rdma.discover", "--hosts", ",".join(names), "--write", str(file))
-        more = {"engine": "mlx-lm", "python": sys.executable, "model": str(model)}
+        more = {"engine": engine, "python": sys.executable, "model": str(model)}
+        more["envs"] = [f"PYTHONPATH={vllm_mlx}"]
         data = {**json.loads(file.read_text()), **more, "args": ["--port", str(inv.port)]}
         file.write_text(json.dumps(data))
         inv.env["INVOKE_TP_HOSTFILE"] = str(file)
@@ -43,7 +47,8 @@ def ready(
         return rig
 
     yield get
-    inv.run("tp.stop", "--force")
+    for rig in made:
+        rig.end()
 
 
 def hosts(inv: Inv) -> list[dict[str, Any]]:
@@ -65,18 +70,20 @@ def log(rig: Rig, inv: Inv, rank: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("count", "cables"),
+    ("count", "cables", "engine"),
     [
-        (2, two_nodes()),
-        (2, two_cables()),
-        (3, mesh(3)),
-        (4, ring(4)),
-        (4, mesh(4)),
+        (2, two_nodes(), "mlx-lm"),
+        (2, two_cables(), "vllm-mlx"),
+        (3, mesh(3), "vllm-mlx"),
+        (4, ring(4), "vllm-mlx"),
+        (4, mesh(4), "vllm-mlx"),
     ],
     ids=["two", "two cables", "three", "ring of four", "mesh of four"],
 )
-def test_setup_start_chat_stop(inv: Inv, ready: Ready, count: int, cables: Any) -> None:
-    rig = ready(count, cables)
+def test_setup_start_chat_stop(
+    inv: Inv, ready: Ready, count: int, cables: Any, engine: str
+) -> None:
+    rig = ready(count, cables, engine)
     started = inv("tp.start")
     assert "healthy: a token" in started.err
     status = inv("tp.status", "--json").json()

@@ -24,10 +24,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cluster import checks, facts, fit, logs, state
-from tasks.cluster.checks import Wanted
+from tasks.cluster.checks import Expected
 from tasks.cluster.engine import MLX_LM
 from tasks.cluster.facts import (
     Fact,
+    Key,
+    NodeFacts,
     Unknown,
     files,
     gpu,
@@ -44,6 +46,7 @@ from tasks.cluster.facts import (
 )
 from tasks.cluster.facts.routes import Route
 from tasks.cluster.hints import exit_words, first_error, hint
+from tasks.cluster.snapshot import Snapshot
 
 DATA = Path(__file__).parent / "data" / "macos"
 MATRIX = '[[null, "rdma_en5"], ["rdma_en5", null]]\n'
@@ -51,7 +54,7 @@ Parse = Callable[[str, int], Any]
 
 
 LISTING = "4038471504 3 ./a b\n7 0 ./empty\n 3000000 ./large\n 3000000 total\nlink ./gone\n"
-PLACE = "home /Users/me\nfolder /Users/me/copy\nrsync\n"
+PLACE = "folder /Users/me/copy\nid 16777232:42\nrsync\nis state\nholds store\nend 2\n"
 PART = "model-0000{}-of-00002.safetensors"
 WEIGHTS = (
     f'index\nnamed "{PART.format(1)}"\nnamed "{PART.format(2)}"\n'
@@ -83,7 +86,7 @@ def _no_freer(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
 
 def _still_serves(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
     def servers(listed: Mapping[int, Any]) -> set[int]:
-        return set(checks.servers(MLX_LM, {"processes": listed}))
+        return set(checks.servers(MLX_LM, NodeFacts("mac1", {processes.KEY: listed})))
 
     assert servers(truth) == {4130}
     return servers(truth) <= servers(value)
@@ -121,9 +124,10 @@ def _no_deader(value: state.State, truth: state.State) -> bool:
 
 def _same_or_told(value: model.Model, truth: model.Model) -> bool:
     """Beside a node that has the whole model, the check tells the difference."""
-    both = {"mac1": {"model": truth}, "mac2": {"model": value}}
-    wanted = Wanted([], "ring", MLX_LM, 8000, "llama", 0, 0)
-    levels = [finding.level for finding in checks.model(wanted, both)]
+    told = (("mac1", truth), ("mac2", value))
+    both = Snapshot({node: NodeFacts(node, {model.KEY: each}) for node, each in told}, {})
+    expected = Expected([], "ring", MLX_LM, 8000, "llama", 0, 0)
+    levels = [finding.level for finding in checks.model(expected, both)]
     return value.files == truth.files or checks.FAIL in levels
 
 
@@ -141,8 +145,9 @@ def _no_wholer(value: weights.Weights, truth: weights.Weights) -> bool:
     """With a file too short and one too few, it is never taken for whole."""
     lengths = {PART.format(1): "9108", PART.format(2): "8207"}
     damaged = [dict([pair]) for pair in lengths.items()] + [lengths]
-    values = [{"n": {"model": model.Model("/m", each), "weights": value}} for each in damaged]
-    return all(fit.complete(each)[0].level == checks.FAIL for each in values)
+    values = [{model.KEY: model.Model("/m", each), weights.KEY: value} for each in damaged]
+    found = [fit.complete({"n": NodeFacts("n", each)})[0] for each in values]
+    return all(each.level == checks.FAIL for each in found)
 
 
 @dataclass(frozen=True)
@@ -562,16 +567,16 @@ def test_a_listener_of_another_form_is_unknown(row: str) -> None:
 # The facts' own scripts, on this machine.
 
 
-def _run(fact: Fact, shell: tuple[str, ...] = ("/bin/sh", "-s"), **more: Any) -> Any:
+def _run(fact: Fact[Any], shell: tuple[str, ...] = ("/bin/sh", "-s"), **more: Any) -> Any:
     text = facts.script([fact], "n0nce")
     done = subprocess.run(shell, input=text, capture_output=True, text=True, check=True, **more)
-    return facts.read([fact], done.stdout, "n0nce")[fact.name]
+    return facts.read([fact], done.stdout, "n0nce").get(fact.key)
 
 
 @pytest.mark.parametrize(
     "fact", [memory.FACT, ports.FACT, processes.FACT, routes.FACT], ids=lambda fact: fact.name
 )
-def test_facts_here(fact: Fact) -> None:
+def test_facts_here(fact: Fact[Any]) -> None:
     assert not isinstance(_run(fact), Unknown)
 
 
@@ -679,7 +684,7 @@ def test_an_exit_status_that_comes_late(tmp_path: Path) -> None:
 
 
 def test_hung_command_is_limited() -> None:
-    fact = Fact("slow", facts.limited(1, "sleep 600"), lambda text, status: status)
+    fact = Fact(Key[int]("slow"), facts.limited(1, "sleep 600"), lambda text, status: status)
     found = _run(fact)
     assert isinstance(found, Unknown)
     assert "in time" in found.why

@@ -43,11 +43,13 @@ def test_name(name: str) -> None:
         assert [each for each in more if each.default is each.empty] == []
 
 
-@pytest.mark.parametrize("name", ["Cluster", "Rank", "Engine", "Wanted"])
+@pytest.mark.parametrize(
+    "name", ["Session", "Cluster", "Rank", "Engine", "Expected", "Snapshot", "Check"]
+)
 def test_attributes(name: str) -> None:
     first, second = next(row for row in ROWS if row[0].endswith(f".{name}`"))
     kind = named(first.strip("`"))
-    attributes = {*kind.__dataclass_fields__, *dir(kind)}
+    attributes = {*getattr(kind, "__dataclass_fields__", ()), *kind.__annotations__, *dir(kind)}
     explained = set(re.findall(r"`(\w+)`", second))
     assert explained
     assert explained - attributes == set()

@@ -563,29 +563,6 @@ def test_what_is_lacking(backend: str, hosts: list[Host], says: str) -> None:
     assert str(error.value) == wrong
 
 
-@pytest.mark.parametrize(
-    ("pair", "says"),
-    [
-        ("A=b", None),
-        ("A=", None),
-        ("_a1=b=c", None),
-        ("A=b\nc", None),
-        ("A='\"$(x)`", None),
-        ("A", "'A' is no NAME=value"),
-        ("", "'' is no NAME=value"),
-        ("=b", "'' is no NAME=value"),
-        ("1A=b", "'1A' is no NAME=value"),
-        ("A B=c", "'A' is no NAME=value"),
-        ("A-B=c", "'A' is no NAME=value"),
-        ("A\n=c", "'A' is no NAME=value"),
-        ("É=c", "'É' is no NAME=value"),
-        ("A=b\0", "the value of A can't hold a NUL"),
-    ],
-)
-def test_env_error(pair: str, says: str | None) -> None:
-    assert ranks.env_error(pair) == says
-
-
 def test_ports_and_own_settings() -> None:
     """Ports count up over the addresses; a host's python and folder win over the rest."""
     hosts = [Host("a", ("10.0.0.1", "10.0.1.1"), python="/p", cwd="~/w"), Host("b", ("10.0.0.2",))]

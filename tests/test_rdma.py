@@ -383,13 +383,13 @@ def test_dry_run_shows_all_and_does_nothing(inv: Inv, macs: Macs) -> None:
     before = snapshot(rig)
     for words in (["rdma.setup", *nodes(rig), "--dry-run"], ["-R", "rdma.setup", *nodes(rig)]):
         shown = inv(*words).out
-        assert "sudo /sbin/ifconfig bridge0 deletemember en5" in shown
+        assert "sudo /sbin/ifconfig bridge0 deletem en5" in shown
         assert "sudo /sbin/ifconfig en5 inet 10.254.0.5 netmask 255.255.255.252" in shown
         assert '[[null, "rdma_en5"], ["rdma_en5", null]]' in shown
     assert snapshot(rig) == before
     assert not sudos(rig)
     shown = inv("rdma.setup", *nodes(rig), "--verbose").out
-    assert "sudo /sbin/ifconfig bridge0 deletemember en5" in shown
+    assert "sudo /sbin/ifconfig bridge0 deletem en5" in shown
 
 
 def test_a_node_behind_another(inv: Inv, macs: Macs) -> None:
@@ -527,17 +527,30 @@ def test_persist(inv: Inv, macs: Macs) -> None:
     assert inv("rdma.unpersist", *nodes(rig)).out.count("unchanged") == 2
 
 
-def test_persist_without_sudo(inv: Inv, macs: Macs) -> None:
+def test_persist_wants_the_password(inv: Inv, macs: Macs) -> None:
+    """No line of sudoers is told for what root is to run; one for else is no leave."""
     rig = macs()
     rig.fault("mac1", "sudo_password")
+    rig.fault("mac2", "sudo_password")
+    lines = "root ALL=(root) NOPASSWD: /sbin/ifconfig lo0\n"
+    rig.run("mac1", "cat >/etc/sudoers.d/mlx-tp", input=lines)
     before = snapshot(rig)
     refused = inv("rdma.persist", *nodes(rig), code=3)
     assert "nothing was changed" in refused.err
     assert snapshot(rig) == before
-    line = re.search(r"sudoers.d/mlx-tp: (.*)$", refused.err, re.MULTILINE)
-    assert line
-    rig.run("mac1", "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n")
-    inv("rdma.persist", *nodes(rig))
+    told = re.findall(r"^fail +(mac\d) .*: --ask-sudo: no line of sudoers", refused.err, re.M)
+    assert told == ["mac1", "mac2"]
+    assert "NOPASSWD" not in refused.err
+    right = asked(inv, "secret", "rdma.persist", *nodes(rig), "--ask-sudo")
+    assert right.code == 0, right.err
+    # To take it away may be allowed by a line.
+    rig.run("mac1", "rm /etc/sudoers.d/mlx-tp")
+    refused = inv("rdma.unpersist", *nodes(rig), code=3)
+    for host in rig.names:
+        line = re.search(rf"^fail +{host} .*sudoers.d/mlx-tp: (.*)$", refused.err, re.MULTILINE)
+        assert line
+        rig.run(host, "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n")
+    inv("rdma.unpersist", *nodes(rig))
 
 
 def test_persist_where_launchd_can_not_be_read(inv: Inv, macs: Macs) -> None:

@@ -19,83 +19,83 @@ def record(home: Path) -> Any:
     return json.loads((home / ".mlx-tp" / "rank0.json").read_text())
 
 
-def test_the_same_again(served: Inv, home: Path) -> None:
+def test_the_same_again(light: Inv, home: Path) -> None:
     """With the arguments, ranks and engine of the last start, also after it was stopped."""
     odd = ("--chat-template-args", '{"a b": "$HOME"}')
     port = str(free_ports(1))
-    served("tp.start", "-n", "4", args=("--port", port, *odd))
-    before, pids = record(home), [row["pid"] for row in status(served)["ranks"]]
-    done = served("tp.restart")
+    light("tp.start", "-n", "4", args=("--port", port, *odd))
+    before, pids = record(home), [row["pid"] for row in status(light)["ranks"]]
+    done = light("tp.restart")
     assert "healthy: a token" in done.err
-    again = status(served)
+    again = status(light)
     assert again["url"].endswith(f":{port}")
     assert len(again["ranks"]) == 4
     assert not {row["pid"] for row in again["ranks"]} & set(pids)
     assert record(home)["command"] == before["command"]
-    served("tp.stop")
-    served("tp.restart")
+    light("tp.stop")
+    light("tp.restart")
     assert record(home)["command"] == before["command"]
 
 
-def test_what_is_said_over_it(served: Inv, home: Path) -> None:
-    served("tp.start")
+def test_what_is_said_over_it(light: Inv, home: Path) -> None:
+    light("tp.start")
     model = record(home)["model"]
     port = str(free_ports(1))
     (home / "code").mkdir()
     (home / "code" / "server.py").write_text("new\n")
     over = ("tp.restart", "--sync", "--with", f"--port {port} --temp 0.5")
-    assert "give --source DIR, or dev.source" in served(*over, code=2).one_line()
-    assert served.config is not None
-    config = json.loads(served.config.read_text())
+    assert "give --source DIR, or dev.source" in light(*over, code=2).one_line()
+    assert light.config is not None
+    config = json.loads(light.config.read_text())
     config["dev"] = {"source": str(home / "code"), "target": "there"}
-    served.config.write_text(json.dumps(config))
-    shown = served(*over, "--dry-run").out
+    light.config.write_text(json.dumps(config))
+    shown = light(*over, "--dry-run").out
     assert "send  127.0.0.1  server.py" in shown
     assert not (home / "there").exists()
-    served(*over)
+    light(*over)
     assert (home / "there" / "server.py").read_text() == "new\n"
-    assert status(served)["url"].endswith(f":{port}")
+    assert status(light)["url"].endswith(f":{port}")
     assert record(home)["command"][-4:] == ["--port", port, "--temp", "0.5"]
-    served("tp.restart", args=("--model", model, "--port", str(served.port)))
+    light("tp.restart", args=("--model", model, "--port", str(light.port)))
     assert "0.5" not in record(home)["command"]
-    assert status(served)["url"].endswith(f":{served.port}")
+    assert status(light)["url"].endswith(f":{light.port}")
 
 
-def test_values_of_env_are_kept_nowhere(served: Inv) -> None:
-    served("tp.start", "--env", "TOKEN=s3cret")
-    pids = [row["pid"] for row in status(served)["ranks"]]
-    refused = served("tp.restart", code=2)
+def test_values_of_env_are_kept_nowhere(light: Inv) -> None:
+    light("tp.start", "--env", "TOKEN=s3cret")
+    pids = [row["pid"] for row in status(light)["ranks"]]
+    refused = light("tp.restart", code=2)
     assert "it was started with a value for TOKEN, which is kept nowhere" in refused.one_line()
-    assert [row["pid"] for row in status(served)["ranks"]] == pids
-    served("tp.restart", "--env", "TOKEN=other")
+    assert [row["pid"] for row in status(light)["ranks"]] == pids
+    light("tp.restart", "--env", "TOKEN=other")
 
 
-def test_what_would_not_run_is_found_before_the_stop(served: Inv, home: Path) -> None:
-    served("tp.start")
-    pids = [row["pid"] for row in status(served)["ranks"]]
-    refused = served("tp.restart", "--with", "--model /no/such/model", code=3)
+def test_what_would_not_run_is_found_before_the_stop(light: Inv, home: Path) -> None:
+    light("tp.start")
+    pids = [row["pid"] for row in status(light)["ranks"]]
+    refused = light("tp.restart", "--with", "--model /no/such/model", code=3)
     assert "/no/such/model is not there" in refused.err
-    assert served("tp.restart", "--with", "'", code=2).one_line().startswith("--with")
-    assert [row["pid"] for row in status(served)["ranks"]] == pids
+    assert light("tp.restart", "--with", "'", code=2).one_line().startswith("--with")
+    assert [row["pid"] for row in status(light)["ranks"]] == pids
 
 
-def test_nothing_was_started(served: Inv) -> None:
+def test_nothing_was_started(light: Inv) -> None:
     assert (
-        "no server was ever started there: inv tp.start" in served("tp.restart", code=3).one_line()
+        "no server was ever started there: inv tp.start" in light("tp.restart", code=3).one_line()
     )
 
 
-def test_a_server_that_has_failed(served: Inv) -> None:
-    served("tp.start")
-    os.kill(status(served)["ranks"][1]["pid"], signal.SIGKILL)
-    served("tp.restart")
-    assert status(served)["state"] == "ready"
+def test_a_server_that_has_failed(light: Inv) -> None:
+    light("tp.start")
+    os.kill(status(light)["ranks"][1]["pid"], signal.SIGKILL)
+    light("tp.restart")
+    assert status(light)["state"] == "ready"
 
 
-def test_dry_run(served: Inv) -> None:
-    served("tp.start")
-    before = status(served)["ranks"]
-    shown = served("tp.restart", "--dry-run").out
+def test_dry_run(light: Inv) -> None:
+    light("tp.start")
+    before = status(light)["ranks"]
+    shown = light("tp.restart", "--dry-run").out
     assert "kill -TERM" in shown
     assert "export MLX_RANK=1" in shown
-    assert [row["pid"] for row in status(served)["ranks"]] == [row["pid"] for row in before]
+    assert [row["pid"] for row in status(light)["ranks"]] == [row["pid"] for row in before]

@@ -50,11 +50,11 @@ def ssh(rig: Rig, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
 
-def read(rig: Rig, host: str, name: str | Fact) -> Any:
+def read(rig: Rig, host: str, name: str | Fact[Any]) -> Any:
     """A fact of a host, as the tasks read it."""
     fact = FACTS[name] if isinstance(name, str) else name
     done = rig.run(host, ["/bin/sh", "-s"], input=facts.script([fact], NONCE))
-    return facts.read([fact], done.stdout, NONCE)[fact.name]
+    return facts.read([fact], done.stdout, NONCE).get(fact.key)
 
 
 def said(rig: Rig, host: str, command: str, root: bool = False) -> tuple[str, int]:
@@ -66,7 +66,7 @@ def said(rig: Rig, host: str, command: str, root: bool = False) -> tuple[str, in
 def link(rig: Rig) -> None:
     """Both ends of the first cable out of bridge0, and with addresses."""
     for (host, port), address in rig.links.items():
-        rig.run(host, f"ifconfig bridge0 deletemember {port}", root=True)
+        rig.run(host, f"ifconfig bridge0 deletem {port}", root=True)
         rig.run(host, f"ifconfig {port} inet {address}", root=True)
 
 
@@ -178,7 +178,12 @@ class TestLinks:
             ("en9", "interface en9 does not exist"),
             ("en5 inet 10.300.0.1", "10.300.0.1: bad value"),
             ("en5 inet 10.1.0.1 -alias", "ioctl (SIOCDIFADDR): Can't assign requested address"),
-            ("bridge0 deletemember en9", "BRDGDEL en9: No such file or directory"),
+            ("bridge0 deletem en9", "BRDGDEL en9: No such file or directory"),
+            ("bridge0 deletemember en5", "deletemember: bad value"),
+            ("bridge0 addmember en5", "addmember: bad value"),
+            ("bridge0 deletem", "'deletem' requires argument"),
+            ("en5 10.1.0.1 inet", "inet: bad value"),
+            ("en5 10.1.0.1 netmask 255.255", "255.255: bad value"),
             ("bridge0 addm en5", "BRDGADD en5: File exists"),
             ("bridge0 create", "SIOCIFCREATE2: File exists"),
         ],
@@ -193,7 +198,7 @@ class TestLinks:
 
     def test_bridges(self, two_macs: Rig) -> None:
         assert members(two_macs, "bridge0") == PORTS
-        two_macs.run("mac1", "ifconfig bridge0 deletemember en5 deletemember en2", root=True)
+        two_macs.run("mac1", "ifconfig bridge0 deletem en5 deletem en2", root=True)
         assert members(two_macs, "bridge0") == ("en3", "en4", "en6", "en7")
         two_macs.run("mac1", "ifconfig bridge1 create; ifconfig bridge1 addm en5", root=True)
         assert members(two_macs, "bridge1") == ("en5",)
@@ -346,8 +351,8 @@ class TestCommands:
         assert re.search(r"^10\.254\.0\.4/30 +link#\d+ +UCS +en5 +!$", rows, re.MULTILINE)
 
     def test_calls_are_logged(self, two_macs: Rig) -> None:
-        two_macs.run("mac1", "sudo -n ifconfig bridge0 deletemember en5; sw_vers >/dev/null")
-        words = ["ifconfig", "bridge0", "deletemember", "en5"]
+        two_macs.run("mac1", "sudo -n ifconfig bridge0 deletem en5; sw_vers >/dev/null")
+        words = ["ifconfig", "bridge0", "deletem", "en5"]
         assert two_macs.calls("mac1") == [["sudo", "-n", *words], words, ["sw_vers"]]
         assert two_macs.calls("mac1", "sudo") == [["sudo", "-n", *words]]
         assert two_macs.calls("mac2") == []

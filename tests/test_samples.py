@@ -19,6 +19,7 @@ from conftest import ROOT, require
 
 from tasks.cluster import cabling, engine, logs, state
 from tasks.cluster.facts import (
+    NodeFacts,
     clock,
     files,
     firewall,
@@ -39,6 +40,7 @@ from tasks.cluster.facts import (
 from tasks.cluster.facts.ping import Ping
 from tasks.cluster.facts.power import Power
 from tasks.cluster.hints import first_error, hint
+from tasks.cluster.ssh import scripts
 
 SAMPLES = ROOT.parent / "shared" / "macos-samples"
 UNKNOWN = "unknown"
@@ -68,7 +70,7 @@ def _memory(text: str, status: int) -> tuple[float, float]:
 
 def _boottime(text: str, status: int) -> str:
     """What the state directory's script makes of it."""
-    sed = re.search(r"sysctl -n kern.boottime \| sed '([^']*)'", state.PRELUDE)
+    sed = re.search(r"sysctl -n kern.boottime \| sed '([^']*)'", scripts.text("prelude.sh"))
     assert sed
     done = subprocess.run(["sed", sed[1]], input=text, capture_output=True, text=True, check=True)
     return done.stdout.strip()
@@ -863,10 +865,11 @@ def test_real_macs_that_are_cabled(
     for host, (profile, names) in (("mac1", one), ("mac2", two)):
         said = _text(samples / f"sp_thunderbolt_json_{profile}.json")
         listed = _text(samples / f"networksetup_listallhardwareports_{names}.txt")
-        facts[host] = {
-            "thunderbolt": thunderbolt.parse_ports(said, 0),
-            "hardware_ports": thunderbolt.parse_hardware_ports(listed, 0),
+        values = {
+            thunderbolt.KEY: thunderbolt.parse_ports(said, 0),
+            thunderbolt.HARDWARE_PORTS: thunderbolt.parse_hardware_ports(listed, 0),
         }
+        facts[host] = NodeFacts(host, values)
     found, findings = cabling.cables(facts)
     assert [(c.a.interface, c.b.interface, c.speed) for c in found] == [expected]
     assert findings == []

@@ -174,7 +174,7 @@ def modes(folder: Path) -> dict[str, int]:
     }
 
 
-def test_modes_under_any_umask(served: Inv, home: Path) -> None:
+def test_modes_under_any_umask(light: Inv, home: Path) -> None:
     """State and logs are for their owner alone, and so is what is put right on the way."""
     state = home / ".mlx-tp"
     state.mkdir(mode=0o777)
@@ -182,12 +182,12 @@ def test_modes_under_any_umask(served: Inv, home: Path) -> None:
     (state / "rank0.json").write_text("{}")
     (state / "rank0.json").chmod(0o666)
     (state / "rank1.MLX_HOSTFILE").symlink_to(home / "elsewhere")
-    served.env["INVOKE_TP_LOG_DIR"] = str(home / "new" / "logs")
+    light.env["INVOKE_TP_LOG_DIR"] = str(home / "new" / "logs")
     before = os.umask(0)
     try:
-        served("tp.start")
+        light("tp.start")
         found = {".": stat.S_IMODE(state.stat().st_mode), **modes(state)}
-        served("tp.stop", "--force")
+        light("tp.stop", "--force")
     finally:
         os.umask(before)
     assert found.pop(".") == 0o700
@@ -208,7 +208,7 @@ NOBODY = 65534
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "link to a file", "another's", "file"])
-def test_a_state_directory_that_is_not_ours(served: Inv, home: Path, kind: str) -> None:
+def test_a_state_directory_that_is_not_ours(light: Inv, home: Path, kind: str) -> None:
     """Neither read nor written: its records would name processes to stop."""
     require(os.getuid() == 0, "needs root, to be another user too")
     state, other = home / ".mlx-tp", home / "other"
@@ -222,20 +222,20 @@ def test_a_state_directory_that_is_not_ours(served: Inv, home: Path, kind: str) 
         to = {"link": other, "dangling link": home / "none", "link to a file": home / "hosts.json"}
         state.symlink_to(to[kind])
     says = ".mlx-tp is a link or not ours: remove it, or set tp.state_dir"
-    assert says in served("tp.launch", code=3).one_line()
-    assert says in served("tp.preflight", code=3).out
-    assert says in served("tp.status", code=3).err
-    assert says in served("tp.stop", code=5).out
+    assert says in light("tp.launch", code=3).one_line()
+    assert says in light("tp.preflight", code=3).out
+    assert says in light("tp.status", code=3).err
+    assert says in light("tp.stop", code=5).out
     assert not list(other.iterdir())
     assert not (home / "none").exists()
     assert kind != "another's" or state.stat().st_uid == NOBODY
 
 
-def test_records_that_another_user_laid_in_ours(served: Inv, home: Path) -> None:
+def test_records_that_another_user_laid_in_ours(light: Inv, home: Path) -> None:
     """A state directory that was open to all: what others left there counts for nothing."""
     require(os.getuid() == 0, "needs root, to be another user too")
     state = home / ".mlx-tp"
-    served("tp.start")
+    light("tp.start")
     victim = subprocess.Popen(["sleep", "600"])
     try:
         for name in ("json", "pid"):
@@ -246,8 +246,8 @@ def test_records_that_another_user_laid_in_ours(served: Inv, home: Path) -> None
         assert start != fields[19]
         for name in ("json", "pid"):
             os.chown(state / f"rank7.{name}", NOBODY, NOBODY)
-        assert [row["rank"] for row in served("tp.status", "--json").json()["ranks"]] == [0, 1]
-        served("tp.stop")
+        assert [row["rank"] for row in light("tp.status", "--json").json()["ranks"]] == [0, 1]
+        light("tp.stop")
         assert victim.poll() is None
     finally:
         victim.kill()
@@ -505,13 +505,11 @@ class Keys:
 
     def answer(self) -> tuple[str | None, str | None]:
         """Why we do not take it, and what to do; (None, None) where it is taken."""
-        nodes.use_ssh_config(str(self.config))
-        node = nodes.Node(Host(self.name))
+        node = nodes.Node(Host(self.name), nodes.SshConfig(str(self.config)))
         try:
             found = node.sh("true")
         finally:
             node.close()
-            nodes.use_ssh_config(None)
         return found.failure, found.remedy
 
 

@@ -48,35 +48,35 @@ def test_whole_life(remote: Inv, sshd: Sshd, home: Path) -> None:
     remote("tp.stop")
 
 
-def test_node_that_is_gone(remote: Inv, sshd: Sshd) -> None:
+def test_node_that_is_gone(light_remote: Inv, sshd: Sshd) -> None:
     """A node that can't be reached is said, and the others are still stopped."""
-    remote("tp.start")
+    light_remote("tp.start")
     sshd.stop("mac2")
-    status = remote("tp.status", code=5)
+    status = light_remote("tp.status", code=5)
     assert "not reached" in status.out
-    stopped = remote("tp.stop", code=5)
+    stopped = light_remote("tp.stop", code=5)
     assert re.search(r"^stopped +mac1 ", stopped.out, re.MULTILINE)
     assert re.search(r"^not reached +mac2 ", stopped.out, re.MULTILINE)
     sshd.start("mac2")
-    remote("tp.stop")
-    assert remote("tp.status").out.strip() == "stopped"
+    light_remote("tp.stop")
+    assert light_remote("tp.status").out.strip() == "stopped"
 
 
-def test_start_with_a_node_gone(remote: Inv, sshd: Sshd) -> None:
+def test_start_with_a_node_gone(light_remote: Inv, sshd: Sshd) -> None:
     sshd.stop("mac2")
-    failed = remote("tp.start", code=5)
-    assert re.search(r"fail +reachable +mac2 .*ssh -v mac2 true", failed.err)
+    failed = light_remote("tp.start", code=5)
+    assert re.search(r"fail +reachable +mac2 .*ssh .*-v mac2 true", failed.err)
     assert not (sshd.node_home("mac1") / ".mlx-tp").exists()
     # Without checks it is found when rank 1 is to be started; rank 0 is stopped again.
-    remote("tp.start", "--skip-checks", code=5)
+    light_remote("tp.start", "--skip-checks", code=5)
     sshd.start("mac2")
-    assert remote("tp.status").out.strip() == "stopped"
+    assert light_remote("tp.status").out.strip() == "stopped"
 
 
 def test_unknown_host_key(remote: Inv, sshd: Sshd) -> None:
     sshd.trust("mac1")
     failed = remote("tp.preflight", code=5)
-    assert re.search(r"mac2 .*host key is not known.*ssh mac2 true", failed.out)
+    assert re.search(r"mac2 .*host key is not known.*ssh .*mac2 true", failed.out)
     assert "mac2" not in (sshd.folder / "known_hosts").read_text()
 
 
@@ -133,30 +133,28 @@ def test_no_packet_waits_for_another(sshd: Sshd) -> None:
     """Each is sent at once, and what sshd says after a login is answered by an empty packet."""
     sshd.stop("mac1")
     sshd.start("mac1", LogLevel="DEBUG3")
-    nodes.use_ssh_config(str(sshd.folder / "config"))
-    node = nodes.Node(Host("mac1"))
+    node = nodes.Node(Host("mac1"), nodes.SshConfig(str(sshd.folder / "config")))
     try:
         assert node.sh("true").ok
         sock = node._context.transport.sock
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     finally:
         node.close()
-        nodes.use_ssh_config(None)
     log = (sshd.folder / "mac1.log").read_text()
     assert re.search(r"receive packet: type 2$", log, re.MULTILINE)  # SSH_MSG_IGNORE
 
 
-def test_several_ranks_per_host(remote: Inv) -> None:
-    started = remote("tp.start", "-n", "4")
+def test_several_ranks_per_host(light_remote: Inv) -> None:
+    started = light_remote("tp.start", "-n", "4")
     assert "starting 4 ranks" in started.err
-    rows = remote("tp.status", "--json").json()["ranks"]
+    rows = light_remote("tp.status", "--json").json()["ranks"]
     assert [(row["rank"], row["host"]) for row in rows] == [
         (0, "mac1"),
         (1, "mac1"),
         (2, "mac2"),
         (3, "mac2"),
     ]
-    remote("tp.stop")
+    light_remote("tp.stop")
 
 
 def test_arguments_reach_the_rank_exactly(remote: Inv, sshd: Sshd) -> None:

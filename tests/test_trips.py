@@ -1,4 +1,7 @@
-"""How often a task asks each node: connections and sessions counted at sshd, polls told apart."""
+"""How often a task asks each node: connections and sessions counted at sshd, polls told apart.
+
+And how often it builds its cluster.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,24 @@ def told(self, script, timeout, out_stream, encoding, in_stream):
     return ask(self, script, timeout, out_stream, encoding, in_stream)
 
 nodes.Node._ask = told
+program.run(["inv", *sys.argv[1:]])
+"""
+
+
+# Runs `inv` and writes a line for each cluster that is built.
+COUNTED = """
+import os, sys
+from invoke.main import program
+from tasks.cluster import cluster
+
+build = cluster.build
+
+def counted(*args, **options):
+    with open(os.environ["TRIPS"], "a") as file:
+        file.write("built\\n")
+    return build(*args, **options)
+
+cluster.build = counted
 program.run(["inv", *sys.argv[1:]])
 """
 
@@ -96,3 +117,28 @@ def test_trips(remote: Inv, sshd: Sshd) -> None:
         assert stop.polls == {"mac1": 1, "mac2": 1}
         assert stop.notes == {"mac1": 1, "mac2": 1}
         assert stop.connections == {"mac1": 1, "mac2": 1}
+
+
+def builds(inv: Inv, *words: str, code: int = 0) -> int:
+    """How many clusters are built for the words."""
+    file = inv.home / "trips"
+    file.unlink(missing_ok=True)
+    line = [sys.executable, "-c", COUNTED, "-f", str(inv.config), *words]
+    env = {**inv.environment(), "TRIPS": str(file)}
+    options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
+    done = subprocess.run(line, cwd=ROOT, env=env, **options)
+    assert done.returncode == code, done.stderr
+    return len(file.read_text().splitlines())
+
+
+def test_builds(served: Inv) -> None:
+    """One for the asked task and its hooks; a restart's second is what the record says."""
+    assert served.config
+    config = json.loads(served.config.read_text())
+    hooks = {"pre": ["true"], "post": ["true"]}
+    names = ("tp.start", "tp.preflight", "tp.health", "tp.stop")
+    served.config.write_text(json.dumps({**config, "hooks": dict.fromkeys(names, hooks)}))
+    assert builds(served, "tp.start", "--backend", "ring", "--lock-wait", "5", "-n", "2") == 1
+    assert builds(served, "tp.preflight", code=3) == 1
+    assert builds(served, "tp.restart") == 2
+    assert builds(served, "tp.stop") == 1

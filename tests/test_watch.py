@@ -14,7 +14,9 @@ import pytest
 from conftest import Inv
 
 from tasks.cluster import verdict
-from tasks.cluster.reading import Reading
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.snapshot import Snapshot
+from tasks.cluster.state import KEY as STATE
 from tasks.cluster.state import RankState, Record, State
 from tasks.cluster.verdict import Signs
 
@@ -44,11 +46,11 @@ def pids(inv: Inv) -> list[int]:
     return [row["pid"] for row in inv("tp.status", "--json").json()["ranks"]]
 
 
-def test_a_dead_rank_is_told(served: Inv) -> None:
-    served("tp.start")
-    with watching(served) as process:
+def test_a_dead_rank_is_told(light: Inv) -> None:
+    light("tp.start")
+    with watching(light) as process:
         assert re.match(r"\d\d:\d\d:\d\d  serving$", until(process, "serving"))
-        os.kill(pids(served)[1], signal.SIGKILL)
+        os.kill(pids(light)[1], signal.SIGKILL)
         line = until(process, "failed")
         assert "died: rank 1 on 127.0.0.1 (killed by SIGKILL)" in line
         _, err = process.communicate(timeout=60)
@@ -56,8 +58,8 @@ def test_a_dead_rank_is_told(served: Inv) -> None:
         assert "the server has failed: died: rank 1" in err
 
 
-def test_no_server(served: Inv) -> None:
-    done = served("tp.watch", code=3)
+def test_no_server(light: Inv) -> None:
+    done = light("tp.watch", code=3)
     assert "stopped: no server is recorded: inv tp.start" in done.err
 
 
@@ -75,18 +77,18 @@ def test_an_engine_without_tokens(served: Inv) -> None:
         os.kill(second, signal.SIGCONT)
 
 
-def test_restart(served: Inv) -> None:
+def test_restart(light: Inv) -> None:
     """The server that failed is stopped properly, and another serves in its place."""
-    served.env["INVOKE_TP_COOLDOWN"] = "1"
-    served("tp.start")
-    first = pids(served)
-    with watching(served, "--restart", "--max-restarts", "1") as process:
+    light.env["INVOKE_TP_COOLDOWN"] = "1"
+    light("tp.start")
+    first = pids(light)
+    with watching(light, "--restart", "--max-restarts", "1") as process:
         until(process, "serving")
         os.kill(first[0], signal.SIGKILL)
         until(process, "failed: died: rank 0")
         assert "in 10 s (0 restarts left after that)" in until(process, "starting it again")
         until(process, "serving")
-        second = pids(served)
+        second = pids(light)
         assert not set(first) & set(second)
         os.kill(second[1], signal.SIGKILL)
         until(process, "failed: died: rank 1")
@@ -104,15 +106,16 @@ RECORD = Record(
 )  # fmt: skip
 
 
-def ranks(*alive: bool, ready: str | None = "r1") -> Reading:
+def ranks(*alive: bool, ready: str | None = "r1") -> Snapshot:
     found = {
         index: RankState(index, RECORD, 100 + index, "1", "b", lives, None if lives else 137)
         for index, lives in enumerate(alive)
     }
-    return Reading({"a": {"state": State(0.0, found, None, ready)}}, {})
+    values = {STATE: State(0.0, found, None, ready)}
+    return Snapshot({"a": NodeFacts("a", values)}, {})
 
 
-GONE = Reading(ranks(True, True).facts, {"b": ("SSH failed (Connection refused)", "ssh -v b")})
+GONE = Snapshot(ranks(True, True).nodes, {"b": ("SSH failed (Connection refused)", "ssh -v b")})
 FINE = Signs(token=1.0)
 
 
@@ -130,7 +133,7 @@ FINE = Signs(token=1.0)
         (ranks(True, False, ready=None), FINE, verdict.FAILED, "rank 1"),
         (ranks(), FINE, verdict.STOPPED, ""),
         (GONE, FINE, verdict.UNKNOWN, "b (SSH failed"),
-        (Reading({"a": {}}, {}), FINE, verdict.UNKNOWN, "its state can't be read"),
+        (Snapshot({"a": NodeFacts("a", {})}, {}), FINE, verdict.UNKNOWN, "its state can't be read"),
     ],
 )
 def test_verdict(read: Any, signs: Signs, state: str, says: str) -> None:

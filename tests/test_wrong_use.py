@@ -21,7 +21,7 @@ from invoke.program import Program
 from rig import Rig
 
 from tasks import ns
-from tasks.cluster.settings import DEFAULTS
+from tasks.cluster.config.settings import DEFAULTS
 from tasks.executor import Executor
 from tasks.options import ClusterTask
 
@@ -50,8 +50,8 @@ LINES: list[tuple[str, int, str]] = [
     ("tp.stop --hostfile /dev/null", 2, "is empty"),
     ("tp.stop --hostfile /", 2, "can't be read"),
     ("tp.stop --hostfile ~nobody-here/x", 2, "can't be read"),
-    ("tp.stop --hostfile $'a\\nb'", 2, "no such hostfile"),
-    ("tp.stop --hostfile $'\\033[31mx'", 2, "no such hostfile"),
+    ("tp.stop --hostfile $'a\\nb'", 2, "--hostfile 'a\\nb': give a path on one line"),
+    ("tp.stop --hostfile $'\\033[31mx'", 2, "give a path on one line"),
     ("tp.stop --hostfile README.md", 2, "README.md:1: not JSON"),
     ("tp.stop --hostfile hosts/schema.json", 2, 'hosts/schema.json: the file has no "hosts"'),
     ("tp.stop --hostfile pyproject.toml", 2, "pyproject.toml:"),
@@ -70,7 +70,7 @@ LINES: list[tuple[str, int, str]] = [
     ("tp.start --cwd ''", 2, "--cwd is empty"),
     ("tp.start --cwd $'\\033]0;x\\007'", 2, "give a path on one line"),
     ("tp.start --log-dir ''", 2, "--log-dir is empty"),
-    ("tp.start --log-dir $'\\033[2J'", 2, "log_dir '\\x1b[2J': give text on one line"),
+    ("tp.start --log-dir $'\\033[2J'", 2, "--log-dir '\\x1b[2J': give a path on one line"),
     ("tp.start --timeout ''", 2, "--timeout is empty"),
     ("tp.start --timeout -1", 2, "--timeout -1"),
     ("tp.start --timeout 0x10", 2, "--timeout 0x10: give a number"),
@@ -149,7 +149,7 @@ LINES: list[tuple[str, int, str]] = [
     ("tp.launch --keep-logs 0.5", 2, "--keep-logs 0.5: give a whole number"),
     ("tp.restart --keep-logs x", 2, "--keep-logs x: give a number"),
     ("tp.restart --sync=yes", 1, "No idea what 'yes' is!"),
-    ("tp.logs --log-dir $'a\\rb'", 2, "give text on one line"),
+    ("tp.logs --log-dir $'a\\rb'", 2, "give a path on one line"),
     ("tp.audit --lines -1", 2, "--lines -1: give a number"),
     ("tp.audit --lines many", 2, "--lines many: give a number"),
     ("tp.audit --hosts 'a b'", 2, "hosts[0].ssh is not allowed"),
@@ -297,23 +297,23 @@ LINES: list[tuple[str, int, str]] = [
 
 # A configuration as YAML, and what the line must say; inv tp.stop --dry-run is run with it.
 FILES: list[tuple[str, str]] = [
-    ("tp: 5", "tp in the configuration is wrong: give keys and values"),
-    ("tp: [hostfile]", "tp in the configuration is wrong"),
-    ("tp:", "tp in the configuration is wrong"),
-    ("tp: {1: 2}", "tp.1 in the configuration: write the key in quotes"),
-    ("tp: {yes: 2}", "tp.True in the configuration: write the key in quotes"),
-    ("tp: {hostfiles: x}", "tp.hostfiles in the configuration is unknown"),
+    ("tp: 5", "tp is wrong: give keys and values"),
+    ("tp: [hostfile]", "tp is wrong"),
+    ("tp:", "tp is wrong"),
+    ("tp: {1: 2}", "tp.1: write the key in quotes"),
+    ("tp: {yes: 2}", "tp.True: write the key in quotes"),
+    ("tp: {hostfiles: x}", "tp.hostfiles is unknown: did you mean hostfile?"),
     ("tp: {hostfile: ''}", "tp.hostfile is empty"),
-    ('tp: {hostfile: "a\\0b"}', "give text on one line"),
+    ('tp: {hostfile: "a\\0b"}', "tp.hostfile 'a\\x00b': give a path on one line"),
     ("tp: {hosts: [a, a]}", "'a' is there twice"),
     ("tp: {hosts: ['$(id)']}", "hosts[0].ssh is not allowed"),
-    ("tp: {hosts: [a, [b]]}", "tp.hosts in the configuration is wrong"),
+    ("tp: {hosts: [a, [b]]}", "tp.hosts is wrong"),
     ("tp: {ssh_config: nowhere}", "tp.ssh_config nowhere: no such file"),
     ("tp: {ssh_config: /}", "tp.ssh_config /: no such file"),
-    ("tp: {backend: RDMA}", "--backend RDMA: choose one of"),
+    ("tp: {backend: RDMA}", "config.yaml: tp.backend RDMA: choose one of jaccl, jaccl-ring, ring"),
     ("tp: {engine: mine}", "engine 'mine' is unknown"),
-    ("tp: {env: {KEY: sk-secret}}", "tp.env in the configuration is wrong"),
-    ("tp: {env: [{KEY: sk-secret}]}", "tp.env in the configuration is wrong"),
+    ("tp: {env: {KEY: sk-secret}}", "tp.env is wrong"),
+    ("tp: {env: [{KEY: sk-secret}]}", "tp.env is wrong"),
     ("tp: {env: ['KEY: sk-secret']}", "'KEY' is no NAME=value"),
     ('tp: {env: ["A=a\\0b"]}', "the value of A can't hold a NUL"),
     ('tp: {args: ["a\\0b"]}', "write it in UTF-8"),
@@ -322,7 +322,7 @@ FILES: list[tuple[str, str]] = [
     ("tp: {starting_port: 8000}", "--port 8000: the ranks meet there"),
     ("tp: {starting_port: 0}", "tp.starting_port 0: give a number from 1 to 65535"),
     ("tp: {engines: {mine: 5}}", "tp.engines.mine: give command"),
-    ("tp: {engines: {1: {command: x}}}", "tp.engines.1 in the configuration: write the key in"),
+    ("tp: {engines: {1: {command: x}}}", "tp.engines.1: write the key in"),
     ("tp: {engines: {mine: {command: 5}}}", "tp.engines.mine.command: give a list of words"),
     ("tp: {engines: {mine: {command: []}}}", "tp.engines.mine: give command"),
     ('tp: {engines: {mine: {command: ["a\\0"]}}}', "(and no NUL)"),
@@ -338,21 +338,21 @@ FILES: list[tuple[str, str]] = [
     ("tp: {engines: {mine: {command: x, process: '[a'}}}", "no regular expression"),
     ("tp: {engines: {mlx-lm: {process: ''}}}", "tp.engines.mlx-lm.process: give text"),
     ("tp: {engines: {mlx-lm: {what: x}}}", "tp.engines.mlx-lm.what is unknown"),
-    ("local: 5", "local in the configuration is wrong: give keys and values"),
-    ("local: {base: {a: b}}", "local.base in the configuration is wrong"),
-    ("hooks: 5", "hooks in the configuration is wrong: give keys and values"),
+    ("local: 5", "local is wrong: give keys and values"),
+    ("local: {base: {a: b}}", "local.base is wrong"),
+    ("hooks: 5", "hooks is wrong: give keys and values"),
     ("hooks: {tp.strat: {}}", "hooks.tp.strat in the configuration: no such task: did you mean tp"),
     ("hooks: {tp.stop: [sk-secret]}", "hooks.tp.stop in the configuration is wrong: give pre, pos"),
     ("hooks: {tp.stop: {pre: sk-secret}}", "hooks.tp.stop.pre in the configuration is wrong: give"),
     ("hooks: {tp.stop: {pre: [{a: sk-secret}]}}", "hooks.tp.stop.pre in the configuration is wro"),
     ("hooks: {tp.stop: {pre: ['touch canary']}}\ntp: {hostfile: nope}", "no such hostfile"),
-    ("dev: [a]", "dev in the configuration is wrong: give keys and values"),
+    ("dev: [a]", "dev is wrong: give keys and values"),
 ]
 
 
 def _of_each_key() -> Iterator[tuple[str, str]]:
     """Values of a wrong kind for every key, whatever keys there are."""
-    for key, default in DEFAULTS.items():
+    for key, default in DEFAULTS["tp"].items():
         if isinstance(default, dict):
             values: list[Any] = [5, "x", ["a"]]
         elif isinstance(default, list):
@@ -367,31 +367,31 @@ def _of_each_key() -> Iterator[tuple[str, str]]:
 
 # Name and value of a variable, and what the line must say.
 VARIABLES: list[tuple[str, str, str]] = [
-    ("INVOKE_TP_TIMOUT", "5", "INVOKE_TP_TIMOUT in the environment is unknown"),
-    ("INVOKE_TP_", "5", "INVOKE_TP_ in the environment is unknown"),
-    ("INVOKE_TP_NUM_RANKS", "2", "INVOKE_TP_NUM_RANKS in the environment is unknown"),
-    ("INVOKE_LOCAL_FOLDER", "x", "INVOKE_LOCAL_FOLDER in the environment is unknown"),
+    ("INVOKE_TP_TIMOUT", "5", "INVOKE_TP_TIMOUT is unknown: did you mean INVOKE_TP_TIMEOUT?"),
+    ("INVOKE_TP_", "5", "INVOKE_TP_ is unknown: see docs/configuration.md"),
+    ("INVOKE_TP_NUM_RANKS", "2", "INVOKE_TP_NUM_RANKS is unknown"),
+    ("INVOKE_LOCAL_FOLDER", "x", "INVOKE_LOCAL_FOLDER is unknown"),
     ("INVOKE_TP_HOSTFILE", "nope", "nope: no such hostfile"),
-    ("INVOKE_TP_HOSTFILE", "", "tp.hostfile is empty"),
+    ("INVOKE_TP_HOSTFILE", "", "INVOKE_TP_HOSTFILE is empty: name a file"),
     ("INVOKE_TP_HOSTS", "a b", "hosts[0].ssh is not allowed"),
     ("INVOKE_TP_HOSTS", "$(touch canary)", "hosts[0].ssh is not allowed"),
     ("INVOKE_TP_SSH_CONFIG", "nope", "tp.ssh_config nope: no such file"),
-    ("INVOKE_TP_BACKEND", "nccl", "--backend nccl: choose one of"),
+    ("INVOKE_TP_BACKEND", "nccl", "INVOKE_TP_BACKEND nccl: choose one of jaccl, jaccl-ring, ring"),
     ("INVOKE_TP_ENGINE", "nope", "engine 'nope' is unknown"),
-    ("INVOKE_TP_PYTHON", "a\nb", "python 'a\\nb': give a path on one line"),
-    ("INVOKE_TP_CWD", "a\x1bb", "cwd 'a\\x1bb': give a path on one line"),
-    ("INVOKE_TP_LOG_DIR", "a\nb", "log_dir 'a\\nb': give text on one line"),
-    ("INVOKE_TP_STATE_DIR", "a\nb", "state_dir 'a\\nb': give text on one line"),
-    ("INVOKE_TP_TIMEOUT", "-1", "tp.timeout -1: give a number above 0"),
-    ("INVOKE_TP_STOP_TIMEOUT", "-1", "tp.stop_timeout -1: give a number"),
-    ("INVOKE_TP_COOLDOWN", "1.5", "INVOKE_TP_COOLDOWN in the environment is '1.5': give a whole"),
-    ("INVOKE_TP_STARTING_PORT", "70000", "tp.starting_port 70000"),
-    ("INVOKE_TP_WIRED_LIMIT_GIB", "nan", "tp.wired_limit_gib nan: give a number"),
-    ("INVOKE_TP_WIRED_LIMIT_GIB", "lots", "INVOKE_TP_WIRED_LIMIT_GIB in the environment is 'lots'"),
+    ("INVOKE_TP_PYTHON", "a\nb", "INVOKE_TP_PYTHON 'a\\nb': give a path on one line"),
+    ("INVOKE_TP_CWD", "a\x1bb", "INVOKE_TP_CWD 'a\\x1bb': give a path on one line"),
+    ("INVOKE_TP_LOG_DIR", "a\nb", "INVOKE_TP_LOG_DIR 'a\\nb': give a path on one line"),
+    ("INVOKE_TP_STATE_DIR", "a\nb", "INVOKE_TP_STATE_DIR 'a\\nb': give a path on one line"),
+    ("INVOKE_TP_TIMEOUT", "-1", "INVOKE_TP_TIMEOUT -1: give a number above 0"),
+    ("INVOKE_TP_STOP_TIMEOUT", "-1", "INVOKE_TP_STOP_TIMEOUT -1: give a number"),
+    ("INVOKE_TP_KEEP_LOGS", "1.5", "INVOKE_TP_KEEP_LOGS 1.5: give a whole number from 0 to 1000"),
+    ("INVOKE_TP_STARTING_PORT", "70000", "INVOKE_TP_STARTING_PORT 70000: give a number from 1 to"),
+    ("INVOKE_TP_WIRED_LIMIT_GIB", "nan", "INVOKE_TP_WIRED_LIMIT_GIB nan: give a number"),
+    ("INVOKE_TP_WIRED_LIMIT_GIB", "lots", "INVOKE_TP_WIRED_LIMIT_GIB lots: give a number"),
 ]
 VARIABLES += [
-    (f"INVOKE_TP_{key.upper()}", "x", f"INVOKE_TP_{key.upper()} in the environment")
-    for key, default in DEFAULTS.items()
+    (f"INVOKE_TP_{key.upper()}", "x", f"INVOKE_TP_{key.upper()}")
+    for key, default in DEFAULTS["tp"].items()
     if isinstance(default, (int, float, list, dict))
 ]
 
@@ -544,8 +544,8 @@ def test_nothing_is_changed_on_nodes(local: Local, macs: Callable[..., Rig]) -> 
     [
         (["tp.stop", "--hosts"], 1, "Flag '--hosts' needed value"),
         (["tp.start", "--env", b"A=\xff"], 2, "the value of A is no UTF-8"),
-        (["tp.start", "--hostfile", b"\xff"], 2, "no such hostfile"),
-        (["tp.start", "--log-dir", "\x1b[2J"], 2, "give text on one line"),
+        (["tp.start", "--hostfile", b"\xff"], 2, "give a path on one line"),
+        (["tp.start", "--log-dir", "\x1b[2J"], 2, "give a path on one line"),
         (["rdma.setup", "--node", "mac1:en5:x"], 2, "is no IPv4 address"),
         (["dev.model", ""], 2, "is empty"),
     ],

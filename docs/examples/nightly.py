@@ -16,7 +16,7 @@ from tasks import ns, screen, steps, tp
 from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
 from tasks.cluster.errors import CheckFailed
-from tasks.cluster.facts import Fact
+from tasks.cluster.facts import Fact, Key
 from tasks.options import WHERE, cluster_task
 
 GB = 10**9
@@ -31,11 +31,12 @@ def free(text, status):
     return int(words[-3]) * 1024
 
 
-DISK = Fact("disk", 'df -Pk "$HOME" | tail -n 1', free)
+DISK = Key[int]("disk")
+SPACE = Fact(DISK, 'df -Pk "$HOME" | tail -n 1', free)
 
 
-@checks.check("disk", DISK)
-def disk(wanted, facts):
+@checks.check("disk", SPACE, what="room at home for logs", remedy="run df there")
+def disk(expected, snapshot):
     """Preflight's check `disk`: room in the home of the node's user."""
 
     def judge(node, left):
@@ -44,7 +45,7 @@ def disk(wanted, facts):
             return Finding("disk", FAIL, node, what, "remove old models")
         return Finding("disk", OK, node, what)
 
-    return checks.each("disk", facts, "disk", judge)
+    return checks.each("disk", snapshot, DISK, judge)
 
 
 @cluster_task(*WHERE, pre=[tp.restart], help={"expect": "what the answer must hold"})

@@ -18,7 +18,7 @@ from invoke import Exit, task
 from tasks import ns, screen, tp
 from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
-from tasks.cluster.facts.memory import GIB
+from tasks.cluster.facts.memory import GIB, KEY
 from tasks.executor import run
 
 
@@ -40,16 +40,16 @@ ns.configure({"servers": SERVERS})
 
 
 @checks.check("memory")
-def memory(wanted, facts):
+def memory(expected, snapshot):
     """In place of ours: only the limit counts, since what the other server wires is no leak."""
 
     def judge(node, value):
         what = f"{value.wired / GIB:.1f} GiB wired by all servers"
-        if value.wired > wanted.wired_limit:
+        if value.wired > expected.wired_limit:
             return Finding("memory", FAIL, node, what, "stop one of the servers")
         return Finding("memory", OK, node, what)
 
-    return checks.each("memory", facts, "memory", judge)
+    return checks.each("memory", snapshot, KEY, judge)
 
 
 def each(c, what):

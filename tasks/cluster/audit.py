@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from . import nodes, shell, state
+from . import nodes
 from .errors import BadInput, Ended
-from .facts import Fact, known
+from .facts import Fact, Key, NodeFacts, known
 from .launch import who
 from .nodes import Answer, Node
+from .ssh import scripts
 from .text import one_line
 
 NAME = "audit.log"
@@ -39,51 +39,55 @@ class Entry:
     outcome: str
 
 
-@contextmanager
-def kept(
-    targets: Iterable[Node],
-    state_dir: str,
-    what: str,
-    unless: tuple[type[BaseException], ...] = (BadInput,),
-) -> Iterator[None]:
-    """Note at its end how `what` has ended, on the nodes; no word of it after the errors `unless`.
+class AuditWriter:
+    """Writes the lines of one command; `close` waits for those that are on their way."""
 
-    An outcome names no reason: a rank's last words may hold anything.
-    """
-    try:
-        yield
-    except unless:
-        raise
-    except BaseException as error:
-        begin(targets, state_dir, what, _outcome(error))
-        raise
-    begin(targets, state_dir, what)
+    def __init__(self) -> None:
+        self._writing: dict[Future[Answer], str] = {}
+
+    @contextmanager
+    def recorded(
+        self,
+        targets: Iterable[Node],
+        state_dir: str,
+        what: str,
+        unless: tuple[type[BaseException], ...] = (BadInput,),
+    ) -> Iterator[None]:
+        """Note at its end how `what` has ended, on the nodes; no word after the errors `unless`.
+
+        An outcome names no reason: a rank's last words may hold anything.
+        """
+        try:
+            yield
+        except unless:
+            raise
+        except BaseException as error:
+            self.record(targets, state_dir, what, _outcome(error))
+            raise
+        self.record(targets, state_dir, what)
+
+    def record(
+        self, targets: Iterable[Node], state_dir: str, what: str, outcome: str = DONE
+    ) -> None:
+        """Begin to write a line to the nodes that we are connected to."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        text = script(state_dir, Entry(now, who(), what, outcome))
+        for node in targets:
+            if node.is_connected:
+                self._writing[nodes.begin(node.sh, text)] = node.name
+
+    def close(self) -> dict[str, str]:
+        """Wait for the lines that are on their way; node -> why it has none."""
+        nodes.settle(self._writing, WAIT)
+        failed = {name: _failure(end) for end, name in self._writing.items()}
+        self._writing.clear()
+        return {name: why for name, why in failed.items() if why}
 
 
 def _outcome(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return _OUTCOMES.get(error.code, "failed") if isinstance(error, Ended) else "failed"
-
-
-def begin(targets: Iterable[Node], state_dir: str, what: str, outcome: str = DONE) -> None:
-    """Begin to write a line to the nodes that we are connected to; `close` waits for it."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    text = script(state_dir, Entry(now, who(), what, outcome))
-    for node in targets:
-        if node.is_connected:
-            _writing[nodes.begin(node.sh, text)] = node.name
-
-
-_writing: dict[Future[Answer], str] = {}
-
-
-def close() -> dict[str, str]:
-    """Wait for the lines that are on their way; node -> why it has none."""
-    nodes.settle(_writing, WAIT)
-    failed = {name: _failure(end) for end, name in _writing.items()}
-    _writing.clear()
-    return {name: why for name, why in failed.items() if why}
 
 
 def _failure(end: Future[Answer]) -> str:
@@ -94,32 +98,19 @@ def _failure(end: Future[Answer]) -> str:
 
 
 def script(state_dir: str, entry: Entry) -> str:
-    """Appends a line; the directory may just be removed by a lock that is given back."""
+    """Appends a line to a node's log."""
     fields = (entry.time, entry.who, entry.what, entry.outcome)
     line = "\t".join(one_line(field).replace("\t", " ")[:300] for field in fields)
-    return (
-        f"{state.PRELUDE}\numask 077; D={shell.path(state_dir)}; A=$D/{NAME}\n"
-        'own "$D" || exit\n'
-        'is_own "$A" || rm -rf "$A"\n'
-        f"l={shell.quote(line)}\n"
-        'add() { mkdir -p "$D" && chmod 700 "$D" && printf "%s\\n" "$l" >>"$A"; }\n'
-        'add 2>/dev/null || add 2>/dev/null || add || exit\n'
-        'chmod 600 "$A"\n'
-        f'[ $(($(wc -c <"$A"))) -le {LIMIT} ] || {{ rm -rf "$A.new"; tail -c {LIMIT // 2} "$A" |'
-        ' sed 1d >"$A.new" && mv "$A.new" "$A"; }\n'
-    )  # fmt: skip
+    return scripts.script("audit/add.sh", state_dir=state_dir, name=NAME, line=line, limit=LIMIT)
 
 
-def fact(state_dir: str, lines: int) -> Fact:
+KEY = Key[Sequence[Entry]]("audit")
+
+
+def fact(state_dir: str, lines: int) -> Fact[Sequence[Entry]]:
     """The last `lines` entries of a node's log (0: all); none where nothing was done yet."""
-    tail = f"tail -n {lines}" if lines else "cat"
-    return Fact(
-        "audit",
-        f'{state.PRELUDE}\nD={shell.path(state_dir)}; A=$D/{NAME}\n'
-        'own "$D" || exit\n[ -e "$A" ] || [ -L "$A" ] || exit 0\n'
-        f'is_own "$A" || {{ echo "$A is a link or not ours: remove it"; exit 1; }}\n{tail} "$A"',
-        parse,
-    )  # fmt: skip
+    text = scripts.script("audit/last.sh", state_dir=state_dir, name=NAME, lines=lines)
+    return Fact(KEY, text, parse)
 
 
 def parse(text: str, status: int) -> list[Entry]:
@@ -131,11 +122,11 @@ def parse(text: str, status: int) -> list[Entry]:
     return [Entry(*row) for row in rows if len(row) == 4 and good.fullmatch(row[0])]
 
 
-def merged(facts: Mapping[str, Mapping[str, Any]], lines: int) -> list[tuple[Entry, list[str]]]:
+def merged(facts: Mapping[str, NodeFacts], lines: int) -> list[tuple[Entry, list[str]]]:
     """The last `lines` entries (0: all) of all nodes by time, each with the nodes that have it."""
     found: dict[Entry, list[str]] = {}
     for node, values in facts.items():
-        for entry in known(values, "audit") or ():
+        for entry in known(values, KEY) or ():
             found.setdefault(entry, []).append(node)
     # Times are whole seconds: what happened within one is told in the order that a node has it.
     return sorted(found.items(), key=lambda pair: pair[0].time)[-lines:]

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .checks import FAIL, WARN, Finding
-from .facts import Unknown, known
-from .facts.thunderbolt import Port, is_thunderbolt5
-
-Facts = Mapping[str, Any]
+from .facts import Key, NodeFacts, known
+from .facts.thunderbolt import HARDWARE_PORTS, KEY, Port, is_thunderbolt5
 
 
 @dataclass(frozen=True)
@@ -50,13 +47,13 @@ class _Socket:
         return self.interface or f"Thunderbolt port {self.port.receptacle or '(number unknown)'}"
 
 
-def cables(facts: Mapping[str, Facts]) -> tuple[list[Cable], list[Finding]]:
+def cables(facts: Mapping[str, NodeFacts]) -> tuple[list[Cable], list[Finding]]:
     """The cables between the hosts in one order for both ends, and what is wrong or odd.
 
     What only one end sees, or has no known interface, is no cable but a finding.
     """
     sockets, findings = _sockets(facts)
-    unread = [host for host in facts if known(facts[host], "thunderbolt") is None]
+    unread = [host for host in facts if known(facts[host], KEY) is None]
     order = list(sockets)
     found = []
     for one in sockets.values():
@@ -73,14 +70,14 @@ def cables(facts: Mapping[str, Facts]) -> tuple[list[Cable], list[Finding]]:
     return found, list(dict.fromkeys(findings))
 
 
-def _sockets(facts: Mapping[str, Facts]) -> tuple[dict[str, _Socket], list[Finding]]:
+def _sockets(facts: Mapping[str, NodeFacts]) -> tuple[dict[str, _Socket], list[Finding]]:
     """Every port of every host by its domain UUID."""
     sockets: dict[str, _Socket] = {}
     findings = []
     for host, values in facts.items():
         findings += _host_findings(host, values)
-        names = known(values, "hardware_ports") or {}
-        for port in known(values, "thunderbolt") or ():
+        names = known(values, HARDWARE_PORTS) or {}
+        for port in known(values, KEY) or ():
             interface = names.get(f"Thunderbolt {port.receptacle}")
             twin = sockets.setdefault(port.domain, _Socket(host, port, interface))
             if twin.host != host:
@@ -89,13 +86,13 @@ def _sockets(facts: Mapping[str, Facts]) -> tuple[dict[str, _Socket], list[Findi
     return sockets, findings
 
 
-def _host_findings(host: str, values: Facts) -> list[Finding]:
+def _host_findings(host: str, values: NodeFacts) -> list[Finding]:
     found = []
-    for name, command in _COMMANDS.items():
-        value = values.get(name, Unknown("it was not asked"))
-        if isinstance(value, Unknown):
-            found.append(Finding("cabling", FAIL, host, f"unknown: {value.why}", f"run {command}"))
-    ports: Sequence[Port] | None = known(values, "thunderbolt")
+    for key, command in _COMMANDS.items():
+        error = values.lacks(key)
+        if error:
+            found.append(Finding("cabling", FAIL, host, f"unknown: {error.why}", f"run {command}"))
+    ports = known(values, KEY)
     if ports is not None and not ports:
         found.append(Finding("cabling", FAIL, host, "it has no Thunderbolt port", "is it a Mac?"))
     if ports is not None and is_thunderbolt5(ports) is False:
@@ -103,9 +100,9 @@ def _host_findings(host: str, values: Facts) -> list[Finding]:
     return found
 
 
-_COMMANDS = {
-    "thunderbolt": "system_profiler SPThunderboltDataType on the node",
-    "hardware_ports": "networksetup -listallhardwareports on the node",
+_COMMANDS: dict[Key[object], str] = {
+    KEY: "system_profiler SPThunderboltDataType on the node",
+    HARDWARE_PORTS: "networksetup -listallhardwareports on the node",
 }
 _THUNDERBOLT_4 = "its ports are Thunderbolt 4: they can't do RDMA"
 
@@ -134,7 +131,7 @@ def _wrong(one: _Socket, two: _Socket) -> Finding | None:
 
 
 def _cable(
-    one: _Socket, two: _Socket, facts: Mapping[str, Facts]
+    one: _Socket, two: _Socket, facts: Mapping[str, NodeFacts]
 ) -> tuple[Cable | None, list[Finding]]:
     findings = []
     for here, there in ((one, two), (two, one)):
@@ -146,7 +143,7 @@ def _cable(
         return None, findings
     speeds = [socket.port.speed for socket in (one, two) if socket.port.speed]
     cable = Cable(_plug(one), _plug(two), min(speeds, default=None))
-    fast = all(is_thunderbolt5(facts[each.host]["thunderbolt"]) for each in (one, two))
+    fast = all(is_thunderbolt5(facts[each.host][KEY]) for each in (one, two))
     if fast and cable.speed and cable.speed <= 40:
         what = f"{one} to {two.host} runs at {cable.speed} Gb/s"
         fix = "use a Thunderbolt 5 cable, and no older dock"

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
+from . import state as record
 from .engine import Engine
-from .facts import Fact, Unknown, known
+from .facts import Fact, Key, NodeFacts, UnknownFactError, as_key, known, old
+from .facts import memory as memory_facts
+from .facts import model as model_facts
+from .facts import ports as port_facts
+from .facts import processes as process_facts
+from .facts import rdma as rdma_facts
+from .facts import versions as version_facts
 from .facts.memory import GIB, Memory
-from .facts.processes import Process
-from .facts.rdma import MATRIX, Device
+from .facts.model import Model
+from .facts.ports import Holder
+from .facts.processes import Process, mark
+from .facts.rdma import MATRIX
 from .ranks import Rank
+from .snapshot import Snapshot
 from .state import State
 
 if TYPE_CHECKING:
+    from .cluster import Cluster
     from .hostfile import Host
+    from .nodes import Node
 
+T = TypeVar("T")
 OK, WARN, FAIL = "ok", "warn", "fail"
 REBOOT = "reboot it: nothing else frees it"
 LEAK = 0.1  # of a node's memory: more than a graceful exit leaves (5 GiB of 512, omlx#2184)
@@ -34,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Expected:
     """What the facts are judged against; sizes in bytes, times in seconds."""
 
     ranks: Sequence[Rank]
@@ -44,6 +57,16 @@ class Wanted:
     model: str | None
     wired_limit: int
     cooldown: float
+    state_dir: str = "~/.mlx-tp"
+
+    @property
+    def is_rdma(self) -> bool:
+        return self.backend.startswith("jaccl")
+
+    @property
+    def meeting_ports(self) -> frozenset[int]:
+        """The ports of the coordinator or of the ring, on whatever node."""
+        return frozenset(port for rank in self.ranks for port in rank.ports)
 
     def on(self, node: str) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node]
@@ -57,97 +80,293 @@ class Wanted:
         return needed
 
 
-Facts = Mapping[str, Any]
-Check = Callable[[Wanted, Mapping[str, Facts]], "list[Finding]"]
+Judge = Callable[[Expected, Snapshot], "list[Finding]"]
+Facts = Callable[["Cluster", "Node"], Iterable[Fact[object]]]
 
 
-def memory(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+@dataclass(frozen=True)
+class Check:
+    """What preflight asks of each node, and how it judges all that they told.
+
+    `remedy` is what to do where a fact is unknown, `what` what it looks at, in few words.
+    """
+
+    name: str
+    facts: Facts
+    judge: Judge
+    remedy: str
+    what: str = ""
+
+    def findings(self, expected: Expected, snapshot: Snapshot) -> list[Finding]:
+        """Judge; what the judge takes for known, and is not, fails."""
+        try:
+            return self.judge(expected, snapshot)
+        except UnknownFactError as error:
+            return [unknown(self.name, error)]
+
+    def __call__(self, expected: Expected, snapshot: Snapshot) -> list[Finding]:
+        old("a check as a function", "its `judge`")
+        return self.judge(expected, snapshot)
+
+
+RUN_IT = "run it on the node to see why"
+CHECKS: dict[str, Check] = {}
+
+
+def check(
+    name: str, *facts: Fact[object] | Facts, remedy: str = "", what: str = ""
+) -> Callable[[Judge], Judge]:
+    """Make a function preflight's check `name`: a new one, or in place of that of this name.
+
+    It wants these `facts` of every node, or those that a function of (cluster, node) gives, and in
+    place of another also what that one wants. All are read in one round trip. `--skip name` leaves
+    it out.
+    """
+    before = CHECKS.get(name)
+    asked = [*((before.facts,) if before else ()), *facts]
+
+    def wanted(cluster: Cluster, node: Node) -> Iterator[Fact[object]]:
+        for each in asked:
+            yield from [each] if isinstance(each, Fact) else each(cluster, node)
+
+    def add(judge: Judge) -> Judge:
+        why = remedy or (before.remedy if before else RUN_IT)
+        CHECKS[name] = Check(name, wanted, judge, why, what or (before.what if before else ""))
+        return judge
+
+    return add
+
+
+def _record(cluster: Cluster, node: Node) -> list[Fact[object]]:
+    return [record.fact(cluster.state_dir)]
+
+
+@check("memory", _record, memory_facts.FACT, what="wired memory, and what a killed server left")
+def memory(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """Wired memory that a killed server left behind; only a reboot frees it."""
 
     def judge(node: str, value: Memory) -> Finding:
         what = f"{value.wired / GIB:.1f} of {value.total / GIB:.0f} GiB wired"
-        if value.wired > wanted.wired_limit:
-            limit = f" (limit {wanted.wired_limit / GIB:.0f} GiB)"
+        if value.wired > expected.wired_limit:
+            limit = f" (limit {expected.wired_limit / GIB:.0f} GiB)"
             return Finding("memory", FAIL, node, what + limit, REBOOT)
-        leak = leaked(wanted, facts[node])
+        leak = leaked(expected, snapshot.on(node))
         if leak > LEAK * value.total:
             share = f"{leak / GIB:.1f} GiB ({leak / value.total:.0%}) more"
             what = f"{what}: {share} than before this boot's first start"
             return Finding("memory", FAIL, node, what, REBOOT)
         return Finding("memory", OK, node, what)
 
-    return each("memory", facts, "memory", judge)
+    return each("memory", snapshot, memory_facts.KEY, judge)
 
 
-def leaked(wanted: Wanted, facts: Facts) -> int:
+def leaked(expected: Expected, facts: NodeFacts) -> int:
     """Bytes wired now over the baseline; 0 while a server runs, or where it is unknown."""
-    state: State | None = known(facts, "state")
-    value: Memory | None = known(facts, "memory")
-    if not state or not value or state.baseline is None or servers(wanted.engine, facts):
+    state, value = known(facts, record.KEY), known(facts, memory_facts.KEY)
+    if not state or not value or state.baseline is None or servers(expected.engine, facts):
         return 0
     return max(value.wired - state.baseline, 0)
 
 
-def processes(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
-    """Ranks of ours, or servers that someone else started."""
+@check("processes", _record, process_facts.FACT, what="ranks and servers that run already")
+def processes(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """Ranks of ours, ranks that no record knows, and servers that someone else started."""
 
     def judge(node: str, values: Mapping[int, Process]) -> Finding:
-        found = servers(wanted.engine, facts[node])
-        if not found:
-            return Finding("processes", OK, node, "no server runs")
-        names = ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
-        return Finding("processes", FAIL, node, f"already runs: {names}", "stop it: inv tp.stop")
+        facts = snapshot.on(node)
+        found = {**recorded(facts), **unrecorded(expected, facts)}
+        if found:
+            names = ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
+            return Finding(
+                "processes", FAIL, node, f"already runs: {names}", "stop it: inv tp.stop"
+            )
+        ranks = strange_ranks(values, facts)
+        blocking = [each for each in ranks if not each.mark or (each.is_rdma and expected.is_rdma)]
+        if blocking:
+            return Finding("processes", FAIL, node, *_blocked(expected, blocking))
+        single = servers(expected.engine, facts)
+        if single:
+            fix = "it shares the memory; inv tp.stop leaves it, --all ends it"
+            return Finding("processes", WARN, node, f"also runs: {_named(single)}", fix)
+        return Finding("processes", OK, node, "no server runs")
 
-    unknown = each("processes", facts, "state", lambda node, value: None)
-    return unknown + each("processes", facts, "processes", judge)
+    unknown = each("processes", snapshot, record.KEY, lambda node, value: None)
+    return unknown + each("processes", snapshot, process_facts.KEY, judge)
 
 
-def servers(engine: Engine, facts: Facts) -> dict[int, str]:
+def _named(found: Mapping[int, str]) -> str:
+    return ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
+
+
+def _blocked(expected: Expected, found: Sequence[Process]) -> tuple[str, str]:
+    """What and fix for ranks that are not ours, and in our way."""
+    first = found[0]
+    whose = "of another cluster" if first.mark else "that no record knows"
+    what = f"rank {first.rank} {whose} runs (pid {first.pid}, {first.user or 'user unknown'})"
+    what += f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    skip = "or --skip processes"
+    if not first.is_own:
+        return what, f"ask {first.user or 'its user'}, {skip}"
+    if expected.engine.is_server(first.program, first.command):
+        return what, f"inv tp.stop --all, {skip}"
+    return what, f"end it on that node, {skip}"
+
+
+def recorded(facts: NodeFacts) -> dict[int, str]:
+    """Pid -> what it is, for each recorded rank of a node that lives."""
+    state = known(facts, record.KEY)
+    ranks = state.ranks.values() if state else ()
+    return {rank.pid: f"rank {rank.rank}" for rank in ranks if rank.alive and rank.pid}
+
+
+def unrecorded(
+    expected: Expected, facts: NodeFacts, ports: frozenset[int] = frozenset()
+) -> dict[int, str]:
+    """Pid -> what it is, for ranks of this user that no record knows and that are ours for sure.
+
+    They meet at our ports (or at `ports`): so says their environment, or they listen there. Where a
+    ring's file is gone its place tells, if that is in our state directory; else they are not ours.
+    """
+    ours = expected.meeting_ports | ports
+    holders = known(facts, port_facts.KEY) or {}
+    listening = {holder.pid for port in ours for holder in holders.get(port, ())}
+    folder = f"/{expected.state_dir.rstrip('/').rpartition('/')[2]}/"
+    found = {}
+    for process in (known(facts, process_facts.KEY) or {}).values():
+        if not process.is_own or process.pid in recorded(facts):
+            continue
+        is_rank = process.rank is not None
+        meets = is_rank and (process.meets & ours or folder in process.lost_file)
+        serves = process.pid in listening and expected.engine.is_server(
+            process.program, process.command
+        )
+        if meets or serves:
+            number = f"rank {process.rank}" if is_rank else f"a {expected.engine.name} rank"
+            found[process.pid] = f"{number} without a record"
+    return found
+
+
+def strange_ranks(values: Mapping[int, Process], facts: NodeFacts) -> list[Process]:
+    """Ranks that no record here knows, without what they have started."""
+    state = known(facts, record.KEY)
+    ranks = state.ranks.values() if state else ()
+    marks = {mark(rank.record.run, rank.rank) for rank in ranks if rank.record}
+    found = {pid for pid, each in values.items() if each.rank is not None}
+    return [
+        values[pid]
+        for pid in sorted(found - recorded(facts).keys())
+        if values[pid].mark not in marks and values[pid].ppid not in found
+    ]
+
+
+def servers(engine: Engine, facts: NodeFacts) -> dict[int, str]:
     """Pid -> what it is, for each server process of a node: recorded ranks and the engine's."""
     found = {}
-    listed = facts.get("processes")
-    if isinstance(listed, Mapping):
-        for process in listed.values():
-            if engine.is_server(process.program, process.command):
-                found[process.pid] = f"a {engine.name} server"
-    state = facts.get("state")
-    if isinstance(state, State):
+    for process in (known(facts, process_facts.KEY) or {}).values():
+        if engine.is_server(process.program, process.command):
+            found[process.pid] = f"a {engine.name} server"
+    state = known(facts, record.KEY)
+    if state:
         for rank in state.ranks.values():
             if rank.alive and rank.pid:
                 found[rank.pid] = f"rank {rank.rank}"
     return found
 
 
-def ports(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+def _ports(cluster: Cluster, node: Node) -> list[Fact[object]]:
+    return [port_facts.fact(cluster.expected.ports_on(node.name))]
+
+
+@check("ports", _ports, what="those of HTTP and of the ranks")
+def ports(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """The HTTP port on rank 0's node, and those by which the ranks meet."""
 
-    def judge(node: str, taken: Mapping[int, Any]) -> Finding:
-        needed = wanted.ports_on(node)
+    def judge(node: str, taken: Mapping[int, Sequence[Holder]]) -> Finding:
+        needed = expected.ports_on(node)
         bound = [port for port in sorted(needed) if port in taken]
         if not bound:
             free = ", ".join(map(str, sorted(needed))) or "none needed"
             return Finding("ports", OK, node, f"free: {free}")
         port = bound[0]
         what = f"port {port} ({needed[port]}) is taken by {', '.join(map(str, taken[port]))}"
-        fix = "inv tp.stop if it is a server of yours; never test it with nc or curl"
-        if needed[port] == "HTTP":
-            fix = "inv tp.stop if it is of a server of yours; else stop it, or choose -- --port N"
+        fix = _free(expected, snapshot.on(node), port, needed[port])
         return Finding("ports", FAIL, node, what, fix)
 
-    return each("ports", facts, "ports", judge)
+    return each("ports", snapshot, port_facts.KEY, judge)
 
 
-def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+def _free(expected: Expected, facts: NodeFacts, port: int, use: str) -> str:
+    """What frees a port that is taken, or goes round it."""
+    other = "set tp.starting_port; never test it with nc or curl"
+    if use == "HTTP":
+        other = "choose -- --port N"
+    values = known(facts, process_facts.KEY)
+    if values is None:
+        return f"inv tp.stop if it is of a server of yours; else end it there, or {other}"
+    pids = {holder.pid for holder in (known(facts, port_facts.KEY) or {})[port]}
+    found = {**recorded(facts), **unrecorded(expected, facts)}
+    state = known(facts, record.KEY)
+    marks = {mark(r.record.run, r.rank) for r in state.ranks.values() if r.record} if state else ()
+    if all(pid in found or (pid in values and values[pid].mark in marks) for pid in pids):
+        return "inv tp.stop"
+    if pids <= servers(expected.engine, facts).keys():
+        return f"it is no rank of this cluster: inv tp.stop --all, or {other}"
+    return f"it is none of ours: end it there, or {other}"
+
+
+def _rdma(cluster: Cluster, node: Node) -> list[Fact[object]]:
+    return [*rdma_facts.FACTS, rdma_facts.IN_USE] if cluster.backend.startswith("jaccl") else []
+
+
+@check("rdma", _rdma, what="devices, links, MLX's matrix")
+def rdma(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """RDMA is on, the matrix is the hostfile's, devices are there and up, links have IPv4."""
+    if not expected.backend.startswith("jaccl"):
+        return []
+    rows = [list(rank.host.rdma) for rank in expected.ranks]
+    matrix = [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
+    findings = domains(expected, snapshot)
+    for node, values in snapshot.nodes.items():
+        host = expected.on(node)[0].host
+        wrong = _rdma_wrong(values, host, matrix)
+        unseen = (
+            []
+            if wrong
+            else [n for n in devices(host) if not values[rdma_facts.DEVINFO_KEY][n].gids]
+        )
+        if wrong:
+            findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
+        elif unseen:
+            what = f"{unseen[0]}: its GID table can't be seen" + _more(unseen)
+            findings.append(Finding("rdma", WARN, node, what, "ibv_devinfo -v on the node"))
+        else:
+            findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
+    return findings
+
+
+def _model(cluster: Cluster, node: Node) -> list[Fact[object]]:
+    return [model_facts.fact(cluster.model, cluster.on(node)[0].cwd)] if cluster.model else []
+
+
+@check(
+    "model",
+    _model,
+    remedy="check --cwd and the model's permissions on that node",
+    what="the same files on all nodes",
+)
+def model(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """The model is on every node, and the same."""
-    if not wanted.model:
-        node = wanted.ranks[0].host.ssh
+    if not expected.model:
+        node = expected.ranks[0].host.ssh
         return [Finding("model", WARN, node, "no model is named", "-- --model PATH")]
-    there = [m for m in (known(f, "model") for f in facts.values()) if m and m.path]
+    there = [
+        m for m in (known(f, model_facts.KEY) for f in snapshot.nodes.values()) if m and m.path
+    ]
 
-    def judge(node: str, value: Any) -> Finding:
+    def judge(node: str, value: Model) -> Finding:
         if value.path is None:
             fix = "copy or download it to that node"
-            return Finding("model", FAIL, node, f"{wanted.model} is not there", fix)
+            return Finding("model", FAIL, node, f"{expected.model} is not there", fix)
         first = there[0].files
         names = set(value.files) | set(first)
         other = sorted(name for name in names if value.files.get(name) != first.get(name))
@@ -165,16 +384,27 @@ def model(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
             return Finding("model", FAIL, node, f"{value.path} has no weights (*.safetensors)", fix)
         return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
 
-    return each("model", facts, "model", judge)
+    return each("model", snapshot, model_facts.KEY, judge)
 
 
-def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+def _versions(cluster: Cluster, node: Node) -> list[Fact[object]]:
+    rank = cluster.on(node)[0]
+    return [version_facts.fact(rank.command[0], rank.cwd)]
+
+
+@check(
+    "versions",
+    _versions,
+    remedy="choose the right --python and --cwd for that node",
+    what="of python, mlx and the system: starts each node's python",
+)
+def versions(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """python, mlx, mlx-lm and the system's build are the same on all nodes."""
-    there = [f["versions"] for f in facts.values() if isinstance(f.get("versions"), Mapping)]
+    there = [v for f in snapshot.nodes.values() if (v := known(f, version_facts.KEY))]
 
     def judge(node: str, value: Mapping[str, str]) -> Finding:
         what = ", ".join(f"{name} {value[name]}" for name in value)
-        needed = ["mlx", "mlx-lm"] if wanted.engine.name == "mlx-lm" else ["mlx"]
+        needed = ["mlx", "mlx-lm"] if expected.engine.name == "mlx-lm" else ["mlx"]
         missing = [name for name in needed if value.get(name) == "missing"]
         if missing:
             fix = f"install {missing[0]} there (or choose --python)"
@@ -183,25 +413,26 @@ def versions(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
         if differ:
             what = ", ".join(f"{name} {value[name]}, not {there[0].get(name)}" for name in differ)
             return Finding("versions", FAIL, node, what, "bring the nodes to the same versions")
-        if wanted.engine.name == "vllm-mlx" and "vllm-mlx" not in value:
+        if expected.engine.name == "vllm-mlx" and "vllm-mlx" not in value:
             # No failure: a PYTHONPATH of --env may still lead to it.
             fix = "install it there, or choose --python or --cwd"
             return Finding("versions", WARN, node, f"{what}, no vllm-mlx", fix)
         return Finding("versions", OK, node, what)
 
-    return each("versions", facts, "versions", judge)
+    return each("versions", snapshot, version_facts.KEY, judge)
 
 
-def cooldown(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+@check("cooldown", _record, what="a SIGKILL lately")
+def cooldown(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """A SIGKILL lately: the start waits, since the kernel needs time to reclaim RDMA."""
 
     def judge(node: str, value: State) -> Finding:
-        left = cooling(value, wanted.cooldown)
+        left = cooling(value, expected.cooldown)
         if left > 0:
             return Finding("cooldown", WARN, node, f"{left:.0f} s left after a SIGKILL", "waits")
         return Finding("cooldown", OK, node, "no SIGKILL lately")
 
-    return each("cooldown", facts, "state", judge)
+    return each("cooldown", snapshot, record.KEY, judge)
 
 
 def cooling(state: State, cooldown_s: float) -> float:
@@ -212,38 +443,17 @@ def cooling(state: State, cooldown_s: float) -> float:
     return min(max(state.sigkill + cooldown_s - state.now, 0.0), cooldown_s)
 
 
-def rdma(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
-    """RDMA is on, the matrix is the hostfile's, devices are there and up, links have IPv4."""
-    if not wanted.backend.startswith("jaccl"):
-        return []
-    rows = [list(rank.host.rdma) for rank in wanted.ranks]
-    matrix = [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
-    findings = domains(wanted, facts)
-    for node, values in facts.items():
-        host = wanted.on(node)[0].host
-        wrong = _rdma_wrong(values, host, matrix)
-        unseen = [] if wrong else [n for n in devices(host) if not values["ibv_devinfo"][n].gids]
-        if wrong:
-            findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
-        elif unseen:
-            what = f"{unseen[0]}: its GID table can't be seen" + _more(unseen)
-            findings.append(Finding("rdma", WARN, node, what, "ibv_devinfo -v on the node"))
-        else:
-            findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
-    return findings
-
-
-def domains(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
+def domains(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """Protection domains that are in use though no server runs; no finding where none are told.
 
     At a device's maximum every start fails with errno 96, and retrying never helps (mlx PR 4209).
     """
     found = []
-    for node, values in facts.items():
-        used = known(values, "domains_in_use")
-        if not used or servers(wanted.engine, values):
+    for node, values in snapshot.nodes.items():
+        used = known(values, rdma_facts.IN_USE_KEY)
+        if not used or servers(expected.engine, values):
             continue
-        devices: Mapping[str, Device] = known(values, "ibv_devinfo") or {}
+        devices = known(values, rdma_facts.DEVINFO_KEY) or {}
         limits = [device.max_pd for device in devices.values() if device.max_pd]
         what = f"{used} protection domains are in use (a device has {min(limits, default=11)})"
         level = FAIL if used >= min(limits, default=11) else WARN
@@ -251,7 +461,7 @@ def domains(wanted: Wanted, facts: Mapping[str, Facts]) -> list[Finding]:
     return found
 
 
-def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str, str] | None:
+def _rdma_wrong(values: NodeFacts, host: Host, matrix: object) -> tuple[str, str] | None:
     """The first thing that is wrong with a node's RDMA, as (what, fix)."""
     return (
         rdma_off(values)
@@ -260,38 +470,38 @@ def _rdma_wrong(values: Facts, host: Host, matrix: list[list[Any]]) -> tuple[str
     )
 
 
-def rdma_off(values: Facts) -> tuple[str, str] | None:
+def rdma_off(values: NodeFacts) -> tuple[str, str] | None:
     """Why a node can do no RDMA at all, as (what, fix), or None."""
-    for name in ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix"):
-        value = values.get(name, Unknown("it was not asked"))
-        if isinstance(value, Unknown):
-            return f"unknown: {value.why}", f"try it on the node ({name})"
-    if not values["rdma_enabled"]:
+    error = values.lacks(*(fact.key for fact in rdma_facts.FACTS))
+    if error:
+        return f"unknown: {error.why}", f"try it on the node ({error.name})"
+    if not values[rdma_facts.ENABLED_KEY]:
         return "RDMA is disabled", "in Recovery (hold the power button at boot): rdma_ctl enable"
-    if not values["ibv_devices"]:
+    if not values[rdma_facts.DEVICES_KEY]:
         # rdma_ctl says "enabled" there too, for ever.
         return "RDMA is enabled, but there are no devices", "Thunderbolt 4 can't do RDMA: use ring"
     return None
 
 
-def matrix_wrong(values: Facts, matrix: list[list[Any]]) -> tuple[str, str] | None:
+def matrix_wrong(values: NodeFacts, matrix: object) -> tuple[str, str] | None:
     """What is wrong with MLX's matrix of devices on a node, as (what, fix), or None."""
-    if values["matrix"] is None:
+    if values[rdma_facts.MATRIX_KEY] is None:
         return f"{MATRIX} is missing", "inv rdma.setup"
-    if values["matrix"] != matrix:
+    if values[rdma_facts.MATRIX_KEY] != matrix:
         return f"{MATRIX} is not the hostfile's matrix", "inv rdma.setup"
     return None
 
 
-def device_wrong(device: str, values: Facts) -> tuple[str, str] | None:
+def device_wrong(device: str, values: NodeFacts) -> tuple[str, str] | None:
     """What keeps a device from carrying RDMA, as (what, fix), or None."""
     name = device.removeprefix("rdma_")
-    interface = values["interfaces"].get(name)
-    info: Device | None = values["ibv_devinfo"].get(device)
-    if device not in values["ibv_devices"]:
-        what = f"{device} is not among the devices ({', '.join(values['ibv_devices'])})"
+    interfaces, there = values[rdma_facts.INTERFACES_KEY], values[rdma_facts.DEVICES_KEY]
+    interface = interfaces.get(name)
+    info = values[rdma_facts.DEVINFO_KEY].get(device)
+    if device not in there:
+        what = f"{device} is not among the devices ({', '.join(there)})"
         return what, "names change after a reboot or replug: inv rdma.discover --diff"
-    bridges = [i.name for i in values["interfaces"].values() if name in i.members]
+    bridges = [i.name for i in interfaces.values() if name in i.members]
     if bridges:
         return f"{device}: its interface is in {bridges[0]}", "inv rdma.setup"
     if info is None or not info.is_active:
@@ -310,54 +520,36 @@ def devices(host: Host) -> list[str]:
     return [name for cell in cells for name in (cell if isinstance(cell, tuple) else (cell,))]
 
 
-UNKNOWN_FIX = {
-    "versions": "choose the right --python and --cwd for that node",
-    "model": "check --cwd and the model's permissions on that node",
-}
-CHECKS: dict[str, Check] = {
-    "memory": memory,
-    "processes": processes,
-    "ports": ports,
-    "rdma": rdma,
-    "model": model,
-    "versions": versions,
-    "cooldown": cooldown,
-}
-FACTS: dict[str, Sequence[Fact]] = {}  # what checks that `check` has added want to know of a node
-
-
-def check(name: str, *wanted: Fact) -> Callable[[Check], Check]:
-    """Make a function preflight's check `name`: a new one, or in place of ours.
-
-    It gets the facts `wanted` of every node under their names, read in the same round trip as all
-    others, and what is left of ours. `--skip name` leaves it out, as any other.
-    """
-
-    def add(function: Check) -> Check:
-        CHECKS[name] = function
-        FACTS[name] = wanted
-        return function
-
-    return add
-
-
 def each(
-    check: str, facts: Mapping[str, Facts], name: str, judge: Callable[[str, Any], Finding | None]
+    check: str,
+    snapshot: Snapshot,
+    key: Key[T],
+    judge: Callable[[str, T], Finding | None],
 ) -> list[Finding]:
-    """`judge` every node's value of the fact `name`; an unknown one fails with what it said."""
-    fix = UNKNOWN_FIX.get(name, "run it on the node to see why")
+    """`judge` every node's value of a fact; an unknown one fails with what it said."""
+    key = as_key(key)
     findings = []
-    for node, values in facts.items():
-        value = values.get(name, Unknown("it was not asked"))
-        unknown = isinstance(value, Unknown)
-        found = (
-            Finding(check, FAIL, node, f"unknown: {value.why}", fix)
-            if unknown
-            else judge(node, value)
-        )
+    for node, values in snapshot.nodes.items():
+        error = values.lacks(key)
+        found = unknown(check, error) if error else judge(node, values[key])
         findings += [found] if found else []
     return findings
 
 
+def unknown(check: str, error: UnknownFactError) -> Finding:
+    """The finding for a fact that a check needs and has not."""
+    remedy = CHECKS[check].remedy if check in CHECKS else RUN_IT
+    return Finding(check, FAIL, error.node, f"unknown: {error.why}", remedy)
+
+
 def _more(items: Sequence[str]) -> str:
     return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name != "Wanted":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        old("tasks.cluster.checks.Wanted", "Expected")
+        return Expected

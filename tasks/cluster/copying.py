@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import nodes, patch, shell
+from . import patch, shell
+from .facts.files import Place
 from .nodes import CONNECT_TIMEOUT, KEEPALIVE, Node
+from .ssh import scripts
 
 # Links stay links, but one that leads out of the source (a Hugging Face cache is made of these)
 # is copied as what it leads to. Models can't be compressed, and trying costs more than it saves.
@@ -30,13 +32,14 @@ class Copy:
     """What is in `source`, an absolute path here, goes into `target`: absolute, or from `~` on.
 
     `exclude` are patterns that `excludes.matcher` takes; `delete` removes what is in the target
-    and not in the source.
+    and not in the source, but never in `state_dir`.
     """
 
     source: str
     target: str
     exclude: tuple[str, ...] = ()
     delete: bool = False
+    state_dir: str = "~/.mlx-tp"
 
 
 @dataclass(frozen=True)
@@ -57,39 +60,38 @@ class _Destination:
         return command
 
 
-def command(copy: Copy, node: Node, folder: str, ssh_config: str, dry: bool = False) -> str:
-    """/bin/sh text that copies into `folder`, an absolute path on the node; `dry` only lists."""
+def command(copy: Copy, node: Node, place: Place, ssh_config: str, dry: bool = False) -> str:
+    """/bin/sh text that copies into `place`, as it was found on the node; `dry` only lists."""
     words = [*_OPTIONS, *(f"--exclude={pattern}" for pattern in copy.exclude)]
     words += ["--dry-run"] if dry else []
-    source = shell.quote(copy.source + "/")
+    where = {"folder": place.folder, "id": place.id}
+    # What was not there was not looked at, and has nothing to delete.
+    delete = copy.delete and place.is_there
     if node.host.is_local:
-        words += ["--delete"] if copy.delete else []
-        make = "" if dry else f"mkdir -p {shell.quote(folder)} && "
-        options = " ".join(map(shell.quote, words))
-        return f"{make}exec rsync -pthrv {options} {source} {shell.quote(folder + '/')}"
-    words.append(f"--rsync-path={_remote_rsync(folder, make=not dry)}")
+        words += ["--delete"] if delete else []
+        words = ["-pthrv", *words, copy.source + "/", "./"]
+        return scripts.script("sync.sh", words, **where)
+    words.append(f"--rsync-path={_remote_rsync(scripts.script('sync.sh', **where))}")
     host, user, port = node.login
     line = patch.rsync(
         _Destination(host, shell.quote(user), port),
-        source,
+        shell.quote(copy.source + "/"),
         ".",
-        delete=copy.delete,
+        delete=delete,
         rsync_opts=" ".join(map(shell.quote, words)),
         ssh_opts=f"-F {ssh_config}",
     )
     return f"exec {line}"
 
 
-def _remote_rsync(folder: str, make: bool) -> str:
+def _remote_rsync(script: str) -> str:
     """The command that rsync runs on the node, by whatever login shell the user has there.
 
-    rsync 3 quotes a target for that shell, older ones and openrsync do not, and shells differ in
-    what they take for special. So the target is the working directory, and its path goes over in
-    octal.
+    Shells differ in what they take for special, and openrsync splits this at blanks and takes
+    quotes away: so all that is special goes over in octal, and there is no quote in the rest.
     """
-    octal = "".join(f"\\0{octet:03o}" for octet in os.fsencode(folder))
-    mkdir = 'mkdir -p "$d" && ' if make else ""
-    return f'/bin/sh -c \'d=$(printf %b "{octal}") && {mkdir}cd "$d" && exec rsync "$@"\' rsync'
+    octal = "".join(f"\\\\\\\\0{octet:03o}" for octet in os.fsencode(script))
+    return rf"/bin/sh -c IFS=\;set\ -f\;eval\ \$\(printf\ %b\ {octal}\) rsync"
 
 
 # In ssh's configuration the first word on a matter is the last one.
@@ -114,12 +116,14 @@ def ssh_config(targets: Iterable[Node]) -> Iterator[str]:
     ssh hands it on to the ssh of a proxy. Its path has no spaces.
     """
     lines = [*_STRICT]
+    files: dict[Path, None] = {}
     for node in targets:
+        files.update(dict.fromkeys(node.ssh.files))
         if node.host.gateway:
             lines += [f"Host {node.login[0]}", f"ProxyJump {node.host.gateway}"]
     with tempfile.TemporaryDirectory(prefix="mlx-tp-", dir="/tmp") as folder:
         # Included by links: ssh takes some characters of a path for wildcards.
-        for number, path in enumerate(nodes.ssh_configs()):
+        for number, path in enumerate(files):
             (Path(folder) / str(number)).symlink_to(path.absolute())
             lines += ["Host *", f"Include {folder}/{number}"]
         file = Path(folder) / "config"

@@ -1,6 +1,6 @@
 """From cables and facts to a hostfile: subnets, backend, ranks. Pure.
 
-`facts` are each host's, by host in the order of the hosts, with the names that `FACTS` gives them.
+`facts` are each host's, by host in the order of the hosts.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 from . import links as linking
 from .cabling import Cable
 from .errors import BadInput
-from .facts import Unknown, known, rdma, routes, thunderbolt
+from .facts import Fact, Key, NodeFacts, known, rdma, routes, thunderbolt
 from .facts.thunderbolt import is_thunderbolt5
 from .links import End, Link
 
 POOL = IPv4Network("10.254.0.0/16")
-FACTS = (*thunderbolt.FACTS, *rdma.FACTS, routes.FACT)
+FACTS: tuple[Fact[object], ...] = (*thunderbolt.FACTS, *rdma.FACTS, routes.FACT)
 
-Facts = Mapping[str, Any]
+T = TypeVar("T")
 Json = dict[str, Any]
 
 
 def subnets(
     cables: Sequence[Cable],
-    facts: Mapping[str, Facts],
+    facts: Mapping[str, NodeFacts],
     written: Iterable[End] = (),
     pool: IPv4Network = POOL,
 ) -> list[Link]:
@@ -53,7 +53,7 @@ def subnets(
     return [old or _fresh(each, fresh, taken) for each, old in zip(cables, kept, strict=True)]
 
 
-def backend(links: Sequence[Link], facts: Mapping[str, Facts]) -> tuple[str, str]:
+def backend(links: Sequence[Link], facts: Mapping[str, NodeFacts]) -> tuple[str, str]:
     """The fastest backend that the links allow, and why in one sentence.
 
     jaccl wants RDMA between every two hosts, jaccl-ring between neighbours of a ring (is_valid_mesh
@@ -73,7 +73,7 @@ def backend(links: Sequence[Link], facts: Mapping[str, Facts]) -> tuple[str, str
     return "ring", f"{_why_no_rdma(links, facts)}; TCP goes over {over}"
 
 
-def rdma_links(links: Sequence[Link], facts: Mapping[str, Facts]) -> list[Link]:
+def rdma_links(links: Sequence[Link], facts: Mapping[str, NodeFacts]) -> list[Link]:
     """The links that can carry RDMA once they are set up: both ends have their device."""
     return [link for link in links if not any(_no_rdma(end, facts[end.host]) for end in link)]
 
@@ -97,7 +97,7 @@ def ring(links: Iterable[Link], hosts: Sequence[str]) -> list[str] | None:
 
 
 def hostfile(
-    backend: str, links: Sequence[Link], facts: Mapping[str, Facts], reached: Mapping[str, str]
+    backend: str, links: Sequence[Link], facts: Mapping[str, NodeFacts], reached: Mapping[str, str]
 ) -> Json:
     """MLX's hostfile in dict form, its hosts in rank order; "links" is ours, mlx.launch ignores it.
 
@@ -151,28 +151,29 @@ class _Taken:
         return f"{self.host} has {self.network} on {self.interface}"
 
 
-def _taken(facts: Mapping[str, Facts]) -> list[_Taken]:
+def _taken(facts: Mapping[str, NodeFacts]) -> list[_Taken]:
     """All networks of all hosts; the default route is none."""
     found = []
     for host, values in facts.items():
-        interfaces = _read(host, values, "interfaces")
+        interfaces = _read(values, rdma.INTERFACES_KEY)
         found += [_Taken(host, i.name, a.network) for i in interfaces.values() for a in i.addresses]
-        found += [_Taken(host, r.interface, r.network) for r in _read(host, values, "routes")]
+        found += [_Taken(host, r.interface, r.network) for r in _read(values, routes.KEY)]
     return [each for each in found if each.network.prefixlen]
 
 
-def _read(host: str, values: Facts, name: str) -> Any:
-    value = values.get(name, Unknown("it was not asked"))
-    if isinstance(value, Unknown):
-        raise BadInput(f"{host}: its {name} can't be read ({value.why}): no subnet is known free")
-    return value
+def _read(values: NodeFacts, key: Key[T]) -> T:
+    error = values.lacks(key)
+    if error:
+        what = f"{error.node}: its {key.name} can't be read ({error.why})"
+        raise BadInput(f"{what}: no subnet is known free")
+    return values[key]
 
 
-def _addresses(facts: Mapping[str, Facts]) -> dict[tuple[str, str], list[IPv4Interface]]:
+def _addresses(facts: Mapping[str, NodeFacts]) -> dict[tuple[str, str], list[IPv4Interface]]:
     return {
         (host, interface.name): list(interface.addresses)
         for host, values in facts.items()
-        for interface in _read(host, values, "interfaces").values()
+        for interface in _read(values, rdma.INTERFACES_KEY).values()
     }
 
 
@@ -210,25 +211,24 @@ def _fresh(cable: Cable, fresh: Iterator[IPv4Network], taken: Sequence[_Taken]) 
 # Backend.
 
 
-def _no_rdma(end: End, values: Facts) -> str | None:
+def _no_rdma(end: End, values: NodeFacts) -> str | None:
     """Why an end can't do RDMA, whatever is set up."""
     why = _host_no_rdma(end.host, values)
-    if why is None and end.device not in values["ibv_devices"]:
+    if why is None and end.device not in values[rdma.DEVICES_KEY]:
         return f"{end.host} has no device {end.device}"
     return why
 
 
-def _host_no_rdma(host: str, values: Facts) -> str | None:
+def _host_no_rdma(host: str, values: NodeFacts) -> str | None:
     # Thunderbolt 4 first: rdma_ctl says "enabled" there too, and there are no devices for ever.
-    if is_thunderbolt5(known(values, "thunderbolt") or ()) is False:
+    if is_thunderbolt5(known(values, thunderbolt.KEY) or ()) is False:
         return f"{host}'s ports are Thunderbolt 4: they can't do RDMA"
-    for name in ("rdma_enabled", "ibv_devices"):
-        value = values.get(name, Unknown("it was not asked"))
-        if isinstance(value, Unknown):
-            return f"{host}'s RDMA is unknown ({value.why})"
-    if not values["rdma_enabled"]:
+    error = values.lacks(rdma.ENABLED_KEY, rdma.DEVICES_KEY)
+    if error:
+        return f"{host}'s RDMA is unknown ({error.why})"
+    if not values[rdma.ENABLED_KEY]:
         return f"RDMA is disabled on {host} (in Recovery: rdma_ctl enable)"
-    return None if values["ibv_devices"] else f"{host} has no RDMA devices"
+    return None if values[rdma.DEVICES_KEY] else f"{host} has no RDMA devices"
 
 
 def _why_mesh(able: Sequence[Link], hosts: Sequence[str]) -> str:
@@ -238,7 +238,7 @@ def _why_mesh(able: Sequence[Link], hosts: Sequence[str]) -> str:
     return f"there is RDMA between every two of the {len(hosts)} hosts{more}"
 
 
-def _why_no_rdma(links: Sequence[Link], facts: Mapping[str, Facts]) -> str:
+def _why_no_rdma(links: Sequence[Link], facts: Mapping[str, NodeFacts]) -> str:
     hosts = [_host_no_rdma(host, values) for host, values in facts.items()]
     ends = [_no_rdma(end, facts[end.host]) for link in links for end in link]
     reasons = list(dict.fromkeys(why for why in [*hosts, *ends] if why))
@@ -256,7 +256,7 @@ def _unlinked(links: Iterable[Link], hosts: Sequence[str]) -> list[tuple[str, st
 # Hostfile.
 
 
-def _rank_order(backend: str, links: Sequence[Link], facts: Mapping[str, Facts]) -> list[str]:
+def _rank_order(backend: str, links: Sequence[Link], facts: Mapping[str, NodeFacts]) -> list[str]:
     """A ring's ranks are neighbours in the order of ranks (MLX's ring.cpp); a mesh has none."""
     hosts = list(facts)
     if backend == "jaccl":
@@ -265,7 +265,7 @@ def _rank_order(backend: str, links: Sequence[Link], facts: Mapping[str, Facts])
 
 
 def _data_links(
-    backend: str, links: Sequence[Link], facts: Mapping[str, Facts], order: Sequence[str]
+    backend: str, links: Sequence[Link], facts: Mapping[str, NodeFacts], order: Sequence[str]
 ) -> list[Link]:
     """The links that carry data: between each two ranks that talk, the same number of cables.
 
@@ -302,14 +302,14 @@ def _ips(index: int, order: Sequence[str], data: Sequence[Link], backend: str) -
     return own if backend == "ring" else own[:1]
 
 
-def _own_address(host: str, values: Facts, links: Sequence[Link], reached: str | None) -> str:
+def _own_address(host: str, values: NodeFacts, links: Sequence[Link], reached: str | None) -> str:
     """An IPv4 address of the host that is no link's, preferably the one it is reached by.
 
     A control machine may reach it by a forwarded port, or by loopback where it is that host.
     """
-    interfaces = known(values, "interfaces") or {}
+    interfaces = known(values, rdma.INTERFACES_KEY) or {}
     linked = {end.interface for link in links for end in link if end.host == host}
-    default = [r.interface for r in known(values, "routes") or () if not r.network.prefixlen]
+    default = [r.interface for r in known(values, routes.KEY) or () if not r.network.prefixlen]
     # The first default route is the one that counts; others belong to VPNs and virtual machines.
     own = {
         str(address.ip): default.index(interface.name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-NAME = "[A-Za-z_][A-Za-z0-9_]*"  # of an environment variable
+from .config.values import NAME
 
 # A process is a server only if its program is a Python that runs it: mlx.launch, its bash wrapper,
 # its ssh client and an editor carry the same words in their arguments. An absolute path may hold
@@ -79,22 +79,19 @@ VLLM_MLX = Engine(
 BUILT_IN = {engine.name: engine for engine in (MLX_LM, VLLM_MLX)}
 
 
-def engines(configured: Mapping[str, Mapping[str, Any]]) -> dict[str, Engine]:
-    """The built-in engines and those of the configuration key `tp.engines`.
+def engines(configured: object, where: str = "tp.engines") -> dict[str, Engine]:
+    """The built-in engines and those of the configuration key `tp.engines`, which is at `where`.
 
     Raise ValueError with one line on an entry that is not complete.
     """
     if not isinstance(configured, Mapping):
-        raise ValueError("tp.engines: give each engine's name and settings")
-    return {
-        **BUILT_IN,
-        **{str(name): _configured(str(name), configured[name]) for name in configured},
-    }
+        raise ValueError(f"{where}: give each engine's name and settings")
+    own = {str(key): _configured(f"{where}.{key}", str(key), configured[key]) for key in configured}
+    return {**BUILT_IN, **own}
 
 
-def _configured(name: str, entry: Any) -> Engine:
+def _configured(where: str, name: str, entry: Any) -> Engine:
     """An entry of `tp.engines`: an engine of its own, or changes to a built-in one."""
-    where = f"tp.engines.{name}"
     if not isinstance(entry, Mapping) or not (entry.get("command") or name in BUILT_IN):
         raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
     known = {"command", "ready", "process", "model", "env", "defaults", "prepare"}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from .checks import FAIL, OK, WARN, Facts, Finding
-from .facts import Unknown, known
+from .checks import FAIL, OK, WARN, Finding
+from .facts import Key, NodeFacts, gpu, known, memory, model, weights
 from .facts.files import DANGLING, size
 from .facts.gpu import NO_LIMIT
 from .facts.memory import GIB, Memory, in_words
@@ -27,24 +26,24 @@ DEFAULT_SHARE_MOST = 0.91
 SYSTEM = 8 * GIB  # what a limit should leave to the system
 
 
-def complete(facts: Mapping[str, Facts]) -> list[Finding]:
+def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """All weights are there, each as long as its header says."""
     findings = []
     for node, values in facts.items():
-        if values.get("model") == Model(None):
+        if values.get(model.KEY) == Model(None):
             continue  # told by the check that compares the nodes
-        unknown = _unknown("complete", node, values, "model", "weights")
-        findings.append(unknown or _complete(node, values["model"], values["weights"]))
+        unknown = _unknown("complete", values, model.KEY, weights.KEY)
+        findings.append(unknown or _complete(node, values[model.KEY], values[weights.KEY]))
     return findings
 
 
-def _unknown(check: str, node: str, values: Facts, *names: str) -> Finding | None:
+def _unknown(check: str, values: NodeFacts, *keys: Key[object]) -> Finding | None:
     """The finding for a node of which one of these facts is not known."""
-    for name in names:
-        value = values.get(name, Unknown("it was not asked"))
-        if isinstance(value, Unknown):
-            return Finding(check, FAIL, node, f"unknown: {value.why}", f"try it there ({name})")
-    return None
+    error = values.lacks(*keys)
+    if error is None:
+        return None
+    fix = f"try it there ({error.name})"
+    return Finding(check, FAIL, values.node, f"unknown: {error.why}", fix)
 
 
 def _complete(node: str, model: Model, weights: Weights) -> Finding:
@@ -113,7 +112,7 @@ class Load:
         return self.weights + (self.cache or 0)
 
 
-def load(facts: Mapping[str, Facts], ranks: int, tokens: int | None) -> Load | None:
+def load(facts: Mapping[str, NodeFacts], ranks: int, tokens: int | None) -> Load | None:
     """A rank's load, by the first node that has the whole model; None if there is none.
 
     Weights are divided evenly, which is a little too little: mlx-lm's ranks each hold the whole
@@ -121,11 +120,11 @@ def load(facts: Mapping[str, Facts], ranks: int, tokens: int | None) -> Load | N
     """
     whole = {finding.node for finding in complete(facts) if finding.level == OK}
     for values in (values for node, values in facts.items() if node in whole):
-        config = known(values, "config")
+        config = known(values, weights.CONFIG)
         if config is not None:
             text = _text(config)
             limit = tokens or _number(text, "max_position_embeddings") or CONTEXT
-            total = sum(_weights(values["model"]).values())
+            total = sum(_weights(values[model.KEY]).values())
             kind = str(config.get("model_type", "a model of no type"))
             return Load(-(-total // ranks), cache(config, limit, ranks), limit, kind)
     return None
@@ -142,7 +141,7 @@ _OTHER = re.compile(
 )
 
 
-def cache(config: Mapping[str, Any], tokens: int, ranks: int) -> int | None:
+def cache(config: Mapping[str, object], tokens: int, ranks: int) -> int | None:
     """Bytes of a rank's cache for `tokens`, or None for a kind of model not known here.
 
     Keys and values: 2 x layers x KV heads x head size x tokens x bytes of a number; the heads are
@@ -165,7 +164,7 @@ def cache(config: Mapping[str, Any], tokens: int, ranks: int) -> int | None:
     return per_token * width * sum(lengths[kind] for kind in kinds)
 
 
-def _per_token(kind: str, text: Mapping[str, Any], ranks: int) -> int | None:
+def _per_token(kind: str, text: Mapping[str, object], ranks: int) -> int | None:
     """Numbers that a layer of a rank keeps of each token."""
     heads = _number(text, "num_attention_heads")
     rope, latent = _number(text, "qk_rope_head_dim"), _number(text, "kv_lora_rank")
@@ -185,23 +184,25 @@ def _per_token(kind: str, text: Mapping[str, Any], ranks: int) -> int | None:
     return -(-pairs // ranks) * (size + (value or size)) if pairs and size else None
 
 
-def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _text(config: Mapping[str, object]) -> Mapping[str, object]:
     """The language model's part of a configuration that has several."""
     inner = config.get("text_config")
     return {"model_type": config.get("model_type"), **inner} if isinstance(inner, dict) else config
 
 
-def _number(text: Mapping[str, Any], key: str) -> int | None:
+def _number(text: Mapping[str, object], key: str) -> int | None:
     value = text.get(key)
     return value if type(value) is int and 0 < value < 10**9 else None
 
 
-def fits(facts: Mapping[str, Facts], load: Load, ranks: Mapping[str, int]) -> list[Finding]:
+def fits(facts: Mapping[str, NodeFacts], load: Load, ranks: Mapping[str, int]) -> list[Finding]:
     """Whether the ranks of each node (`ranks`: how many) find room in it and in its GPU's limit."""
     findings = []
     for node, values in facts.items():
-        unknown = _unknown("fit", node, values, "memory", "gpu")
-        findings.append(unknown or _fit(node, values["memory"], values["gpu"], load, ranks[node]))
+        unknown = _unknown("fit", values, memory.KEY, gpu.KEY)
+        findings.append(
+            unknown or _fit(node, values[memory.KEY], values[gpu.KEY], load, ranks[node])
+        )
     return findings
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
-from .checks import FAIL, OK, WARN, Facts, Finding
-from .facts import Unknown
-from .facts.clock import skew
+from .checks import FAIL, OK, RUN_IT, WARN, Finding
+from .facts import Key, NodeFacts, known
+from .facts import clock as clock_facts
+from .facts import firewall as firewall_facts
+from .facts import power as power_facts
+from .facts import reach as reach_facts
+from .facts import sudo as sudo_facts
+from .facts import versions as version_facts
 from .facts.firewall import BLOCKS_ALL, PROGRAM
 from .facts.power import Power
 from .facts.reach import Reach
@@ -15,40 +20,43 @@ from .facts.reach import Reach
 SKEW = 5.0  # seconds that a clock may differ from ours
 NO_MAC = "no macOS: not asked"
 
+T = TypeVar("T")
 Judged = tuple[str, str, str]  # level, what, fix
 
 
-def judge(facts: Mapping[str, Facts], begun: float, ended: float) -> list[Finding]:
+def judge(facts: Mapping[str, NodeFacts], begun: float, ended: float) -> list[Finding]:
     """A finding per node and fact of hosts.check, but for its versions.
 
     `begun` and `ended` are when the nodes were read, by our clock.
     """
 
     def clock(now: float) -> Judged:
-        off = skew(now, begun, ended)
+        off = clock_facts.skew(now, begun, ended)
         if abs(off) <= SKEW:
             return OK, "as here", ""
         what = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the clock here"
         return WARN, what, "set the time by network: sudo sntp -sS time.apple.com"
 
-    judges: dict[str, Callable[[Any], Judged]]
-    judges = {"sudo": sudo, "clock": clock, "power": power, "firewall": firewall, "reach": reach}
     return [
-        finding
-        for name, each in judges.items()
-        for node, values in facts.items()
-        for finding in _of(name, node, values, each)
+        *_each(facts, sudo_facts.KEY, sudo),
+        *_each(facts, clock_facts.KEY, clock),
+        *_each(facts, power_facts.KEY, power),
+        *_each(facts, firewall_facts.KEY, firewall),
+        *_each(facts, reach_facts.KEY, reach),
     ]
 
 
-def _of(name: str, node: str, values: Facts, each: Callable[[Any], Judged]) -> list[Finding]:
-    if name not in values:
-        return []
-    value = values[name]
-    if isinstance(value, Unknown):
-        return [Finding(name, FAIL, node, f"unknown: {value.why}", "run it on the node to see why")]
-    level, what, fix = each(value)
-    return [Finding(name, level, node, what, fix)]
+def _each(
+    facts: Mapping[str, NodeFacts], key: Key[T], judge: Callable[[T], Judged]
+) -> list[Finding]:
+    """A finding for each node that was asked."""
+    found = []
+    for node, values in facts.items():
+        if key in values:
+            error = values.lacks(key)
+            judged = (FAIL, f"unknown: {error.why}", RUN_IT) if error else judge(values[key])
+            found.append(Finding(key.name, judged[0], node, *judged[1:]))
+    return found
 
 
 def sudo(value: bool) -> Judged:
@@ -95,10 +103,9 @@ def reach(value: Reach) -> Judged:
     return FAIL, what, "do both nodes have these addresses? inv hosts.list, inv rdma.ping"
 
 
-def versions(facts: Mapping[str, Facts]) -> list[tuple[str, str, Sequence[str]]]:
+def versions(facts: Mapping[str, NodeFacts]) -> list[tuple[str, str, Sequence[str]]]:
     """(level, name, value per node): the same name's values side by side."""
-    found = [values.get("versions") for values in facts.values()]
-    each = [value if isinstance(value, Mapping) else {} for value in found]
+    each = [known(values, version_facts.KEY) or {} for values in facts.values()]
     names = dict.fromkeys(name for value in each for name in value)
     rows = [(name, [value.get(name, "unknown") for value in each]) for name in names]
     return [(OK if len(set(row)) == 1 else FAIL, name, row) for name, row in rows]

@@ -13,14 +13,12 @@ from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from . import shell, transport
+from .ssh.resolve import Resolved
 
 PORT = 22
-USER_FILES = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
-GLOBAL_FILES = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 
 
 class HostKeyError(Exception):
@@ -44,11 +42,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a host, which files call `name`; `revoked` keys are so for every host."""
+    """What is known of a host, which files call `name`; `revoked` keys are so for every host.
+
+    `accept` is the command that accepts its key, where ssh itself would not ask.
+    """
 
     name: str
     entries: Sequence[Entry]
     revoked: frozenset[bytes] = field(default=frozenset())
+    accept: str = ""
 
     @property
     def kinds(self) -> list[str]:
@@ -70,22 +72,26 @@ class Known:
             why = "host key is known by @cert-authority only, which can't be checked here"
             return why, f"write its own key ({kind}) into known_hosts"
         other = f" ({kind}; known is {', '.join(self.kinds)})" if plain else ""
-        return f"host key is not known{other}", f"check and accept it with: {ssh} true"
+        return (
+            f"host key is not known{other}",
+            f"check and accept it with: {self.accept or ssh + ' true'}",
+        )
 
 
-def known(config: dict[str, Any], host: str, port: int) -> Known:
-    """What the files that `config` (of ssh, for that host) names hold of `host:port`.
+def known(config: Resolved) -> Known:
+    """What the files that `config` names hold of its host.
 
     Raise HostKeyError where its RevokedHostKeys can't be read: as with ssh, no key is good then.
     """
-    files = _files(config.get("userknownhostsfile", USER_FILES))
-    files += _files(config.get("globalknownhostsfile", GLOBAL_FILES))
+    files = [*config.files("userknownhostsfile"), *config.files("globalknownhostsfile")]
     texts = {str(path): path.read_text("utf-8", "replace") for path in files if path.is_file()}
-    plain = host.lower()
-    name = config.get("hostkeyalias") or (plain if port == PORT else f"[{plain}]:{port}")
+    plain, alias = config.hostname.lower(), config.first("hostkeyalias")
+    name = alias or (plain if config.port == PORT else f"[{plain}]:{config.port}")
     # As ssh does, where nothing is known of the port.
-    entries = find(texts, name) or ([] if "hostkeyalias" in config else find(texts, plain))
-    return Known(name, entries, _revoked(config.get("revokedhostkeys")))
+    entries = find(texts, name) or ([] if alias else find(texts, plain))
+    would_ask = config.first("stricthostkeychecking", "ask") in ("ask", "yes", "true")
+    accept = "" if would_ask else f"inv hosts.trust --hosts {shell.quote(config.name)}"
+    return Known(name, entries, _revoked(config), accept)
 
 
 def find(texts: dict[str, str], name: str) -> list[Entry]:
@@ -131,25 +137,20 @@ def decoded(text: str) -> bytes:
         return b""
 
 
-def _revoked(path: str | None) -> frozenset[bytes]:
+def _revoked(config: Resolved) -> frozenset[bytes]:
     """The keys of a file of public keys; ssh's own binary kind of it can't be read here."""
-    if path is None or path.lower() == "none":
+    path = config.first("revokedhostkeys")
+    if not path:
         return frozenset()
     try:
-        text = Path(path).expanduser().read_text("ascii")
+        text = config.path(path).read_text("ascii")
     except (OSError, ValueError, RuntimeError):
         why = f"RevokedHostKeys {path} can't be read, so that no host key is good"
         raise HostKeyError(why, "name a file of public keys, one on a line") from None
     return frozenset(filter(None, (decoded(word) for word in text.split() if len(word) > 40)))
 
 
-def _files(text: str) -> list[Path]:
-    """A list of paths; of one in quotes Paramiko has taken these off, so it may have spaces."""
-    whole = Path(text).expanduser()
-    return [whole] if whole.is_file() else [Path(word).expanduser() for word in text.split()]
-
-
-def take_only_known(connection: Any, whose: str, ssh: str) -> None:
+def take_only_known(connection: Any, config: Resolved, whose: str, ssh: str) -> None:
     """Let a Fabric connection take only a known host key, and ask for one of a known kind first.
 
     Fabric by itself takes any. `whose` key it is goes into the error, and `ssh`, a command that
@@ -158,7 +159,7 @@ def take_only_known(connection: Any, whose: str, ssh: str) -> None:
 
     @cache
     def found() -> Known:
-        return known(connection.ssh_config, str(connection.host), int(connection.port))
+        return known(config)
 
     def kinds_first(*arguments: Any, **options: Any) -> Any:
         made = transport.kind()(*arguments, **options)

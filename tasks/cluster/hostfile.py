@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Union
@@ -14,7 +15,6 @@ from .errors import BadInput
 
 SCHEMA = Path(__file__).parents[2] / "hosts" / "schema.json"
 LOCAL = ("localhost", "127.0.0.1")
-BACKENDS = ("jaccl", "jaccl-ring", "ring", "any")
 
 Rdma = Union[None, str, "tuple[str, ...]"]
 
@@ -94,7 +94,7 @@ def parse(text: str, source: str) -> Hostfile:
     )
 
 
-def from_names(names: list[str]) -> Hostfile:
+def from_names(names: Sequence[str]) -> Hostfile:
     """`--hosts a,b`: each a name or an IPv4 address, which is then also its `ips` (as in MLX)."""
     flat = [part.strip() for name in names for part in name.split(",")]
     if "" in flat:

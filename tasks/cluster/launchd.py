@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 
 from . import shell
-from .facts import Fact
+from .facts import Fact, Key
 from .links import Wiring
-from .setup import Change, converge
+from .setup import INSTALL, Change, converge
 
 LABEL = "com.mlx-tp-tasks.rdma"
 PATH = f"/Library/LaunchDaemons/{LABEL}.plist"
@@ -35,8 +35,9 @@ def parse(text: str, status: int) -> Daemon:
     return Daemon(body if status == 0 else None, head == "loaded yes")
 
 
+KEY = Key[Daemon]("launchd")
 FACT = Fact(
-    "launchd",
+    KEY,
     f"if {LAUNCHCTL} print system/{LABEL} >/dev/null 2>&1; then echo loaded yes;"
     f" else echo loaded no; fi; [ -e {PATH} ] || exit 3; cat {PATH}",
     parse,
@@ -77,7 +78,7 @@ def _install(host: str, draft: str, text: str) -> list[Change]:
         f"cat >{path} {shell.heredoc(text)}\n"
         f"plutil -lint {path}\n"
     )
-    install = ("/usr/bin/install", "-m", "644", "-o", "0", "-g", "0", draft, PATH)
+    install = (INSTALL, "-m", "644", "-o", "0", "-g", "0", draft, PATH)
     return [
         Change("persist", host, f"write {draft}", script=write),
         Change("persist", host, f"install {PATH}", install),

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from .checks import FAIL, OK, WARN, Finding, device_wrong, matrix_wrong, rdma_off
-from .facts import Unknown, known
-from .facts.ping import Ping
-from .facts.rdma import Device, Interface
+from .facts import NodeFacts, known, ping
+from .facts.rdma import DEVINFO_KEY, INTERFACES_KEY
 from .links import End, Wiring
 from .setup import matrix_text
 
-Facts = Mapping[str, Any]
 SETUP = "inv rdma.setup"
 
 
-def judge(wiring: Wiring, facts: Mapping[str, Facts]) -> list[Finding]:
+def judge(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per node for what is the node's, and one per end of a link."""
     found = []
     for host, values in facts.items():
@@ -26,7 +23,7 @@ def judge(wiring: Wiring, facts: Mapping[str, Facts]) -> list[Finding]:
     return found
 
 
-def _node(wiring: Wiring, host: str, values: Facts) -> list[Finding]:
+def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
     if not wiring.rdma:
         return []
     wrong = rdma_off(values) or matrix_wrong(values, json.loads(matrix_text(wiring)))
@@ -35,11 +32,11 @@ def _node(wiring: Wiring, host: str, values: Facts) -> list[Finding]:
     return [Finding("rdma", OK, host, "enabled, the matrix is right")]
 
 
-def _link(wiring: Wiring, end: End, values: Facts) -> Finding:
+def _link(wiring: Wiring, end: End, values: NodeFacts) -> Finding:
     wrong = _wrong(wiring, end, values)
     if wrong:
         return Finding("link", FAIL, end.host, *wrong)
-    seen: Mapping[str, Device] = known(values, "ibv_devinfo") or {}
+    seen = known(values, DEVINFO_KEY) or {}
     info = seen.get(end.device) if wiring.rdma else None
     port = f", {end.device} {info.state}" if info else ""
     if info and not info.gids:
@@ -48,11 +45,12 @@ def _link(wiring: Wiring, end: End, values: Facts) -> Finding:
     return Finding("link", OK, end.host, f"{end.interface} {end.address}{port}")
 
 
-def _wrong(wiring: Wiring, end: End, values: Facts) -> tuple[str, str] | None:
-    interfaces = values["interfaces"]
-    if isinstance(interfaces, Unknown):
-        return f"{end.interface}: unknown ({interfaces.why})", "run ifconfig on the node"
-    interface: Interface | None = interfaces.get(end.interface)
+def _wrong(wiring: Wiring, end: End, values: NodeFacts) -> tuple[str, str] | None:
+    error = values.lacks(INTERFACES_KEY)
+    if error:
+        return f"{end.interface}: unknown ({error.why})", "run ifconfig on the node"
+    interfaces = values[INTERFACES_KEY]
+    interface = interfaces.get(end.interface)
     if interface is None:
         return f"{end.interface} is not there", "names change: inv rdma.discover --diff"
     bridges = [each.name for each in interfaces.values() if end.interface in each.members]
@@ -68,15 +66,17 @@ def _wrong(wiring: Wiring, end: End, values: Facts) -> tuple[str, str] | None:
     return None
 
 
-def pings(wiring: Wiring, facts: Mapping[str, Facts]) -> list[Finding]:
+def pings(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per direction of every link, with the round trip in milliseconds."""
     ends = [(one, two) for link in wiring.links for one, two in (link, link[::-1])]
-    return [_ping(one, two, facts[one.host].get("ping")) for one, two in ends if one.host in facts]
+    return [
+        _ping(one, two, known(facts[one.host], ping.KEY)) for one, two in ends if one.host in facts
+    ]
 
 
-def _ping(one: End, two: End, value: Mapping[str, Ping] | Unknown | None) -> Finding:
+def _ping(one: End, two: End, value: Mapping[str, ping.Ping] | None) -> Finding:
     what = f"{one.interface} -> {two.host} {two.address.ip}"
-    found = value.get(str(two.address.ip)) if isinstance(value, Mapping) else None
+    found = value.get(str(two.address.ip)) if value else None
     if found is None:
         return Finding("ping", FAIL, one.host, f"{what}: unknown", "run ping on the node")
     if not found.answered:

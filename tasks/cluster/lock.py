@@ -14,17 +14,18 @@ import queue
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from . import nodes, shell, state
+from . import nodes
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed, Unreachable
 from .launch import Run
 from .nodes import Answer, Node
+from .ssh import scripts
 from .text import one_line
 
 BEAT = 5.0  # seconds between two signs of life
@@ -58,77 +59,96 @@ class Holder:
         return f"{self.what} of {self.who}, since {clock} ({max(self.now - self.since, 0):.0f} s)"
 
 
-@contextmanager
-def held(cluster: Cluster, what: str, say: Say) -> Iterator[None]:
-    """`hold`, and `release` at the end."""
-    hold(cluster, what, say)
-    try:
-        yield
-    finally:
-        release(cluster)
+class Locks:
+    """The locks that one command has, and how often it has each.
 
-
-def hold(cluster: Cluster, what: str, say: Say) -> None:
-    """Take the lock for `what`, waiting for it as long as the cluster's `lock_wait` allows.
-
-    A command that has it already has it once more, and must release it as often. Raise LockHeld if
-    another has it, Unreachable if the node gives no answer, CheckFailed if it can't be made and
-    ActionFailed if it was ours and is not any more.
+    Another command of the same process that shares the connections has it with this one.
     """
-    mine = _kept.get(_key(cluster))
-    if mine is None:
-        # The others are asked next: by then they are connected.
-        cluster.connect()
-        mine = _kept[_key(cluster)] = _Keeper(cluster, what)
+
+    def __init__(self) -> None:
+        self._times: Counter[tuple[Node, str]] = Counter()
+
+    @contextmanager
+    def held(self, cluster: Cluster, what: str, say: Say) -> Iterator[None]:
+        """`hold`, and `release` at the end."""
+        self.hold(cluster, what, say)
         try:
-            mine.take(say)
-        except BaseException:
-            let_go(cluster)
-            raise
-    elif mine.end.done():
-        raise ActionFailed(f"{cluster.leader.name}: the lock was lost: {mine.why_lost()}")
-    mine.times += 1
+            yield
+        finally:
+            self.release(cluster)
+
+    def hold(self, cluster: Cluster, what: str, say: Say) -> None:
+        """Take the lock for `what`, waiting for it as long as the cluster's `lock_wait` allows.
+
+        A command that has it already has it once more, and must release it as often. Raise
+        LockHeld if another has it, Unreachable if the node gives no answer, CheckFailed if it
+        can't be made and ActionFailed if it was ours and is not any more.
+        """
+        mine = client(cluster)
+        if mine is None:
+            mine = _taken(cluster, what, say)
+        elif mine.end.done():
+            raise ActionFailed(f"{cluster.leader.name}: the lock was lost: {mine.why_lost()}")
+        mine.times += 1
+        self._times[_key(cluster)] += 1
+
+    def release(self, cluster: Cluster) -> None:
+        """Give back one hold of ours, if we have one; the last one removes the lock."""
+        self._release(*_key(cluster))
+
+    def _release(self, node: Node, state_dir: str) -> None:
+        mine = node.locks.get(state_dir)
+        if not self._times[node, state_dir]:
+            return
+        self._times[node, state_dir] -= 1
+        if mine is not None:
+            mine.times -= 1
+            if mine.times <= 0:
+                _let_go(node, state_dir)
+
+    def let_go(self, cluster: Cluster) -> None:
+        """Remove the lock, however often it is held; nothing happens if we have none."""
+        del self._times[_key(cluster)]
+        _let_go(*_key(cluster))
+
+    def close(self) -> None:
+        """Give back all that we still hold."""
+        for key in list(self._times.elements()):
+            self._release(*key)
 
 
-def release(cluster: Cluster) -> None:
-    """Give back one hold; the last one removes the lock."""
-    mine = _kept.get(_key(cluster))
-    if mine is not None:
-        mine.times -= 1
-        if mine.times <= 0:
-            let_go(cluster)
+def held(cluster: Cluster, what: str, say: Say) -> AbstractContextManager[None]:
+    """A context in which no other command changes the server, for code that has no session."""
+    return Locks().held(cluster, what, say)
 
 
-def let_go(cluster: Cluster) -> None:
-    """Remove our lock, however often it is held; nothing happens if we have none."""
-    mine = _kept.pop(_key(cluster), None)
+def client(cluster: Cluster) -> LockClient | None:
+    """What keeps the lock where this command has it."""
+    return cluster.leader.locks.get(cluster.state_dir)
+
+
+def _taken(cluster: Cluster, what: str, say: Say) -> LockClient:
+    # The others are asked next: by then they are connected.
+    cluster.connect()
+    mine = cluster.leader.locks[cluster.state_dir] = LockClient(cluster, what)
+    try:
+        mine.take(say)
+    except BaseException:
+        _let_go(*_key(cluster))
+        raise
+    return mine
+
+
+def _let_go(node: Node, state_dir: str) -> None:
+    mine = node.locks.pop(state_dir, None)
     if mine is not None:
         mine.let_go()
 
 
-def seen(cluster: Cluster) -> dict[str, Any]:
-    """What this command knows of the cluster while it has the lock, and need not read again.
-
-    Nobody else changes it meanwhile; who acts himself clears what is true no more.
-    """
-    mine = _kept.get(_key(cluster))
-    return mine.seen if mine else {}
-
-
-def is_held(cluster: Cluster) -> bool:
-    """Whether this command has the lock."""
-    return _key(cluster) in _kept
-
-
-def close() -> None:
-    """Remove every lock of this command."""
-    while _kept:
-        _kept.popitem()[1].let_go()
-
-
 def unlock(cluster: Cluster) -> Holder | None:
     """Remove the lock, whoever has it: who had it, None if there was none."""
-    answer = cluster.leader.sh(_head(cluster) + _UNLOCK)
+    text = scripts.script("lock/unlock.sh", state_dir=cluster.state_dir, silence=SILENCE)
+    answer = cluster.leader.sh(text)
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
     return parse(rows[0]) if rows else None
@@ -170,7 +190,7 @@ def _key(cluster: Cluster) -> tuple[Node, str]:
     return cluster.leader, cluster.state_dir
 
 
-class _Keeper:
+class LockClient:
     """Our end of the keeper: its script and beats as its stdin, its lines in a queue.
 
     `end` is its answer, once it has ended.
@@ -179,7 +199,6 @@ class _Keeper:
     def __init__(self, cluster: Cluster, what: str) -> None:
         self.cluster = cluster
         self.times = 0
-        self.seen: dict[str, Any] = {}
         self.script = script(cluster, what, Run.new())
         self.lines: queue.Queue[str | Answer] = queue.Queue()
         self.has_lock = threading.Event()
@@ -238,9 +257,6 @@ class _Keeper:
         return answer.failure or "somebody has removed it (inv tp.unlock)"
 
 
-_kept: dict[tuple[Node, str], _Keeper] = {}
-
-
 class _Lines(io.TextIOBase):
     """A stream that hands on whole lines."""
 
@@ -263,105 +279,12 @@ def script(cluster: Cluster, what: str, run: Run) -> str:
     holder is gone), `refused`, `error`, `held` and `lost`.
     """
     words = [one_line(text).replace("\t", " ") or "?" for text in (what, run.by)]
-    return (
-        f"{_head(cluster)}token={run.id}\nwait={math.ceil(cluster.lock_wait)}\n"
-        f"what={shell.quote(words[0])}\nwho={shell.quote(words[1])}\n{_TAKE}{_KEEP}"
+    return scripts.script(
+        "lock/keeper.sh",
+        state_dir=cluster.state_dir,
+        silence=SILENCE,
+        token=run.id,
+        wait=math.ceil(cluster.lock_wait),
+        what=words[0],
+        who=words[1],
     )
-
-
-def _head(cluster: Cluster) -> str:
-    path = shell.path(cluster.state_dir)
-    return f"{state.PRELUDE}\numask 077; D={path}\nlimit={SILENCE} token=unlock.$$\n{_COMMON}"
-
-
-# Whoever makes or removes the lock has `lock.busy` meanwhile, and only then knows how it stands:
-# of two who both saw a dead holder, the second would else remove the living one of the first. It
-# is had for a moment only, so one that stays is nobody's.
-_COMMON = r"""
-case $D in /*) ;; *) D=$PWD/$D ;; esac
-L=$D/lock
-alone() { # words: does that while nobody else makes or removes the lock
-  n=0
-  until mkdir "$L.busy" 2>/dev/null || [ $n -ge 100 ]; do
-    n=$((n+1)); sleep 0.1
-    [ -e "$L.busy" ] || n=$((n+20)) # maybe nothing can be made there
-  done
-  "$@"; n=$?
-  rmdir "$L.busy" 2>/dev/null
-  return $n
-}
-is_there() { [ -e "$L" ] || [ -L "$L" ]; }
-gone() { # whether the lock's holder is gone; $why
-  K= P= T= B= N= why=
-  { read -r K; read -r P; read -r T; read -r B; } 2>/dev/null <"$L/holder"
-  { read -r N; } 2>/dev/null <"$L/beat"
-  case $N in ''|0*|*[!0-9]*|????????????*) why=damaged ;; esac
-  [ -n "$K" ] && [ -n "$T" ] && [ -n "$B" ] || why=damaged
-  [ -z "$why" ] || return 0
-  if [ "$B" != "$tp_boot" ]; then why=rebooted
-  elif ! is_alive "$P" "$T" "$B"; then why=ended
-  else N=$(($(date +%s) - N)); [ $N -le $limit ] || why="silent $N"
-  fi
-  [ -n "$why" ]
-}
-line() { # word: it, the time, why the holder is gone, the holder
-  h=$({ head -c 2000 "$L/holder" | tr -d '\000' | tr '\n' '\t'; } 2>/dev/null)
-  printf '%s\t%s\t%s\t%s\n' "$1" "$(date +%s)" "$why" "$h"
-}
-remove() { mv "$L" "$L.$token" && rm -rf "$L.$token"; }
-"""
-
-_TAKE = r"""
-is_mine() { K=; { read -r K; } 2>/dev/null <"$L/holder"; [ "$K" = "$token" ]; }
-make() {
-  mkdir "$L" && date +%s >"$L/beat" &&
-    printf '%s\n' "$token" $$ "$start" "$tp_boot" "$(date +%s)" "$what" "$who" >"$L/holder" &&
-    return
-  rm -rf "$L"
-  return 1
-}
-take() {
-  if is_there; then
-    gone && h=$(line broke) && said=$(remove 2>&1) || return 1
-    echo "$h"
-  fi
-  said=$(make 2>&1)
-}
-trap '' HUP INT QUIT TERM
-start=$(start_id $$) failed=0 told= end=$(($(date +%s) + wait))
-while :; do
-  if is_there && ! gone; then
-    [ "$(date +%s)" -lt $end ] || { line refused; exit 0; }
-    [ -n "$told" ] || { line busy; told=1; }
-    # Words that nobody reads end this shell, once its control machine is gone.
-    failed=0; sleep 0.3; echo .
-    continue
-  fi
-  said=$({ own "$D" && mkdir -p "$D" && chmod 700 "$D"; } 2>&1) && alone take && break
-  # A few times that may be: another command was faster.
-  failed=$((failed+1)); sleep 0.1
-  [ $failed -lt 5 ] || { echo "error ${said:-$L can not be made}"; exit 1; }
-done
-"""
-
-# In braces, so that it is read before it runs: what follows in its stdin is for `read` alone.
-_KEEP = r"""
-{
-echo held
-while read -r beat; do
-  is_mine || { echo lost; exit 0; }
-  date +%s >"$L/beat.new" && mv "$L/beat.new" "$L/beat"
-done 2>/dev/null
-release() { is_mine && remove; }
-alone release
-rmdir "$D" 2>/dev/null
-exit 0
-}
-"""
-
-_UNLOCK = r"""
-unlock() { gone; h=$(line was); remove && echo "$h"; }
-own "$D" || exit
-is_there || exit 0
-alone unlock
-"""

@@ -19,14 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from . import nodes, shell
+from . import nodes
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed
 from .facts import known
+from .facts.logs import KEY as LOGS
 from .hints import first_error
 from .launch import HEADER, log_path
 from .nodes import Answer
-from .reading import Reading
+from .snapshot import Snapshot
+from .ssh import scripts
 from .text import plain
 
 CHUNK = 1024 * 1024  # bytes of one log per round trip
@@ -58,7 +60,7 @@ class Place:
         return self.combined.with_name(f".{NAME}.positions")
 
 
-def place(cluster: Cluster, read: Reading) -> Place:
+def place(cluster: Cluster, read: Snapshot) -> Place:
     """The logs of the recorded run, wherever it was told to write them, else the cluster's.
 
     The combined log goes where --log-dir says; without it beside the recorded ones, if there is
@@ -116,14 +118,14 @@ def collect(
                 return Collected(failed, {name: _utf_8(a) for name, a in answers.items()}, is_all)
 
 
-def is_taken(cluster: Cluster, where: Place, read: Reading) -> bool:
+def is_taken(cluster: Cluster, where: Place, read: Snapshot) -> bool:
     """Whether the combined log has all that is in the logs which preflight has seen."""
     try:
         taken = _positions(where.positions.read_bytes())
     except OSError:
         taken = {}
     for node in cluster.nodes:
-        found = known(read.facts.get(node.name, {}), "logs")
+        found = known(read.on(node.name), LOGS)
         rows = {} if found is None else found
         wanted = {_name(node.name, rank): row for rank, row in rows.items()}
         if found is None or any(
@@ -220,8 +222,8 @@ def earlier(
     CheckFailed if rank 0's node has no such log.
     """
     folders = {node: os.path.dirname(path) for (node, _), path in where.paths.items()}
-    scripts = {node: _KEPT % shell.path(path) for node, path in folders.items()}
-    answers = nodes.sh(cluster.nodes, scripts)
+    texts = {n: scripts.script("logs/kept.sh", folder=path) for n, path in folders.items()}
+    answers = nodes.sh(cluster.nodes, texts)
     found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
     newest = sorted((log for log in found if log.rank == 0), key=lambda log: log.age)
     runs = list(dict.fromkeys(log.run for log in newest))
@@ -231,17 +233,6 @@ def earlier(
         raise CheckFailed(f"{name}: no log of {number} starts before the last one: {why}")
     paths = {(log.node, log.rank): log.path for log in found if log.run == runs[number]}
     return Place(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
-
-
-# The folder, then per log its name and, after a tab, its first line.
-_KEPT = r"""
-cd %s || exit
-pwd
-for f in tp_server.rank*.log tp_server.rank*.log.[0-9]*; do
-  [ -f "$f" ] && [ -O "$f" ] && [ ! -L "$f" ] || continue
-  printf '%%s\t%%s\n' "$f" "$(head -n 1 "$f" | head -c 1000)"
-done
-"""
 
 
 def kept(node: str, text: str) -> Iterator[Kept]:
@@ -267,16 +258,16 @@ def _fetch(
     beside: Mapping[str, str],
 ) -> tuple[list[Piece], dict[str, Answer]]:
     nonce = secrets.token_hex(8)
-    scripts: dict[str, str] = {}
+    logs: dict[str, list[tuple[int, str, str, int]]] = {}
     for (node, rank), path in where.paths.items():
-        key, offset = taken.get(_name(node, rank), ("", 0))
-        scripts[node] = scripts.get(node, "") + _read_script(rank, path, key, offset, nonce)
+        logs.setdefault(node, []).append((rank, path, *taken.get(_name(node, rank), ("", 0))))
+    texts = {node: read_script(each, nonce) for node, each in logs.items()}
     for node, script in beside.items():
-        scripts[node] = scripts.get(node, "") + f"(\n{script}\n)\n"
+        texts[node] = texts.get(node, "") + f"(\n{script}\n)\n"
     # Bytes come through unharmed as latin-1, and logs may hold anything.
     answers = nodes.each(
-        [node for node in cluster.nodes if node.name in scripts],
-        lambda node: node.sh(scripts[node.name], encoding="latin-1"),
+        [node for node in cluster.nodes if node.name in texts],
+        lambda node: node.sh(texts[node.name], encoding="latin-1"),
     )
     pieces = [
         piece for answer in answers.values() for piece in parse(answer.node, answer.out, nonce)
@@ -293,16 +284,10 @@ def parse(node: str, text: str, nonce: str) -> list[Piece]:
     ]
 
 
-def _read_script(rank: int, path: str, key: str, offset: int, nonce: str) -> str:
-    return (
-        f"L={shell.path(path)}\n"
-        'if [ -f "$L" ]; then\n'
-        '  k=$(head -n 1 "$L" | cksum); set -- $k; k="$1 $2"; o=0\n'
-        f'  [ "$k" = "{key}" ] && o={offset}\n'
-        f'  printf \'\\n{nonce} begin {rank} %s %s\\n\' "$o" "$k"\n'
-        f"  tail -c +$((o+1)) \"$L\" | head -c {CHUNK}; printf '\\n{nonce} end\\n'\n"
-        "fi\n"
-    )
+def read_script(logs: Iterable[tuple[int, str, str, int]], nonce: str) -> str:
+    """Tells what is new in logs: of each its rank, its path, and its key and length as taken."""
+    words = [str(word) for log in logs for word in log]
+    return scripts.script("logs/new.sh", words, nonce=nonce, limit=CHUNK)
 
 
 def _name(node: str, rank: int) -> str:

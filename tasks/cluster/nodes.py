@@ -1,4 +1,4 @@
-"""Hosts -> nodes: one connection each, shared by all tasks of a run, and scripts run on them.
+"""Hosts -> nodes: one connection each, shared by all tasks of a command, and scripts run on them.
 
 A node's shell may be zsh, fish or tcsh with a banner, so every script goes to `/bin/sh -s` by
 stdin: nothing of it shows in a process list either. A host named `127.0.0.1` or `localhost` is
@@ -10,25 +10,34 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as _wait
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from io import StringIO
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 from invoke.config import Config
 from invoke.context import Context
 from invoke.exceptions import CommandTimedOut, ThreadException
 from invoke.runners import Local
 
-from . import host_keys, shell
+from . import shell
 from .host_keys import HostKeyError
 from .hostfile import Host
+from .ssh import connection as connections
+from .ssh import resolve
+from .ssh.auth import LoginError
+from .ssh.connection import Way
+
+if TYPE_CHECKING:
+    from .lock import LockClient
 
 T = TypeVar("T")
 
@@ -108,17 +117,50 @@ class LocalRunner(Whole, Local):
         )
 
 
-class Node:
-    """One machine of the cluster; it is connected when it is first asked something."""
+class SshConfig:
+    """The ssh configuration of connections: `path`, or the user's and the system's."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that there are, the first one first."""
+        users = resolve.home() / ".ssh" / "config"
+        paths = [Path(self.path)] if self.path else [users, Path("/etc/ssh/ssh_config")]
+        return [path for path in paths if path.is_file()]
+
+    def command(self, host: Host | None = None) -> str:
+        """The ssh command that goes the same way."""
+        options: dict[str, str | int | None] = {"-F": self.path}
+        if host:
+            options |= {"-J": host.gateway, "-l": host.user, "-p": host.port}
+        words = [str(word) for pair in options.items() if pair[1] for word in pair]
+        return " ".join(["ssh", *map(shell.quote, words), *([host.ssh] if host else [])])
+
+
+class Node:
+    """One machine of the cluster; it is connected when it is first asked something.
+
+    `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
+    through it, by their state directory.
+    """
+
+    _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
+
+    def __init__(self, host: Host, ssh: SshConfig | None = None) -> None:
         self.host = host
         self.name = host.ssh
+        self.ssh = ssh or SshConfig()
+        self.pending: set[Future[Any]] = set()
+        self.locks: dict[str, LockClient] = {}
+        self._alive.add(self)
         self._context: Any = None
         self._full: list[Any] = []
         self._refused: tuple[float, Answer] | None = None
         self._early: tuple[float, Future[Answer | None]] | None = None
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
 
     def connect(self) -> None:
         """Begin to connect; the next script waits for that, and tells what went wrong."""
@@ -195,19 +237,19 @@ class Node:
     @property
     def address(self) -> str:
         """The name or address by which the control machine reaches this node."""
-        return "127.0.0.1" if self.host.is_local else str(self._connection().host)
+        return "127.0.0.1" if self.host.is_local else self.way.resolved.hostname
 
     @property
     def login(self) -> tuple[str, str, int]:
         """The name that ssh's configuration may know, the user and the port."""
-        connection = self._connection()
-        return str(connection.original_host), str(connection.user), int(connection.port)
+        found = self.way.resolved
+        return found.name, found.user, found.port
 
-    @property
-    def ssh_options(self) -> tuple[dict[str, Any], str, int]:
-        """What ssh's configuration says of this node, and the address and port it comes to."""
-        connection = self._connection()
-        return dict(connection.ssh_config), str(connection.host), int(connection.port)
+    @cached_property
+    def way(self) -> Way:
+        """How ssh would come to this node; raise BadInput where its configuration is refused."""
+        with self._asking:
+            return connections.way(_hop(self.host), self.ssh.path, self.host.gateway)
 
     def close(self) -> None:
         for context in [*self._full, self._context]:
@@ -238,7 +280,7 @@ class Node:
 
     def _lost(self, error: BaseException) -> Answer:
         self._leave()
-        why, remedy = explain(error, self.name)
+        why, remedy = explain(error, self.name, self.ssh)
         return Answer(self.name, failure=why, remedy=remedy)
 
     def _leave(self, context: Any = None) -> None:
@@ -256,7 +298,8 @@ class Node:
 
     def _connection(self) -> Any:
         if self._context is None:
-            self._context = _local() if self.host.is_local else _remote(self.host)
+            local = self.host.is_local
+            self._context = _local() if local else _remote(self.host, self.way, self.ssh)
         return self._context
 
     def _open(self) -> Any:
@@ -264,39 +307,50 @@ class Node:
             context = self._connection()
             if not self.host.is_local and not context.is_connected:
                 with _making:
-                    context.open()
-                context.transport.set_keepalive(KEEPALIVE)
+                    _open(context)
+                every = self.way.resolved.seconds("serveraliveinterval", KEEPALIVE)
+                context.transport.set_keepalive(every)
             return context
 
 
+def _open(context: Any) -> None:
+    try:
+        context.open()
+    except BaseException:
+        # sshd lets only so many be there that have not logged in (MaxStartups).
+        context.client.close()
+        raise
+
+
 _making = threading.BoundedSemaphore(AT_ONCE)
-_ssh_config: str | None = None
-_alone = threading.Lock()
 
 
-def use_ssh_config(path: str | None) -> None:
-    """Connect by this ssh configuration instead of the user's and the system's (None: those)."""
-    global _ssh_config
-    _ssh_rules.cache_clear()
-    _ssh_config = path
+class Connections:
+    """The nodes that one command has to do with: the same object for the same host."""
 
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[str | int | None, ...], Node] = {}
+        self._ssh: dict[str | None, SshConfig] = {}
 
-def ssh_configs() -> list[Path]:
-    """The files by which connections are made, the first one first."""
-    paths = [_ssh_config] if _ssh_config else ["~/.ssh/config", "/etc/ssh/ssh_config"]
-    return [path for path in (Path(each).expanduser() for each in paths) if path.is_file()]
+    def of(self, hosts: Iterable[Host], ssh_config: str | None = None) -> list[Node]:
+        """The distinct nodes of `hosts` in their order, by this ssh configuration."""
+        ssh = self.ssh_config(ssh_config)
+        keys = {(ssh.path, each.ssh, each.user, each.port, each.gateway): each for each in hosts}
+        _allow_files(2 * len(keys))
+        for key, host in keys.items():
+            self._nodes.setdefault(key, Node(host, ssh))
+        return [self._nodes[key] for key in keys]
 
+    def ssh_config(self, path: str | None) -> SshConfig:
+        """The configuration of that file (None: the user's and the system's)."""
+        return self._ssh.setdefault(path, SshConfig(path))
 
-_pool: dict[tuple[str, str | None, int | None, str | None], Node] = {}
-
-
-def of(hosts: Iterable[Host]) -> list[Node]:
-    """The distinct nodes of `hosts` in their order; the same objects for the whole run."""
-    keys = {(host.ssh, host.user, host.port, host.gateway): host for host in hosts}
-    _allow_files(2 * len(keys))
-    for key, host in keys.items():
-        _pool.setdefault(key, Node(host))
-    return [_pool[key] for key in keys]
+    def close(self) -> None:
+        """Close every connection."""
+        for node in self._nodes.values():
+            node.close()
+        self._nodes.clear()
+        self._ssh.clear()
 
 
 def _allow_files(count: int) -> None:
@@ -313,23 +367,20 @@ def _allow_files(count: int) -> None:
 
 
 def close() -> None:
-    """Close every connection of this run."""
-    for node in _pool.values():
+    """Close every connection of this process; `Cluster.close` takes its place."""
+    warnings.warn("nodes.close() goes: use Cluster.close()", DeprecationWarning, stacklevel=2)
+    for node in list(Node._alive):
         node.close()
-    _pool.clear()
-    _ssh_rules.cache_clear()
 
 
 def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
     """`work` on all nodes at once; results by node name, in the nodes' order."""
-    futures = {node.name: begin(work, node) for node in nodes}
-    for future in futures.values():
-        _unfinished.add(future)
-        future.add_done_callback(_unfinished.discard)
+    futures: dict[str, Future[T]] = {}
+    for node in nodes:
+        futures[node.name] = future = begin(work, node)
+        node.pending.add(future)
+        future.add_done_callback(node.pending.discard)
     return {name: future.result() for name, future in futures.items()}
-
-
-_unfinished: set[Future[Any]] = set()
 
 
 def begin(work: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -346,9 +397,14 @@ def begin(work: Callable[..., T], *arguments: Any) -> Future[T]:
     return future
 
 
-def settle(futures: Iterable[Future[Any]] | None = None, seconds: float = SCRIPT_TIMEOUT) -> bool:
-    """Wait for `futures`, by default all that `each` has begun; whether they have ended."""
-    return not _wait(list(_unfinished if futures is None else futures), seconds).not_done
+def settle(futures: Iterable[Future[Any]], seconds: float = SCRIPT_TIMEOUT) -> bool:
+    """Wait for `futures`; whether they have ended."""
+    return not _wait(list(futures), seconds).not_done
+
+
+def idle(nodes: Iterable[Node]) -> bool:
+    """Wait for all that `each` has begun on the nodes; whether it has ended."""
+    return settle([future for node in nodes for future in list(node.pending)])
 
 
 def sh(
@@ -363,20 +419,20 @@ def sh(
     )
 
 
-def explain(error: BaseException, name: str) -> tuple[str, str]:
+def explain(error: BaseException, name: str, ssh: SshConfig) -> tuple[str, str]:
     """A connection's error as (what, what to do) in plain words."""
     import socket
 
     import paramiko
     from paramiko.ssh_exception import NoValidConnectionsError
 
-    see = f"see why with: {_ssh()} -v {name} true"
+    see = f"see why with: {ssh.command()} -v {name} true"
     if isinstance(error, ThreadException):
         error = error.exceptions[0].value
     if isinstance(error, HostKeyError):
         return error.why, error.remedy
-    if isinstance(error, paramiko.PasswordRequiredException):
-        return "its SSH key has a passphrase", "unlock it with: ssh-add"
+    if isinstance(error, LoginError):
+        return error.tried.why, error.tried.remedy(name, see)
     if isinstance(error, TimeoutError) or str(error) in _SILENCE:
         return f"SSH gave no answer within {CONNECT_TIMEOUT} s", see
     if isinstance(error, paramiko.AuthenticationException):
@@ -396,29 +452,19 @@ _SILENCE = ("Timeout opening channel.", "Authentication timeout.")
 def _network_errors() -> tuple[type[BaseException], ...]:
     import paramiko
 
-    return (OSError, EOFError, paramiko.SSHException, ThreadException, HostKeyError)
-
-
-def _ssh(host: Host | None = None) -> str:
-    """The ssh command that goes the same way."""
-    options: dict[str, str | int | None] = {"-F": _ssh_config}
-    if host:
-        options |= {"-J": host.gateway, "-l": host.user, "-p": host.port}
-    words = [str(word) for pair in options.items() if pair[1] for word in pair]
-    return " ".join(["ssh", *map(shell.quote, words), *([host.ssh] if host else [])])
+    return (OSError, EOFError, paramiko.SSHException, ThreadException, HostKeyError, LoginError)
 
 
 def _local() -> Context:
     runs = {"shell": "/bin/sh"}
-    return Context(Config(overrides={"runners": {"local": LocalRunner}, "run": runs}))
+    # Lazy: what the user's own files say of `run` is for his tasks, not for our scripts.
+    return Context(Config(overrides={"runners": {"local": LocalRunner}, "run": runs}, lazy=True))
 
 
-@cache
-def _ssh_rules(path: str | None, home: Path) -> Any:
-    """Parsed once for all connections: for each, it would grow with the square of the nodes."""
-    import fabric
-
-    return fabric.Config(runtime_ssh_path=path).base_ssh_config
+def _hop(host: Host) -> resolve.Hop:
+    """The host as ssh takes it: a name with user or port in it is taken apart."""
+    named = resolve.hops(host.ssh)[0]
+    return resolve.Hop(named.name, host.user or named.user, host.port or named.port)
 
 
 @cache
@@ -452,31 +498,13 @@ def _runner() -> Any:
     return RemoteRunner
 
 
-def _remote(host: Host) -> Any:
-    """A Fabric connection that honours the ssh configuration and, unlike Fabric's, known_hosts."""
+def _remote(host: Host, way: Way, ssh: SshConfig) -> Any:
+    """A Fabric connection along `way` that no file of Fabric's own has a say in."""
     runner = _runner()
     import fabric
+    import paramiko
 
-    with _alone:
-        rules = _ssh_rules(_ssh_config, Path.home())
-        config = fabric.Config(overrides={"runners": {"remote": runner}}, ssh_config=rules)
-    gateway = fabric.Connection(host.gateway, config=config) if host.gateway else None
-    connection = fabric.Connection(
-        host.ssh,
-        user=host.user,
-        port=host.port,
-        gateway=gateway,
-        config=config,
-        connect_timeout=CONNECT_TIMEOUT,
-        connect_kwargs={
-            "banner_timeout": CONNECT_TIMEOUT,
-            "auth_timeout": CONNECT_TIMEOUT,
-            # Paramiko's is an hour, as long as it takes to see that a connection is dead.
-            "channel_timeout": CONNECT_TIMEOUT,
-        },
+    config = fabric.Config(
+        overrides={"runners": {"remote": runner}}, ssh_config=paramiko.SSHConfig(), lazy=True
     )
-    hop, whose = connection, "its"
-    while isinstance(hop, fabric.Connection):
-        host_keys.take_only_known(hop, whose, _ssh(host))
-        hop, whose = hop.gateway, "its gateway's"
-    return connection
+    return connections.connection(way, config, ssh.command(host), CONNECT_TIMEOUT)

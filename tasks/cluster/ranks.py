@@ -7,13 +7,12 @@ holds `plan` against it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .engine import NAME, Engine
-from .settings import COORDINATOR_PORT
+from .config.settings import COORDINATOR_PORT
+from .engine import Engine
 
 if TYPE_CHECKING:
     from .hostfile import Host
@@ -108,18 +107,6 @@ def plan(
         )
         for rank, host in enumerate(hosts)
     ]
-
-
-def env_error(pair: str) -> str | None:
-    """What is wrong with `NAME=value`, or None."""
-    name, equals, value = pair.partition("=")
-    if not equals or not re.fullmatch(NAME, name):
-        # No more of it than a name: what was meant for a value is not to be shown.
-        start = re.match(r"\W?\w*", name)
-        return f"{start.group() if start else ''!r} is no NAME=value"
-    if re.search("[\ud800-\udfff]", value):
-        return f"the value of {name} is no UTF-8"
-    return f"the value of {name} can't hold a NUL" if "\0" in value else None
 
 
 def _split(envs: Sequence[str]) -> dict[str, str]:

@@ -61,18 +61,17 @@ class Scanned:
 
 def scan(node: Node) -> Scanned:
     """The keys of a node's sshd; one behind a gateway can't be asked from here."""
-    config, address, port = node.ssh_options
-    if node.host.gateway or config.get("proxyjump") or config.get("proxycommand"):
+    config = node.way.resolved
+    if node.way.gateway:
         why = f"it is behind a gateway: accept its key with: ssh {node.name} true"
         return Scanned(node.name, LOST, why=why)
-    line = ["ssh-keyscan", "-T", str(TIMEOUT), "-p", str(port), "--", address]
+    line = ["ssh-keyscan", "-T", str(TIMEOUT), "-p", str(config.port), "--", config.hostname]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=4 * TIMEOUT)
     try:
-        known = host_keys.known(config, address, port)
+        known = host_keys.known(config)
     except HostKeyError as error:
         return Scanned(node.name, WRONG, why=f"{error.why}: {error.remedy}")
-    file = config.get("userknownhostsfile", host_keys.USER_FILES).split()[0]
-    return judge(node.name, parse(done.stdout), known, os.path.expanduser(file))
+    return judge(node.name, parse(done.stdout), known, str(config.files("userknownhostsfile")[0]))
 
 
 def parse(text: str) -> list[Key]:

@@ -11,20 +11,20 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from . import shell
 from .checks import FAIL, Finding
-from .facts import Unknown
-from .facts.rdma import MATRIX, Interface
+from .facts import NodeFacts
+from .facts.rdma import INTERFACES_KEY, MATRIX, MATRIX_KEY
+from .facts.routes import KEY as ROUTES
+from .facts.thunderbolt import HARDWARE_PORTS
 from .links import End, Wiring, collision
 
 KINDS = ("unbridge", "address", "devices")
 IFCONFIG = "/sbin/ifconfig"
+INSTALL = "/usr/bin/install"
 # Reads only: it shows whether sudo lets us run ifconfig, before anything is changed.
 PROBE = (IFCONFIG, "lo0")
-
-Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,23 @@ class Change:
     script: str = ""
 
 
-def unbridge(end: End, facts: Facts) -> list[Change]:
+def unbridge(end: End, facts: NodeFacts) -> list[Change]:
     """Take the end's interface out of every bridge: in one, its port carries no RDMA (mlx#3207)."""
-    bridges = [each for each in facts["interfaces"].values() if end.interface in each.members]
+    bridges = [each for each in facts[INTERFACES_KEY].values() if end.interface in each.members]
     return [
         Change(
             "unbridge",
             end.host,
             f"take {end.interface} out of {bridge.name}",
-            (IFCONFIG, bridge.name, "deletemember", end.interface),
+            (IFCONFIG, bridge.name, "deletem", end.interface),
         )
         for bridge in bridges
     ]
 
 
-def address(end: End, facts: Facts) -> list[Change]:
+def address(end: End, facts: NodeFacts) -> list[Change]:
     """Give the end's interface its address, unless that is its first one already."""
-    interface: Interface = facts["interfaces"][end.interface]
+    interface = facts[INTERFACES_KEY][end.interface]
     if interface.addresses[:1] == (end.address,):
         return []
     had = ", ".join(map(str, interface.addresses)) or "no address"
@@ -67,11 +67,11 @@ def assign(end: End) -> tuple[str, ...]:
     return (IFCONFIG, end.interface, "inet", ip, "netmask", mask)
 
 
-def devices(wiring: Wiring, host: str, facts: Facts) -> list[Change]:
+def devices(wiring: Wiring, host: str, facts: NodeFacts) -> list[Change]:
     """Write MLX's matrix on the host, unless it is there."""
-    if facts["matrix"] == json.loads(matrix_text(wiring)):
+    if facts[MATRIX_KEY] == json.loads(matrix_text(wiring)):
         return []
-    had = "was missing" if facts["matrix"] is None else "was another"
+    had = "was missing" if facts[MATRIX_KEY] is None else "was another"
     return [Change("devices", host, f"write {MATRIX} ({had})", script=write_matrix(wiring))]
 
 
@@ -80,7 +80,7 @@ def matrix_text(wiring: Wiring) -> str:
     return json.dumps(wiring.matrix)
 
 
-def changes(wiring: Wiring, facts: Mapping[str, Facts], kinds: Iterable[str]) -> list[Change]:
+def changes(wiring: Wiring, facts: Mapping[str, NodeFacts], kinds: Iterable[str]) -> list[Change]:
     """All that is not as wanted, of the `kinds` unbridge, address and devices, in their order."""
     found: list[Change] = []
     for host, values in facts.items():
@@ -91,7 +91,7 @@ def changes(wiring: Wiring, facts: Mapping[str, Facts], kinds: Iterable[str]) ->
     return found
 
 
-def refusals(wiring: Wiring, facts: Mapping[str, Facts], kinds: Sequence[str]) -> list[Finding]:
+def refusals(wiring: Wiring, facts: Mapping[str, NodeFacts], kinds: Sequence[str]) -> list[Finding]:
     """Why nothing may be touched: facts that are unknown, interfaces missing, subnets in use."""
     found = []
     for host, values in facts.items():
@@ -101,30 +101,38 @@ def refusals(wiring: Wiring, facts: Mapping[str, Facts], kinds: Sequence[str]) -
     return found
 
 
-def unreadable(host: str, facts: Facts) -> list[Finding]:
+def unreadable(host: str, facts: NodeFacts) -> list[Finding]:
     """A finding per fact of a host that could not be read: what is unknown is not changed."""
     return [
         Finding("read", FAIL, host, f"its {name} can't be read ({value.why})", "run it there")
-        for name, value in facts.items()
-        if isinstance(value, Unknown)
+        for name, value in facts.unknown.items()
     ]
 
 
-def _refused(end: End, facts: Facts, kinds: Sequence[str]) -> list[Finding]:
-    if end.interface not in facts["interfaces"]:
-        there = ", ".join(name for name in facts["interfaces"] if name.startswith("en"))
+def _refused(end: End, facts: NodeFacts, kinds: Sequence[str]) -> list[Finding]:
+    if end.interface not in facts[INTERFACES_KEY]:
+        there = ", ".join(name for name in facts[INTERFACES_KEY] if name.startswith("en"))
         what = f"no interface {end.interface} (there are {there})"
         return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
-    ports = facts["hardware_ports"].values()
+    ports = facts[HARDWARE_PORTS].values()
     if end.interface not in ports:
         # Another interface may be the one that we came in by.
         what = f"{end.interface} is no Thunderbolt port (those are {', '.join(ports) or 'none'})"
         return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
-    taken = collision(end, facts["interfaces"], facts["routes"]) if "address" in kinds else None
+    taken = collision(end, facts[INTERFACES_KEY], facts[ROUTES]) if "address" in kinds else None
     if taken:
         what = f"{end.address.network} for {end.interface} is in use: {taken}"
         return [Finding("subnet", FAIL, end.host, what, "take a free one of 10.254.0.0/16")]
     return []
+
+
+def are_fixed(commands: Iterable[Sequence[str]]) -> bool:
+    """Whether the commands' words say all that they do, so that a line of sudoers may allow them.
+
+    `install` does not: it makes root's what the user has written, and what launchd then runs as
+    root would be up to whoever has that account.
+    """
+    return all(command[0] != INSTALL for command in commands)
 
 
 def sudoers(user: str, commands: Iterable[Sequence[str]]) -> str:
@@ -151,7 +159,9 @@ def as_root(password: str | None) -> str:
 def may_script(commands: Sequence[Sequence[str]], password: str | None) -> str:
     """Ends with 0 if sudo would run the commands; it runs none but the probe, which reads."""
     asks = "".join(f"root -l {_words(command)} >/dev/null || exit\n" for command in commands)
-    return f"{as_root(password)}root {_words(PROBE)} >/dev/null || exit\n{asks}"
+    # Once a line of sudoers lets anything without a password, `-l` says yes to what needs one too.
+    whole = "" if are_fixed(commands) else "root -v >/dev/null || exit\n"
+    return f"{as_root(password)}root {_words(PROBE)} >/dev/null || exit\n{whole}{asks}"
 
 
 def act_script(todo: Sequence[Change], password: str | None) -> str:
@@ -199,7 +209,7 @@ def _converge_end(end: End) -> str:
         " n=$((n+1)); sleep 1; done\n"
         f"for b in $({IFCONFIG} -l); do\n"
         f'  case $b in bridge*) {IFCONFIG} "$b" | grep -q "member: {name} " &&\n'
-        f'    {IFCONFIG} "$b" deletemember {name} ;; esac\n'
+        f'    {IFCONFIG} "$b" deletem {name} ;; esac\n'
         "done\n"
         f'{IFCONFIG} {name} | grep -q "{wanted}" || {" ".join(assign(end))}'
     )

@@ -16,39 +16,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from . import shell
-from .facts import Fact, memory
-
-# What a script needs to tell a process by pid and start, on Linux and macOS alike, and whether what
-# it reads is ours: a record that another user could lay there would name processes to stop.
-PRELUDE = r"""
-tp_boot=$(
-  { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null && echo "$boot" ||
-    sysctl -n kern.bootsessionuuid 2>/dev/null ||
-    sysctl -n kern.boottime | sed 's/.*{ sec = \([0-9]*\).*/\1/'
-)
-start_id() { # pid: when it began, empty if it is gone or only waits to be reaped
-  if [ -d /proc/self ]; then
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
-    set -f; set -- ${stat##*) }; set +f
-    [ "$1" = Z ] || echo "${20}"
-  else
-    echo $(TZ=UTC0 LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null)
-  fi
-}
-is_alive() { # pid start boot
-  [ -n "$2" ] && [ "$3" = "$tp_boot" ] && [ "$2" = "$(start_id "$1")" ]
-}
-is_own() { # file: one that no other user has laid there
-  [ -f "$1" ] && [ -O "$1" ] && [ ! -L "$1" ]
-}
-own() { # folder: says why not, if it is there and is not ours
-  [ -e "$1" ] || [ -L "$1" ] || return 0
-  [ -d "$1" ] && [ -O "$1" ] && [ ! -L "$1" ] && return 0
-  echo "$1 is a link or not ours: remove it, or set tp.state_dir" >&2
-  return 1
-}
-"""
+from .facts import Fact, Key, memory
+from .ssh import scripts
 
 
 @dataclass(frozen=True)
@@ -107,39 +76,12 @@ def dump(record: Record) -> str:
     return json.dumps(asdict(record))
 
 
-def fact(directory: str) -> Fact:
+KEY = Key[State]("state")
+
+
+def fact(directory: str) -> Fact[State]:
     """The node's whole state in one reading; a missing directory is an empty state."""
-    return Fact(
-        "state",
-        f'{PRELUDE}\nprintf \'now %s\\nboot %s\\n\' "$(date +%s)" "$tp_boot"\n'
-        # A directory that is there but can't be entered is no empty state.
-        f'D={shell.path(directory)}; [ -e "$D" ] || [ -L "$D" ] || {{ echo end; exit 0; }}\n'
-        'own "$D" && cd "$D" || exit\n'
-        # A shell's own `read`: what is asked every second should start few programs.
-        'line() { X=; is_own "$2" && { read -r X <"$2"; printf "%s %s\\n" "$1" "$X"; }; }\n'
-        "for f in rank*.json; do\n"
-        '  is_own "$f" || continue\n'
-        "  f=${f%.json}; printf 'rank %s\\n' \"${f#rank}\"\n"
-        "  printf 'record %s\\n' \"$(head -c 65536 \"$f.json\" | tr -d '\\n\\000')\"\n"
-        '  P= T= B=; is_own "$f.pid" && { read -r P; read -r T; read -r B; } <"$f.pid"\n'
-        "  case $P in ''|*[!0-9]*) ;;\n"
-        '  *) printf \'pid %s\\nstart %s\\nof %s\\n\' "$P" "$T" "$B"\n'
-        '     if is_alive "$P" "$T" "$B"; then echo alive\n'
-        # The shell that waits for a rank writes its exit status a moment after its death.
-        '     elif [ "$B" = "$tp_boot" ]; then\n'
-        '       n=0; until is_own "$f.exit" || [ $n -ge 5 ]; do n=$((n+1)); sleep 0.1; done\n'
-        "     fi ;;\n"
-        "  esac\n"
-        '  line exit "$f.exit"\n'
-        "done 2>/dev/null\n"
-        "line ready ready\n"
-        "is_own last.json && printf 'last %s\\n'"
-        " \"$(head -c 65536 last.json | tr -d '\\n\\000')\"\n"
-        "line sigkill sigkill\n"
-        "is_own baseline && head -c 65536 baseline | sed 's/^/baseline /'\n"
-        "echo end",
-        parse,
-    )
+    return Fact(KEY, scripts.script("state.sh", state_dir=directory), parse)
 
 
 def parse(text: str, status: int) -> State:
@@ -160,19 +102,6 @@ def parse(text: str, status: int) -> State:
         ready=ready.group(1) if ready else None,
         baseline=_baseline(text, boot.group(1)),
         last=_record(last.group(1)) if last else None,
-    )
-
-
-def keep_baseline(variable: str) -> str:
-    """/bin/sh text that writes the baseline into the directory `$variable`, once per boot.
-
-    Ranks of one node, and starts at one time, may all write it: each from a file of its own.
-    """
-    file = f'"${variable}/baseline'
-    return (
-        f'[ "$(head -n 1 {file}" 2>/dev/null)" = "$tp_boot" ] ||\n'
-        f'  {{ {{ echo "$tp_boot"; (\n{memory.FACT.command}\n); }} >{file}.$$" 2>/dev/null &&'
-        f' mv {file}.$$" {file}"; }}'
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import nodes, reading, shell, state
-from .checks import servers
+from . import nodes, reading, state
+from .checks import servers, strange_ranks, unrecorded
 from .cluster import Cluster
-from .facts import Unknown, known
+from .facts import NodeFacts, Unknown, known, ports
+from .facts import processes as listed_processes
 from .facts.processes import Process, mark
 from .nodes import Answer
-from .reading import Reading
+from .snapshot import Snapshot
+from .ssh import scripts
 from .state import RankState
 
 GRACE = 5.0  # seconds that rank 0 has to take the others along, as measured with both engines
@@ -21,12 +24,16 @@ KILL_WAIT = 10.0  # seconds for a killed process to be gone; freeing wired memor
 
 @dataclass(frozen=True)
 class Target:
-    """A process to stop: `same` is /bin/sh text that proves it is still the one that was seen."""
+    """A process to stop; `same` is how it is known that it is still the one that was seen.
+
+    That is ("start", its boot, its start), ("child", its boot, its command line) or ("command",
+    "", its command line).
+    """
 
     node: str
     pid: int
     label: str
-    same: str
+    same: tuple[str, str, str]
     is_leader: bool = False
 
 
@@ -57,10 +64,13 @@ def stop(
     force: bool = False,
     timeout: float | None = None,
     run: str | None = None,
-    read: Reading | None = None,
+    read: Snapshot | None = None,
     tell: Callable[[str], object] = lambda text: None,
+    everything: bool = False,
 ) -> list[Stopped]:
-    """Stop every rank and server on the cluster's nodes; one report per node.
+    """Stop every rank of ours on the cluster's nodes; one report per node.
+
+    With `everything` also each server of the engine that is there, whoever started it.
 
     `order` "leader" signals rank 0 first and the others after a short grace, "all" signals all
     at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped.
@@ -71,7 +81,7 @@ def stop(
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
-    left = found = targets(cluster, read, run)
+    left = found = targets(cluster, read, run, everything)
     if left and not force:
         tell(f"stopping {_labels(left)}")
     deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
@@ -85,7 +95,7 @@ def stop(
         left = _signal(cluster, left, left, "KILL", KILL_WAIT, reports)
     for target in left:
         reports[target.node].left.append(f"{target.label} (pid {target.pid})")
-    _look_again(cluster, reports, found, run)
+    _look_again(cluster, reports, found, run, everything)
     return list(reports.values())
 
 
@@ -93,25 +103,30 @@ def _labels(found: Sequence[Target]) -> str:
     return ", ".join(f"{target.label} on {target.node}" for target in found)
 
 
-def _unknown(read: Reading) -> dict[str, str]:
+def _unknown(read: Snapshot) -> dict[str, str]:
     """Why it is unknown what runs, for each node of which it is."""
     found = {name: f"{why}: {fix}" if fix else why for name, (why, fix) in read.unreachable.items()}
-    for name, values in read.facts.items():
-        for unknown in (values[fact] for fact in ("state", "processes")):
+    for name, values in read.nodes.items():
+        for unknown in (values.get(state.KEY), values.get(listed_processes.KEY)):
             if isinstance(unknown, Unknown):
                 found[name] = unknown.why
     return found
 
 
 def _look_again(
-    cluster: Cluster, reports: Mapping[str, Stopped], found: Sequence[Target], run: str | None
+    cluster: Cluster,
+    reports: Mapping[str, Stopped],
+    found: Sequence[Target],
+    run: str | None,
+    everything: bool,
 ) -> None:
     """A node lost while its ranks were stopped may be back, and nothing of them left there."""
     lost = [target for target in found if reports[target.node].failure]
     if not lost:
         return
     read = reading.alive(cluster, [target.node for target in lost])
-    here = {target.node for target in targets(cluster, read, run)} | {*_unknown(read)}
+    left = targets(cluster, read, run, everything)
+    here = {target.node for target in left} | {*_unknown(read)}
     for target in lost:
         report = reports[target.node]
         if target.node not in here:
@@ -119,22 +134,30 @@ def _look_again(
             report.ended += [target.label] if target.label not in report.ended else []
 
 
-def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Target]:
-    """What there is to stop: recorded ranks by pid and start, others by their command line."""
+def targets(
+    cluster: Cluster, read: Snapshot, run: str | None = None, everything: bool = False
+) -> list[Target]:
+    """What there is to stop: recorded ranks by pid and start, others by their command line.
+
+    Others are ranks that are ours without a record; with `everything` all servers of the engine.
+    """
     found = []
-    for node, values in read.facts.items():
-        processes = known(values, "processes") or {}
+    met = frozenset(port for _, r in read.ranks if r.record for port in r.record.ports)
+    for node, values in read.nodes.items():
+        processes = known(values, listed_processes.KEY) or {}
         here = [rank for where, rank in read.ranks if where == node and _is_of(rank, run)]
         ours = {rank.pid: rank for rank in here if rank.pid}
         recorded = {pid: r for pid, r in ours.items() if r.alive}
         # A pid that is a process again is a stranger's, and so is its group.
         dead = {pid: r for pid, r in ours.items() if not r.alive and pid not in processes}
-        listed = {} if run else servers(cluster.engine, values)
+        listed = {} if run else unrecorded(cluster.expected, values, met)
+        if everything:
+            listed = {**servers(cluster.engine, values), **listed}
         for pid, label in {**dict.fromkeys(recorded, ""), **listed}.items():
             if pid in recorded:
                 found.append(_recorded(node, recorded[pid]))
             else:
-                same = _same_command(pid, processes[pid].command)
+                same = _same_command(processes[pid].command)
                 leads = _holds_port(values, pid, cluster.http_port)
                 found.append(Target(node, pid, label, same, leads))
         seen = {target.pid for target in found if target.node == node}
@@ -146,6 +169,66 @@ def targets(cluster: Cluster, read: Reading, run: str | None = None) -> list[Tar
 
 def _is_of(rank: RankState, run: str | None) -> bool:
     return not run or (rank.record is not None and rank.record.run == run)
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """What is not ours and was left: `port` is one of ours that it holds, or None."""
+
+    node: str
+    pid: int
+    user: str
+    since: str
+    port: int | None
+    command: str
+
+    def __str__(self) -> str:
+        who = ", ".join(
+            filter(None, (f"pid {self.pid}" if self.pid else "", self.user, self.since))
+        )
+        port = f" holds port {self.port}:" if self.port else ""
+        return f"{self.node}: {who}{port} {self.command}".rstrip()
+
+
+_KEYS = re.compile(r"(--[\w-]*(?:key|token|secret|password)[ =])\S+", re.IGNORECASE)
+
+
+def strangers(cluster: Cluster, read: Snapshot, after: Snapshot) -> list[Stranger]:
+    """Who holds a port of ours, and which servers and ranks run, where all of ours are gone.
+
+    Our ports are those of the ranks recorded in `read`, else those that the cluster would take.
+    """
+    found = []
+    for node, values in after.nodes.items():
+        processes = known(values, listed_processes.KEY) or {}
+        here = [r.record for where, r in read.ranks if where == node and r.record]
+        ours = {port for r in here for port in (*r.ports, *([r.port] if r.rank == 0 else []))}
+        taken = known(values, ports.KEY) or {}
+        held = {
+            (holder.pid, holder.pid and holder.program): port
+            for port in ours or cluster.expected.ports_on(node)
+            for holder in taken.get(port, ())
+        }
+        others = {*servers(cluster.engine, values)} - {pid for pid, _ in held}
+        others |= {each.pid for each in strange_ranks(processes, values)} - {p for p, _ in held}
+        for (pid, program), port in held.items():
+            found.append(_stranger(node, pid, processes.get(pid), port, str(program or "")))
+        found += [_stranger(node, pid, processes.get(pid), None) for pid in sorted(others)]
+    return found
+
+
+def shown(process: Process) -> str:
+    """Its command line, cut, without what its name says is a secret."""
+    return _KEYS.sub(r"\1***", process.command)[:160]
+
+
+def _stranger(
+    node: str, pid: int, process: Process | None, port: int | None, program: str = ""
+) -> Stranger:
+    command = shown(process) if process else program
+    user = process.user if process else "" if pid else "another user's process"
+    since = f"since {process.since}" if process and process.since else ""
+    return Stranger(node, pid, user, since, port, command)
 
 
 def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
@@ -161,28 +244,17 @@ def forget_scripts(
 ) -> dict[str, str]:
     """What `forget` runs, by node."""
     clean = [report.node for report in reports if not report.left and not report.failure]
-    which = shell.quote(f'"run": "{run or ""}')
-    script = (
-        f"{state.PRELUDE}cd {shell.path(cluster.state_dir)} 2>/dev/null || exit 0\nlives=\n"
-        "for f in rank[0-9]*.json; do\n"
-        f'  grep -qF -e {which} "$f" 2>/dev/null || {"continue" if run else ":"}\n'
-        "  f=${f%.json}; P= T= B=\n"
-        '  { read -r P; read -r T; read -r B; } 2>/dev/null <"$f.pid"\n'
-        '  if is_alive "${P:-0}" "$T" "$B"; then lives=1; continue; fi\n'
-        '  rm -f "$f.json" "$f".pid* "$f".exit* "$f".MLX_*\n'
-        "done\n" + ("" if run else '[ -n "$lives" ] || rm -f rank[0-9]* ready ready.new\n')
-    )
-    return dict.fromkeys(clean, script)
+    text = scripts.script("stop/forget.sh", state_dir=cluster.state_dir, run=run or "")
+    return dict.fromkeys(clean, text)
 
 
 def _recorded(node: str, rank: RankState) -> Target:
-    words = " ".join(map(shell.quote, (str(rank.pid), rank.start, rank.boot)))
-    label = f"rank {rank.rank}"
-    return Target(node, rank.pid or 0, label, f"is_alive {words}", rank.rank == 0)
+    same = ("start", rank.boot, rank.start)
+    return Target(node, rank.pid or 0, f"rank {rank.rank}", same, rank.rank == 0)
 
 
-def _same_command(pid: int, command: str) -> str:
-    return f'[ "$(command_of {pid})" = {shell.quote(" ".join(command.split()))} ]'
+def _same_command(command: str) -> tuple[str, str, str]:
+    return "command", "", " ".join(command.split())
 
 
 def _children(
@@ -193,10 +265,8 @@ def _children(
     for pid, process in processes.items():
         if pid != process.pgid and process.pgid in recorded:
             rank = recorded[process.pgid]
-            same = f'[ {shell.quote(rank.boot)} = "$tp_boot" ] && '
-            same += _same_command(pid, process.command)
-            label = f"child of rank {rank.rank}"
-            found.append(Target(node, pid, label, same))
+            same = ("child", rank.boot, _same_command(process.command)[2])
+            found.append(Target(node, pid, f"child of rank {rank.rank}", same))
     return found
 
 
@@ -210,16 +280,16 @@ def _marked(
             node,
             pid,
             f"child of rank {marks[process.mark].rank}",
-            _same_command(pid, process.command),
+            _same_command(process.command),
         )
         for pid, process in processes.items()
         if process.mark in marks
     ]
 
 
-def _holds_port(values: Mapping[str, object], pid: int, port: int) -> bool:
-    ports = known(values, "ports") or {}
-    return any(holder.pid == pid for holder in ports.get(port, ()))
+def _holds_port(values: NodeFacts, pid: int, port: int) -> bool:
+    holders = known(values, ports.KEY) or {}
+    return any(holder.pid == pid for holder in holders.get(port, ()))
 
 
 def _until(deadline: float) -> float:
@@ -236,7 +306,7 @@ def _signal(
 ) -> list[Target]:
     """Signal some targets, wait for all of them, note what ended; those that are left."""
     nodes_in = {target.node for target in waited}
-    scripts = {
+    texts = {
         node: script(
             cluster.state_dir,
             [target for target in waited if target.node == node],
@@ -246,7 +316,7 @@ def _signal(
         )
         for node in nodes_in
     }
-    answers = nodes.sh(cluster.nodes, scripts, seconds + nodes.SCRIPT_TIMEOUT)
+    answers = nodes.sh(cluster.nodes, texts, seconds + nodes.SCRIPT_TIMEOUT)
     left = []
     for target in waited:
         if _is_left(answers[target.node], target):
@@ -267,19 +337,6 @@ def _is_left(answer: Answer, target: Target) -> bool:
     return str(target.pid) in last[0].split()[1:] if last[0].startswith("left") else True
 
 
-_COMMAND_OF = r"""
-command_of() { # pid: its command line, spaces made one
-  if command -v ps >/dev/null; then
-    set -- $(LC_ALL=C ps axww -o pid=,command= | sed -n "s/^ *$1 //p")
-  else
-    set -- $(tr '\000' ' ' <"/proc/$1/cmdline" 2>/dev/null)
-  fi
-  echo "$*"
-}
-set -f
-"""
-
-
 def script(
     state_dir: str,
     waited: Sequence[Target],
@@ -292,25 +349,8 @@ def script(
     Its last line is "left" and the pids that are not. After SIGKILL it leaves the stamp by which
     the next start knows to wait.
     """
-    tests = "\n".join(f'  if {target.same}; then L="$L {target.pid}"; fi' for target in waited)
-    # A process that was stopped (SIGSTOP) ends as gently as others once it goes on.
-    wake = "" if name == "KILL" else "; kill -CONT {}"
-    kills = "\n".join(
-        f"if {target.same}; then kill -{name} {target.pid} && sent=1{wake.format(target.pid)}; fi"
-        for target in signalled
-    )
-    stamp = (
-        f"S={shell.path(state_dir)}; umask 077\n"
-        'if own "$S" && mkdir -p "$S" && chmod 700 "$S" && [ -n "$sent" ]; then\n'
-        '  rm -rf "$S/sigkill.new"; echo "$(date +%s) $tp_boot" >"$S/sigkill.new" &&'
-        ' mv "$S/sigkill.new" "$S/sigkill"; fi\n'
-    )
-    return (
-        f"{state.PRELUDE}{_COMMAND_OF}"
-        f"left() {{\n  L=\n{tests}\n}}\nsent=\n{kills}\n"
-        f"{stamp if name == 'KILL' else ''}"
-        # A bounded loop: date has no fractions on macOS, so looks are counted.
-        f'n=0; left; while [ -n "$L" ] && [ $n -lt {int(seconds * 20)} ]; do\n'
-        "  sleep 0.05; n=$((n+1)); left\ndone\n"
-        'echo "left$L"\n'
-    )
+    words: list[str] = []
+    for target in waited:
+        words += ["yes" if target in signalled else "no", str(target.pid), *target.same]
+    looks = int(seconds * 20)
+    return scripts.script("stop/signal.sh", words, state_dir=state_dir, signal=name, looks=looks)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .hints import exit_words
 
 if TYPE_CHECKING:
-    from .reading import Reading
+    from .snapshot import Snapshot
 
 SERVING, BUSY, STARTING = "serving", "busy", "starting"
 FAILED, UNKNOWN, STOPPED = "failed", "unknown", "stopped"
@@ -42,14 +42,14 @@ class Signs:
     refused: str = ""
 
 
-def judge(read: Reading, size: int, signs: Signs, patience: float) -> Verdict:
+def judge(read: Snapshot, size: int, signs: Signs, patience: float) -> Verdict:
     """The server of `size` ranks as the nodes and its HTTP side tell it.
 
     `patience` is how long a server that answers nothing counts as busy.
     """
     if read.unreachable:
         return Verdict(UNKNOWN, _words({n: why for n, (why, _) in read.unreachable.items()}))
-    unread = [node for node in read.facts if read.state(node) is None]
+    unread = [node for node in read.nodes if read.state(node) is None]
     if unread:
         return Verdict(UNKNOWN, f"{unread[0]}: its state can't be read")
     if not read.ranks:

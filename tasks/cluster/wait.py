@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from . import nodes, reading, shell
+from . import nodes, reading
 from .api import Api
 from .cluster import Cluster
-from .facts import Fact, known
+from .facts import Fact, Key, known
 from .launch import HEADER, log_path
+from .ssh import scripts
 from .state import RankState
 from .text import plain as plain
 
@@ -86,7 +87,7 @@ def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
     for rank in cluster.ranks:
         node = rank.host.ssh
         state = read.state(node)
-        lines = known(read.facts.get(node, {}), "last") or {}
+        lines = known(read.on(node), _LAST) or {}
         if state is None:
             why, _ = read.unreachable.get(node, ("its state can't be read", ""))
             views.append(RankView(rank.rank, node, "unknown", last=why))
@@ -102,15 +103,11 @@ def mark_ready(cluster: Cluster) -> None:
 
 def ready_script(cluster: Cluster) -> str:
     """What `mark_ready` runs."""
-    return (
-        f"cd {shell.path(cluster.state_dir)} || exit\n"
-        'run=$(sed -n \'s/.*"run": "\\([0-9a-f]*\\)".*/\\1/p\' rank0.json)\n'
-        'umask 077; echo "$run" >ready.new && mv ready.new ready\n'
-    )
+    return scripts.script("ready.sh", state_dir=cluster.state_dir)
 
 
 def _view(
-    rank: int, node: str, found: RankState | None, lines: dict[int, str], run: str | None
+    rank: int, node: str, found: RankState | None, lines: Mapping[int, str], run: str | None
 ) -> RankView:
     if found and found.record and run not in (None, found.record.run):
         return RankView(rank, node, "dead", last="another start took its place")
@@ -121,13 +118,13 @@ def _view(
     return RankView(rank, node, "running" if is_serving else "dead", found.exit, last)
 
 
-def _last_lines(cluster: Cluster, node: nodes.Node) -> Fact:
-    script = "\n".join(
-        f"printf 'line {rank.rank} '; tail -c 600 {shell.path(log_path(cluster, rank))}"
-        " 2>/dev/null | tr '\\r' '\\n' | tail -n 1; echo"
-        for rank in cluster.on(node)
-    )
-    return Fact("last", script, _parse_last)
+_LAST = Key[Mapping[int, str]]("last")
+
+
+def _last_lines(cluster: Cluster, node: nodes.Node) -> Fact[Mapping[int, str]]:
+    rows = [(str(rank.rank), log_path(cluster, rank)) for rank in cluster.on(node)]
+    words = [word for row in rows for word in row]
+    return Fact(_LAST, scripts.script("logs/last.sh", words), _parse_last)
 
 
 def _parse_last(text: str, status: int) -> dict[int, str]:

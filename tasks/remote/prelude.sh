@@ -1,19 +1,10 @@
-# What many scripts need: a process known by pid and start, on Linux and macOS alike, and whether
-# what is read is ours: a record that another user could lay there would name processes to stop.
-# shellcheck shell=sh
+# A process known by pid and start, on Linux and macOS alike, and the paths of what tells of it.
+. ./paths.sh
 tp_boot=$(
   { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null && printf '%s\n' "$boot" ||
     sysctl -n kern.bootsessionuuid 2>/dev/null ||
     sysctl -n kern.boottime | sed 's/.*{ sec = \([0-9]*\).*/\1/'
 )
-at() { # path: it, where a leading ~ is this user's home, and a leading dash no option
-  case $1 in
-  '~') printf '%s\n' "$HOME" ;;
-  '~/'*) printf '%s/%s\n' "$HOME" "${1#'~/'}" ;;
-  -*) printf './%s\n' "$1" ;;
-  *) printf '%s\n' "$1" ;;
-  esac
-}
 start_id() { # pid: when it began, empty if it is gone or only waits to be reaped
   if [ -d /proc/self ]; then
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
@@ -32,12 +23,8 @@ start_id() { # pid: when it began, empty if it is gone or only waits to be reape
 is_alive() { # pid start boot
   [ -n "$2" ] && [ "$3" = "$tp_boot" ] && [ "$2" = "$(start_id "$1")" ]
 }
-is_own() { # file: one that no other user has laid there
-  [ -f "$1" ] && [ -O "$1" ] && [ ! -L "$1" ]
-}
-own() { # folder: says why not, if it is there and is not ours
-  [ -e "$1" ] || [ -L "$1" ] || return 0
-  [ -d "$1" ] && [ -O "$1" ] && [ ! -L "$1" ] && return 0
-  printf '%s is a link or not ours: remove it, or set tp.state_dir\n' "$1" >&2
-  return 1
+recorded() { # file: $pid, $start and $boot as they were written down in it
+  pid='' start='' boot=''
+  # shellcheck disable=SC2034 # whoever asks uses them
+  is_own "$1" && { read -r pid; read -r start; read -r boot; } <"$1"
 }

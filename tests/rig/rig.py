@@ -351,6 +351,11 @@ class Rig:
 
     # Over again.
 
+    def end(self) -> None:
+        """End all that runs in the hosts, sshd as well, until the next reset."""
+        for name in self.names:
+            self.run(name, machine.END)
+
     def reset(self) -> None:
         """Every host as when the rig came up: interfaces, cables, state, processes, files."""
         for name in self.names:

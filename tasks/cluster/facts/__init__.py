@@ -7,9 +7,13 @@ Commands run in `/bin/sh` in turn, each with its exit status; parsers are pure a
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar, cast
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,94 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class Fact:
-    """`command` is /bin/sh text; `parse(output, exit_status)` gives the value."""
+class Key(Generic[T_co]):
+    """What a fact's value is asked for by, and of what type it is: `Key[int]("days_up")`.
+
+    Many facts are made per node, of a path or a port: they share the key.
+    """
 
     name: str
+
+
+@dataclass(frozen=True)
+class Fact(Generic[T_co]):
+    """`command` is /bin/sh text; `parse(output, exit_status)` gives the value."""
+
+    key: Key[T_co]
     command: str
-    parse: Callable[[str, int], Any]
+    parse: Callable[[str, int], T_co]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", as_key(self.key, depth=5))
+
+    @property
+    def name(self) -> str:
+        return self.key.name
+
+
+class UnknownFactError(Exception):
+    """A value was needed that is not known; `why` is the node's word."""
+
+    def __init__(self, node: str, name: str, why: str) -> None:
+        super().__init__(f"{node}: {name}: {why}")
+        self.node, self.name, self.why = node, name, why
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What one node has told, by key."""
+
+    node: str
+    values: Mapping[Key[object], object]
+
+    def get(self, key: Key[T]) -> T | Unknown | None:
+        """The value, `Unknown` where it could not be read, None where it was not asked for."""
+        return cast("T | Unknown | None", self.values.get(as_key(key)))
+
+    def __getitem__(self, key: Key[T]) -> T:
+        """The value; raise UnknownFactError where there is none."""
+        if isinstance(key, str):
+            return cast("T", self.values[as_key(key)])
+        error = self.lacks(key)
+        if error:
+            raise error
+        return cast("T", self.values[key])
+
+    def lacks(self, *keys: Key[object]) -> UnknownFactError | None:
+        """Why the first of these that is not known is not, or None where all are."""
+        for key in keys:
+            value = self.values.get(key, Unknown("it was not asked"))
+            if isinstance(value, Unknown):
+                return UnknownFactError(self.node, key.name, value.why)
+        return None
+
+    @property
+    def unknown(self) -> dict[str, Unknown]:
+        """What could not be read, by name."""
+        return {k.name: value for k, value in self.values.items() if isinstance(value, Unknown)}
+
+    def __contains__(self, key: Key[object]) -> bool:
+        """Whether it was asked for."""
+        return as_key(key) in self.values
+
+
+def known(facts: NodeFacts, key: Key[T]) -> T | None:
+    """The value of a fact, or None where it is unknown or was not asked for."""
+    value = facts.get(key)
+    return None if isinstance(value, Unknown) else value
+
+
+def as_key(key: Key[T], depth: int = 4) -> Key[T]:
+    """`key`; a name that a user's file of version 0.1 has in its place is taken once more."""
+    if isinstance(key, str):
+        old("a name for a fact", f'tasks.cluster.facts.Key("{key}")', depth)
+        return Key(key)
+    return key
+
+
+def old(what: str, instead: str, depth: int = 3) -> None:
+    """Warn of a form that the next version takes no more, so many calls above."""
+    warnings.warn(f"{what}: use {instead}", DeprecationWarning, stacklevel=depth)
 
 
 _ALARM = 128 + 14  # the exit status of what `limited` has ended
@@ -36,7 +122,7 @@ def limited(seconds: int, command: str) -> str:
     return f"perl -e 'alarm shift; exec @ARGV or exit 127' {seconds} {command}"
 
 
-def script(facts: Iterable[Fact], nonce: str) -> str:
+def script(facts: Iterable[Fact[object]], nonce: str) -> str:
     """One script that runs each fact's command between marks that no output can forge."""
     parts = ["LC_ALL=C; export LC_ALL"]
     for fact in facts:
@@ -46,12 +132,12 @@ def script(facts: Iterable[Fact], nonce: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def read(facts: Iterable[Fact], output: str, nonce: str) -> dict[str, Any]:
+def read(facts: Iterable[Fact[object]], output: str, nonce: str, node: str = "") -> NodeFacts:
     """Each fact's value, or `Unknown`, from the output of `script`."""
-    return {fact.name: _read(fact, output, nonce) for fact in facts}
+    return NodeFacts(node, {fact.key: _read(fact, output, nonce) for fact in facts})
 
 
-def _read(fact: Fact, output: str, nonce: str) -> Any:
+def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     _, _, rest = output.partition(f"{nonce} begin {fact.name}\n")
     text, _, rest = rest.partition(f"\n{nonce} end {fact.name} ")
     ended = re.match(r"(\d+)\n", rest)
@@ -65,9 +151,3 @@ def _read(fact: Fact, output: str, nonce: str) -> Any:
     except ValueError as error:
         said = text.strip().splitlines()
         return Unknown(f"{error}: {said[-1][:240]}" if said else str(error))
-
-
-def known(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a fact, or None where it is unknown or was not asked for."""
-    value = values.get(name)
-    return None if isinstance(value, Unknown) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from . import Fact
+from . import Fact, Key
 
 
 def parse(text: str, status: int) -> float:
@@ -24,4 +24,5 @@ def skew(now: float, begun: float, ended: float) -> float:
     return min(now + 1 - begun, 0.0)
 
 
-FACT = Fact("clock", "date +%s", parse)
+KEY = Key[float]("clock")
+FACT = Fact(KEY, "date +%s", parse)

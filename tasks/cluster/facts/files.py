@@ -6,29 +6,18 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .. import shell
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 DANGLING = "a link that leads nowhere"
 _ROW = re.compile(r"(?: *(\d+)|(\d+) (\d+)|(link)) \./(.+)| *\d+ total")
 
 
-def listing(skip: Iterable[str] = ()) -> str:
-    """/bin/sh text that lists the files below the working directory, links followed.
-
-    Rows are "CHECKSUM SIZE ./name" (of `cksum`) below 1 MiB, "SIZE ./name" and a total (of `wc -c`)
-    above it, and "link ./name" for a link that leads nowhere. Sizes are in bytes. What has a name
-    like a pattern of `skip` is not read, nor what is below it.
-    """
-    prune = "".join(f"-name {shell.quote(name)} ! -path . -prune -o " for name in skip)
-    return (
-        f"find -L . {prune}-type l -exec printf 'link %s\\n' {{}} \\; -o"
-        " -type f \\( -size -2048 -exec cksum {} + -o -exec wc -c {} + \\)"
-    )
-
-
 def parse_listing(text: str) -> dict[str, str]:
-    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder."""
+    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder.
+
+    From what facts/listing.sh prints. Sizes are in bytes.
+    """
     files = {}
     for line in filter(str.strip, text.split("\n")):
         row = _ROW.fullmatch(line)
@@ -45,9 +34,12 @@ def size(value: str) -> int:
     return 0 if value == DANGLING else int(value.split()[0])
 
 
-def fact(folder: str, skip: Iterable[str] = ()) -> Fact:
-    """The files of `folder` as `parse_listing` gives them, but for what `listing` skips."""
-    return Fact("files", f"cd {shell.path(folder)} || exit\n{listing(skip)}", parse_files)
+KEY = Key[Mapping[str, str]]("files")
+
+
+def fact(folder: str, skip: Iterable[str] = ()) -> Fact[Mapping[str, str]]:
+    """The files of `folder`, but for names that a pattern of `skip` fits, and what is below."""
+    return Fact(KEY, scripts.script("facts/files.sh", skip, folder=folder), parse_files)
 
 
 def parse_files(text: str, status: int) -> dict[str, str]:
@@ -58,36 +50,55 @@ def parse_files(text: str, status: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a copy goes on a node: an absolute path without links, and whether it is there yet."""
+    """Where a copy goes on a node: an absolute path without links.
 
-    home: str
+    `id` is the folder's device and inode, empty where it is not there yet. `near` tells how it lies
+    to folders that must not be deleted: pairs of "is", "holds" or "in" and a name of `place.sh`.
+    """
+
     folder: str
-    is_there: bool
+    id: str
     has_rsync: bool
+    near: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self.id)
+
+    @property
+    def is_source(self) -> bool:
+        return ("is", "source") in self.near
 
 
-def place(target: str) -> Fact:
-    """`target` is absolute or begins with `~`."""
-    return Fact(
-        "place",
-        "cd || exit\n"
-        'printf "home %s\\n" "$(pwd -P)"\n'
-        f"t={shell.path(target)}\n"
-        'if cd "$t" 2>/dev/null; then printf "folder %s\\n" "$(pwd -P)"\n'
-        'elif [ -e "$t" ] || [ -L "$t" ]; then echo "$t is no folder that can be entered"; exit 1\n'
-        'else printf "new %s\\n" "$t"; fi\n'
-        "if command -v rsync >/dev/null; then echo rsync; else echo none; fi",
-        parse_place,
-    )
+PLACE = Key[Place]("place")
+
+
+def place(target: str, source: str, boot: str, state_dir: str = "~/.mlx-tp") -> Fact[Place]:
+    """`target` is absolute or begins with `~`; `source` is where the boot's id is `boot`."""
+    values = {"target": target, "source": source, "boot": boot, "state_dir": state_dir}
+    return Fact(PLACE, scripts.script("facts/place.sh", **values), parse_place)
 
 
 def parse_place(text: str, status: int) -> Place:
-    """Rows "home PATH", then "folder PATH" or "new PATH", then "rsync" or "none"."""
-    rows = re.fullmatch(r"home (/.*)\n(folder|new) (/.*)\n(rsync|none)\n?", text)
-    if status != 0 or not rows:
+    """Rows "folder PATH" or "new PATH", "id ID", "rsync" or "none", `near`, "end" and its count."""
+    rows = re.fullmatch(
+        r"(?:folder (/.*)\nid (\d+:\d+)|new (/.*)\nid none)\n(rsync|none)\n"
+        r"((?:(?:is|holds|in) [a-z]+\n)*)end (\d+)\n?",
+        text,
+    )
+    if status != 0 or not rows or rows[5].count("\n") != int(rows[6]):
         raise ValueError("the target can't be used")
-    home, kind, folder, rsync = rows.groups()
-    return Place(home, folder, kind == "folder", rsync == "rsync")
+    folder, number, new, rsync, near, _ = rows.groups()
+    pairs = (line.split() for line in near.splitlines())
+    found = tuple(dict.fromkeys((how, what) for how, what in pairs))
+    return Place(folder or new, number or "", rsync == "rsync", found)
+
+
+BOOT = Fact(
+    Key[str]("boot"),
+    f"{scripts.script('prelude.sh')}printf '%s\\n' \"$tp_boot\"",
+    lambda text, status: text.strip(),
+)
 
 
 @dataclass(frozen=True)

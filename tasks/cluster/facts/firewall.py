@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from . import Fact, limited
+from . import Fact, Key, limited
 
 PROGRAM = "/usr/libexec/ApplicationFirewall/socketfilterfw"
 OFF, ON, BLOCKS_ALL = 0, 1, 2
@@ -23,8 +23,10 @@ def parse(text: str, status: int) -> int | None:
     return int(state[1])
 
 
+# None on a system that is no macOS.
+KEY = Key[int | None]("firewall")
 FACT = Fact(
-    "firewall",
+    KEY,
     "command -v sw_vers >/dev/null || { echo 'no macOS'; exit 0; }\n"
     + limited(5, f"{PROGRAM} --getglobalstate"),
     parse,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 NO_LIMIT = -1  # not a Mac: MLX runs on the CPU there
 
@@ -19,9 +20,5 @@ def parse(text: str, status: int) -> int:
     return int(value.group(1)) * 1024**2
 
 
-FACT = Fact(
-    "gpu",
-    "if [ -r /proc/meminfo ] && ! command -v vm_stat >/dev/null; then echo no limit\n"
-    "else sysctl iogpu.wired_limit_mb; fi",
-    parse,
-)
+KEY = Key[int]("gpu")
+FACT = Fact(KEY, scripts.script("facts/gpu.sh"), parse)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .. import shell
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 
 def parse(text: str, status: int) -> dict[int, tuple[int, str]]:
@@ -17,12 +17,10 @@ def parse(text: str, status: int) -> dict[int, tuple[int, str]]:
     return {int(rank): (int(size), line) for rank, size, line in rows}
 
 
-def fact(paths: Mapping[int, str]) -> Fact:
+KEY = Key[Mapping[int, tuple[int, str]]]("logs")
+
+
+def fact(paths: Mapping[int, str]) -> Fact[Mapping[int, tuple[int, str]]]:
     """Of the logs in `paths`, by rank."""
-    rows = [
-        f"L={shell.path(path)}\n"
-        f'if [ -f "$L" ]; then printf \'log {rank} %s \' "$(wc -c <"$L")"\n'
-        '  head -n 1 "$L" | head -c 400; echo; fi'
-        for rank, path in paths.items()
-    ]
-    return Fact("logs", "\n".join([*rows, "echo end"]), parse)
+    words = [word for rank, path in paths.items() for word in (str(rank), path)]
+    return Fact(KEY, scripts.script("facts/logs.sh", words), parse)

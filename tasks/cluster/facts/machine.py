@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 
 def parse(text: str, status: int) -> dict[str, str]:
@@ -15,15 +17,5 @@ def parse(text: str, status: int) -> dict[str, str]:
     return rows
 
 
-FACT = Fact(
-    "machine",
-    'echo "system $(uname -srm)"\n'
-    "if [ -r /proc/cpuinfo ]; then\n"
-    "  sed -n 's/^model name[^:]*: */chip /p' /proc/cpuinfo | head -n 1\n"
-    "  echo \"cores $(grep -c '^processor' /proc/cpuinfo)\"\n"
-    "else\n"
-    '  echo "chip $(sysctl -n machdep.cpu.brand_string)"\n'
-    '  echo "cores $(sysctl -n hw.ncpu)"; echo "model $(sysctl -n hw.model)"\n'
-    "fi",
-    parse,
-)
+KEY = Key[Mapping[str, str]]("machine")
+FACT = Fact(KEY, scripts.script("facts/machine.sh"), parse)

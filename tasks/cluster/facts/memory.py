@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 GIB = 1024**3
 
@@ -65,9 +66,5 @@ def _linux(text: str) -> Memory:
     return Memory(int(rows["MemTotal"]) * 1024, wired * 1024, 4096)
 
 
-FACT = Fact(
-    "memory",
-    "if [ -r /proc/meminfo ] && ! command -v vm_stat >/dev/null; then cat /proc/meminfo\n"
-    "else sysctl -n hw.memsize; vm_stat; fi",
-    parse,
-)
+KEY = Key[Memory]("memory")
+FACT = Fact(KEY, scripts.script("facts/memory.sh"), parse)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .. import shell
-from . import Fact, files
+from ..ssh import scripts
+from . import Fact, Key, files
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Model:
 
 
 def parse(text: str, status: int) -> Model:
-    """The folder's path, and what `files.listing` prints in it."""
+    """The folder's path, and what facts/listing.sh prints in it."""
     if status == MISSING:
         return Model(None)
     folder = re.match(r"\s*folder (.+)\n", text)
@@ -32,25 +32,19 @@ def parse(text: str, status: int) -> Model:
     return Model(folder.group(1), files.parse_listing(text[folder.end() :]))
 
 
-MISSING = 3  # the exit status of `enter` where the model is not there
+MISSING = 3  # the exit status of facts/enter_model.sh where the model is not there
 
 
-def enter(model: str, cwd: str | None) -> str:
-    """/bin/sh text that goes where mlx-lm would look: a folder seen from `cwd`, or HF's cache."""
-    cd = f"cd {shell.path(cwd)} || exit\n" if cwd else ""
-    cache = shell.quote("models--" + model.replace("/", "--"))
-    return (
-        f"{cd}d={shell.path(model)}\n"
-        'if [ ! -d "$d" ]; then\n'
-        '  c="${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}"/' + cache + "\n"
-        '  d=$c/snapshots/$(cat "$c/refs/main" 2>/dev/null)\n'
-        f'  [ -d "$d" ] && [ -f "$c/refs/main" ] || exit {MISSING}\n'
-        "fi\n"
-        'cd "$d" || exit\n'
-    )
+def values(model: str, cwd: str | None) -> dict[str, str]:
+    """What facts/enter_model.sh goes by."""
+    cached = "models--" + model.replace("/", "--")
+    return {"model": model, "cached": cached, "cwd": cwd or ""}
 
 
-def fact(model: str, cwd: str | None) -> Fact:
+KEY = Key[Model]("model")
+
+
+def fact(model: str, cwd: str | None) -> Fact[Model]:
     """Hidden files are the downloader's notes (times, locks), not the model."""
-    show = 'printf "folder %s\\n" "$PWD"\n'
-    return Fact("model", enter(model, cwd) + show + files.listing([".*"]), parse)
+    text = scripts.script("facts/model.sh", [".*"], **values(model, cwd))
+    return Fact(KEY, text, parse)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from . import Fact, limited
+from ..ssh import scripts
+from . import Fact, Key
 
 COUNT = 5  # echo requests per address, 0.2 s apart
 LIMIT = 5  # seconds: `-W` is in ms on macOS and in s on Linux, so the bound is ours
@@ -42,15 +43,9 @@ def _one(rows: str, status: int) -> Ping:
     return Ping(status == 0, *found)
 
 
-def fact(addresses: Iterable[str]) -> Fact:
-    each = "".join(
-        f'{{ {limited(LIMIT, f"ping -n -c {COUNT} -i 0.2 {ip}")}; echo "status $?"; }}'
-        f' >"$d/{ip}" 2>&1 &\n'
-        for ip in addresses
-    )
-    return Fact(
-        "ping",
-        f"d=$(mktemp -d) || exit\n{each}wait\n"
-        'for f in "$d"/*; do echo "ping ${f##*/}"; cat "$f"; done; rm -r "$d"',
-        parse,
-    )
+KEY = Key[Mapping[str, Ping]]("ping")
+
+
+def fact(addresses: Iterable[str]) -> Fact[Mapping[str, Ping]]:
+    text = scripts.script("facts/ping.sh", addresses, limit=LIMIT, count=COUNT)
+    return Fact(KEY, text, parse)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,19 @@ def _holders(lsof: str) -> dict[int, list[Holder]]:
     return found
 
 
-def fact(wanted: Iterable[int] | None = None) -> Fact:
+KEY = Key[Mapping[int, tuple[Holder, ...]]]("ports")
+
+
+def fact(wanted: Iterable[int] | None = None) -> Fact[Mapping[int, tuple[Holder, ...]]]:
     """The listeners; their processes only if one of the `wanted` ports (None: any) may be taken.
 
-    lsof is slow where there are many processes, and most often all that we want is free.
+    Each is looked for as a row of the table has it.
     """
-    patterns = ["*"]
+    words = [""]
     if wanted is not None:
-        patterns = [f"*:{port:04X}' '*|*[:.]{port}' '*" for port in sorted(set(wanted))]
-    lsof = "lsof -nP -iTCP -sTCP:LISTEN -F pcn 2>/dev/null"
-    return Fact(
-        "ports",
-        "tables() {\n"
-        "  if [ ! -r /proc/net/tcp ]; then netstat -an -p tcp\n"
-        # It asks for listeners only; for the files the kernel goes through all of its sockets.
-        "  elif command -v ss >/dev/null; then ss -ltn\n"
-        "  else cat /proc/net/tcp && { [ ! -r /proc/net/tcp6 ] || cat /proc/net/tcp6; }; fi\n"
-        "}\n"
-        # A node that is asked often has thousands of rows of connections that are over.
-        "T=$({ tables && echo '== whole'; } | grep -e ocal.address -e ocal.Address -e ' 0A '"
-        " -e LISTEN -e '^==')\n"
-        "printf '%s\\n' '== table' \"$T\" '== lsof'\n"
-        + (f"case $T in {'|'.join(patterns)}) {lsof} ;; esac\n" if patterns else "")
-        + "true",
-        parse,
-    )
+        forms = (":{:04X} ", ":{} ", ".{} ")
+        words = [form.format(port) for port in sorted(set(wanted)) for form in forms]
+    return Fact(KEY, scripts.script("facts/ports.sh", words), parse)
 
 
 FACT = fact()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from . import Fact, limited
+from . import Fact, Key, limited
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ def parse(text: str, status: int) -> Power | None:
     return Power(0 if is_disabled else int(sleep[1]), tuple(programs), bool(is_low))
 
 
+# None on a system that is no macOS.
+KEY = Key[Power | None]("power")
 FACT = Fact(
-    "power",
+    KEY,
     f"command -v sw_vers >/dev/null || {{ echo 'no macOS'; exit 0; }}\n{limited(5, 'pmset -g')}",
     parse,
 )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 
 class Process(NamedTuple):
     """`program` is `ps -o comm=` (a path on macOS, a name on Linux); `rss` is in bytes.
 
     `mark` says of which rank it is, or was started: it is inherited, and empty if it can't be seen.
+    `rank` is MLX_RANK of its environment, `meets` are the ports at which its ranks meet: that of
+    MLX_JACCL_COORDINATOR (then `is_rdma`), or those in the file MLX_HOSTFILE, whose path is in
+    `lost_file` where it is gone.
     """
 
     pid: int
@@ -21,6 +26,13 @@ class Process(NamedTuple):
     program: str
     command: str
     mark: str = ""
+    user: str = ""
+    since: str = ""
+    is_own: bool = False
+    rank: int | None = None
+    meets: frozenset[int] = frozenset()
+    is_rdma: bool = False
+    lost_file: str = ""
 
 
 MARK = "MLX_TP_RANK_OF"  # the variable that a rank, and all that it starts, has in its environment
@@ -32,7 +44,7 @@ def mark(run: str, rank: int) -> str:
 
 
 def parse(text: str, status: int) -> dict[int, Process]:
-    """What could be seen of marks, then rows `pid program` and rows `pid ppid pgid rss command`."""
+    """What is known of owners and environments, then rows `pid program` and `pid ... command`."""
     seen, *parts = _TITLES.split(text)
     is_whole = parts[::2] == ["programs", "processes", "end"]
     rows = _PROCESS.findall(parts[3]) if is_whole else []
@@ -40,6 +52,7 @@ def parse(text: str, status: int) -> dict[int, Process]:
     if not rows:
         raise ValueError("the process list can't be read")
     marks = dict(_MARKED.findall(seen))
+    more = _more(seen)
     programs = dict(_PROGRAM.findall(parts[1]))
     return {
         int(pid): Process(
@@ -50,47 +63,37 @@ def parse(text: str, status: int) -> dict[int, Process]:
             programs.get(pid, "").strip(),
             command.strip(),
             marks.get(pid, ""),
+            **more.get(pid, {}),
         )
         for pid, ppid, pgid, rss, command in rows
     }
 
 
+def _more(seen: str) -> dict[str, dict[str, Any]]:
+    """What the rows owner, rank, rdma, meets and lost say of each process; "me" is who asks."""
+    me = re.findall(r"^me (\d+)$", seen, re.MULTILINE)
+    found: dict[str, dict[str, Any]] = {
+        pid: {"user": user, "since": " ".join(since.split()), "is_own": [uid] == me}
+        for pid, uid, user, since in _OWNED.findall(seen)
+    }
+    for kind, pid, value in _RANKS.findall(seen):
+        entry = found.setdefault(pid, {})
+        if kind == "lost":
+            entry["lost_file"] = value
+        elif value.isdigit() and kind == "rank":
+            entry["rank"] = int(value)
+        elif value.isdigit():
+            entry["meets"] = entry.get("meets", frozenset()) | {int(value)}
+            entry["is_rdma"] = entry.get("is_rdma", False) or kind == "rdma"
+    return found
+
+
+_OWNED = re.compile(r"^owner +(\d+) +(\d+) +(\S+) *(.*)$", re.MULTILINE)
+_RANKS = re.compile(r"^(rank|rdma|meets|lost) (\d+) (.*)$", re.MULTILINE)
 _TITLES = re.compile(r"^== (programs|processes|end)[ \r]*$", re.MULTILINE)
 _MARKED = re.compile(rf"(\d+)(?:/environ:| ){MARK}=([0-9A-Za-z]+\.\d+)[\0\r\n]")
 _PROGRAM = re.compile(r"^ *(\d+) (.*)$", re.MULTILINE)
 _PROCESS = re.compile(r"^ *(\d+) +(\d+) +(-?\d+) +(\d+) (.*)$", re.MULTILINE)
 
-# A bare Debian has no ps; /proc tells the same (rss in pages of 4 KiB).
-_PROC = r"""
-printf '\n== programs\n'
-for d in /proc/[0-9]*; do
-  printf '%s %s\n' "${d#/proc/}" "$(tr '\n' ' ' <$d/comm 2>/dev/null)"
-done
-echo '== processes'
-for d in /proc/[0-9]*; do
-  s=$(cat $d/stat 2>/dev/null) || continue
-  rest=${s##*) }; set -f; set -- $rest; set +f
-  c=$(tr '\000\n' '  ' <$d/cmdline 2>/dev/null)
-  printf '%s %s %s %s %s\n' "${d#/proc/}" "$2" "$3" "$((${22} * 4))" "$c"
-done
-echo '== end'"""
-
-# Of an environment, which may hold secrets, only the mark leaves the node. macOS shows those of the
-# user's own processes after the command (ps -E), but of none that the system protects.
-_MARKS = (
-    "if [ -d /proc/self ]; then\n"
-    f"  grep -aHosz '^{MARK}=[0-9A-Za-z.]*' /proc/[0-9]*/environ\n"
-    "else\n"
-    f"  ps axwwE -o pid=,command= | sed -n"
-    f" 's/^ *\\([0-9]*\\) .* \\({MARK}=[0-9A-Za-z.]*\\).*/\\1 \\2/p'\n"
-    "fi 2>/dev/null"
-)
-
-FACT = Fact(
-    "processes",
-    f"{_MARKS}\nif command -v ps >/dev/null; then\n"
-    "printf '\\n== programs\\n' && ps axww -o pid=,comm= &&\n"
-    "echo '== processes' && ps axww -o pid=,ppid=,pgid=,rss=,command= && echo '== end'\n"
-    f"else {_PROC}\nfi",
-    parse,
-)
+KEY = Key[Mapping[int, Process]]("processes")
+FACT = Fact(KEY, scripts.script("facts/processes.sh", mark=MARK), parse)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from . import Fact, limited
+from ..ssh import scripts
+from . import Fact, Key, limited
 
 MATRIX = "/tmp/mlx_ibv_devices.json"
 
@@ -93,16 +94,17 @@ def parse_interfaces(text: str, status: int) -> dict[str, Interface]:
     return {name: _interface(name, rows) for name, rows in blocks}
 
 
-def parse_matrix(text: str, status: int) -> Any:
+def parse_matrix(text: str, status: int) -> object:
     """The matrix of device names that rdma.setup wrote, or None where the file is missing."""
     if status == 3:
         return None
     if status != 0:
         raise ValueError(f"{MATRIX} can't be read")
     try:
-        return json.loads(text)
+        matrix: object = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(f"{MATRIX} is no JSON") from None
+    return matrix
 
 
 def parse_in_use(text: str, status: int) -> int:
@@ -162,21 +164,22 @@ def _interface(name: str, rows: str) -> Interface:
     )
 
 
+ENABLED_KEY = Key[bool]("rdma_enabled")
+DEVICES_KEY = Key[tuple[str, ...]]("ibv_devices")
+DEVINFO_KEY = Key[Mapping[str, Device]]("ibv_devinfo")
+INTERFACES_KEY = Key[Mapping[str, Interface]]("interfaces")
+MATRIX_KEY = Key[object]("matrix")  # JSON, None where there is no file
+IN_USE_KEY = Key[int]("domains_in_use")
+
 # ibv_devinfo has been seen to hang, hence the limits.
-INTERFACES = Fact("interfaces", limited(5, "/sbin/ifconfig -a"), parse_interfaces)
-# Another user may have laid a pipe there, which would never end.
-MATRIX_FACT = Fact(
-    "matrix",
-    f"[ -e {MATRIX} ] || exit 3\n"
-    f"[ -f {MATRIX} ] || {{ echo 'it is no file: remove it'; exit 1; }}; cat {MATRIX}",
-    parse_matrix,
-)
-DEVINFO = Fact("ibv_devinfo", limited(5, "ibv_devinfo -v"), parse_devinfo)
+INTERFACES = Fact(INTERFACES_KEY, limited(5, "/sbin/ifconfig -a"), parse_interfaces)
+MATRIX_FACT = Fact(MATRIX_KEY, scripts.script("facts/matrix.sh", matrix=MATRIX), parse_matrix)
+DEVINFO = Fact(DEVINFO_KEY, limited(5, "ibv_devinfo -v"), parse_devinfo)
 FACTS = (
-    Fact("rdma_enabled", limited(5, "rdma_ctl status"), parse_enabled),
-    Fact("ibv_devices", limited(5, "ibv_devices"), parse_devices),
+    Fact(ENABLED_KEY, limited(5, "rdma_ctl status"), parse_enabled),
+    Fact(DEVICES_KEY, limited(5, "ibv_devices"), parse_devices),
     DEVINFO,
     INTERFACES,
     MATRIX_FACT,
 )
-IN_USE = Fact("domains_in_use", limited(5, f"ioclasscount {_DOMAIN}"), parse_in_use)
+IN_USE = Fact(IN_USE_KEY, limited(5, f"ioclasscount {_DOMAIN}"), parse_in_use)

@@ -10,18 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .. import shell
-from . import Fact
-
-# A refused connection has reached the peer, too.
-_ASK = """
-import errno, socket, sys
-try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()
-except socket.timeout: said = "ETIMEDOUT"
-except OSError as error: said = errno.errorcode.get(error.errno, "failed")
-else: said = "connected"
-print("python", said)
-"""
+from ..ssh import scripts
+from . import Fact, Key
 
 
 @dataclass(frozen=True)
@@ -38,7 +28,10 @@ class Reach:
         return self.nc and self.python in ("EHOSTUNREACH", "EPERM", "EACCES")
 
 
-def fact(python: str, cwd: str | None, address: str, port: int) -> Fact:
+KEY = Key[Reach]("reach")
+
+
+def fact(python: str, cwd: str | None, address: str, port: int) -> Fact[Reach]:
     """Asks the node's `python`, started in `cwd` as its rank is, for the peer's sshd."""
 
     def parse(text: str, status: int) -> Reach:
@@ -48,12 +41,12 @@ def fact(python: str, cwd: str | None, address: str, port: int) -> Fact:
             raise ValueError("python or nc can't be asked")
         return Reach(f"{address}:{port}", said[1], nc[1] == "0")
 
-    where = f"{shell.quote(address)} {port}"
-    cd = f"cd {shell.path(cwd)} || exit\n" if cwd else ""
-    return Fact(
-        "reach",
-        f"(\n{cd}{shell.path(python)} -c {shell.quote(_ASK)} {where}\n) 2>&1\n"
-        'nc=/usr/bin/nc; [ -x "$nc" ] || nc=nc\n'
-        f'"$nc" -z -w 3 {where} >/dev/null 2>&1; echo "nc $?"',
-        parse,
+    text = scripts.script(
+        "facts/reach.sh",
+        python=python,
+        cwd=cwd or "",
+        ask=scripts.text("facts/reach.py"),
+        address=address,
+        port=port,
     )
+    return Fact(KEY, text, parse)

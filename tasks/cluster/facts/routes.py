@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from . import Fact, limited
+from . import Fact, Key, limited
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ def _little_endian(word: str) -> IPv4Address:
     return IPv4Address(bytes.fromhex(word)[::-1])
 
 
+KEY = Key[tuple[Route, ...]]("routes")
 FACT = Fact(
-    "routes",
+    KEY,
     f"if command -v sw_vers >/dev/null; then {limited(5, 'netstat -rn -f inet')}\n"
     "else cat /proc/net/route; fi",
     parse,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from . import Fact
+from . import Fact, Key
 
 
 def parse(text: str, status: int) -> bool:
@@ -16,5 +16,8 @@ def parse(text: str, status: int) -> bool:
     raise ValueError("sudo can't be asked")
 
 
-def fact(command: str) -> Fact:
-    return Fact("sudo", f"sudo -n {command} >/dev/null", parse)
+KEY = Key[bool]("sudo")
+
+
+def fact(command: str) -> Fact[bool]:
+    return Fact(KEY, f"sudo -n {command} >/dev/null", parse)

@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from . import Fact, limited
+from . import Fact, Key, limited
+
+Item = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def is_thunderbolt5(ports: Iterable[Port]) -> bool | None:
     return False if any(port.top for port in ports) else None
 
 
-def _port(bus: Any) -> Port:
+def _port(bus: Item) -> Port:
     tags = [value for key, value in bus.items() if re.fullmatch(r"receptacle_\d+_tag", key)]
     # An Intel Mac has two receptacles on one bus: which of them has the peer is not told.
     tag = tags[0] if len(tags) == 1 else {}
@@ -82,7 +83,7 @@ def _port(bus: Any) -> Port:
     )
 
 
-def _below(bus: Any) -> list[Any]:
+def _below(bus: Item) -> list[Item]:
     """All that is plugged in: a peer behind a dock is an item of the dock."""
     found = _items(bus)
     for item in found:
@@ -90,21 +91,21 @@ def _below(bus: Any) -> list[Any]:
     return found
 
 
-def _items(entry: Mapping[str, Any]) -> list[Any]:
+def _items(entry: Item) -> list[Item]:
     items = entry.get("_items")
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def _is_computer(item: Mapping[str, Any]) -> bool:
+def _is_computer(item: Item) -> bool:
     """Only computers have a domain of their own."""
     return bool(_text(item, "domain_uuid_key"))
 
 
-def _name(item: Mapping[str, Any]) -> str:
+def _name(item: Item) -> str:
     return _text(item, "_name") or _text(item, "device_name_key") or "unnamed"
 
 
-def _text(entry: Any, key: str) -> str:
+def _text(entry: object, key: str) -> str:
     value = entry.get(key) if isinstance(entry, dict) else None
     return value if isinstance(value, str) else ""
 
@@ -115,13 +116,15 @@ def _gigabits(speed: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
+KEY = Key[tuple[Port, ...]]("thunderbolt")
+HARDWARE_PORTS = Key[Mapping[str, str]]("hardware_ports")
 PORTS = Fact(
-    "hardware_ports", limited(10, "networksetup -listallhardwareports"), parse_hardware_ports
+    HARDWARE_PORTS, limited(10, "networksetup -listallhardwareports"), parse_hardware_ports
 )
 FACTS = (
     # It takes seconds, and its standard error is noise that no JSON parser takes.
     Fact(
-        "thunderbolt",
+        KEY,
         limited(20, "system_profiler SPThunderboltDataType -json") + " 2>/dev/null",
         parse_ports,
     ),

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
-from .. import shell
-from . import Fact
+from ..ssh import scripts
+from . import Fact, Key
 
 _NAMES = ("python", "mlx", "mlx-lm")
-
-# Names of folders only: importing mlx takes a second and would touch the GPU, importlib.metadata
-# takes several times what Python itself does. The first on its path wins, as it does there.
-_ASK = """
-import os, sys
-def there(folder):
-    try: return os.listdir(folder or ".")
-    except OSError: return []
-names = [name for folder in sys.path for name in there(folder)]
-def of(name):
-    for each in names:
-        head, _, rest = each.partition("-")
-        if head.lower().replace(".", "_") == name and each.endswith((".dist-info", ".egg-info")):
-            return rest[:-10].partition("-")[0]
-    return "checkout" if name in names or name + ".py" in names else ""
-found = {"python": sys.version.split()[0]}
-found |= {name: of(name.replace("-", "_")) for name in ("mlx", "mlx-lm", "vllm-mlx")}
-print("{%s}" % ", ".join('"%s": "%s"' % pair for pair in found.items()))
-"""
 
 
 def parse(text: str, status: int) -> dict[str, str]:
@@ -50,10 +32,11 @@ def parse(text: str, status: int) -> dict[str, str]:
     return said
 
 
-def fact(python: str, cwd: str | None) -> Fact:
+KEY = Key[Mapping[str, str]]("versions")
+
+
+def fact(python: str, cwd: str | None) -> Fact[Mapping[str, str]]:
     """Asks the node's `python`, started in `cwd` as its rank is."""
-    cd = f"cd {shell.path(cwd)} || exit\n" if cwd else ""
-    system = "if command -v sw_vers >/dev/null; then sw_vers -buildVersion; else uname -r; fi"
-    return Fact(
-        "versions", f"{system}\n{cd}{shell.path(python)} -c {shell.quote(_ASK)} || exit 1", parse
-    )
+    ask = scripts.text("facts/versions.py")
+    text = scripts.script("facts/versions.sh", python=python, cwd=cwd or "", ask=ask)
+    return Fact(KEY, text, parse)

@@ -1,7 +1,6 @@
 """A node's vital signs, printed by a loop on it: CPU, memory, links, ranks and clients.
 
-Without sudo, and cheap: on Linux from /proc; on macOS `iostat` is the pause and tells the CPU of it
-(top would look at every process), `vm_stat`, `netstat -ibn`, `ifconfig` and `ps` the rest.
+Without sudo, and cheap: see remote/facts/vitals.sh.
 """
 
 from __future__ import annotations
@@ -9,10 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
-from .. import shell
+from ..ssh import scripts
 from . import memory
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 BLOCKS = 600  # after so many the loop ends, so that what we keep of its output stays small
 
@@ -70,80 +72,17 @@ class Wanted:
 
 def loop(wanted: Wanted, interval: int, nonce: str) -> str:
     """/bin/sh text that prints a block per interval, until ranks come or go, or nobody reads."""
-    return "\n".join(
-        [
-            "LC_ALL=C; export LC_ALL",
-            f"D={shell.path(wanted.state_dir)}; L={shell.path(wanted.log or '/nowhere')}",
-            'pids() { cat "$D"/rank*.pid 2>/dev/null; }',
-            'seen=$(pids) k=0 posts=0 size=$(wc -c 2>/dev/null <"$L") busy= hz= total=',
-            # A host of the rig has a Linux's /proc, and a Mac's memory.
-            "if [ -r /proc/stat ]; then",
-            _linux(wanted, interval),
-            "else",
-            _macos(wanted, interval),
-            "fi",
-            "if command -v vm_stat >/dev/null; then total=$(sysctl -n hw.memsize)",
-            'wired() { echo "$total"; vm_stat; }',
-            "else wired() { cat /proc/meminfo; }; fi",
-            _POSTS if wanted.log else "requests() { :; }",
-            f"while [ $k -lt {BLOCKS} ]; do",
-            f"  printf '\\n%s begin\\n' {nonce}",
-            "  echo '== memory'; wired; echo '== more'; look; requests",
-            f"  printf '\\n%s end\\n' {nonce}",
-            '  pause; [ "$(pids)" = "$seen" ] || exit 0; k=$((k+1))',
-            "done </dev/null 2>/dev/null",
-            "",
-        ]
-    )
-
-
-_POSTS = r"""requests() {
-  now=$(wc -c <"$L") || return
-  if [ "$now" -gt "${size:-0}" ]; then
-    new=$(tail -c +$((${size:-0} + 1)) "$L" | grep -c '"POST /[^"]*" [0-9]'); posts=$((posts + new))
-  fi
-  size=$now; echo "posts $posts"
-}"""
-
-
-def _linux(wanted: Wanted, interval: int) -> str:
-    carriers = "".join(
-        f"  i={shell.quote(name)} c=\n"
-        # Reading it fails for an interface that is off.
-        '  [ ! -e "/sys/class/net/$i" ] || { read -r c <"/sys/class/net/$i/carrier"\n'
-        '  echo "carrier $i ${c:-0}"; }\n'
-        for name in wanted.links
-    )
-    files = ["/proc/uptime", "/proc/net/dev", *(f"/proc/{pid}/stat" for pid in wanted.pids)]
-    established = f"^ *[0-9]*: [0-9A-F]*:{wanted.port or 0:04X} [0-9A-F:]* 01 "
-    # With a second file grep names each.
-    clients = f"  grep -c '{established}' /dev/null /proc/net/tcp*\n" if wanted.port else ""
-    return (
-        "hz=$(getconf CLK_TCK)\n"
-        'look() {\n  read -r cpu </proc/stat; echo "hz ${hz:-100}"; echo "$cpu"\n'
-        f"  cat {' '.join(files)}\n{carriers}{clients}}}\n"
-        f"pause() {{ sleep {interval}; }}"
-    )
-
-
-def _macos(wanted: Wanted, interval: int) -> str:
-    states = "".join(
-        f'  echo "ifconfig {name}"; ifconfig {shell.quote(name)}\n' for name in wanted.links
-    )
-    pids = ",".join(map(str, wanted.pids))
-    processes = f"  ps -o pid=,time=,rss= -p {pids} | sed 's/^/ps /'\n" if pids else ""
-    established = rf"^tcp.*[.]{wanted.port} .*ESTABLISHED"
-    mine = rf"^tcp[^ ]* *[0-9]* *[0-9]* *[^ ]*[.]{wanted.port} .*ESTABLISHED"
-    clients = (
-        f"  echo \"clients $(netstat -an -p tcp | grep '{established}' | grep -c '{mine}')\"\n"
-        if wanted.port
-        else ""
-    )
-    return (
-        'look() {\n  [ -z "$busy" ] || echo "iostat $busy"\n'
-        f"  netstat -ibn\n{states}{processes}{clients}}}\n"
-        f"pause() {{ busy=$(iostat -n 0 -c 2 -w {interval} | tail -n 1)\n"
-        f'  [ -n "$busy" ] || sleep {interval}; }}'
+    return scripts.script(
+        "facts/vitals.sh",
+        wanted.links,
+        state_dir=wanted.state_dir,
+        log=wanted.log or "",
+        port=wanted.port or "",
+        hex=f"{wanted.port or 0:04X}",
+        pids=" ".join(map(str, wanted.pids)),
+        interval=interval,
+        blocks=BLOCKS,
+        nonce=nonce,
     )
 
 
@@ -303,7 +242,7 @@ def rates(before: Vitals, after: Vitals, seconds: float) -> Rates:
     )
 
 
-def _both(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterable[tuple[Any, Any, Any]]:
+def _both(before: Mapping[K, V], after: Mapping[K, V]) -> Iterable[tuple[K, V, V]]:
     return ((key, after[key], before[key]) for key in after if key in before)
 
 

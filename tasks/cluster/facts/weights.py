@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from . import Fact, model
+from ..ssh import scripts
+from . import Fact, Key, model
 
 
 @dataclass(frozen=True)
@@ -40,39 +40,21 @@ def parse(text: str, status: int) -> Weights:
     return Weights(frozenset(named) if index else None, implied)
 
 
-# `od` tells the header's length; a pointer of git-lfs, or an empty file, has none that makes sense
-# (safetensors allows 100 MB). Values are at most 15 digits, which sort -n compares exactly.
-_SCRIPT = r"""
-if [ -f model.safetensors.index.json ]; then
-  echo index
-  grep -o '"[^"/]*\.safetensors"' model.safetensors.index.json | sort -u | sed 's/^/named /'
-fi
-for f in *.safetensors; do
-  [ -f "$f" ] || continue
-  n=$(od -A n -t u8 -N 8 "$f" | tr -d ' \t\n')
-  case $n in
-    '' | ??????????*) n=- e=- ;;
-    *)
-      e=$(tail -c +9 "$f" | head -c "$n" | grep -a -o '"data_offsets" *: *\[[0-9 ]*,[0-9 ]*\]' |
-        sed 's/.*,//; s/[^0-9]//g' | sort -n | tail -n 1)
-      ;;
-  esac
-  printf 'header %s %s ./%s\n' "$n" "${e:-0}" "$f"
-done
-echo end
-"""
+KEY = Key[Weights]("weights")
+CONFIG = Key[Mapping[str, object]]("config")
 
 
-def fact(path: str, cwd: str | None) -> Fact:
-    return Fact("weights", model.enter(path, cwd) + _SCRIPT, parse)
+def fact(path: str, cwd: str | None) -> Fact[Weights]:
+    return Fact(KEY, scripts.script("facts/weights.sh", **model.values(path, cwd)), parse)
 
 
-def config(path: str, cwd: str | None) -> Fact:
+def config(path: str, cwd: str | None) -> Fact[Mapping[str, object]]:
     """The model's config.json, as a dictionary."""
-    return Fact("config", model.enter(path, cwd) + "cat config.json", parse_config)
+    text = scripts.script("facts/config.sh", **model.values(path, cwd))
+    return Fact(CONFIG, text, parse_config)
 
 
-def parse_config(text: str, status: int) -> dict[str, Any]:
+def parse_config(text: str, status: int) -> dict[str, object]:
     if status != 0:
         raise ValueError("config.json can't be read")
     try:

@@ -18,19 +18,22 @@ from .. import shell
 FOLDER = Path(__file__).parents[2] / "remote"
 
 _NEEDS = re.compile(r"\$\{(\w+):?\?\}")
-_INCLUDE = re.compile(r"^\. \./(\S+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *\. \./(\S+)\n", re.MULTILINE)
 
 
-def script(name: str, words: Iterable[str] | None = None, **values: str | float) -> str:
+def script(
+    name: str, /, words: Iterable[str] | None = None, after: str = "", **values: str | float
+) -> str:
     """The file `name` as text for `/bin/sh -s`: its values, its `words` (`"$@"`), and itself.
 
+    What `after`, a file that is sent before it in the same text, has taken in is there already.
     Raise TypeError where `values` are not just what the file names.
     """
-    if values.keys() != needs(name):
-        raise TypeError(f"{name} needs {sorted(needs(name))}, not {sorted(values)}")
+    if values.keys() != needs(name, after):
+        raise TypeError(f"{name} needs {sorted(needs(name, after))}, not {sorted(values)}")
     lines = [f"{key}={shell.quote(str(value))}" for key, value in values.items()]
     lines += [] if words is None else [" ".join(["set --", *map(shell.quote, words)])]
-    return "\n".join([*lines, _whole(name)])
+    return "\n".join([*lines, _whole(name, after)])
 
 
 def text(name: str) -> str:
@@ -38,15 +41,26 @@ def text(name: str) -> str:
     return _read(name)
 
 
-def needs(name: str) -> frozenset[str]:
+def needs(name: str, after: str = "") -> frozenset[str]:
     """The values that a shell file names, in itself or in what it takes in."""
-    found = [line for line in _whole(name).splitlines() if line.startswith(": ")]
+    found = [line for line in _whole(name, after).splitlines() if line.startswith(": ")]
     return frozenset(_NEEDS.findall("\n".join(found)))
 
 
 @cache
-def _whole(name: str) -> str:
-    return _INCLUDE.sub(lambda found: _whole(found[1]), _read(name))
+def _whole(name: str, after: str = "") -> str:
+    taken: set[str] = set()
+    if after:
+        _take(after, taken)
+    return _take(name, taken)
+
+
+def _take(name: str, taken: set[str]) -> str:
+    """A file with those that it takes in, each once."""
+    if name in taken:
+        return ""
+    taken.add(name)
+    return _INCLUDE.sub(lambda found: _take(found[1], taken), _read(name))
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ... import screen
+from ...cli import envelope
 from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.known_errors.search import Found, Line, search
 from ...cluster.known_errors.table import Facts, KnownError, table
@@ -21,7 +22,7 @@ def run(files: Sequence[str], known: Sequence[str], as_json: bool) -> None:
     facts = _facts(known)
     found = {name: _read(name) for name in files or [_STDIN]}
     if as_json:
-        screen.document({"files": [_row(name, each, facts) for name, each in found.items()]})
+        envelope.give({"files": [_row(name, each, facts) for name, each in found.items()]})
     else:
         for name, each in found.items():
             _tell(name, each, facts)

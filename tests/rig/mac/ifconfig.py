@@ -1,9 +1,15 @@
-"""ifconfig in BSD's words, on the host's real interfaces: it shows, addresses and bridges them."""
+"""ifconfig in BSD's words, on the host's real interfaces: it shows, addresses and bridges them.
+
+It knows the words of Apple's own that are used here, and no other one (apple-oss-distributions
+network_cmds 741.100.2, ifconfig.tproj): of ifconfig.c:2728-2814, ifbridge.c:1058-1059 and
+ifclone.c:146-147. Any other word is an address, as it is there (ifconfig.c, `ifconfig`).
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from typing import Any
 
 from . import node
@@ -26,6 +32,10 @@ CONFIGURATION = """\
 \t\tmaxage 0 holdcnt 0 proto stp maxaddr 100 timeout 1200
 \t\troot id 0:0:0:0:0:0 priority 0 ifcost 0 port 0
 \t\tipfilter disabled flags 0x0"""
+
+
+ARGUMENT = ("netmask", "broadcast", "mtu", "addm", "deletem")
+HOW = {"alias": "add", "add": "add", "-alias": "delete", "delete": "delete", "remove": "delete"}
 
 
 class RefusedError(Exception):
@@ -57,26 +67,25 @@ def _names() -> list[str]:
 
 
 def _one(name: str, words: list[str]) -> None:
-    if words[:1] == ["create"]:
-        return _bridge(name, words)
-    if name == "lo0" and not words:
-        return print(LOOPBACK)
-    if name in GHOSTS and not words:
-        return print(GHOSTS[name])
-    if name not in _names():
-        raise RefusedError(f"interface {name} does not exist")
-    if words in ([], ["inet"]):
-        return print(_block(next(row for row in _rows() if row["ifname"] == name)))
-    _root("SIOCAIFADDR")
-    if words[0] in ("addm", "deletem", "deletemember", "destroy"):
-        _bridge(name, words)
-    else:
-        _set(name, words)
+    if name not in ("lo0", *GHOSTS, *_names()):
+        if words[:1] != ["create"]:
+            raise RefusedError(f"interface {name} does not exist")
+        _create(name)
+        words = words[1:]
+    elif words in ([], ["inet"]):
+        return print(_shown(name))
+    _Request(name).act(words[1:] if words[:1] == ["inet"] else words)
 
 
-def _root(call: str) -> None:
+def _shown(name: str) -> str:
+    if name in GHOSTS or name == "lo0":
+        return {"lo0": LOOPBACK, **GHOSTS}[name]
+    return _block(next(row for row in _rows() if row["ifname"] == name))
+
+
+def _root(otherwise: str) -> None:
     if not node.is_root():
-        raise RefusedError(f"ioctl ({call}): permission denied")
+        raise RefusedError(otherwise)
 
 
 def _block(row: Any) -> str:
@@ -143,28 +152,49 @@ def _media(name: str, is_bridge: bool) -> str:
     return ethernet if name == "en0" else "autoselect <full-duplex>"
 
 
-def _set(name: str, words: list[str]) -> None:
-    """`[inet] ADDRESS [netmask MASK] [alias | -alias | delete] [up | down] [mtu N]`."""
-    words = words[1:] if words[0] == "inet" else words
-    address, mask, how = "", "", "set"
-    rest = iter(words)
-    for word in rest:
-        if word == "netmask":
-            mask = next(rest, "")
-        elif word in ("broadcast", "mtu"):
-            value = next(rest, "")
-            if word == "mtu":
-                node.ip("link", "set", name, "mtu", value)
+class _Request:
+    """Words after an interface's name, done from left to right; its address is set at the end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.address = self.mask = ""
+        self.how = "set"
+
+    def act(self, words: list[str]) -> None:
+        rest = iter(words)
+        for word in rest:
+            value = next(rest, None) if word in ARGUMENT else ""
+            if value is None:
+                raise RefusedError(f"'{word}' requires argument")
+            self._word(word, value)
+        if self.address or self.mask or self.how == "delete":
+            _root("ioctl (SIOCAIFADDR): permission denied")
+            _address(self.name, self.address, self.mask, self.how)
+
+    def _word(self, word: str, value: str) -> None:
+        if word in ("addm", "deletem"):
+            _member(self.name, word, value)
+        elif word == "create":
+            raise RefusedError("SIOCIFCREATE2: File exists")
+        elif word == "destroy":
+            _root("SIOCIFDESTROY: Operation not permitted")
+            node.ip("link", "del", self.name)
         elif word in ("up", "down"):
-            node.ip("link", "set", name, word)
-        elif word in ("alias", "add"):
-            how = "add"
-        elif word in ("-alias", "delete", "remove"):
-            how = "delete"
+            _root(f"{word}: permission denied")
+            node.ip("link", "set", self.name, word)
+        elif word == "mtu":
+            _root("ioctl (set mtu): Operation not permitted")
+            node.ip("link", "set", self.name, "mtu", value)
+        elif word == "netmask":
+            self.mask = _mask(value)
+        elif word == "broadcast":
+            _inet_aton(value)
+        elif word in HOW:
+            self.how = HOW[word]
         else:
-            address = word
-    if address or how == "delete":
-        _address(name, address, mask, how)
+            # As on a Mac, where a host's name would do as well: here none has one.
+            _inet_aton(word.partition("/")[0] if not self.address else word)
+            self.address = self.address or word
 
 
 def _address(name: str, address: str, mask: str, how: str) -> None:
@@ -177,7 +207,9 @@ def _address(name: str, address: str, mask: str, how: str) -> None:
             raise RefusedError("ioctl (SIOCDIFADDR): Can't assign requested address")
         _remove(name, here[0])
         return
-    wanted = _interface(address, mask)
+    if not address and not had:
+        raise RefusedError("ioctl (SIOCAIFADDR): Invalid argument")
+    wanted = _interface(address or had[0]["local"], mask)
     for each in had[:1] if how == "set" else []:
         _remove(name, each)
     for each in had:
@@ -190,48 +222,47 @@ def _remove(name: str, row: Any) -> None:
     node.ip("address", "del", f"{row['local']}/{row['prefixlen']}", "dev", name)
 
 
-def _interface(address: str, mask: str) -> ipaddress.IPv4Interface:
+def _mask(text: str) -> str:
+    is_hex = re.fullmatch("0[xX][0-9a-fA-F]{1,8}", text)
+    return str(ipaddress.IPv4Address(int(text, 16))) if is_hex else str(_inet_aton(text))
+
+
+def _inet_aton(text: str) -> ipaddress.IPv4Address:
     try:
-        if mask.lower().startswith("0x"):
-            mask = str(ipaddress.IPv4Address(int(mask, 16)))
-        ip, _, prefix = address.partition("/")
-        first = int(ipaddress.IPv4Address(ip)) >> 24
-        by_class = 8 if first < 128 else 16 if first < 192 else 24
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        raise RefusedError(f"{text}: bad value") from None
+
+
+def _interface(address: str, mask: str) -> ipaddress.IPv4Interface:
+    ip, _, prefix = address.partition("/")
+    first = int(ipaddress.IPv4Address(ip)) >> 24
+    by_class = 8 if first < 128 else 16 if first < 192 else 24
+    try:
         return ipaddress.IPv4Interface(f"{ip}/{mask or prefix or by_class}")
     except ValueError:
         raise RefusedError(f"{address}: bad value") from None
 
 
-def _bridge(name: str, words: list[str]) -> None:
-    """`create`, `destroy`, `addm MEMBER`, `deletem MEMBER`, the last two repeated."""
-    _root("SIOCSDRVSPEC")
-    if words[0] == "create":
-        if name in _names():
-            raise RefusedError("SIOCIFCREATE2: File exists")
-        node.ip("link", "add", name, "type", "bridge")
-        node.ip("link", "set", name, "up")
-        return
-    if not os.path.isdir(f"/sys/class/net/{name}/bridge"):
-        raise RefusedError("ioctl (SIOCSDRVSPEC): Invalid argument")
-    if words[0] == "destroy":
-        node.ip("link", "del", name)
-        return
-    for verb, member in zip(words[::2], words[1::2], strict=False):
-        _member(name, verb, member)
+def _create(name: str) -> None:
+    _root("SIOCIFCREATE2: Operation not permitted")
+    node.ip("link", "add", name, "type", "bridge")
+    node.ip("link", "set", name, "up")
 
 
 def _member(bridge: str, verb: str, member: str) -> None:
-    call = "BRDGADD" if verb == "addm" else "BRDGDEL"
+    call = f"{'BRDGADD' if verb == 'addm' else 'BRDGDEL'} {member}"
+    _root(f"{call}: Operation not permitted")
+    if not os.path.isdir(f"/sys/class/net/{bridge}/bridge"):
+        raise RefusedError(f"{call}: Operation not supported")
     here = node.bridge_of(member)
-    if member not in _names() or (verb != "addm" and here != bridge):
-        raise RefusedError(f"{call} {member}: No such file or directory")
-    if verb == "addm":
-        if here:
-            raise RefusedError(
-                f"{call} {member}: {'File exists' if here == bridge else 'Resource busy'}"
-            )
-        node.ip("link", "set", member, "master", bridge)
-        # Ports of one bridge must not pass on to each other: a mesh of bridges is a loop.
-        node.ip("link", "set", member, "type", "bridge_slave", "isolated", "on")
-    else:
+    if member not in _names() or (verb == "deletem" and here != bridge):
+        raise RefusedError(f"{call}: No such file or directory")
+    if verb == "deletem":
         node.ip("link", "set", member, "nomaster")
+        return
+    if here:
+        raise RefusedError(f"{call}: {'File exists' if here == bridge else 'Resource busy'}")
+    node.ip("link", "set", member, "master", bridge)
+    # Ports of one bridge must not pass on to each other: a mesh of bridges is a loop.
+    node.ip("link", "set", member, "type", "bridge_slave", "isolated", "on")

@@ -1,6 +1,6 @@
-"""A real collective on every rank: its result, world size and time. Runs on the nodes by itself.
+"""Run a real collective on every rank: its result, world size and time. argv: the backend.
 
-Its text is given to the node's python with -c: it must need nothing but mlx.
+It goes to the node's python with -c: it must need nothing but mlx.
 """
 
 from __future__ import annotations

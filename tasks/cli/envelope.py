@@ -1,0 +1,123 @@
+"""The one form of what `--json` prints, for every task and also where it fails.
+
+    {"ok": true, "exit": 0, "error": null, "findings": [...], ...the task's own result}
+
+`ok` is whether the exit status (`exit`) is 0, `error` the line that stderr ends with. Sizes are
+bytes, durations seconds, points in time RFC 3339. A document is printed when all that belongs to
+its task has ended, hooks too; what the task would print besides is in `lines`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from invoke.exceptions import Exit, ParseError
+
+if TYPE_CHECKING:
+    from ..cluster.checks import Finding
+
+
+@dataclass
+class Envelope:
+    """What a task has handed over so far; `is_stream` is one that prints a document per line."""
+
+    result: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    is_begun: bool = False
+    is_stream: bool = False
+
+    def document(self, error: BaseException | None = None) -> dict[str, Any]:
+        """The whole of it, for a task that has ended with `error` (None: well)."""
+        code, why = _ended(error)
+        more = {"lines": self.lines} if self.lines else {}
+        head = {"ok": code == 0, "exit": code, "error": why, "findings": self.findings}
+        return {**head, **self.result, **more}
+
+
+_open: list[Envelope] = []
+
+
+def current() -> Envelope | None:
+    """The envelope of the task that is at work, if `--json` was asked of it."""
+    return _open[-1] if _open else None
+
+
+@contextmanager
+def opened(wanted: bool) -> Iterator[None]:
+    """Within it one command line is at work; `wanted`: a task of it was asked for `--json`."""
+    if not wanted:
+        yield
+        return
+    _open.append(Envelope())
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        _print(error)
+        raise
+    else:
+        _print()
+    finally:
+        _open.pop()
+
+
+def begin() -> None:
+    """A task with `--json` begins: what an earlier one of this command line gave is printed."""
+    if _open and _open[-1].is_begun:
+        _print()
+        _open[-1] = Envelope()
+    if _open:
+        _open[-1].is_begun = True
+
+
+def give(result: Mapping[str, Any], findings: Iterable[Finding] = ()) -> None:
+    """Hand over a task's result; without an envelope (code that calls ours) it is printed."""
+    found = [asdict(each) for each in findings]
+    envelope = current()
+    if envelope is None:
+        _out({**Envelope(findings=found).document(), **result})
+    else:
+        envelope.result |= result
+        envelope.findings += found
+
+
+def line(result: Mapping[str, Any], error: str = "") -> None:
+    """A document of its own on a line: one of many that a task prints until it is ended."""
+    envelope = current()
+    if envelope is not None:
+        envelope.is_stream = True
+    head = {"ok": not error, "error": error or None}
+    print(json.dumps({**head, **result}), flush=True)
+
+
+def now() -> str:
+    """This moment as RFC 3339 has it, with this machine's offset."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _print(error: BaseException | None = None) -> None:
+    envelope = _open[-1]
+    if not envelope.is_stream:
+        _out(envelope.document(error))
+    elif error is not None:
+        print(json.dumps(envelope.document(error)), flush=True)
+
+
+def _out(document: Mapping[str, Any]) -> None:
+    print(json.dumps(document, indent=2), flush=True)
+
+
+def _ended(error: BaseException | None) -> tuple[int, str | None]:
+    """The exit status, and the line that says why."""
+    if error is None:
+        return 0, None
+    if isinstance(error, Exit):
+        return error.code, str(error.message or "") or None
+    return 1, str(error) if isinstance(error, ParseError) else type(error).__name__

@@ -1,0 +1,331 @@
+"""The settings table: every key of `tp`, `dev` and `local`, each a row here and said nowhere else.
+
+A row is a field: its annotation says what a value may be (values.py), the rest is in `_row`. What
+Invoke is told of the keys, the check of files and environment, options, their help and
+docs/configuration.md are all made from it.
+"""
+# No annotations from __future__: they are read here, as they stand.
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path as Folder
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from . import values
+from .values import (
+    SEE,
+    Choice,
+    Kind,
+    Name,
+    Number,
+    Path,
+    Patterns,
+    Pause,
+    Seconds,
+    Text,
+    Variables,
+    Whole,
+    Words,
+)
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+
+    from ..engine import Engine
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Settings | DevSettings | LocalSettings")
+Place = Callable[[str], str]  # `tp.timeout` -> where that stands, as `invoke.yaml: tp.timeout`
+
+BACKENDS = ("jaccl", "jaccl-ring", "ring", "any")
+COORDINATOR_PORT = 32323  # as mlx.launch has it
+
+# About 350 GiB at 16 KiB pages: what a 512 GB Mac Studio has wired after a leak.
+WIRED_PAGES = 23_000_000
+
+
+class Hostfile(Text):
+    """A path that must not be empty: it would come to mean the default one."""
+
+    unset: tuple[object, ...] = ()
+
+    def read(self, value: object, where: str) -> str:
+        if value in (None, ""):
+            raise ValueError(f"{where} is empty: name a file, or leave it out")
+        return super().read(value, where)
+
+
+class Engines(Kind):
+    """Servers by name: of one's own, or changes to a built-in one."""
+
+    takes = "names, each with its keys"
+    unset: tuple[object, ...] = (None, {})
+
+    def read(self, value: object, where: str) -> Mapping[str, "Engine"]:
+        # Imported here: few have any, and looking around should not pay for it.
+        from .. import engine
+
+        return engine.engines(value, where)
+
+
+def _row(
+    default: T, help: str, option: str = "", hostfile: str = "", environment: bool = True
+) -> T:
+    """A setting: its default, its help, and where it may stand besides in a file."""
+    more = {"help": help, "option": option, "hostfile": hostfile, "environment": environment}
+    return dataclasses.field(default_factory=lambda: default, metadata=more)
+
+
+if not TYPE_CHECKING:
+
+    def dataclass(frozen):
+        """Leave it to `read` to make the dataclass: what only lists tasks should not pay for it."""
+        return lambda kind: kind
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is below `tp`: the cluster, and how its server is run."""
+
+    hostfile: Annotated[str, Hostfile("FILE", "a path on one line")] = _row(
+        "hosts/local.json",
+        "MLX hostfile: JSON with hosts, ips and rdma; a path from here or from this project",
+        option="hostfile",
+    )
+    hosts: Annotated[tuple[str, ...], Words("HOSTS", unset=(None, "", [], ()))] = _row(
+        (), "hosts instead of a hostfile: a,b or repeated; rank 0 first", option="hosts"
+    )
+    ssh_config: Path | None = _row(
+        None, "an ssh configuration to connect by instead of ~/.ssh/config"
+    )
+    backend: Annotated[str, Choice(*BACKENDS)] | None = _row(
+        None,
+        "jaccl, jaccl-ring, ring, or any: jaccl where all hosts have rdma rows, else ring",
+        option="backend",
+        hostfile="backend",
+    )
+    engine: Name | None = _row(
+        None, "the server: mlx-lm, vllm-mlx, or one of tp.engines", "engine", "engine"
+    )
+    python: Path | None = _row(
+        None, "python of the ranks on their nodes (an absolute path is best)", "python", "python"
+    )
+    cwd: Path | None = _row(None, "working directory of the ranks on their nodes", "cwd", "cwd")
+    env: Annotated[tuple[str, ...], Variables("NAME=VALUE")] = _row(
+        (),
+        "NAME=value for every rank (repeat); on a node shown in no process list, log or record",
+        option="env",
+        hostfile="envs",
+        environment=False,
+    )
+    args: Annotated[tuple[str, ...], Words("WORD")] = _row(
+        (),
+        "arguments for the server, before those after --",
+        hostfile="args",
+        environment=False,
+    )
+    log_dir: Path = _row("/tmp", "folder of the logs, on each node and here", "log_dir")
+    keep_logs: Annotated[int, Whole("COUNT", 0, 1000)] = _row(
+        5, "earlier logs that each rank's node keeps, as tp_server.rankN.log.1", "keep_logs"
+    )
+    state_dir: Path = _row(
+        "~/.mlx-tp", "folder of the run record, the lock and the audit log, on each node"
+    )
+    timeout: Seconds = _row(600.0, "seconds until a server that is not ready is stopped", "timeout")
+    stop_timeout: Pause = _row(15.0, "seconds from SIGTERM to SIGKILL", "timeout")
+    lock_wait: Pause = _row(
+        0.0, "seconds to wait while another command holds the cluster; then exit 3", "lock_wait"
+    )
+    cooldown: Pause = _row(30.0, "seconds that a start waits after a SIGKILL")
+    wired_limit_gib: Annotated[float, Number("GIB")] = _row(
+        round(WIRED_PAGES * 16384 / 1024**3, 1),
+        "wired memory that preflight takes for a leak: 23,000,000 pages of 16 KiB;"
+        " set it to suit your nodes",
+    )
+    starting_port: Annotated[int, Whole("PORT", 1, 65535)] = _row(
+        COORDINATOR_PORT, "the coordinator's port, or the first of the ring's"
+    )
+    engines: Annotated[Mapping[str, "Engine"], Engines()] = _row(
+        {}, "servers of your own, or changes to a built-in one", environment=False
+    )
+
+
+@dataclass(frozen=True)
+class DevSettings:
+    """What is below `dev`: the copy that dev.sync makes."""
+
+    source: Path | None = _row(None, "folder here whose contents are copied", "source")
+    target: Path | None = _row(
+        None, "folder on the nodes; a relative one is in their user's home", "target"
+    )
+    exclude: Patterns = _row(
+        (".git", "__pycache__", ".venv", "*.pyc", ".DS_Store"),
+        "what to leave out (repeat): a name, or a path from /; an option adds to it",
+        option="exclude",
+        environment=False,
+    )
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """What is below `local`: the test hosts of this machine."""
+
+    base: Path = _row(str(Folder(__file__).parents[3] / ".rig"), "folder of the test hosts' files")
+
+
+class Row:
+    """A setting as the table has it."""
+
+    def __init__(self, space: str, key: str, hint: object, said: Any) -> None:
+        kind = values.kind(hint)
+        assert kind, f"{space}.{key} is annotated with no kind of values.py"
+        self.kind, self.key, self.name = kind, key, f"{space}.{key}"
+        self.variable = f"INVOKE_{space}_{key}".upper()
+        self.default = said.default_factory()
+        self.help: str = said.metadata["help"]
+        self.option: str = said.metadata["option"]
+        self.hostfile: str = said.metadata["hostfile"]
+        self.environment: bool = said.metadata["environment"]
+
+    @property
+    def shown(self) -> str:
+        """Give the default as one would write it, "" for none."""
+        return "" if self.default == {} else values.shown(self.default)
+
+    @property
+    def invoke(self) -> object:
+        """Give the default as Invoke wants it: a list takes no variable, and None takes any."""
+        if self.environment:
+            return self.default or None if self.kind.is_list else self.default
+        return list(self.default) if self.kind.is_list else self.default
+
+    def read(self, value: object, where: str) -> Any:
+        """Give the value as its type is; raise ValueError with a line on what is wrong with it."""
+        return self.default if value in self.kind.unset else self.kind.read(value, where)
+
+
+def _rows(space: str, kind: type) -> dict[str, Row]:
+    hints = kind.__annotations__
+    return {key: Row(space, key, hint, vars(kind)[key]) for key, hint in hints.items()}
+
+
+SPACES: dict[str, type[Settings | DevSettings | LocalSettings]] = {
+    "tp": Settings,
+    "dev": DevSettings,
+    "local": LocalSettings,
+}
+ROWS = {space: _rows(space, kind) for space, kind in SPACES.items()}
+DEFAULTS = {space: {key: row.invoke for key, row in ROWS[space].items()} for space in ROWS}
+
+
+RANKS = Whole("RANKS", 1, 1024)  # -n is no setting: how many ranks is each command's to say
+
+
+def option_name(name: str) -> str:
+    """Give the option that a key or a parameter is on the command line."""
+    return f"--{name.rpartition('.')[2].strip('_').replace('_', '-')}"
+
+
+def read(kind: type[S], given: Mapping[str, object], place: Place = str) -> S:
+    """Give the settings with what is `given` over the defaults.
+
+    Raise ValueError with one line on what is wrong, which begins with its place.
+    """
+    if "__dataclass_fields__" not in vars(kind):
+        dataclasses.dataclass(frozen=True)(kind)
+    space = next(name for name, each in SPACES.items() if each is kind)
+    rows = ROWS[space]
+    for key in given:
+        if key not in rows:
+            raise ValueError(_unknown(place(f"{space}.{key}"), key, {each: each for each in rows}))
+    return kind(
+        **{key: rows[key].read(each, place(f"{space}.{key}")) for key, each in given.items()}
+    )
+
+
+def check(
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    place: Place = str,
+) -> None:
+    """Raise ValueError for what Invoke, or a task, could make no configuration of.
+
+    `given` is what files say; it is laid over `defaults`, and then
+    `INVOKE_*` of `environ` is. Invoke itself would end with a traceback that shows the values, and
+    pass over a variable that it can't tell.
+    """
+    for line in chain(_kinds(defaults, given, "", place), _variables(defaults, given, environ)):
+        raise ValueError(line)
+    for space, kind in SPACES.items():
+        read(kind, _over(defaults.get(space, {}), given.get(space, {})), place)
+
+
+def unreadable(error: BaseException) -> str:
+    """Why a configuration file can't be read, in a line that shows no value of it."""
+    # A YAML error tells file and line by its marks; it has no other text of the file.
+    if isinstance(getattr(error, "problem", None), str):
+        return f"a configuration file is no YAML: {error}"
+    if isinstance(error, AttributeError) or "Merge" in type(error).__name__:
+        return f"a configuration file has a value where it should have keys, or none: {SEE}"
+    return f"a configuration file can't be read: {error}"
+
+
+def _unknown(where: str, key: str, known: Mapping[str, str]) -> str:
+    """The line for a key that there is not; `known` has what to write for each that there is."""
+    # Imported here: only a mistake pays for it.
+    import difflib
+
+    close = difflib.get_close_matches(key, known, 1)
+    return f"{where} is unknown: {f'did you mean {known[close[0]]}?' if close else SEE}"
+
+
+def _kinds(defaults: Mapping[str, Any], given: object, path: str, place: Place) -> Iterator[str]:
+    """What Invoke can't merge: keys that are no text, a value in place of keys or keys of one."""
+    if not isinstance(given, Mapping):
+        yield f"{place(path[:-1])} is wrong: give keys and values: {SEE}"
+        return
+    for key, value in given.items():
+        if not isinstance(key, str):
+            yield f"{place(f'{path}{key}')}: write the key in quotes"
+        elif isinstance(defaults.get(key, value), Mapping):
+            yield from _kinds(defaults.get(key, {}), value, f"{path}{key}.", place)
+        elif isinstance(value, Mapping):
+            yield f"{place(f'{path}{key}')} is wrong: it has no keys of its own: {SEE}"
+
+
+def _variables(
+    defaults: Mapping[str, Any], given: Mapping[str, Any], environ: Mapping[str, str]
+) -> Iterator[str]:
+    for space, keys in defaults.items():
+        prefix = f"INVOKE_{space.upper()}_"
+        for name in sorted(name for name in environ if name.startswith(prefix)):
+            key = name[len(prefix) :].lower()
+            value = given.get(space, {}).get(key, keys.get(key))
+            row = ROWS.get(space, {}).get(key)
+            if row and row.environment:
+                row.read(environ[name], name)
+            if key in keys:
+                yield from _castable(name, environ[name], value)
+            elif not key.startswith("engines_"):
+                known = {each: f"{prefix}{each}".upper() for each in keys}
+                yield _unknown(name, key, known)
+
+
+def _castable(name: str, text: str, value: object) -> Iterator[str]:
+    """What Invoke can't make of a variable: it casts it to the type of the value so far."""
+    if isinstance(value, (list, tuple, Mapping)):
+        yield f"{name}: only a file can give it: write it into invoke.yaml"
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            type(value)(text)
+        except ValueError:
+            what = "a whole number" if isinstance(value, int) else "a number"
+            yield f"{name} {text}: give {what}, as the configuration has there"
+
+
+def _over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """What Invoke makes of two layers: keys of both are merged all the way down."""
+    both = {key: _over(base[key], top[key]) for key in base if isinstance(top.get(key), Mapping)}
+    return {**base, **top, **both}

@@ -1,0 +1,224 @@
+"""What ssh itself would do for a host: `ssh -G NAME`, asked once per host and command line.
+
+So every word of the user's configuration means here what it means to ssh: Include, Match, tokens,
+canonical names. ssh -G leaves tokens and variables in some values (OpenSSH 9.2, seen): these are
+put in here, as ssh_config(5), TOKENS, has them.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ..errors import BadInput
+from ..text import one_line
+
+TIMEOUT = 30  # seconds; Match exec may run a command of the user's
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The options that ssh has for a host by their names in small letters, each with its values."""
+
+    name: str
+    options: Mapping[str, tuple[str, ...]]
+
+    def first(self, option: str, default: str = "") -> str:
+        """An option's value; `default` where it has none, or the word "none"."""
+        value = self.options.get(option, ("none",))[0]
+        return default if value.lower() == "none" else value
+
+    def has(self, option: str) -> bool:
+        """Whether an option is set to anything but no or none."""
+        return self.first(option, "no").lower() not in ("no", "false")
+
+    @property
+    def hostname(self) -> str:
+        return self.first("hostname", self.name)
+
+    @property
+    def user(self) -> str:
+        return self.first("user") or getpass.getuser()
+
+    @property
+    def port(self) -> int:
+        return int(self.first("port", "22"))
+
+    def seconds(self, option: str, default: int) -> int:
+        """An option that is a number of seconds; `default` where it is 0 or not set."""
+        value = self.first(option, "0")
+        return (int(value) if value.isdigit() else 0) or default
+
+    def paths(self, option: str) -> list[Path]:
+        """The values of an option that stands once for each path, tokens put in."""
+        values = self.options.get(option, ())
+        return [self.path(value) for value in values if value.lower() != "none"]
+
+    def files(self, option: str) -> list[Path]:
+        """The files of an option that lists several: ssh -G takes off the quotes around blanks."""
+        found: list[Path] = []
+        words = self.first(option).split()
+        while words:
+            ends = range(len(words), 0, -1)
+            whole = [self.path(" ".join(words[:end])) for end in ends]
+            here = next((n for n, path in zip(ends, whole, strict=True) if path.is_file()), 1)
+            found.append(self.path(" ".join(words[:here])))
+            words = words[here:]
+        return found
+
+    def path(self, text: str) -> Path:
+        filled = self.expand(text)
+        if filled == "~" or filled.startswith("~/"):
+            filled = f"{home()}{filled[1:]}"
+        return Path(filled).expanduser()
+
+    def expand(self, text: str) -> str:
+        """`text` with its tokens and `${VARIABLES}`; raise BadInput for one that is not set."""
+        filled = re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
+        return re.sub(r"\$\{(\w+)\}", self._variable, filled)
+
+    def _variable(self, found: re.Match[str]) -> str:
+        value = os.environ.get(found[1])
+        if value is None:
+            raise BadInput(f"ssh's configuration for {self.name}: {found[0]} is not set here")
+        return value
+
+    @cached_property
+    def _tokens(self) -> Mapping[str, str]:
+        here = socket.gethostname()
+        return {
+            "%": "%",
+            "d": str(home()),
+            "h": self.hostname,
+            "i": str(os.getuid()),
+            "j": self.first("proxyjump"),
+            "k": self.first("hostkeyalias", self.name),
+            "L": here.partition(".")[0],
+            "l": here,
+            "n": self.name,
+            "p": str(self.port),
+            "r": self.user,
+            "u": getpass.getuser(),
+        }
+
+    @property
+    def unsupported(self) -> list[str]:
+        """What this configuration wants and we can't do: named where a connection fails."""
+        wanted = [label for option, label in _UNSUPPORTED.items() if self.has(option)]
+        return [f"{label} can't be used here" for label in wanted]
+
+
+_PATHS = ("identityfile", "certificatefile", "revokedhostkeys")
+_UNSUPPORTED = {
+    "knownhostscommand": "KnownHostsCommand",
+    "pkcs11provider": "PKCS11Provider",
+    "gssapiauthentication": "GSSAPIAuthentication",
+    "hostbasedauthentication": "HostbasedAuthentication",
+    "bindaddress": "BindAddress",
+    "bindinterface": "BindInterface",
+}
+
+
+def home() -> Path:
+    """The user's home as ssh has it: of the user database, whatever $HOME says."""
+    return Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+
+def has_ssh() -> bool:
+    """Whether there is an ssh to ask."""
+    return shutil.which("ssh") is not None
+
+
+def resolve(name: str, user: str | None, port: int | None, config: str | None) -> Resolved:
+    """Ask ssh; raise BadInput with its own line (file and number) where it refuses."""
+    if not has_ssh():
+        return without_ssh(name, user, port, config)
+    given = {"-F": config, "-l": user, "-p": port}
+    words = [str(word) for pair in given.items() if pair[1] for word in pair]
+    try:
+        done = subprocess.run(
+            ["ssh", "-G", "-T", *words, "--", name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        why = f"ssh -G {name} did not end within {TIMEOUT} s: is a Match exec hanging?"
+        raise BadInput(f"ssh's configuration: {why}") from None
+    if done.returncode != 0:
+        said = [one_line(line) for line in done.stderr.splitlines()]
+        why = ": ".join(line for line in said if line and ": terminating," not in line)
+        raise BadInput(f"ssh refuses its configuration for {name}: {why}")
+    found = parse(name, done.stdout)
+    for option in _PATHS:
+        found.paths(option)  # a variable that is not set is told before anything is done
+    return found
+
+
+def parse(name: str, text: str) -> Resolved:
+    """The output of ssh -G: a line per value, the option's name first."""
+    options: dict[str, tuple[str, ...]] = {}
+    for line in text.splitlines():
+        option, _, value = line.partition(" ")
+        options[option.lower()] = (*options.get(option.lower(), ()), value)
+    return Resolved(name, options)
+
+
+# ssh_config(5), for where no ssh tells them.
+_DEFAULTS = {
+    "identityfile": ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519"),
+    "userknownhostsfile": ("~/.ssh/known_hosts ~/.ssh/known_hosts2",),
+    "globalknownhostsfile": ("/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",),
+}
+
+
+def without_ssh(name: str, user: str | None, port: int | None, config: str | None) -> Resolved:
+    """What Paramiko makes of the configuration, where there is no ssh: it knows fewer words."""
+    import paramiko
+
+    paths = [Path(config)] if config else [home() / ".ssh" / "config", Path("/etc/ssh/ssh_config")]
+    texts = [path.read_text("utf-8", "replace") for path in paths if path.is_file()]
+    try:
+        found = paramiko.SSHConfig.from_text("\n".join(texts)).lookup(name)
+    except (paramiko.SSHException, ValueError) as error:
+        raise BadInput(f"{paths[0]}: {error}: install ssh, which may know better") from None
+    given = {"user": user, "port": port and str(port)}
+    own = {**found, **{key: value for key, value in given.items() if value}}
+    lists = {key: (v,) if isinstance(v, str) else tuple(v) for key, v in own.items()}
+    return Resolved(name, {**_DEFAULTS, **lists})
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A host on the way to another, as ProxyJump names it."""
+
+    name: str
+    user: str | None = None
+    port: int | None = None
+
+
+def hops(text: str) -> list[Hop]:
+    """`[user@]host[:port]` or `ssh://...`, with commas between, the first to be met first."""
+    return [_hop(each.strip()) for each in text.split(",") if each.strip()]
+
+
+def _hop(text: str) -> Hop:
+    rest = text.removeprefix("ssh://").rstrip("/")
+    user, _, place = rest.rpartition("@")
+    found = re.fullmatch(r"(?:\[(.+)\]|([^:]+)|(.+:.*:.*))(?::(\d{1,5}))?", place)
+    if not found:
+        raise BadInput(f"ProxyJump {text}: write [user@]host[:port]")
+    name = found[1] or found[2] or found[3]
+    return Hop(name, user or None, int(found[4]) if found[4] else None)

@@ -1,0 +1,3 @@
+# The model's config.json.
+. ./facts/enter_model.sh
+cat config.json

@@ -1,0 +1,53 @@
+# Takes a cluster's lock, or says who has it, and removes it when its stdin ends.
+: "${token:?}" "${wait:?}" "${what:?}" "${who:?}"
+. ./lock/common.sh
+is_mine() {
+  key=''
+  { read -r key; } 2>/dev/null <"$lock/holder"
+  [ "$key" = "$token" ]
+}
+make() {
+  mkdir "$lock" && date +%s >"$lock/beat" &&
+    printf '%s\n' "$token" $$ "$began" "$tp_boot" "$(date +%s)" "$what" "$who" >"$lock/holder" &&
+    return
+  rm -rf "$lock"
+  return 1
+}
+take() {
+  if is_there; then
+    gone && broke=$(line broke) && said=$(remove "$token" 2>&1) || return 1
+    printf '%s\n' "$broke"
+  fi
+  said=$(make 2>&1)
+}
+trap '' HUP INT QUIT TERM
+began=$(start_id $$) failed=0 told='' end=$(($(date +%s) + wait))
+while :; do
+  if is_there && ! gone; then
+    [ "$(date +%s)" -lt $end ] || { line refused; exit 0; }
+    [ -n "$told" ] || { line busy; told=1; }
+    # Words that nobody reads end this shell, once its control machine is gone.
+    failed=0
+    sleep 0.3
+    echo .
+    continue
+  fi
+  said=$({ own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir"; } 2>&1) &&
+    alone take && break
+  # A few times that may be: another command was faster.
+  failed=$((failed + 1))
+  sleep 0.1
+  [ $failed -lt 5 ] || { printf 'error %s\n' "${said:-$lock can not be made}"; exit 1; }
+done
+# In braces, so that it is read before it runs: what follows in its stdin is for `read` alone.
+{
+  echo held
+  while read -r beat; do
+    is_mine || { echo lost; exit 0; }
+    date +%s >"$lock/beat.new" && mv "$lock/beat.new" "$lock/beat"
+  done 2>/dev/null
+  release() { is_mine && remove "$token"; }
+  alone release
+  rmdir "$state_dir" 2>/dev/null
+  exit 0
+}

@@ -1,0 +1,10 @@
+# Removes a cluster's lock, whoever has it, and tells who had it.
+. ./lock/common.sh
+unlock() {
+  gone
+  was=$(line was)
+  remove unlock.$$ && printf '%s\n' "$was"
+}
+own "$state_dir" || exit
+is_there || exit 0
+alone unlock

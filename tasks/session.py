@@ -1,0 +1,284 @@
+"""What one command knows and has: its cluster, connections, locks, audit lines and signals."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from invoke.config import Config
+from invoke.context import Context
+from invoke.tasks import Call, Task
+
+from .signals import Signals
+
+if TYPE_CHECKING:
+    from .cluster.audit import AuditWriter
+    from .cluster.cluster import Cluster
+    from .cluster.hostfile import Host
+    from .cluster.lock import LockClient, Locks
+    from .cluster.nodes import Connections, Node
+    from .cluster.snapshot import Snapshot
+
+Options = Mapping[str, Any]
+
+
+class Known:
+    """What need not be read again while the lock is ours: nobody else changes it meanwhile.
+
+    `reading` is the last snapshot and when it was begun, `started` the run of this command. Who
+    acts himself forgets what is true no more.
+    """
+
+    reading: tuple[float, Snapshot] | None = None
+    started: str | None = None
+
+    def forget(self) -> None:
+        self.reading, self.started = None, None
+
+
+class SessionCall(Call):
+    """A call of an executor of ours: its task is given the session.
+
+    `asked` is the same for the asked task and all of its hooks; `cluster_options` are those by
+    which its cluster is built, its own over those of the task that it hangs on.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any],
+        called_as: str | None = None,
+        kwargs: dict[str, Any] | None = None,
+        *,
+        session: Session,
+        asked: object,
+        is_hook: bool = True,
+        cluster_options: Options,
+    ) -> None:
+        super().__init__(task, called_as, kwargs=kwargs)
+        self.session = session
+        self.asked = asked
+        self.is_hook = is_hook
+        self.cluster_options = cluster_options
+
+    def make_context(self, config: Config) -> Context:
+        context = super().make_context(config)
+        context._set(session=self.session, is_asked=not self.is_hook)
+        self.session.enter(self, context)
+        return context
+
+    def beside(self, task: Task[Any]) -> SessionCall:
+        """A call of another task for the same asked one."""
+        return SessionCall(
+            task, session=self.session, asked=self.asked, cluster_options=self.cluster_options
+        )
+
+
+class Session:
+    """One per executor; it ends with the command, which no module keeps anything of.
+
+    One that runs within another (`executor.run` in a task) shares with it what is the process's:
+    connections, what is known under their locks, signals, and which notes were said.
+    """
+
+    context: Context
+    call: SessionCall | None = None
+    dry = False
+
+    def __init__(self, arguments: Sequence[str] = (), outer: Session | None = None) -> None:
+        self.arguments = arguments
+        self.outer = outer
+        self.noted: dict[str, str] = {}
+        self.signals: Signals = outer.signals if outer else Signals()
+        self._said: set[str] = outer._said if outer else set()
+        self._known: WeakKeyDictionary[LockClient, Known] = (
+            outer._known if outer else WeakKeyDictionary()
+        )
+        self._clusters: dict[str, tuple[object, Cluster]] = {}
+
+    # Made when they are first asked for: most commands want none of them, nor their imports.
+
+    @cached_property
+    def connections(self) -> Connections:
+        from .cluster.nodes import Connections
+
+        return self.outer.connections if self.outer else Connections()
+
+    @cached_property
+    def lock(self) -> Locks:
+        """The locks that this command has: `hold`, `held`, `release`."""
+        from .cluster.lock import Locks
+
+        return Locks()
+
+    @cached_property
+    def audit(self) -> AuditWriter:
+        """Writes to the nodes what was done: `recorded`, `record`."""
+        from .cluster.audit import AuditWriter
+
+        return AuditWriter()
+
+    def known(self, cluster: Cluster) -> Known:
+        """What this command knows of the cluster while it has its lock; nothing is kept without."""
+        from .cluster import lock
+
+        client = lock.client(cluster)
+        return self._known.setdefault(client, Known()) if client else Known()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """`tp` of the configuration, as the task that runs has it."""
+        return dict(self.context.config.get("tp", {}))
+
+    @property
+    def state_dir(self) -> str:
+        """Where the nodes keep their state, for tasks that know no cluster."""
+        from .cluster import cluster
+
+        return cluster.state_dir(self.settings)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the task that runs was asked for: what it finds is the result, on stdout."""
+        return bool(getattr(self.context, "is_asked", False))
+
+    def nodes(self, hosts: Sequence[Host]) -> list[Node]:
+        """The nodes of `hosts`, for tasks that know no cluster."""
+        from .cluster import cluster
+
+        return self.connections.of(hosts, cluster.ssh_config(self.settings))
+
+    def check(self) -> None:
+        """Raise BadInput for settings that a task needs although it knows no cluster."""
+        self.nodes(())
+
+    def cluster(self, options: Options) -> Cluster:
+        """The cluster of these options: built once for an asked task and its hooks.
+
+        It is built anew where the configuration or the hostfile has changed since.
+        """
+        given = {key: value for key, value in options.items() if value not in (None, [], "")}
+        key = repr((sorted(given.items()), self.settings))
+        stamp, made = self._clusters.get(key, (None, None))
+        if made is None or stamp != _stamp(made.source):
+            made = self.build(**given)
+            self._clusters[key] = _stamp(made.source), made
+        return made
+
+    def build(self, whole: Sequence[str] | None = None, **options: Any) -> Cluster:
+        """A cluster that is not kept; `whole` are all of the server's arguments."""
+        from .cluster import cluster
+
+        args = self.arguments if whole is None else whole
+        made = cluster.build(
+            self.settings, args, whole is not None, connections=self.connections, **options
+        )
+        for note in made.notes:
+            if note not in self._said:
+                self._said.add(note)
+                self.say(note)
+        return made
+
+    def note(self, **facts: str) -> None:
+        """Let later hooks know what a task has found out: `note(run="1f")` is MLX_TP_RUN."""
+        self.noted.update({f"MLX_TP_{name.upper()}": value for name, value in facts.items()})
+        if self.outer:
+            self.outer.note(**facts)
+
+    def say(self, text: str) -> None:
+        """A line of narration, on stderr."""
+        from . import screen
+
+        screen.say(text)
+
+    def out(self, text: str) -> None:
+        """A line of the result, on stdout."""
+        from . import screen
+
+        screen.out(text)
+
+    def enter(self, call: SessionCall, context: Context) -> None:
+        """Go on to the next call; an asked task builds anew what one before may have changed."""
+        if self.call is None or call.asked is not self.call.asked:
+            self._clusters.clear()
+        self.call, self.context = call, context
+
+    def cluster_options(self, task: Task[Any], options: Options) -> Options | None:
+        """Those of the call that runs; None where a task is called as a function."""
+        call = self.call
+        is_it = call is not None and call.task is task and call.kwargs == options
+        return call.cluster_options if call is not None and is_it else None
+
+    @contextmanager
+    def at_work(self, context: Context, is_dry: bool) -> Iterator[None]:
+        """For a task's body: signals end it in an orderly way, and `dry` is as it was asked for."""
+        before, self.dry = self.dry, is_dry
+        try:
+            with self.on(context), self.signals.watched():
+                yield
+        finally:
+            self.dry = before
+
+    @contextmanager
+    def on(self, context: Context) -> Iterator[None]:
+        """Within it the configuration is that of `context`."""
+        before = getattr(self, "context", context)
+        self.context = context
+        try:
+            yield
+        finally:
+            self.context = before
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The life of the command."""
+        token = _running.set(self)
+        try:
+            yield
+        finally:
+            _running.reset(token)
+            self.close()
+
+    def close(self) -> None:
+        """Give back the locks, wait for the audit lines, close the connections."""
+        made = vars(self)
+        with ExitStack() as last:
+            if "connections" in made and not self.outer:
+                last.callback(self.connections.close)
+            if "audit" in made:
+                last.callback(self._flush)
+            if "lock" in made:
+                last.callback(self.lock.close)
+
+    def _flush(self) -> None:
+        for node, why in self.audit.close().items():
+            print(f"warn: {node}: no line in its audit log: {why}", file=sys.stderr)
+
+
+# `executor.run` is given a configuration and no context; a task may be called with one of its own.
+_running: ContextVar[Session | None] = ContextVar("session", default=None)
+
+
+def of(context: Context) -> Session | None:
+    """The session of a context, else of the command that runs."""
+    found = getattr(context, "session", None)
+    return found if isinstance(found, Session) else running()
+
+
+def running() -> Session | None:
+    """The session of the command that runs in this thread."""
+    return _running.get()
+
+
+def _stamp(source: str) -> object:
+    """What changes when a hostfile does; None for what is no file."""
+    try:
+        found = Path(source).expanduser().stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

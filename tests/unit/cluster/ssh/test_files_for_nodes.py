@@ -1,0 +1,126 @@
+"""A rank's life by the files that nodes run, in each shell that may be /bin/sh somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import require, wait_for
+
+from tasks.cluster import audit, launch, lock, logs, state, stop, wait
+from tasks.cluster import cluster as clusters
+from tasks.cluster.launch import Run
+from tasks.cluster.ssh import scripts
+
+from .test_scripts import SHELLS
+
+TELL = "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]))"
+# What our own files call theirs, and what they must not come apart at.
+ENV = {"name": "a b", "run": "mine", "python": "none", "words": "1", "log": "/nowhere"}
+
+Sh = Callable[[str], str]
+
+
+@pytest.fixture(params=SHELLS)
+def sh(request: pytest.FixtureRequest, tmp_path: Path) -> Sh:
+    words = shlex.split(request.param)
+    require(shutil.which(words[0]), f"needs {words[0]}")
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+
+    def run(text: str) -> str:
+        done = subprocess.run(
+            [*words, "-s"], input=text, env=env, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Any:
+    (tmp_path / "a b").mkdir()
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps([{"ssh": "mac1", "ips": ["10.0.0.1"]}]))
+    return clusters.build(
+        {"engines": {"tell": {"command": ["-c", TELL], "prepare": "export MORE=$HOME"}}},
+        ["--model", "~/model", "a\\nb", "--", "~"],
+        hostfile=str(hosts),
+        num_ranks="2",
+        engine="tell",
+        backend="ring",
+        python=sys.executable,
+        cwd="~/a b",
+        log_dir="~/logs",
+        env=[f"{name}={value}" for name, value in ENV.items()],
+    )
+
+
+def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
+    for run in ("abc", "def"):
+        sh(launch.background(cluster, cluster.ranks, Run(run, "me\\n", 0.0)))
+        wait_for(lambda run=run: [rank.exit for rank in ranks(sh, cluster, run)] == [0, 0])
+    words, folder, env = told(tmp_path)
+    assert words == ["--model", f"{tmp_path}/model", "a\\nb", "--", "~"]
+    assert folder == f"{tmp_path}/a b"
+    assert env.items() >= {**ENV, "MORE": str(tmp_path), "MLX_RANK": "1"}.items()
+    sh(wait.ready_script(cluster))
+    assert read(sh, cluster).ready == "def"
+    where = [(rank.rank, launch.log_path(cluster, rank), "", 0) for rank in cluster.ranks]
+    taken = logs.parse("mac1", sh(logs.read_script(where, "nonce")), "nonce")
+    assert [piece.data.count(b"\n") for piece in taken] == [2, 2]
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
+        f"tp_server.rank{rank}.log{age}" for rank in (0, 1) for age in ("", ".1")
+    ]
+    sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")])["mac1"])
+    found = read(sh, cluster)
+    assert (found.ranks, found.ready) == ({}, None)
+    assert found.last.run == "def"
+    assert found.baseline is not None
+
+
+def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        boot = sh(scripts.script("prelude.sh") + 'printf %s "$tp_boot"')
+        same = {
+            "other start": ("start", boot, "1"),
+            "other boot": ("child", "x", "sleep 60"),
+            "other command": ("command", "", "sleep 6"),
+            "it": ("command", "", "sleep 60"),
+        }
+        for label, proof in same.items():
+            target = stop.Target("mac1", process.pid, label, proof)
+            assert sh(stop.script(cluster.state_dir, [target], [target], "KILL", 1)) == "left\n"
+            assert (read(sh, cluster).sigkill is not None) == (label == "it")
+        assert process.wait() == -9
+
+
+def test_an_action_is_noted(sh: Sh, cluster: Any) -> None:
+    entry = audit.Entry("2026-11-24T18:01:25Z", "me\\n", "tp.stop", "done")
+    sh(audit.script(cluster.state_dir, entry))
+    assert audit.parse(sh(audit.fact(cluster.state_dir, 5).command), 0) == [entry]
+
+
+def test_the_lock_ends_with_its_stdin(sh: Sh, cluster: Any, tmp_path: Path) -> None:
+    assert sh(lock.script(cluster, "tp.start", Run("abc", "me", 0.0))).split() == ["held"]
+    assert not (tmp_path / ".mlx-tp").exists()
+
+
+def read(sh: Sh, cluster: Any) -> Any:
+    return state.parse(sh(state.fact(cluster.state_dir).command), 0)
+
+
+def ranks(sh: Sh, cluster: Any, run: str) -> list[Any]:
+    return [rank for rank in read(sh, cluster).ranks.values() if rank.record.run == run]
+
+
+def told(home: Path) -> Any:
+    return json.loads((home / "logs" / "tp_server.rank1.log").read_text().splitlines()[-1])
