@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -40,12 +41,12 @@ class Envelope:
         return {**head, **self.result, **more}
 
 
-_open: list[Envelope] = []
+_open: ContextVar[Envelope | None] = ContextVar("envelope", default=None)
 
 
 def current() -> Envelope | None:
     """The envelope of the task that is at work, if `--json` was asked of it."""
-    return _open[-1] if _open else None
+    return _open.get()
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def opened(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    _open.append(Envelope())
+    token = _open.set(Envelope())
     try:
         yield
     except BrokenPipeError:
@@ -65,16 +66,18 @@ def opened(wanted: bool) -> Iterator[None]:
     else:
         _print()
     finally:
-        _open.pop()
+        _open.reset(token)
 
 
 def begin() -> None:
     """A task with `--json` begins: what an earlier one of this command line gave is printed."""
-    if _open and _open[-1].is_begun:
+    envelope = current()
+    if envelope is None:
+        return
+    if envelope.is_begun:
         _print()
-        _open[-1] = Envelope()
-    if _open:
-        _open[-1].is_begun = True
+        vars(envelope).update(vars(Envelope()))
+    envelope.is_begun = True
 
 
 def give(result: Mapping[str, Any], findings: Iterable[Finding] = ()) -> None:
@@ -103,7 +106,9 @@ def now() -> str:
 
 
 def _print(error: BaseException | None = None) -> None:
-    envelope = _open[-1]
+    envelope = current()
+    if envelope is None:
+        return
     if not envelope.is_stream:
         _out(envelope.document(error))
     elif error is not None:
