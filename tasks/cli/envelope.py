@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit, ParseError
 
+from ..cluster.text import plain
+
 if TYPE_CHECKING:
     from ..cluster.checks import Finding
 
@@ -97,7 +99,7 @@ def line(result: Mapping[str, Any], error: str = "") -> None:
     if envelope is not None:
         envelope.is_stream = True
     head = {"ok": not error, "error": error or None}
-    print(json.dumps({**head, **result}), flush=True)
+    _out({**head, **result}, None)
 
 
 def now() -> str:
@@ -112,11 +114,12 @@ def _print(error: BaseException | None = None) -> None:
     if not envelope.is_stream:
         _out(envelope.document(error))
     elif error is not None:
-        print(json.dumps(envelope.document(error)), flush=True)
+        _out(envelope.document(error), None)
 
 
-def _out(document: Mapping[str, Any]) -> None:
-    print(json.dumps(document, indent=2), flush=True)
+def _out(document: Mapping[str, Any], indent: int | None = 2) -> None:
+    # JSON leaves DEL as it is, which a terminal takes for an order.
+    print(plain(json.dumps(document, indent=indent)), flush=True)
 
 
 def _ended(error: BaseException | None) -> tuple[int, str | None]:
