@@ -323,6 +323,8 @@ def test_two_clusters_side_by_side(everyones: Fenced, home: Path) -> None:
     )
     other = replace(everyones, ring=everyones.ring + 50, config=home / "other.json")
     other.env = {**everyones.env, "INVOKE_TP_HOSTFILE": str(home / "h.json")}
+    other.env["INVOKE_TP_LOG_DIR"] = str(home / "other-logs")
+    (home / "other-logs").mkdir()
     (home / "other.json").write_text(json.dumps(config))
     checked = other("tp.preflight")
     assert "warn" in checked.out

@@ -9,6 +9,10 @@ from tasks.cluster.hints import exit_words, facts, first_error, hint
 # (line, the start of the cause that must win)
 LINES = [
     (
+        "pydantic_core.ValidationError: 12 validation errors for Request",
+        "a request, or the server's own answer",
+    ),
+    (
         "ValueError: [jaccl] Changing queue pair to RTR failed with errno 22",
         "the link has no IPv4-mapped GID",
     ),
@@ -150,7 +154,6 @@ HARMLESS = [
     "",
 ]
 OTHERS = [
-    "pydantic_core.ValidationError: 12 validation errors for Request",
     "RuntimeError: [jaccl] Recv failed with errno=222",
     "ValueError: too many values to unpack (expected 2)",
 ]

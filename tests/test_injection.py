@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from rig import Rig
 
 from tasks import screen, show
+from tasks.cli import envelope
 from tasks.cluster import api as apis
 from tasks.cluster import cluster as clusters
 from tasks.cluster import (
@@ -346,7 +347,7 @@ def test_no_orders_to_a_terminal(first: str, second: str) -> None:
         screen.out(first)
         screen.log_line(f"rank 0 | {first}")
         screen.log_line(first)
-        screen.document({first: second})
+        envelope.give({first: second})
         screen.table([(first, second), (second, first)])
         screen.table([(first, second)], err)
     assert not ORDERS.search(out.getvalue() + err.getvalue())
@@ -418,7 +419,7 @@ def test_records(record: dict[str, Any]) -> None:
         out = io.StringIO()
         with redirect_stdout(out):
             show._print_status(found)
-            screen.document(found)
+            envelope.give(found)
         assert not ORDERS.search(out.getvalue())
         assert logs.place(cluster, read).combined == Path("/tmp/tp_server.log")
         (_, rank), *_ = read.ranks

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from conftest import DEADLINE, ROOT, Inv, Sshd
 
+from tasks.cluster.ssh import scripts
+
 # Runs `inv` and writes each script that it sends to a node into a file.
 PROGRAM = """
 import json, os, sys
@@ -74,18 +76,23 @@ def trips(inv: Inv, sshd: Sshd, *words: str) -> Trips:
     options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
     done = subprocess.run(line, cwd=ROOT, env=env, **options)
     assert done.returncode == 0, done.stderr
-    scripts = [json.loads(row) for row in file.read_text().splitlines()]
+    found = [json.loads(row) for row in file.read_text().splitlines()]
     sessions = _sessions(sshd) - before.sessions
     # What we count is what sshd has counted.
-    assert Counter(name for name, _ in scripts) == sessions
-    polls = Counter(name for name, script in scripts if _is_poll(script))
-    notes = Counter(name for name, script in scripts if "/audit.log" in script)
+    assert Counter(name for name, _ in found) == sessions
+    polls = Counter(name for name, script in found if _is_poll(script))
+    notes = Counter(name for name, script in found if _is(script, "audit/add.sh"))
     return Trips(sessions, polls, notes, _connections(sshd) - before.connections)
 
 
 def _is_poll(script: str) -> bool:
     """Looks at the ranks while they load, and the wait for those that were told to end."""
-    return "printf 'line " in script or 'echo "left$L"' in script
+    return _is(script, "logs/last.sh") or _is(script, "stop/signal.sh")
+
+
+def _is(script: str, name: str) -> bool:
+    """Whether that file for nodes is in a script: each begins with what it is for."""
+    return scripts.text(name).splitlines()[0] in script
 
 
 def _log(sshd: Sshd, name: str) -> str:

@@ -12,11 +12,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from invoke.exceptions import Exit, ParseError
+
+from ..cluster.text import plain
 
 if TYPE_CHECKING:
     from ..cluster.checks import Finding
@@ -40,12 +43,12 @@ class Envelope:
         return {**head, **self.result, **more}
 
 
-_open: list[Envelope] = []
+_open: ContextVar[Envelope | None] = ContextVar("envelope", default=None)
 
 
 def current() -> Envelope | None:
     """The envelope of the task that is at work, if `--json` was asked of it."""
-    return _open[-1] if _open else None
+    return _open.get()
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def opened(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    _open.append(Envelope())
+    token = _open.set(Envelope())
     try:
         yield
     except BrokenPipeError:
@@ -65,16 +68,18 @@ def opened(wanted: bool) -> Iterator[None]:
     else:
         _print()
     finally:
-        _open.pop()
+        _open.reset(token)
 
 
 def begin() -> None:
     """A task with `--json` begins: what an earlier one of this command line gave is printed."""
-    if _open and _open[-1].is_begun:
+    envelope = current()
+    if envelope is None:
+        return
+    if envelope.is_begun:
         _print()
-        _open[-1] = Envelope()
-    if _open:
-        _open[-1].is_begun = True
+        vars(envelope).update(vars(Envelope()))
+    envelope.is_begun = True
 
 
 def give(result: Mapping[str, Any], findings: Iterable[Finding] = ()) -> None:
@@ -94,7 +99,7 @@ def line(result: Mapping[str, Any], error: str = "") -> None:
     if envelope is not None:
         envelope.is_stream = True
     head = {"ok": not error, "error": error or None}
-    print(json.dumps({**head, **result}), flush=True)
+    _out({**head, **result}, None)
 
 
 def now() -> str:
@@ -103,15 +108,18 @@ def now() -> str:
 
 
 def _print(error: BaseException | None = None) -> None:
-    envelope = _open[-1]
+    envelope = current()
+    if envelope is None:
+        return
     if not envelope.is_stream:
         _out(envelope.document(error))
     elif error is not None:
-        print(json.dumps(envelope.document(error)), flush=True)
+        _out(envelope.document(error), None)
 
 
-def _out(document: Mapping[str, Any]) -> None:
-    print(json.dumps(document, indent=2), flush=True)
+def _out(document: Mapping[str, Any], indent: int | None = 2) -> None:
+    # JSON leaves DEL as it is, which a terminal takes for an order.
+    print(plain(json.dumps(document, indent=indent)), flush=True)
 
 
 def _ended(error: BaseException | None) -> tuple[int, str | None]:

@@ -219,6 +219,13 @@ def recorded(facts: NodeFacts) -> dict[int, str]:
     return {rank.pid: f"rank {rank.rank}" for rank in ranks if rank.alive and rank.pid}
 
 
+def marks(facts: NodeFacts) -> set[str]:
+    """The marks in the environment of recorded ranks, and of what these have started."""
+    state = known(facts, record.KEY)
+    ranks = state.ranks.values() if state else ()
+    return {mark(rank.record.run, rank.rank) for rank in ranks if rank.record}
+
+
 def unrecorded(
     expected: Expected, facts: NodeFacts, ports: frozenset[int] = frozenset()
 ) -> dict[int, str]:
@@ -231,9 +238,11 @@ def unrecorded(
     holders = known(facts, port_facts.KEY) or {}
     listening = {holder.pid for port in ours for holder in holders.get(port, ())}
     folder = f"/{expected.state_dir.rstrip('/').rpartition('/')[2]}/"
+    named, marked = recorded(facts), marks(facts)
     found = {}
     for process in (known(facts, process_facts.KEY) or {}).values():
-        if not process.is_own or process.pid in recorded(facts):
+        # What a recorded rank has started is known by its mark.
+        if not process.is_own or process.pid in named or process.mark in marked:
             continue
         is_rank = process.rank is not None
         meets = is_rank and (process.meets & ours or folder in process.lost_file)
@@ -248,14 +257,12 @@ def unrecorded(
 
 def strange_ranks(values: Mapping[int, Process], facts: NodeFacts) -> list[Process]:
     """Ranks that no record here knows, without what they have started."""
-    state = known(facts, record.KEY)
-    ranks = state.ranks.values() if state else ()
-    marks = {mark(rank.record.run, rank.rank) for rank in ranks if rank.record}
+    marked = marks(facts)
     found = {pid for pid, each in values.items() if each.rank is not None}
     return [
         values[pid]
         for pid in sorted(found - recorded(facts).keys())
-        if values[pid].mark not in marks and values[pid].ppid not in found
+        if values[pid].mark not in marked and values[pid].ppid not in found
     ]
 
 
@@ -305,9 +312,8 @@ def _free(expected: Expected, facts: NodeFacts, port: int, use: str) -> str:
         return f"inv tp.stop if it is of a server of yours; else end it there, or {other}"
     pids = {holder.pid for holder in (known(facts, port_facts.KEY) or {})[port]}
     found = {**recorded(facts), **unrecorded(expected, facts)}
-    state = known(facts, record.KEY)
-    marks = {mark(r.record.run, r.rank) for r in state.ranks.values() if r.record} if state else ()
-    if all(pid in found or (pid in values and values[pid].mark in marks) for pid in pids):
+    marked = marks(facts)
+    if all(pid in found or (pid in values and values[pid].mark in marked) for pid in pids):
         return "inv tp.stop"
     if pids <= servers(expected.engine, facts).keys():
         return f"it is no rank of this cluster: inv tp.stop --all, or {other}"
