@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from . import options
+from .cluster.config.values import Text
 from .options import WHERE, cluster_task
 
 if TYPE_CHECKING:
@@ -49,6 +50,33 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
     from . import housekeeping
 
     housekeeping.check(cluster, json)
+
+
+@cluster_task(
+    *WHERE,
+    "python",
+    "cwd",
+    help={"save": "write what the hosts said, without private values, into a new folder DIR"},
+)
+def selftest(
+    session: Session,
+    cluster: Cluster,
+    save: Annotated[str | None, Text("DIR")] = None,
+    json: bool = False,
+) -> None:
+    """What we take for granted of hosts, asked of each.
+
+    The first thing to run on a new cluster, and what a report of an error should carry. Every
+    command that we read by is run and its answer parsed, then what else we rely on is asked: words
+    of ifconfig, rsync, nc, stat, labels of vm_stat, backends of mlx, sshd, sudo. Nothing is
+    changed, nothing is run by sudo. Exit 3 if something differs, 5 if a host can't be reached.
+
+    inv hosts.selftest --hosts localhost
+    inv hosts.selftest --hosts mac1,mac2 --save sample
+    """
+    from .commands.hosts import selftest as selftesting
+
+    selftesting.run(cluster, save, json)
 
 
 @cluster_task(

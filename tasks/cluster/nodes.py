@@ -182,10 +182,12 @@ class Node:
         out_stream: Any = None,
         encoding: str = "utf-8",
         in_stream: Any = None,
+        env: Mapping[str, str] | None = None,
     ) -> Answer:
         """Run `script` by `/bin/sh`; never raise for what the node or the network does.
 
         With `in_stream` the script comes from its first `read()`, and more input from later ones.
+        `env` is sent with it, of which sshd passes what its AcceptEnv names.
         A node that took long to not connect fails at once for a while: it holds up each step of a
         run only once.
         """
@@ -194,14 +196,20 @@ class Node:
         early, self._early = self._early, None
         begun, was_connected = early[0] if early else time.monotonic(), self.is_connected
         answer = early and early[1].result()
-        answer = answer or self._ask(script, timeout, out_stream, encoding, in_stream)
+        answer = answer or self._ask(script, timeout, out_stream, encoding, in_stream, env)
         spent = time.monotonic() - begun
         is_lost = not was_connected and not self.is_connected
         self._refused = (begun + 4 * spent, answer) if is_lost and spent > 5 else None
         return answer
 
     def _ask(
-        self, script: str, timeout: float, out_stream: Any, encoding: str, in_stream: Any
+        self,
+        script: str,
+        timeout: float,
+        out_stream: Any,
+        encoding: str,
+        in_stream: Any,
+        env: Mapping[str, str] | None,
     ) -> Answer:
         try:
             result = self._run(
@@ -211,6 +219,7 @@ class Node:
                 warn=True,
                 timeout=timeout or None,
                 encoding=encoding,
+                env=env or {},
             )
         except CommandTimedOut as error:
             out = error.result.stdout

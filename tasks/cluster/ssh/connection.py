@@ -68,6 +68,8 @@ def connection(to: Way, config: Any, ssh: str, timeout: int, whose: str = "its")
         port=to.resolved.port,
         gateway=gateway,
         config=config,
+        # What is sent goes by the protocol: text before the command is for a shell like sh.
+        inline_ssh_env=False,
         forward_agent=to.resolved.has("forwardagent"),
         connect_timeout=to.resolved.seconds("connecttimeout", timeout),
         connect_kwargs=_limits(to.resolved, timeout),

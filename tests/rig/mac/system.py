@@ -95,8 +95,20 @@ def socketfilterfw(words: list[str]) -> int:
     return 0
 
 
+HELP = (
+    "-G conntimo                   Connection timeout in seconds",
+    "-w secs                       Timeout for connects and final net reads",
+    "-z                            Zero-I/O mode [used for scanning]",
+)
+
+
 def nc(words: list[str]) -> int:
-    """Only `-z -w SECONDS HOST PORT`: whether somebody listens there."""
+    """Only `-z -w SECONDS HOST PORT`, whether somebody listens there, and what -h says."""
+    if words == ["-h"]:
+        # netcat-56, netcat.c lines 1696 to 1733: `usage` and `help` go to stderr.
+        for row in HELP:
+            node.say("\t" + row)
+        return 1
     limit, host, port = words[-3:]
     try:
         socket.create_connection((host, int(port)), float(limit)).close()

@@ -1,0 +1,86 @@
+"""What inv hosts.selftest does: ask hosts what we take for granted, tell it, keep samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ... import screen
+from ...cli import envelope
+from ...cluster import nodes
+from ...cluster.cluster import Cluster
+from ...cluster.errors import BadInput, CheckFailed, Unreachable
+from ...cluster.facts import Fact
+from ...cluster.hosts import judge, sample, selftest
+from ...cluster.hosts.judge import DIFFERS, Row
+from ...cluster.nodes import Answer, Node
+from ...cluster.snapshot import FactQuery, Snapshot
+
+TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
+
+
+def run(cluster: Cluster, save: str | None, as_json: bool) -> None:
+    """Ask all hosts at once; raise Unreachable or CheckFailed where one does, or differs."""
+    folder = _folder(save) if save else None
+    read = _read(cluster)
+    wanted = {node.name: _wanted(cluster, node) for node in cluster.nodes}
+    rows = [row for name, said in read.nodes.items() for row in judge.judge(wanted[name], said)]
+    if folder:
+        for path in sample.write(folder, read):
+            screen.say(f"written: {path}")
+    if as_json:
+        envelope.give({"rows": [asdict(row) for row in rows], "saved": save})
+    else:
+        screen.table([("", "what", "host", "found"), *_told(rows)])
+    _raise(read, rows)
+
+
+def _folder(save: str) -> Path:
+    """Where samples go: a folder that is new or empty, so that none are mixed or lost."""
+    folder = Path(save).expanduser()
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise BadInput(f"--save {save}: is not empty: give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"--save {save}: {why}") from None
+    return folder
+
+
+def _read(cluster: Cluster) -> Snapshot:
+    asked = {node.name: _wanted(cluster, node).values() for node in cluster.nodes}
+    query = FactQuery.of(cluster.nodes, lambda node: map(selftest.raw, asked[node.name]))
+
+    def ask(node: Node) -> Answer:
+        sent = selftest.LOCAL if node.host.is_local else selftest.SENT
+        return node.sh(query.scripts[node.name], TIMEOUT, env=sent)
+
+    return query.snapshot(nodes.each(cluster.nodes, ask))
+
+
+def _wanted(cluster: Cluster, node: Node) -> Mapping[str, Fact[object]]:
+    rank = cluster.on(node)[0]
+    return selftest.wanted(rank.command[0], rank.cwd, cluster.state_dir)
+
+
+def _told(rows: Sequence[Row]) -> list[tuple[str, str, str, str]]:
+    """Rows of a table, what differs last: a line for all hosts of which the same is true."""
+    hosts: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        hosts.setdefault((row.state, row.what, row.found), []).append(row.host)
+    told = [(state, what, ", ".join(who), found) for (state, what, found), who in hosts.items()]
+    return sorted(told, key=lambda row: row[0] == DIFFERS)
+
+
+def _raise(read: Snapshot, rows: Sequence[Row]) -> None:
+    lost = [
+        f"{name}: {why}{remedy and f' ({remedy})'}"
+        for name, (why, remedy) in read.unreachable.items()
+    ]
+    if lost:
+        raise Unreachable("; ".join(lost))
+    wrong = [row for row in rows if row.state == DIFFERS]
+    if wrong:
+        raise CheckFailed(f"{len(wrong)} of {len(rows)} are not as we take them to be")
