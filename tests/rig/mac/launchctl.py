@@ -1,4 +1,4 @@
-"""launchctl: bootstrap, bootout, print, list and kickstart of the system's daemons."""
+"""launchctl: bootstrap, bootout, print, list, kill and kickstart of the system's daemons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def launchctl(words: list[str]) -> int:
         return 0
     if verb == "print" and rest:
         return _print(rest[0])
-    if verb not in ("bootstrap", "bootout", "kickstart", "enable", "disable") or not rest:
+    acts = {"bootstrap": _bootstrap, "bootout": _bootout, "kickstart": _kickstart, "kill": _kill}
+    if verb not in (*acts, "enable", "disable") or not rest:
         node.say(f"Unrecognized subcommand: {verb}")
         return 64
     if not node.is_root():
@@ -32,7 +33,7 @@ def launchctl(words: list[str]) -> int:
         return 1
     if verb in ("enable", "disable"):
         return 0
-    code = {"bootstrap": _bootstrap, "bootout": _bootout, "kickstart": _kickstart}[verb](rest)
+    code = acts[verb](rest)
     if code:
         node.say(f"{_failure(verb)}: {code}: {MESSAGES[code]}")
     return code
@@ -69,6 +70,16 @@ def _kickstart(words: list[str]) -> int:
     job = plists.read(daemons[label]["path"])
     daemons[label]["pid"] = launchd.start(job, label, daemons[label]["program"])
     launchd.save(daemons)
+    return 0
+
+
+def _kill(words: list[str]) -> int:
+    """`kill SIGNAL system/LABEL`, the signal by name or number."""
+    name, label = words[0], _label(words[1:])
+    pid = launchd.loaded().get(label, {"pid": 0})["pid"]
+    if not _lives(pid):
+        return 3
+    os.kill(pid, int(name) if name.isdigit() else signal.Signals[f"SIG{name.removeprefix('SIG')}"])
     return 0
 
 
