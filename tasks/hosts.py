@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from . import options
-from .cluster.config.values import Text
-from .options import WHERE, cluster_task
+from .options import WHERE, NewFolder, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
@@ -61,7 +60,7 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
 def selftest(
     session: Session,
     cluster: Cluster,
-    save: Annotated[str | None, Text("DIR")] = None,
+    save: Annotated[str | None, NewFolder("DIR")] = None,
     json: bool = False,
 ) -> None:
     """What we take for granted of hosts, asked of each.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from invoke.context import Context
@@ -16,7 +18,7 @@ from . import session as sessions
 from .arguments import ANY, ROW, SHARED, Argument, kind_of
 from .cli import envelope
 from .cluster.config.settings import option_name
-from .cluster.config.values import Kind, Words
+from .cluster.config.values import Kind, Text, Words
 from .cluster.errors import BadInput
 from .executor import server_arguments
 from .session import Options, Session
@@ -67,6 +69,29 @@ class CheckNames(Words):
         checks = CHECKS.values()
         named = [f"{each.name} ({each.what})" if each.what else each.name for each in checks]
         return f": {', '.join(named)}"
+
+
+class NewFolder(Text):
+    """A folder that is not there yet, or is empty, so that nothing in it is mixed or lost."""
+
+    def read(self, value: object, where: str) -> str:
+        folder = super().read(value, where)
+        try:
+            problem = _problem(Path(folder).expanduser())
+        except (OSError, RuntimeError) as error:  # of a home that nobody has
+            problem = getattr(error, "strerror", None) or str(error)
+        if problem:
+            raise ValueError(f"{where} {folder}: {problem}")
+        return folder
+
+
+def _problem(folder: Path) -> str:
+    if folder.is_dir() and any(folder.iterdir()):
+        return "is not empty: give a new folder"
+    there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not there.is_dir():
+        return f"{there} is no folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} may not be written to"
 
 
 Checks = Annotated[tuple[str, ...], CheckNames("CHECKS", split=True)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..facts import Fact, NodeFacts, Unknown
+from ..facts import Fact, NodeFacts, Unknown, rdma
 from .said import ASSUMED, Raw, sections
 
 OK, DIFFERS, NOT_HERE = "ok", "differs", "not here"
@@ -32,6 +32,7 @@ def judge(wanted: Mapping[str, Fact[Any]], said: NodeFacts) -> list[Row]:
     is_mac = told.get("system") != "Linux"  # a Mac's begins with its version
     found = {name: _fact(fact, raws[name], is_mac) for name, fact in wanted.items()}
     found |= {f"vm_stat: {name}": each for name, each in _vm_stat(raws["memory"], is_mac).items()}
+    found["ibv_devinfo: form"] = _devinfo(raws[rdma.DEVINFO.name])
     found["system_profiler: keys"] = _profiler(raws["thunderbolt"], is_mac)
     found |= {what: ask(told.get(name, ""), is_mac) for what, name, ask in ASSUMPTIONS}
     return [Row(what, said.node, *each) for what, each in found.items()]
@@ -91,6 +92,22 @@ def _vm_stat(said: object, is_mac: bool) -> dict[str, Judged]:
     return {"labels": labels, "units": units}
 
 
+def _devinfo(said: object) -> Judged:
+    """What we read of each device; a parser leaves out what it does not find."""
+    try:
+        devices = rdma.parse_devinfo(said.text, said.status) if isinstance(said, Raw) else {}
+    except ValueError:
+        devices = {}
+    if not devices:
+        return NOT_HERE, "no device"
+    for each in devices.values():
+        there = {"state": each.state, "max_pd": each.max_pd, "max_qp": each.max_qp}
+        missing = [name for name, value in {**there, "GID": each.gids}.items() if not value]
+        if missing:
+            return DIFFERS, f"{each.name} has no {', '.join(missing)}"
+    return OK, f"all there, of {len(devices)} devices"
+
+
 def _profiler(said: object, is_mac: bool) -> Judged:
     """The keys that the cables are found by; where no cable is in, only those of the ports."""
     if not is_mac and isinstance(said, Raw) and said.status == 127:
@@ -98,6 +115,10 @@ def _profiler(said: object, is_mac: bool) -> Judged:
     text = said.text if isinstance(said, Raw) else ""
     keys = {"SPThunderboltDataType", "domain_uuid_key", "current_speed_key", "receptacle_id_key"}
     missing = sorted(key for key in keys if f'"{key}"' not in text)
+    speeds = re.findall(r'"current_speed_key" : "([^"]*)"', text)
+    odd = [each for each in speeds if not re.match(r"(Up to )?\d+ Gb/s", each)]
+    if odd:
+        return DIFFERS, f"a speed of {odd[0][:40]}"
     return (DIFFERS, f"no {', '.join(missing)}") if missing else (OK, "all there")
 
 

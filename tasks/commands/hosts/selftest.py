@@ -10,7 +10,7 @@ from ... import screen
 from ...cli import envelope
 from ...cluster import nodes
 from ...cluster.cluster import Cluster
-from ...cluster.errors import BadInput, CheckFailed, Unreachable
+from ...cluster.errors import ActionFailed, CheckFailed, Unreachable
 from ...cluster.facts import Fact
 from ...cluster.hosts import judge, sample, selftest
 from ...cluster.hosts.judge import DIFFERS, Row
@@ -22,13 +22,11 @@ TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 
 def run(cluster: Cluster, save: str | None, as_json: bool) -> None:
     """Ask all hosts at once; raise Unreachable or CheckFailed where one does, or differs."""
-    folder = _folder(save) if save else None
     read = _read(cluster)
     wanted = {node.name: _wanted(cluster, node) for node in cluster.nodes}
     rows = [row for name, said in read.nodes.items() for row in judge.judge(wanted[name], said)]
-    if folder:
-        for path in sample.write(folder, read):
-            screen.say(f"written: {path}")
+    if save:
+        _save(Path(save).expanduser(), read)
     if as_json:
         envelope.give({"rows": [asdict(row) for row in rows], "saved": save})
     else:
@@ -36,17 +34,13 @@ def run(cluster: Cluster, save: str | None, as_json: bool) -> None:
     _raise(read, rows)
 
 
-def _folder(save: str) -> Path:
-    """Where samples go: a folder that is new or empty, so that none are mixed or lost."""
-    folder = Path(save).expanduser()
+def _save(folder: Path, read: Snapshot) -> None:
     try:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise BadInput(f"--save {save}: is not empty: give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise BadInput(f"--save {save}: {why}") from None
-    return folder
+        for path in sample.write(folder, read):
+            screen.say(f"written: {path}")
+    except OSError as error:
+        raise ActionFailed(f"{folder}: {error.strerror or error}") from None
 
 
 def _read(cluster: Cluster) -> Snapshot:

@@ -39,6 +39,7 @@ def text(said: dict[str, str]) -> str:
 
 def rows(raws: dict[str, object], wanted: dict[str, Fact[Any]] | None = None) -> dict[str, Row]:
     base = {"memory": Raw((DATA / "memory.txt").read_text(), 0)}
+    base["ibv_devinfo"] = Raw((DATA / "ibv_devinfo.txt").read_text(), 0)
     base["thunderbolt"] = Raw((DATA / "system_profiler.json").read_text(), 0)
     values = {Key[object](name): value for name, value in {**base, **raws}.items()}
     return {row.what: row for row in judge(wanted or {}, NodeFacts("mac1", values))}
@@ -152,10 +153,30 @@ def test_vm_stat(change: tuple[str, str], what: str) -> None:
     assert rows({"memory": said, ASSUMED.name: Raw(text(MAC), 0)})[what].state == DIFFERS
 
 
-def test_keys_of_system_profiler() -> None:
-    said = (DATA / "system_profiler.json").read_text().replace("domain_uuid_key", "domain_key")
-    told = {"thunderbolt": Raw(said, 0), ASSUMED.name: Raw(text(MAC), 0)}
-    assert rows(told)["system_profiler: keys"].found == "no domain_uuid_key"
+@pytest.mark.parametrize(
+    ("file", "change", "what", "found"),
+    [
+        (
+            "system_profiler.json",
+            ("domain_uuid_key", "domain_key"),
+            "system_profiler: keys",
+            "no domain_uuid_key",
+        ),
+        (
+            "system_profiler.json",
+            ("80 Gb/s", "80 Gbit/s"),
+            "system_profiler: keys",
+            "a speed of 80 Gbit/s",
+        ),
+        ("ibv_devinfo.txt", ("max_pd", "pds"), "ibv_devinfo: form", "rdma_en2 has no max_pd"),
+        ("ibv_devinfo.txt", ("GID[", "GUID["), "ibv_devinfo: form", "rdma_en2 has no GID"),
+    ],
+)
+def test_forms(file: str, change: tuple[str, str], what: str, found: str) -> None:
+    said = Raw((DATA / file).read_text().replace(*change), 0)
+    name = {"system_profiler.json": "thunderbolt"}.get(file, "ibv_devinfo")
+    row = rows({name: said, ASSUMED.name: Raw(text(MAC), 0)})[what]
+    assert (row.state, row.found) == (DIFFERS, found)
 
 
 def test_a_host_that_stopped_half_way() -> None:
