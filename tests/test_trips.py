@@ -24,10 +24,10 @@ from tasks.cluster import nodes
 
 ask = nodes.Node._ask
 
-def told(self, script, timeout, out_stream, encoding, in_stream):
+def told(self, script, *rest):
     with open(os.environ["TRIPS"], "a") as file:
         file.write(json.dumps([self.name, script or "keeper"]) + "\\n")
-    return ask(self, script, timeout, out_stream, encoding, in_stream)
+    return ask(self, script, *rest)
 
 nodes.Node._ask = told
 program.run(["inv", *sys.argv[1:]])
@@ -124,6 +124,11 @@ def test_trips(remote: Inv, sshd: Sshd) -> None:
         assert stop.polls == {"mac1": 1, "mac2": 1}
         assert stop.notes == {"mac1": 1, "mac2": 1}
         assert stop.connections == {"mac1": 1, "mac2": 1}
+
+
+def test_trips_of_selftest(light_remote: Inv, sshd: Sshd) -> None:
+    """All that is asked, in one session each."""
+    assert trips(light_remote, sshd, "hosts.selftest").sessions == {"mac1": 1, "mac2": 1}
 
 
 def builds(inv: Inv, *words: str, code: int = 0) -> int:
