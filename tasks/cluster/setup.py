@@ -6,7 +6,6 @@ would corrupt the kernel's GID table.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,13 +28,17 @@ PROBE = (IFCONFIG, "lo0")
 
 @dataclass(frozen=True)
 class Change:
-    """One thing to do on a host: `command` by root, or else `script` (/bin/sh text) by the user."""
+    """One thing to do on a host: `command` by root, or else `script` (/bin/sh text) by the user.
+
+    `by` is the file of tasks/remote/ that has root run the command.
+    """
 
     kind: str
     host: str
     what: str
     command: tuple[str, ...] = ()
     script: str = ""
+    by: str = "sudo/act.sh"
 
 
 def unbridge(end: End, facts: NodeFacts) -> list[Change]:
@@ -164,7 +167,7 @@ def act_script(todo: Sequence[Change], password: str | None) -> str:
     """Does one host's changes in their order; it stops at the first that fails."""
     parts = [as_root(password)]
     for change in todo:
-        parts += [change.script, scripts.script("sudo/act.sh", change.command, "sudo/root.sh")]
+        parts += [change.script, scripts.script(change.by, change.command, "sudo/root.sh")]
     return "".join(parts)
 
 
@@ -173,13 +176,3 @@ def write_matrix(wiring: Wiring, owner: str | None = None) -> str:
     return scripts.script(
         "rdma/matrix.sh", file=MATRIX, matrix=matrix_text(wiring), owner=owner or ""
     )
-
-
-def converge(wiring: Wiring, host: str, owner: str) -> str:
-    """What setup does on `host`, as /bin/sh text that looks by itself; root runs it at boot."""
-    words: list[str] = []
-    for end in wiring.on(host):
-        mask = int(ipaddress.IPv4Address(end.address.netmask))
-        words += [end.interface, str(end.address.ip), str(end.address.netmask), f"0x{mask:08x}"]
-    matrix = write_matrix(wiring, owner) if wiring.rdma else ""
-    return scripts.script("rdma/links.sh", words, ifconfig=IFCONFIG) + matrix
