@@ -18,6 +18,7 @@ from .ssh import scripts
 
 LABEL = "com.mlx-tp-tasks.rdma"
 PATH = f"/Library/LaunchDaemons/{LABEL}.plist"
+DRAFT = f".mlx-tp/{LABEL}.plist"  # in the user's home
 LOG = f"/var/log/{LABEL}.log"
 LAUNCHCTL = "/bin/launchctl"
 LOG_BYTES = 65536
@@ -92,7 +93,7 @@ def changes(host: str, home: str, installed: Daemon, wanted: str | None) -> list
     if wanted is None:
         remove = Change("persist", host, f"remove {PATH}", ("/bin/rm", "-f", PATH))
         return [*found, remove]
-    return [*found, *_install(host, f"{home}/.mlx-tp/{LABEL}.plist", wanted)]
+    return [*found, *_install(host, f"{home}/{DRAFT}", wanted)]
 
 
 def _install(host: str, draft: str, text: str) -> list[Change]:

@@ -117,16 +117,23 @@ def _refused(end: End, facts: NodeFacts, kinds: Sequence[str]) -> list[Finding]:
         there = ", ".join(name for name in facts[INTERFACES_KEY] if name.startswith("en"))
         what = f"no interface {end.interface} (there are {there})"
         return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
-    ports = facts[HARDWARE_PORTS].values()
-    if end.interface not in ports:
-        # Another interface may be the one that we came in by.
-        what = f"{end.interface} is no Thunderbolt port (those are {', '.join(ports) or 'none'})"
-        return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
+    wrong = no_port(end, facts[HARDWARE_PORTS])
+    if wrong:
+        return wrong
     taken = collision(end, facts[INTERFACES_KEY], facts[ROUTES]) if "address" in kinds else None
     if taken:
         what = f"{end.address.network} for {end.interface} is in use: {taken}"
         return [Finding("subnet", FAIL, end.host, what, "take a free one of 10.254.0.0/16")]
     return []
+
+
+def no_port(end: End, hardware: Mapping[str, str]) -> list[Finding]:
+    """A finding where the end is no Thunderbolt port: it may be what we came in by."""
+    ports = hardware.values()
+    if end.interface in ports:
+        return []
+    what = f"{end.interface} is no Thunderbolt port (those are {', '.join(ports) or 'none'})"
+    return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
 
 
 def are_fixed(commands: Iterable[Sequence[str]]) -> bool:
