@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Inv, wait_for
+from conftest import Inv, require, wait_for
 from rig import Rig
 from test_links import TWO, wired
 from test_rdma import MATRIX, cycled, nodes
 
-from tasks.cluster import launchd
+from tasks.cluster import launchd, setup
 
 Macs = Callable[..., Rig]
 LONG = 60.0  # seconds to wait for what the daemon will do
@@ -147,13 +149,49 @@ def test_launchd_that_has_only_just_let_go(inv: Inv, macs: Macs) -> None:
     assert inv("rdma.persist", *nodes(rig)).out.count("unchanged") == 2
 
 
+@pytest.mark.parametrize(
+    ("answers", "status", "asked"), [("0", 0, 1), ("36 5 0", 0, 3), ("5", 5, 11), ("122", 122, 1)]
+)
+def test_loading_is_tried_again_where_that_may_help(
+    tmp_path: Path, answers: str, status: int, asked: int
+) -> None:
+    """The last answer is given again and again; one that is no matter of time is told at once."""
+    (tmp_path / "answers").write_text("\n".join(answers.split()) + "\n")
+    for name, program in (("sudo", SUDO), ("sleep", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    todo = launchd.changes("mac1", str(tmp_path), launchd.Daemon(None, False), "text")
+    done = subprocess.run(
+        ["sh"],
+        input=setup.act_script([todo[-1]], None),
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (status, "" if status else "done\n")
+    words = (tmp_path / "asked").read_text().splitlines()
+    assert words == [f"-n /bin/launchctl bootstrap system {launchd.PATH}"] * asked
+
+
+SUDO = """#!/bin/sh
+echo "$*" >>asked
+read -r answer <answers
+[ "$(wc -l <answers)" -eq 1 ] || sed -i 1d answers
+exit "$answer"
+"""
 SYSCTL = '#!/bin/sh\necho "{ sec = 1000, usec = 0 } Thu Jan  1 00:16:40 1970"\n'
 IFCONFIG = '#!/bin/sh\n[ "$1" = -l ] && echo en5 || printf "\\tinet $(cat here) netmask 0x0\\n"\n'
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash --posix -O xpg_echo", "busybox sh"])
+SHELLS = ("dash", "bash --posix -O xpg_echo", "busybox sh", "mksh", "yash --posixly-correct")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_its_log_stays_small(tmp_path: Path, shell: str) -> None:
     """However often its state changes; each shell that may be /bin/sh."""
+    require(shutil.which(shell.split()[0]), f"needs {shell}")
     text = launchd.converge(wired(TWO), "mac1", "").replace("PATH=/usr", f"PATH={tmp_path}:/usr")
     for name, program in (("sysctl", SYSCTL), ("ifconfig", IFCONFIG)):
         (tmp_path / name).write_text(program)
