@@ -117,13 +117,15 @@ def test_nothing_is_touched_while_a_rank_lives(inv: Inv, macs: Macs) -> None:
 def test_another_address_is_left(inv: Inv, macs: Macs) -> None:
     rig = persisted(inv, macs)
     other = "/sbin/ifconfig en5 inet 192.168.77.1 netmask 255.255.255.0"
-    rig.run("mac1", f"{other}; ln -sf /Users/victim {MATRIX}", root=True)
+    # A link to the very text that is wanted is none of ours either.
+    laid = f"mv {MATRIX} /Users/victim; ln -s /Users/victim {MATRIX}; ls -i /Users/victim"
+    victim = rig.run("mac1", f"{other}; {laid}", root=True).stdout
     rig.run("mac1", f"/bin/launchctl kickstart -k system/{launchd.LABEL}", root=True)
     line = "left: en5 has 192.168.77.1, not 10.254.0.5"
     until_says(rig, "mac1", line)
     assert re.findall("inet (.*) netmask", shown(rig, "mac1", "en5")) == ["192.168.77.1"]
-    # What lay at the matrix's place was replaced, and not written through.
-    assert rig.run("mac1", f"[ -L {MATRIX} ] || [ -e /Users/victim ]", check=False).returncode == 1
+    assert rig.run("mac1", f"[ -L {MATRIX} ]", check=False).returncode == 1
+    assert rig.run("mac1", "ls -i /Users/victim").stdout == victim
     assert log(rig, "mac1")[-2] == f"{line}; write {MATRIX}"
 
 
