@@ -173,6 +173,8 @@ def test_loading_is_tried_again_where_that_may_help(
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (status, "" if status else "done\n")
+    # Of many answers the last one is told.
+    assert done.stderr == (f"said {status}\n" if status else "")
     words = (tmp_path / "asked").read_text().splitlines()
     assert words == [f"-n /bin/launchctl bootstrap system {launchd.PATH}"] * asked
 
@@ -181,6 +183,7 @@ SUDO = """#!/bin/sh
 echo "$*" >>asked
 read -r answer <answers
 [ "$(wc -l <answers)" -eq 1 ] || sed -i 1d answers
+echo "said $answer" >&2
 exit "$answer"
 """
 SYSCTL = '#!/bin/sh\necho "{ sec = 1000, usec = 0 } Thu Jan  1 00:16:40 1970"\n'
