@@ -43,7 +43,9 @@ def show(cluster: Cluster, verbose: bool, as_json: bool) -> None:
 def _way(way: Way) -> dict[str, list[str]]:
     """What ssh -G made of a host: where it leads, and what is tried there, in this order."""
     found = way.resolved
-    offers = auth.Login(found).offers()
+    login = auth.Login(found)
+    offers = list(login.offers())
+    login.close()
     return {
         "address": [f"{found.user}@{found.hostname}:{found.port}"],
         "by way of": _gateways(way),

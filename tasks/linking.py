@@ -20,6 +20,7 @@ from .cluster.nodes import Answer
 from .cluster.setup import Change
 from .cluster.snapshot import Snapshot
 from .cluster.ssh import scripts
+from .cluster.text import first_said
 from .session import Session
 
 
@@ -127,7 +128,7 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
     done = answer.out.count("done\n")
     rows = [("changed", host, change.what) for change in todo[:done]]
     if done < len(todo):
-        said = answer.failure or (answer.err.strip().splitlines() or ["no reason given"])[-1]
+        said = answer.failure or first_said(answer.err, answer.status)
         rows.append(("fail", host, f"{todo[done].what}: {said}"))
     return rows
 
@@ -204,7 +205,7 @@ def _ask() -> str:
 def _no_sudo(
     answer: Answer, read: Snapshot, commands: Sequence[Sequence[str]], password: str | None
 ) -> Finding:
-    said = answer.failure or (answer.err.strip().splitlines() or ["sudo refused"])[-1]
+    said = answer.failure or first_said(answer.err, None) or "sudo refused"
     if password is not None:
         return Finding("sudo", FAIL, answer.node, said, "is it the password of that node?")
     if not setup.are_fixed(commands):

@@ -122,12 +122,20 @@ def test_reaching_a_peer() -> None:
     assert isinstance(asked("/bin/true", port), Unknown)
 
 
-def asked(python: str, port: int) -> Any:
-    """What reach.fact reads here, with an nc that connects."""
+def test_an_nc_that_waits_for_a_peer_is_ended(tmp_path: Path) -> None:
+    """As Apple's does, whose -w limits no connect."""
+    nc = tmp_path / "nc"
+    nc.write_text("#!/bin/sh\nexec sleep 60\n")
+    nc.chmod(0o755)
+    assert not asked(sys.executable, 1, str(nc)).nc
+
+
+def asked(python: str, port: int, nc: str = "/bin/true") -> Any:
+    """What reach.fact reads here, with an nc that connects, or another."""
     import subprocess
 
     fact = reach.fact(python, "/", "127.0.0.1", port)
-    script = reading.script([fact], "f00d").replace("/usr/bin/nc", "/bin/true")
+    script = reading.script([fact], "f00d").replace("/usr/bin/nc", nc)
     done = subprocess.run(
         ["/bin/sh", "-s"], input=script, capture_output=True, text=True, timeout=DEADLINE
     )

@@ -257,6 +257,7 @@ class Here:
     def __init__(self, place: Scratch) -> None:
         self.place = place
         self.name = "mac1"
+        self.pending: set[Any] = set()
 
     def sh(self, script: str, timeout: float = 0, **_: Any) -> Answer:
         return Answer(self.name, self.place.run(script), status=0)

@@ -276,7 +276,7 @@ def test_dry_run_changes_nothing(served: Inv, home: Path) -> None:
     ):
         shown = served(*words).out
         assert "-m mlx_lm server" in shown
-        assert "export MLX_RANK=1" in shown
+        assert "MLX_RANK=1" in shown
     assert not (home / ".mlx-tp").exists()
     assert served("tp.status").out.strip() == "stopped"
     served("tp.start")

@@ -177,3 +177,18 @@ def test_login_shells(remote: Inv, sshd: Sshd, shell: str) -> None:
     sshd.stop("mac1")
     sshd.start("mac1", ForceCommand=f'{path} -c "echo banner; $SSH_ORIGINAL_COMMAND"')
     remote("tp.preflight")
+
+
+@pytest.mark.parametrize("name", [".fabric.yaml", ".fabric.py", ".invoke.yaml"])
+def test_what_users_tell_fabric_and_invoke_has_no_say(
+    inv: Inv, sshd: Sshd, home: Path, name: str
+) -> None:
+    """A pty would mix what scripts say with their errors; keys are those of ssh's configuration."""
+    said = {"run": {"pty": True, "echo": True}, "connect_kwargs": {"password": "x"}, "user": "eve"}
+    python = "\n".join(f"{key} = {value!r}" for key, value in said.items())
+    (home / name).write_text(python if name.endswith(".py") else json.dumps(said))
+    done = inv("tp.memory", "--hosts", "mac1,127.0.0.1", "--engine", "mlx-lm")
+    assert [line.split()[:2] for line in done.out.splitlines()] == [
+        ["ok", "mac1"],
+        ["ok", "127.0.0.1"],
+    ]

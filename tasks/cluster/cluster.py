@@ -19,7 +19,7 @@ from .errors import BadInput
 from .facts import old
 from .facts.memory import GIB
 from .hostfile import Host, Hostfile
-from .nodes import Connections, Node
+from .nodes import Connections, Node, each
 from .ranks import Rank
 from .ssh import resolve
 
@@ -265,10 +265,11 @@ def _complete(host: Host, configured: Settings, given: Settings) -> Host:
 def _resolved(targets: Sequence[Node], hosts: Sequence[Host]) -> tuple[list[Host], list[str]]:
     """Hosts without `ips` get the address that the control machine finds for them."""
     found, notes = [], []
-    by_name = {node.name: node for node in targets}
+    unknown = {host.ssh for host in hosts if not host.ips}
+    addresses = each([node for node in targets if node.name in unknown], lambda n: n.address)
     for host in hosts:
         if not host.ips:
-            address = "127.0.0.1" if host.is_local else _lookup(by_name[host.ssh].address)
+            address = _lookup(addresses[host.ssh])
             notes.append(f"{host.ssh}: no ips given, using {address}")
             host = replace(host, ips=(address,))
         found.append(host)

@@ -18,6 +18,7 @@ from .nodes import Answer
 from .ranks import Rank
 from .ssh import scripts
 from .state import Record
+from .text import first_said
 
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 HEADER = "# mlx-tp run="  # how a log begins
@@ -176,5 +177,5 @@ def _check(answers: dict[str, Answer]) -> None:
         if answer.status == ALREADY:
             raise CheckFailed(f"{name}: {answer.err.strip()}")
         if not answer.ok:
-            said = (answer.err.strip() or answer.out.strip()).splitlines()[-1:] or ["no reason"]
-            raise ActionFailed(f"{name}: no rank started there: {said[0]}")
+            said = first_said(answer.err.strip() or answer.out, answer.status)
+            raise ActionFailed(f"{name}: no rank started there: {said}")

@@ -24,3 +24,13 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """The same on one line: nothing can pass for a line of its own."""
     return re.sub(r"\s*\n\s*", " ", plain(text).strip())
+
+
+def first_said(text: str, status: int | None) -> str:
+    """What a command said first, and how it ended where that was not well: empty for nothing.
+
+    The first line tells what happened: what a stub (Xcode's python3), a login shell that is no
+    shell, or a banner says after it is about something else.
+    """
+    line = next((one_line(line) for line in text.splitlines() if line.strip()), "")[:240]
+    return f"{line} (exit status {status})".strip() if status else line

@@ -17,6 +17,7 @@ from invoke.tasks import Task, task
 
 from tasks import ns
 from tasks.arguments import Argument
+from tasks.cluster.checks import CHECKS
 from tasks.cluster.config.values import Count, Files, Patterns, Seconds, Whole, Wholes
 from tasks.cluster.errors import BadInput
 from tasks.cluster.text import one_line
@@ -64,8 +65,8 @@ def test_help() -> None:
         "--count=COUNT": "how many (default 5)",
         "--ports=PORTS": " (default 1,2)",
         "--order=ORDER": " (default leader)",
-        "--skip=CHECKS": "skip some checks: memory, processes, ports, rdma, model, versions,"
-        " cooldown",
+        "--skip=CHECKS": "skip some checks: "
+        + ", ".join(f"{check.name} ({check.what})" for check in CHECKS.values()),
         "--exclude=PATTERN": "what to leave out (repeat): a name, or a path from /; an option adds"
         " to it (default: dev.exclude, .git,__pycache__,.venv,*.pyc,.DS_Store)",
         "--files=FILES": " (default a,b)",

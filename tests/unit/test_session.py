@@ -415,4 +415,4 @@ def test_no_module_keeps_state() -> None:
             if value is not None and ast.unparse(value) in ("{}", "[]", "set()", "dict()"):
                 found.append(f"{path.name}: {ast.unparse(each)}")
     # What users register is a table, as the checks themselves are.
-    assert found == ["checks.py: FACTS: dict[str, Sequence[Fact]] = {}"]
+    assert found == ["checks.py: CHECKS: dict[str, Check] = {}"]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
+from ..text import first_said
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -149,5 +151,5 @@ def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     try:
         return fact.parse(text, status)
     except ValueError as error:
-        said = text.strip().splitlines()
-        return Unknown(f"{error}: {said[-1][:240]}" if said else str(error))
+        said = first_said(text, status)
+        return Unknown(f"{error}: {said}" if said else str(error))

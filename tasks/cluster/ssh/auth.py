@@ -78,9 +78,21 @@ class Login:
 
     def __init__(self, config: Resolved) -> None:
         self.config = config
+        self._agent: Any = None
 
     def authenticate(self, transport: Any) -> list[Any]:
         """Offer key after key until one is taken; raise LoginError if none is."""
+        try:
+            return self._authenticate(transport)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the agent, whose keys can sign no more then."""
+        if self._agent is not None:
+            self._agent._close()
+
+    def _authenticate(self, transport: Any) -> list[Any]:
         import paramiko
 
         tried = Tried(self.config.user, self.config.unsupported)
@@ -134,7 +146,8 @@ class Login:
             socket = str(self.config.path(wanted))
         if not socket:
             return [], ""
-        return keys_of(socket)
+        self._agent, problem = agent_at(socket)
+        return list(self._agent.get_keys()), problem
 
     def _certificates(self, files: list[tuple[Path, bytes | None]]) -> dict[bytes, Path]:
         """Public key -> the file of a certificate for it."""
@@ -188,20 +201,18 @@ def _short(path: Path) -> str:
     return f"~{str(path)[len(here) :]}" if str(path).startswith(f"{here}/") else str(path)
 
 
-def keys_of(socket: str) -> tuple[list[Any], str]:
-    """The keys of the agent at a socket, or why there are none."""
+def agent_at(socket: str) -> tuple[Any, str]:
+    """Paramiko's agent at a socket, and why it has no keys where it can't be asked."""
     from paramiko.agent import AgentSSH
 
     agent = AgentSSH()
     try:
-        connection = _connect(socket)
+        agent._connect(_connect(socket))
     except OSError as error:
-        return [], f"{socket}: {error.strerror or error}"
-    try:
-        agent._connect(connection)
+        return agent, f"{socket}: {error.strerror or error}"
     except Exception as error:  # whatever answers there may be no agent at all
-        return [], f"{socket} is no agent ({error or type(error).__name__})"
-    return list(agent.get_keys()), ""
+        return agent, f"{socket} is no agent ({error or type(error).__name__})"
+    return agent, ""
 
 
 def _connect(path: str) -> Any:

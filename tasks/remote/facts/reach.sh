@@ -9,5 +9,6 @@ resolve cwd python
 ) 2>&1
 nc=/usr/bin/nc
 [ -x "$nc" ] || nc=nc
-"$nc" -z -w 3 "$address" "$port" >/dev/null 2>&1
-echo "nc $?"
+# Apple's -w limits no connect (netcat.c); that would wait for 75 s, and macOS has no timeout.
+if perl -e 'alarm shift; exec @ARGV or exit 127' 5 "$nc" -z -w 3 "$address" "$port" >/dev/null 2>&1
+then echo 'nc 0'; else echo 'nc 1'; fi

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from invoke.tasks import Task
 
-from tasks import options, show, tp
+from tasks import show, tp
 from tasks.cluster import cluster as clusters
 from tasks.cluster import facts, reading
 from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Check, Finding, check, each
@@ -164,10 +164,10 @@ def test_the_words_of_skip(cluster: Cluster) -> None:
 
     assert all(re.search(rf"[ ,]{name} \(\S", help_of(tp.preflight)) for name in OURS)
     with pytest.raises(BadInput, match="choose from memory, processes"):
-        options.check({"skip": ["uptime"]})
+        tp.preflight.check({"skip": ["uptime"]})
     exec(pieces(), {})
     assert help_of(tp.preflight).endswith(", uptime (days since the boot)")
-    options.check({"skip": ["uptime,memory"]})
+    tp.preflight.check({"skip": ["uptime,memory"]})
 
 
 def test_each_takes_what_is_known() -> None:
