@@ -24,14 +24,14 @@ from .cluster.text import first_said
 from .session import Session
 
 
-def _user(text: str, status: int) -> tuple[str, str]:
+def _parse_user(text: str, status: int) -> tuple[str, str]:
     found = re.fullmatch(r"\s*([A-Za-z0-9_.][A-Za-z0-9_.-]*)\n(/[^\x00-\x1f\x7f]*)\s*", text)
     if status != 0 or not found:
         raise ValueError("who we are there can't be read")
     return found.group(1), found.group(2)
 
 
-_USER = Fact(Key[tuple[str, str]]("user"), scripts.script("rdma/user.sh"), _user)
+USER = Fact(Key[tuple[str, str]]("user"), scripts.script("rdma/user.sh"), _parse_user)
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class How:
 
 def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
-    read = _read(
-        session, wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, _USER]
+    read = read_nodes(
+        session, wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, USER]
     )
-    _refuse(setup.refusals(wiring, read.nodes, kinds))
+    refuse(setup.refusals(wiring, read.nodes, kinds))
     for one, two in wiring.unlinked:
         screen.say(f"no link between {one} and {two}")
     todo = setup.changes(wiring, read.nodes, kinds)
@@ -59,7 +59,7 @@ def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> N
         host.ssh: ", ".join(f"{end.interface} {end.address}" for end in wiring.on(host.ssh))
         for host in wiring.hosts
     }
-    _carry_out(session, wiring, read, todo, right, how)
+    carry_out(session, wiring, read, todo, right, how)
     if todo and not session.dry:
         _check_it_lasts(session, wiring, kinds)
     if not session.dry:
@@ -68,27 +68,25 @@ def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> N
 
 def persist(session: Session, wiring: Wiring, how: How, remove: bool = False) -> None:
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
-    read = _read(session, wiring, [launchd.FACT, _USER])
-    _refuse(
-        [each for host, values in read.nodes.items() for each in setup.unreadable(host, values)]
-    )
+    read = read_nodes(session, wiring, [launchd.FACT, USER])
+    refuse([each for host, values in read.nodes.items() for each in setup.unreadable(host, values)])
     todo: list[Change] = []
     for host, values in read.nodes.items():
-        user, home = values[_USER.key]
+        user, home = values[USER.key]
         wanted = None if remove else launchd.plist(wiring, host, user)
         todo += launchd.changes(host, home, values[launchd.KEY], wanted)
     state = "not installed" if remove else "installed, and as it would be"
     right = {host.ssh: f"{launchd.PATH}: {state}" for host in wiring.hosts}
-    _carry_out(session, wiring, read, todo, right, how)
+    carry_out(session, wiring, read, todo, right, how)
 
 
-def _refuse(findings: Sequence[Finding]) -> None:
+def refuse(findings: Sequence[Finding]) -> None:
     if findings:
         print_findings(findings)
         raise CheckFailed("nothing was changed")
 
 
-def _carry_out(
+def carry_out(
     session: Session,
     wiring: Wiring,
     read: Snapshot,
@@ -136,7 +134,7 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
 
 
 def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> None:
-    read = _read(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
+    read = read_nodes(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
     left = setup.changes(wiring, read.nodes, kinds)
     if left:
         raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
@@ -159,7 +157,7 @@ def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
     _tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
 
 
-def _read(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
+def read_nodes(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
     read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
     if read.unreachable:
@@ -213,7 +211,7 @@ def _no_sudo(
     if not setup.are_fixed(commands):
         fix = "--ask-sudo: no line of sudoers may allow it, since it would allow all that root may"
         return Finding("sudo", FAIL, answer.node, said, fix)
-    line = setup.sudoers(read.on(answer.node)[_USER.key][0], commands)
+    line = setup.sudoers(read.on(answer.node)[USER.key][0], commands)
     fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
     return Finding("sudo", FAIL, answer.node, said, fix)
 

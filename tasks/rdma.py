@@ -125,7 +125,8 @@ def persist(
 ) -> None:
     """A LaunchDaemon does at boot what rdma.setup does.
 
-    So the links' settings survive a reboot.
+    So the links' settings survive a reboot. It looks every few seconds for two minutes, then every
+    five minutes; it replaces no address, and touches nothing while a rank lives.
 
     --dry-run shows the plist. inv rdma.unpersist takes it away again.
     """
@@ -149,6 +150,28 @@ def unpersist(
     from . import linking
 
     linking.persist(session, wiring, how(session, verbose, ask_sudo), remove=True)
+
+
+@cluster_task(*LINKS, of=options.wiring)
+def undo(
+    session: Session,
+    wiring: Wiring,
+    dry_run: bool = False,
+    verbose: bool = False,
+    ask_sudo: bool = False,
+) -> None:
+    """Give back what rdma.setup and rdma.persist changed.
+
+    Ports into bridge0, addresses, LaunchDaemon, matrix.
+
+    Only what these links name is taken away; the rest is left, and told. Nothing is touched while a
+    rank lives on one of the nodes (exit 3). A second run changes nothing.
+
+    inv rdma.undo --hostfile hosts/hwstudio.json --dry-run
+    """
+    from .commands.rdma import undo as command
+
+    command.run(session, wiring, how(session, verbose, ask_sudo))
 
 
 @cluster_task(*WHAT, help={"timeout": "seconds for the ranks to meet, and for all sizes"})

@@ -19,6 +19,7 @@ import pytest
 from conftest import Inv, require, wait_for
 
 from tasks.cluster.facts import processes
+from tasks.cluster.ssh import scripts
 
 Listens = Callable[[int], bool]
 Lone = Callable[..., "subprocess.Popen[bytes]"]
@@ -385,3 +386,31 @@ def test_what_a_mac_tells_of_ranks(tmp_path: Path, shell: str) -> None:
     assert found[15].lost_file == "/gone/rank2"
     assert [pid for pid, each in found.items() if not each.is_own] == [16]
     assert (found[16].user, found[16].since) == ("eve", "Mon Nov 30 05:00:09 2026")
+
+
+L = "bash -c export MLX_RANK=3; export MLX_JACCL_COORDINATOR=10.0.0.1:32323; exec python -m mlx_lm"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix -O xpg_echo", "busybox sh", "mksh"])
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([f"   13 {L} HOME=/Users/me"], ""),
+        ([f"   13 {L} HOME=/Users/me", "   11 /opt/python3 -m mlx_lm server MLX_RANK=1"], "11"),
+        ([f"   13 {L} MLX_RANK=1", "   11 /opt/python3 -m mlx_lm server MLX_RANK=0"], "13"),
+        (["   11 /opt/python3 -m mlx_lm server HOME=/ MLX_RANK"], ""),
+    ],
+)
+def test_what_root_takes_for_a_rank_on_a_mac(
+    tmp_path: Path, shell: str, rows: list[str], found: str
+) -> None:
+    """The daemon's look: the first process with MLX_RANK in its environment, not its arguments."""
+    require(shutil.which(shell.split()[0]), f"needs {shell}")
+    (tmp_path / "ps").write_text(re.sub(r"(?s)(\*axwwE\*\)).*?;;", r'\1 echo "$ROWS" ;;', PS))
+    (tmp_path / "ps").chmod(0o755)
+    script = scripts.script("ranks.sh").replace("[ -d /proc/self ]", "false") + "\nrank\n"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ROWS": "\n".join(rows)}
+    done = subprocess.run(
+        shell.split(), input=script, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == found

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import hostfile, links, setup
+from tasks.cluster import hostfile, launchd, links, setup
 from tasks.cluster.errors import BadInput
 from tasks.cluster.facts import Key, NodeFacts, Unknown, rdma, thunderbolt
 from tasks.cluster.facts import routes as routing
@@ -366,7 +366,7 @@ def test_sudoers_line_is_just_these_commands() -> None:
 
 def test_nothing_takes_an_interface_down_or_up() -> None:
     wiring = wired(mesh(4, 2))
-    texts = [setup.converge(wiring, host.ssh, "me") for host in wiring.hosts]
+    texts = [launchd.converge(wiring, host.ssh, "me") for host in wiring.hosts]
     texts += [" ".join(setup.assign(end)) for end in wiring.ends]
     for text in texts:
         assert not {"down", "up"} & set(text.split())

@@ -564,6 +564,24 @@ class TestBoot:
         assert said(two_macs, "mac1", unload, root=True) == gone
         done = two_macs.run("mac1", "launchctl print system/own", check=False)
         assert (done.returncode, "Could not find service" in done.stdout) == (113, True)
+        # It is not done with what it has only just let go of.
+        busy = ("Bootstrap failed: 36: Operation now in progress", 36)
+        answers = [said(two_macs, "mac1", load, root=True) for _ in range(3)]
+        assert answers == [busy, again, ("", 0)]
+
+    def test_configd_puts_ports_back(self, two_macs: Rig) -> None:
+        link(two_macs)
+        two_macs.fault("mac1", "rebridge")
+        assert read(two_macs, "mac1", "interfaces")["bridge0"].members == PORTS
+        for host in two_macs.names:
+            two_macs.run(host, "ifconfig bridge0 deletem en4", root=True)
+            two_macs.put_device(host, "en2", "dock")
+        assert "en4" in read(two_macs, "mac1", "interfaces")["bridge0"].members
+        assert "en4" not in read(two_macs, "mac2", "interfaces")["bridge0"].members
+        two_macs.heal("mac1", "rebridge")
+        two_macs.run("mac1", "ifconfig bridge0 deletem en4", root=True)
+        two_macs.put_device("mac1", "en3", "dock")
+        assert "en4" not in read(two_macs, "mac1", "interfaces")["bridge0"].members
 
     def test_launchd_takes_no_file_that_others_may_write(self, two_macs: Rig) -> None:
         two_macs.run("mac1", f"cat >{DAEMON}; chmod 666 {DAEMON}", input=PLIST)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import require
-from test_links import BARE, RIGHT, TWO, wired
+from test_links import BARE, RIGHT, TWO, but, facts, interface, wired
 
-from tasks.cluster import launchd, setup
+from tasks.cluster import launchd, setup, undo
+from tasks.cluster.facts import processes
 
 USER = "nobody"
 # What stands for the system's programs says who ran it, with which words and environment.
@@ -46,6 +47,17 @@ def setup_line() -> str:
 def unpersist_line() -> str:
     todo = launchd.changes("mac1", "/Users/me", launchd.Daemon("old", True), None)
     return setup.sudoers(USER, [change.command for change in todo if change.command])
+
+
+def undo_line() -> str:
+    """For a node on which all is there that setup and persist leave."""
+    values = but(facts(interface("en5", "10.254.0.5/30"), interface("bridge0")), processes.KEY, {})
+    values = but(values, launchd.KEY, launchd.Daemon("old", True))
+    values = but(values, undo.KEY, undo.Ours(True, True, ""))
+    todo = undo.changes(wired(TWO), "mac1", values, "/Users/me")
+    commands = [change.command for change in todo if change.command]
+    assert setup.are_fixed(commands)
+    return setup.sudoers(USER, commands)
 
 
 @pytest.fixture
@@ -85,6 +97,9 @@ PLIST = launchd.PATH
         (setup_line, ADDRESS),
         (unpersist_line, f"/bin/launchctl bootout system/{launchd.LABEL}"),
         (unpersist_line, f"/bin/rm -f {PLIST}"),
+        (undo_line, "/sbin/ifconfig en5 inet 10.254.0.5 -alias"),
+        (undo_line, "/sbin/ifconfig bridge0 addm en5"),
+        (undo_line, f"/bin/rm -f {launchd.LOG}"),
     ],
 )
 def test_the_line_gives_what_it_says(attempt: Try, line: Callable[[], str], command: str) -> None:
@@ -135,6 +150,15 @@ NOTHING = [
     f"sudo -n /bin/rm -rf {PLIST}",
     f"sudo -n /bin/rm -f {PLIST}/../x",
     "sudo -n /bin/rm -f /etc/passwd",
+    # What undo gives back, of another port, address, bridge or file.
+    "sudo -n /sbin/ifconfig en0 inet 10.254.0.5 -alias",
+    "sudo -n /sbin/ifconfig en5 inet 10.254.0.9 -alias",
+    "sudo -n /sbin/ifconfig en5 -alias",
+    "sudo -n /sbin/ifconfig bridge0 addm en0",
+    "sudo -n /sbin/ifconfig bridge0 addm en5 addm en0",
+    "sudo -n /sbin/ifconfig bridge0 destroy",
+    f"sudo -n /bin/rm -f {launchd.LOG} /etc/passwd",
+    "sudo -n /bin/rm -f /var/log/system.log",
     # Another identity, a shell, an editor, the environment.
     "sudo -n -s",
     "sudo -n -i",
@@ -153,13 +177,13 @@ NOTHING = [
 
 
 def test_the_line_gives_no_more(attempt: Try) -> None:
-    """Both lines together; each attempt by the real sudo, as the plain user."""
-    both = f"{setup_line()}\n{unpersist_line()}"
+    """All lines together; each attempt by the real sudo, as the plain user."""
+    lines = f"{setup_line()}\n{unpersist_line()}\n{undo_line()}"
     script = OWN + "\n".join(
         f"echo '=={number}'; ( {command} ) 2>&1 </dev/null; echo \"rc $?\""
         for number, command in enumerate(NOTHING)
     )
-    done = attempt(both, "sh", "-c", script)
+    done = attempt(lines, "sh", "-c", script)
     parts = done.stdout.split("\n==")
     told = {int(part.lstrip("=").split("\n")[0]): part for part in parts}
     assert sorted(told) == list(range(len(NOTHING))), done.stdout + done.stderr

@@ -1,6 +1,7 @@
-"""The LaunchDaemon that sets the links up at boot: its property list, and how it is installed.
+"""The LaunchDaemon that keeps the links as setup made them: its property list, how it is installed.
 
-macOS forgets addresses set by ifconfig, and what is in /tmp, at every reboot. Pure.
+macOS forgets addresses set by ifconfig, and what is in /tmp, at every reboot, and puts ports back
+into its bridge some time after one. Pure.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ import re
 from dataclasses import dataclass
 
 from .facts import Fact, Key
+from .facts.rdma import MATRIX
 from .links import Wiring
-from .setup import INSTALL, Change, converge
+from .setup import IFCONFIG, INSTALL, Change, matrix_text
 from .ssh import scripts
 
 LABEL = "com.mlx-tp-tasks.rdma"
 PATH = f"/Library/LaunchDaemons/{LABEL}.plist"
+DRAFT = f".mlx-tp/{LABEL}.plist"  # in the user's home
+LOG = f"/var/log/{LABEL}.log"
 LAUNCHCTL = "/bin/launchctl"
+LOG_BYTES = 65536
+# Seconds between the first looks, and how many: two minutes of them. Then launchd's timer, which
+# comes when the boot is no longer fresh.
+EVERY, LOOKS, FRESH, TIMER = 5, 25, 240, 300
 
 
 @dataclass(frozen=True)
@@ -44,14 +52,33 @@ FACT = Fact(
 
 
 def plist(wiring: Wiring, host: str, user: str) -> str:
-    """The property list: at load and at boot, root runs what setup would do on `host`, once."""
+    """The property list: root looks after the links of `host` at load, at boot and by a timer."""
     job = {
         "Label": LABEL,
         "ProgramArguments": ["/bin/sh", "-c", converge(wiring, host, user)],
         "RunAtLoad": True,
-        "StandardErrorPath": f"/var/log/{LABEL}.log",
+        "StartInterval": TIMER,
     }
     return plistlib.dumps(job).decode()
+
+
+def converge(wiring: Wiring, host: str, owner: str) -> str:
+    """What root runs on `host`; MLX's matrix is to be `owner`'s."""
+    ends = wiring.on(host)
+    words = [str(w) for e in ends for w in (e.interface, e.address.ip, e.address.netmask)]
+    return scripts.script(
+        "rdma/converge.sh",
+        words,
+        ifconfig=IFCONFIG,
+        file=MATRIX,
+        matrix=matrix_text(wiring) if wiring.rdma else "",
+        owner=owner,
+        log=LOG,
+        log_bytes=LOG_BYTES,
+        every=EVERY,
+        looks=LOOKS,
+        fresh=FRESH,
+    )
 
 
 def changes(host: str, home: str, installed: Daemon, wanted: str | None) -> list[Change]:
@@ -66,7 +93,7 @@ def changes(host: str, home: str, installed: Daemon, wanted: str | None) -> list
     if wanted is None:
         remove = Change("persist", host, f"remove {PATH}", ("/bin/rm", "-f", PATH))
         return [*found, remove]
-    return [*found, *_install(host, f"{home}/.mlx-tp/{LABEL}.plist", wanted)]
+    return [*found, *_install(host, f"{home}/{DRAFT}", wanted)]
 
 
 def _install(host: str, draft: str, text: str) -> list[Change]:
@@ -76,5 +103,11 @@ def _install(host: str, draft: str, text: str) -> list[Change]:
     return [
         Change("persist", host, f"write {draft}", script=write),
         Change("persist", host, f"install {PATH}", install),
-        Change("persist", host, f"load {LABEL}", (LAUNCHCTL, "bootstrap", "system", PATH)),
+        Change(
+            "persist",
+            host,
+            f"load {LABEL}",
+            (LAUNCHCTL, "bootstrap", "system", PATH),
+            by="rdma/load.sh",
+        ),
     ]

@@ -6,7 +6,6 @@ would corrupt the kernel's GID table.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,13 +28,17 @@ PROBE = (IFCONFIG, "lo0")
 
 @dataclass(frozen=True)
 class Change:
-    """One thing to do on a host: `command` by root, or else `script` (/bin/sh text) by the user."""
+    """One thing to do on a host: `command` by root, or else `script` (/bin/sh text) by the user.
+
+    `by` is the file of tasks/remote/ that has root run the command.
+    """
 
     kind: str
     host: str
     what: str
     command: tuple[str, ...] = ()
     script: str = ""
+    by: str = "sudo/act.sh"
 
 
 def unbridge(end: End, facts: NodeFacts) -> list[Change]:
@@ -114,16 +117,23 @@ def _refused(end: End, facts: NodeFacts, kinds: Sequence[str]) -> list[Finding]:
         there = ", ".join(name for name in facts[INTERFACES_KEY] if name.startswith("en"))
         what = f"no interface {end.interface} (there are {there})"
         return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
-    ports = facts[HARDWARE_PORTS].values()
-    if end.interface not in ports:
-        # Another interface may be the one that we came in by.
-        what = f"{end.interface} is no Thunderbolt port (those are {', '.join(ports) or 'none'})"
-        return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
+    wrong = no_port(end, facts[HARDWARE_PORTS])
+    if wrong:
+        return wrong
     taken = collision(end, facts[INTERFACES_KEY], facts[ROUTES]) if "address" in kinds else None
     if taken:
         what = f"{end.address.network} for {end.interface} is in use: {taken}"
         return [Finding("subnet", FAIL, end.host, what, "take a free one of 10.254.0.0/16")]
     return []
+
+
+def no_port(end: End, hardware: Mapping[str, str]) -> list[Finding]:
+    """A finding where the end is no Thunderbolt port: it may be what we came in by."""
+    ports = hardware.values()
+    if end.interface in ports:
+        return []
+    what = f"{end.interface} is no Thunderbolt port (those are {', '.join(ports) or 'none'})"
+    return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
 
 
 def are_fixed(commands: Iterable[Sequence[str]]) -> bool:
@@ -164,7 +174,7 @@ def act_script(todo: Sequence[Change], password: str | None) -> str:
     """Does one host's changes in their order; it stops at the first that fails."""
     parts = [as_root(password)]
     for change in todo:
-        parts += [change.script, scripts.script("sudo/act.sh", change.command, "sudo/root.sh")]
+        parts += [change.script, scripts.script(change.by, change.command, "sudo/root.sh")]
     return "".join(parts)
 
 
@@ -173,13 +183,3 @@ def write_matrix(wiring: Wiring, owner: str | None = None) -> str:
     return scripts.script(
         "rdma/matrix.sh", file=MATRIX, matrix=matrix_text(wiring), owner=owner or ""
     )
-
-
-def converge(wiring: Wiring, host: str, owner: str) -> str:
-    """What setup does on `host`, as /bin/sh text that looks by itself; root runs it at boot."""
-    words: list[str] = []
-    for end in wiring.on(host):
-        mask = int(ipaddress.IPv4Address(end.address.netmask))
-        words += [end.interface, str(end.address.ip), str(end.address.netmask), f"0x{mask:08x}"]
-    matrix = write_matrix(wiring, owner) if wiring.rdma else ""
-    return scripts.script("rdma/links.sh", words, ifconfig=IFCONFIG) + matrix

@@ -70,6 +70,12 @@ FAULTS = {
         lambda rig, host, port: rig.bridge(host, port),
         lambda rig, host, port: rig.unbridge(host, port),
     ),
+    "rebridge": Fault(
+        "",
+        "configd puts the ports back into bridge0: now, after each boot, and with a dock",
+        lambda rig, host: rig.rebridge(host, late=3),
+        _restored("rebridge"),
+    ),
     "link_cut": Fault(
         "enN",
         "the cable is out, at both ends",

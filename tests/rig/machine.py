@@ -141,7 +141,7 @@ CLEAN = f"""{GUARD}
 for d in /Users /Library/LaunchDaemons /etc/sudoers.d; do
   find "$d" -xdev -mindepth 1 -delete 2>/dev/null
 done
-rm -f "/.rig/$(uname -n)/launchd.json"
+rm -f "/.rig/$(uname -n)/launchd.json" "/.rig/$(uname -n)/bootouts.json" /var/log/com.mlx-tp*
 """
 
 

@@ -285,6 +285,8 @@ class Rig:
         ports = self.state(host)["ports"]
         changed = [{**p, "device": device} if p["interface"] == port else p for p in ports]
         self.set(host, ports=changed)
+        if device == "dock" and self.state(host)["rebridge"] is not None:
+            self.rebridge(host)
 
     def calls(self, host: str, command: str | None = None) -> list[list[str]]:
         """The macOS commands that ran since the last reset (or those named so), as words."""
@@ -312,6 +314,12 @@ class Rig:
         pid = self.machines[host].pid
         lines = [] if network.has_bridge(pid) else ["link add bridge0 type bridge mcast_snooping 0"]
         network.ip([*lines, "link set bridge0 up", *network.join(port)], pid)
+
+    def rebridge(self, host: str, late: float | None = None) -> None:
+        """Let configd put all ports into bridge0; `late`: also so many seconds after each boot."""
+        if late is not None:
+            self.set(host, rebridge=late)
+        self.run(host, "/sbin/launchd --rebridge")
 
     def unbridge(self, host: str, port: str) -> None:
         network.ip([f"link set {port} nomaster"], self.machines[host].pid)

@@ -36,6 +36,7 @@ def fresh(name: str, ports: Sequence[str], **more: Any) -> dict[str, Any]:
         "sudo": {"passwordless": True, "password": "secret"},
         "ports": [_port(name, index, port) for index, port in enumerate(ports)],
         "faults": {},
+        "rebridge": None,  # or so many seconds after a boot configd puts the ports into bridge0
         **boot(),
     }
     unknown = set(more) - set(state)

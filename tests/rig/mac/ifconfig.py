@@ -263,6 +263,4 @@ def _member(bridge: str, verb: str, member: str) -> None:
         return
     if here:
         raise RefusedError(f"{call}: {'File exists' if here == bridge else 'Resource busy'}")
-    node.ip("link", "set", member, "master", bridge)
-    # Ports of one bridge must not pass on to each other: a mesh of bridges is a loop.
-    node.ip("link", "set", member, "type", "bridge_slave", "isolated", "on")
+    node.join(member, bridge)

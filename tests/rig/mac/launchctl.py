@@ -11,6 +11,7 @@ from . import launchd, node, plists
 MESSAGES = {
     3: "No such process",
     5: "Input/output error",
+    36: "Operation now in progress",
     122: "Path had bad ownership/permissions",
 }
 
@@ -20,7 +21,7 @@ def launchctl(words: list[str]) -> int:
     if verb == "list":
         print("PID\tStatus\tLabel")
         for label, daemon in launchd.loaded().items():
-            print(f"{daemon['pid'] if _lives(daemon['pid']) else '-'}\t0\t{label}")
+            print(f"{daemon['pid'] if launchd.lives(daemon['pid']) else '-'}\t0\t{label}")
         return 0
     if verb == "print" and rest:
         return _print(rest[0])
@@ -57,6 +58,7 @@ def _bootout(words: list[str]) -> int:
         return 3
     _stop(daemons.pop(label)["pid"])
     launchd.save(daemons)
+    launchd.let_go(label)
     return 0
 
 
@@ -77,7 +79,7 @@ def _kill(words: list[str]) -> int:
     """`kill SIGNAL system/LABEL`, the signal by name or number."""
     name, label = words[0], _label(words[1:])
     pid = launchd.loaded().get(label, {"pid": 0})["pid"]
-    if not _lives(pid):
+    if not launchd.lives(pid):
         return 3
     os.kill(pid, int(name) if name.isdigit() else signal.Signals[f"SIG{name.removeprefix('SIG')}"])
     return 0
@@ -98,14 +100,10 @@ def _print(target: str) -> int:
         print("Bad request.")
         print(f'Could not find service "{label}" in domain for system')
         return 113
-    state = "running" if _lives(daemon["pid"]) else "not running"
+    state = "running" if launchd.lives(daemon["pid"]) else "not running"
     print(f"{target} = {{\n\tactive count = {int(state == 'running')}\n\tpath = {daemon['path']}")
     print(f"\ttype = LaunchDaemon\n\tstate = {state}\n\n\tprogram = {daemon['program'][0]}\n}}")
     return 0
-
-
-def _lives(pid: int) -> bool:
-    return bool(pid) and os.path.exists(f"/proc/{pid}")
 
 
 def _stop(pid: int) -> None:

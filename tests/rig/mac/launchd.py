@@ -1,4 +1,7 @@
-"""launchd: process 1 of a test host, which reaps, and what it does with a LaunchDaemon."""
+"""launchd: process 1 of a test host, which reaps, and what it does with a LaunchDaemon.
+
+With the fault `rebridge`, also what configd does some time after a boot.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,29 @@ import json
 import os
 import signal
 import stat
+import time
+from collections.abc import Callable
 from typing import Any
 
 from . import node, plists
 
 FOLDER = "/Library/LaunchDaemons"
+# What a bootstrap that follows a bootout is answered at first, and for how many seconds at most.
+NOT_YET = [36, 5]
+MOMENT = 10.0
 
 
 def launchd(words: list[str]) -> int:
-    """Process 1; `launchd --boot` (the rig's own word) loads the daemons of the folder."""
+    """Process 1; the rig's own words: `--boot` loads the daemons of the folder, `--rebridge`."""
     if words == ["--boot"]:
         save({})
         for path in sorted(glob.glob(f"{FOLDER}/*.plist")):
             bootstrap(path)
+        if node.state()["rebridge"] is not None:
+            _apart(_rebridge_late)
+        return 0
+    if words == ["--rebridge"]:
+        rebridge()
         return 0
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     while True:
@@ -45,6 +58,50 @@ def save(daemons: dict[str, Any]) -> None:
         json.dump(daemons, file)
 
 
+def rebridge() -> None:
+    """Put all Thunderbolt ports into bridge0, as configd does that applies its stored bridges."""
+    node.log(["configd", "rebridge"])
+    if not os.path.isdir("/sys/class/net/bridge0"):
+        node.ip("link", "add", "bridge0", "type", "bridge")
+        node.ip("link", "set", "bridge0", "up")
+    for port in node.state()["ports"]:
+        node.join(port["interface"], "bridge0")
+
+
+def _rebridge_late() -> None:
+    time.sleep(node.state()["rebridge"])
+    rebridge()
+
+
+def let_go(label: str) -> None:
+    """Note a bootout: for a moment launchd is not done with it."""
+    _note({**_noted(), label: [time.time(), *NOT_YET]})
+
+
+def _not_yet(label: str) -> int:
+    """The error number of a bootstrap that comes too soon, or 0."""
+    noted = _noted()
+    when, *left = noted.get(label, [0.0])
+    if not left or time.time() - when > MOMENT:
+        return 0
+    _note({**noted, label: [when, *left[1:]]})
+    return int(left[0])
+
+
+def _noted() -> dict[str, list[float]]:
+    try:
+        with open(node.path("bootouts.json")) as file:
+            found: dict[str, list[float]] = json.load(file)
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _note(noted: dict[str, list[float]]) -> None:
+    with open(node.path("bootouts.json"), "w") as file:
+        json.dump(noted, file)
+
+
 def bootstrap(path: str) -> int:
     """Load a plist as macOS would: 0, or the error number that launchctl says."""
     try:
@@ -58,13 +115,41 @@ def bootstrap(path: str) -> int:
     label, program = job.get("Label"), job.get("ProgramArguments") or [job.get("Program")]
     if not label or not program[0] or label in daemons:
         return 5
-    pid = start(job, label, program) if job.get("RunAtLoad") or job.get("KeepAlive") else 0
-    save({**daemons, label: {"path": path, "pid": pid, "program": program}})
+    if too_soon := _not_yet(label):
+        return too_soon
+    daemon = {"path": path, "pid": 0, "program": program, "since": time.time()}
+    if job.get("RunAtLoad") or job.get("KeepAlive"):
+        daemon["pid"] = start(job, label, program)
+    save({**daemons, label: daemon})
+    if job.get("StartInterval"):
+        _apart(lambda: _timer(job, label, daemon["since"]))
     return 0
+
+
+def _timer(job: dict[str, Any], label: str, since: float) -> None:
+    """Start the job every StartInterval seconds, unless it runs, until it is let go of."""
+    while True:
+        time.sleep(job["StartInterval"])
+        daemons = loaded()
+        daemon = daemons.get(label, {})
+        if daemon.get("since") != since:
+            return
+        if not lives(daemon["pid"]):
+            daemon["pid"] = start(job, label, daemon["program"])
+            save(daemons)
+
+
+def lives(pid: int) -> bool:
+    return bool(pid) and os.path.exists(f"/proc/{pid}")
 
 
 def start(job: dict[str, Any], label: str, program: list[str]) -> int:
     """Run the job as root, no child of ours; its pid."""
+    return _apart(lambda: _run(job, label, program))
+
+
+def _apart(what: Callable[[], None]) -> int:
+    """Do it in a process that is no child of ours; its pid."""
     read, write = os.pipe()
     first = os.fork()
     if first:
@@ -77,7 +162,13 @@ def start(job: dict[str, Any], label: str, program: list[str]) -> int:
         os._exit(0)
     try:
         os.setsid()
-        _run(job, label, program)
+        null = os.open("/dev/null", os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        os.close(read)
+        os.close(write)
+        what()
+        os._exit(0)
     finally:
         os._exit(78)
 

@@ -83,5 +83,11 @@ def bridge_of(interface: str) -> str | None:
         return None
 
 
+def join(interface: str, bridge: str) -> None:
+    """Ports of one bridge must not pass on to each other: a mesh of bridges is a loop."""
+    ip("link", "set", interface, "master", bridge)
+    ip("link", "set", interface, "type", "bridge_slave", "isolated", "on")
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr)

@@ -1,0 +1,46 @@
+"""What inv rdma.undo does: what setup and persist changed is given back, on all nodes at once."""
+
+from __future__ import annotations
+
+from ... import linking, screen
+from ...cluster import launchd, undo
+from ...cluster.errors import ActionFailed
+from ...cluster.facts import processes, rdma, thunderbolt
+from ...cluster.links import Wiring
+from ...cluster.setup import Change
+from ...cluster.snapshot import Snapshot
+from ...session import Session
+
+_FACTS = (
+    rdma.INTERFACES,
+    thunderbolt.PORTS,
+    rdma.MATRIX_FACT,
+    processes.FACT,
+    launchd.FACT,
+    undo.FACT,
+    linking.USER,
+)
+
+
+def run(session: Session, wiring: Wiring, how: linking.How) -> None:
+    """Read all nodes, refuse or give back, and look again whether it lasts."""
+    read = linking.read_nodes(session, wiring, _FACTS)
+    linking.refuse(undo.refusals(wiring, read.nodes))
+    for host, values in read.nodes.items():
+        for what in undo.kept(wiring, host, values):
+            screen.say(f"{host}: left: {what}")
+    todo = _changes(wiring, read)
+    right = {host.ssh: "nothing of ours is there" for host in wiring.hosts}
+    linking.carry_out(session, wiring, read, todo, right, how)
+    if todo and not session.dry:
+        left = _changes(wiring, linking.read_nodes(session, wiring, _FACTS))
+        if left:
+            raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
+
+
+def _changes(wiring: Wiring, read: Snapshot) -> list[Change]:
+    return [
+        change
+        for host, values in read.nodes.items()
+        for change in undo.changes(wiring, host, values, values[linking.USER.key][1])
+    ]

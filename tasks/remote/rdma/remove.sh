@@ -1,0 +1,2 @@
+# Removes files of this user's, its words.
+rm -f "$@" || exit
