@@ -20,7 +20,7 @@ from .cluster.nodes import Answer
 from .cluster.setup import Change
 from .cluster.snapshot import Snapshot
 from .cluster.ssh import scripts
-from .cluster.text import first_said
+from .cluster.text import said
 from .session import Session
 
 
@@ -128,8 +128,8 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
     done = answer.out.count("done\n")
     rows = [("changed", host, change.what) for change in todo[:done]]
     if done < len(todo):
-        said = answer.failure or first_said(answer.err, answer.status)
-        rows.append(("fail", host, f"{todo[done].what}: {said}"))
+        why = answer.failure or said(answer.err) or f"exit status {answer.status}"
+        rows.append(("fail", host, f"{todo[done].what}: {why}"))
     return rows
 
 
@@ -205,15 +205,15 @@ def _ask() -> str:
 def _no_sudo(
     answer: Answer, read: Snapshot, commands: Sequence[Sequence[str]], password: str | None
 ) -> Finding:
-    said = answer.failure or first_said(answer.err, None) or "sudo refused"
+    why = answer.failure or said(answer.err) or "sudo refused"
     if password is not None:
-        return Finding("sudo", FAIL, answer.node, said, "is it the password of that node?")
+        return Finding("sudo", FAIL, answer.node, why, "is it the password of that node?")
     if not setup.are_fixed(commands):
         fix = "--ask-sudo: no line of sudoers may allow it, since it would allow all that root may"
-        return Finding("sudo", FAIL, answer.node, said, fix)
+        return Finding("sudo", FAIL, answer.node, why, fix)
     line = setup.sudoers(read.on(answer.node)[USER.key][0], commands)
     fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
-    return Finding("sudo", FAIL, answer.node, said, fix)
+    return Finding("sudo", FAIL, answer.node, why, fix)
 
 
 def _print_commands(todo: Sequence[Change]) -> None:

@@ -158,6 +158,8 @@ WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
     (OWN._replace(meets=frozenset({1, 32323}), is_rdma=True), {},
      (FAIL, MINE, "stop it: inv tp.stop")),
     (OWN._replace(lost_file="/h/.mlx-tp/rank1.f"), {}, (FAIL, MINE, "stop it: inv tp.stop")),
+    # Of another home, with processes that we may see.
+    (OWN._replace(lost_file="/other/.mlx-tp/rank1.f"), {}, (FAIL, UNKNOWN, LEFT)),
     (OWN._replace(program="sleep", command="sleep 9", meets=frozenset({32323})), {},
      (FAIL, MINE, "stop it: inv tp.stop")),
     (PLAIN, {32323: (Holder(7, "python3"),)},
@@ -185,7 +187,7 @@ WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
 def test_whose_a_process_is(
     process: Process, listening: dict[int, Any], right: tuple[str, str, str]
 ) -> None:
-    node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: listening}
+    node = {processes.KEY: {7: process}, state.KEY: idle(folder="/h/.mlx-tp"), ports.KEY: listening}
     (judged,) = checks.processes(expected(), told(mac1=node))
     assert (judged.level, judged.what, judged.fix) == right
 

@@ -57,7 +57,6 @@ class Expected:
     model: str | None
     wired_limit: int
     cooldown: float
-    state_dir: str = "~/.mlx-tp"
 
     @property
     def is_rdma(self) -> bool:
@@ -237,7 +236,7 @@ def unrecorded(
     ours = expected.meeting_ports | ports
     holders = known(facts, port_facts.KEY) or {}
     listening = {holder.pid for port in ours for holder in holders.get(port, ())}
-    folder = f"/{expected.state_dir.rstrip('/').rpartition('/')[2]}/"
+    state = known(facts, record.KEY)
     named, marked = recorded(facts), marks(facts)
     found = {}
     for process in (known(facts, process_facts.KEY) or {}).values():
@@ -245,7 +244,7 @@ def unrecorded(
         if not process.is_own or process.pid in named or process.mark in marked:
             continue
         is_rank = process.rank is not None
-        meets = is_rank and (process.meets & ours or folder in process.lost_file)
+        meets = is_rank and (process.meets & ours or _is_in(process.lost_file, state))
         serves = process.pid in listening and expected.engine.is_server(
             process.program, process.command
         )
@@ -253,6 +252,11 @@ def unrecorded(
             number = f"rank {process.rank}" if is_rank else f"a {expected.engine.name} rank"
             found[process.pid] = f"{number} without a record"
     return found
+
+
+def _is_in(path: str, state: State | None) -> bool:
+    """Whether a path is in the node's state directory, by the name that the node has for it."""
+    return state is not None and state.folder != "" and path.startswith(f"{state.folder}/")
 
 
 def strange_ranks(values: Mapping[int, Process], facts: NodeFacts) -> list[Process]:

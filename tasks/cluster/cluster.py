@@ -91,7 +91,6 @@ class Cluster:
             model=self.model,
             wired_limit=self.wired_limit,
             cooldown=self.cooldown,
-            state_dir=self.state_dir,
         )
 
     @property

@@ -18,7 +18,7 @@ from .nodes import Answer
 from .ranks import Rank
 from .ssh import scripts
 from .state import Record
-from .text import first_said
+from .text import said
 
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 HEADER = "# mlx-tp run="  # how a log begins
@@ -177,5 +177,6 @@ def _check(answers: dict[str, Answer]) -> None:
         if answer.status == ALREADY:
             raise CheckFailed(f"{name}: {answer.err.strip()}")
         if not answer.ok:
-            said = first_said(answer.err.strip() or answer.out, answer.status)
-            raise ActionFailed(f"{name}: no rank started there: {said}")
+            words = said(answer.err.strip() or answer.out) or "no reason given"
+            status = f"exit status {answer.status}"
+            raise ActionFailed(f"{name}: no rank started there ({status}): {words}")

@@ -61,7 +61,7 @@ class State:
 
     `sigkill` is when a rank was last killed in this boot, `ready` the run that was once ready,
     `baseline` how many bytes were wired before this boot's first start (None if that is unknown),
-    `last` is rank 0 as it was last started here, running or not.
+    `last` is rank 0 as it was last started here, running or not. `folder` is where it all is.
     """
 
     now: float
@@ -70,6 +70,7 @@ class State:
     ready: str | None
     baseline: int | None = None
     last: Record | None = None
+    folder: str = ""
 
 
 def dump(record: Record) -> str:
@@ -94,6 +95,7 @@ def parse(text: str, status: int) -> State:
     killed = re.search(r"^sigkill (\d{1,12}) (.+)$", text, re.MULTILINE)
     ready = re.search(r"^ready (\S+)$", text, re.MULTILINE)
     last = re.search(r"^last (.*)$", text, re.MULTILINE)
+    folder = re.search(r"^at (/.*)$", head, re.MULTILINE)
     ranks = [_rank(block) for block in blocks]
     return State(
         now=float(now.group(1)),
@@ -102,6 +104,7 @@ def parse(text: str, status: int) -> State:
         ready=ready.group(1) if ready else None,
         baseline=_baseline(text, boot.group(1)),
         last=_record(last.group(1)) if last else None,
+        folder=folder.group(1) if folder else "",
     )
 
 

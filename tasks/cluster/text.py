@@ -26,11 +26,11 @@ def one_line(text: str) -> str:
     return re.sub(r"\s*\n\s*", " ", plain(text).strip())
 
 
-def first_said(text: str, status: int | None) -> str:
-    """What a command said first, and how it ended where that was not well: empty for nothing.
+def said(text: str) -> str:
+    """What a command said first and, where it said more, last: empty for nothing.
 
-    The first line tells what happened: what a stub (Xcode's python3), a login shell that is no
-    shell, or a banner says after it is about something else.
+    The first line tells what happened where none of ours ran (Xcode's stub for python3, a login
+    shell that is no shell), the last one where a script of ours gave up.
     """
-    line = next((one_line(line) for line in text.splitlines() if line.strip()), "")[:240]
-    return f"{line} (exit status {status})".strip() if status else line
+    lines = [one_line(line)[:240] for line in text.splitlines() if line.strip()]
+    return " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else ""

@@ -2,10 +2,16 @@
 : "${state_dir:?}"
 . ./prelude.sh
 resolve state_dir
-printf 'now %s\nboot %s\n' "$(date +%s)" "$tp_boot"
-# A directory that is there but can't be entered is no empty state.
-[ -e "$state_dir" ] || [ -L "$state_dir" ] || { echo end; exit 0; }
-own "$state_dir" && cd "$state_dir" || exit
+is_there=''
+if [ -e "$state_dir" ] || [ -L "$state_dir" ]; then
+  # A directory that is there but can't be entered is no empty state.
+  own "$state_dir" && cd "$state_dir" || exit
+  is_there=1
+fi
+case $state_dir in /*) ;; *) state_dir=$PWD/$state_dir ;; esac
+[ -z "$is_there" ] || state_dir=$PWD
+printf 'now %s\nboot %s\nat %s\n' "$(date +%s)" "$tp_boot" "$state_dir"
+[ -n "$is_there" ] || { echo end; exit 0; }
 # A shell's own `read`: what is asked every second should start few programs.
 line() { # word file: the word and the file's first line
   line=''

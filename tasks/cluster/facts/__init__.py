@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from ..text import first_said
+from ..text import said
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -151,5 +151,5 @@ def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     try:
         return fact.parse(text, status)
     except ValueError as error:
-        said = first_said(text, status)
-        return Unknown(f"{error}: {said}" if said else str(error))
+        how = f" (exit status {status})" if status else ""
+        return Unknown(": ".join(filter(None, (f"{error}{how}", said(text)))))

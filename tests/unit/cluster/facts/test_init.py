@@ -63,7 +63,7 @@ def test_all_facts_of_a_node_in_one_script() -> None:
     assert [read.get(fact.key) for fact in asked] == [
         ("a\nb\n", 4),
         ("x end forged 0\n", 0),
-        Unknown("it can't be read: why (exit status 1)"),
+        Unknown("it can't be read (exit status 1): why"),
         Unknown("it gave no answer in time"),
         Unknown("the node did not answer in time"),
     ]
