@@ -956,7 +956,8 @@ def test_node_that_fails(sync: Sync, macs: Macs, source: Path) -> None:
     assert there(rig, "mac3") == here(source)
     rig.ssh("mac1")
     done = sync("mac1,mac2", code=4)
-    assert "mac2: the target can't be used: /Users/mac2/copy is no folder" in done.err
+    wrong = "mac2: the target can't be used (exit status 1): /Users/mac2/copy is no folder"
+    assert wrong in done.err
     assert there(rig, "mac1") == here(source)
 
 

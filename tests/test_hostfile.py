@@ -456,6 +456,18 @@ def test_any_change_of_a_good_one(draw: st.DataObject) -> None:
     judge(json.dumps(data))
 
 
+def test_a_character_that_is_none_yet_is_named() -> None:
+    """Found by the test above: nobody could see what is wrong with it."""
+    data = {**json.loads(json.dumps(FULL)), "args": ["--port", "\ud7c7"]}
+    file = hostfile.parse(json.dumps(data), "F")
+    with (
+        mock.patch("tasks.cluster.hostfile.load", return_value=file),
+        pytest.raises(BadInput) as wrong,
+    ):
+        cluster.build({}, hostfile="F")
+    assert "--port \\ud7c7: write a port number" in one_line(wrong.value)
+
+
 def judge(text: str) -> None:
     """It is a hostfile, with values of the right types, or one line says why not."""
     try:

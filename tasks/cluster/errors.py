@@ -9,14 +9,14 @@ import signal
 
 from invoke.exceptions import Exit
 
-from .text import one_line
+from .text import one_line, printable
 
 
 class Ended(Exit):
     """A task's bad end, with what there is to say of it and the exit status."""
 
     def __init__(self, message: str, code: int) -> None:
-        super().__init__(one_line(message) or None, code)
+        super().__init__(printable(one_line(message)) or None, code)
 
 
 class BadInput(Ended):

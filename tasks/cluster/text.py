@@ -26,6 +26,11 @@ def one_line(text: str) -> str:
     return re.sub(r"\s*\n\s*", " ", plain(text).strip())
 
 
+def printable(text: str) -> str:
+    """`text` with what no terminal can show (a character that is none yet) as Python writes it."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def said(text: str) -> str:
     """What a command said first and, where it said more, last: empty for nothing.
 
