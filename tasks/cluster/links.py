@@ -226,11 +226,6 @@ def _ends(file: Hostfile, index: int, host: Host) -> list[End]:
     return [_end(where, host.ssh, names[0].removeprefix("rdma_"), f"{host.ips[0]}/{PREFIX}")]
 
 
-def _linked(where: str, host: str, interface: str, address: str) -> End:
-    whole = address if "/" in address else f"{address}/{PREFIX}"
-    return _end(f"{where}.links.{interface}", host, interface, whole)
-
-
 def _twice(ends: Sequence[End]) -> str | None:
     for what, values in (
         ("address", [str(end.address.ip) for end in ends]),

@@ -17,8 +17,6 @@ from typing import Any
 from .resolve import Resolved, home
 
 _MAGIC = b"openssh-key-v1\0"
-# sshd's default (MaxAuthTries) lets so many keys be tried.
-MAX_TRIES = 6
 
 
 @dataclass
