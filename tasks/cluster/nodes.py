@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as _wait
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -161,6 +161,7 @@ class Node:
         self._early: tuple[float, Future[Answer | None]] | None = None
         self._lock = threading.Lock()
         self._asking = threading.Lock()
+        self._way: Way | None = None
 
     def connect(self) -> None:
         """Begin to connect; the next script waits for that, and tells what went wrong."""
@@ -254,11 +255,14 @@ class Node:
         found = self.way.resolved
         return found.name, found.user, found.port
 
-    @cached_property
+    @property
     def way(self) -> Way:
         """How ssh would come to this node; raise BadInput where its configuration is refused."""
+        # No cached_property: its lock is one for all nodes before Python 3.12, and none from there.
         with self._asking:
-            return connections.way(_hop(self.host), self.ssh.path, self.host.gateway)
+            if self._way is None:
+                self._way = connections.way(_hop(self.host), self.ssh.path, self.host.gateway)
+            return self._way
 
     def close(self) -> None:
         for context in [*self._full, self._context]:
