@@ -38,6 +38,12 @@ def out(text: str) -> None:
         document.lines += plain(text).splitlines()
 
 
+def is_agreed(question: str) -> bool:
+    """Ask a question on the terminal: whether the answer is yes."""
+    say(f"{question}? yes or no")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def part(text: str, stream: IO[str]) -> None:
     """A part of a line that is still being written."""
     print(plain(text), end="", file=stream, flush=True)

@@ -383,8 +383,7 @@ def _ask(cluster: Cluster) -> None:
         screen.say(f"{target.node}: {target.label} (pid {target.pid}) {words}".rstrip())
     if not found:
         return
-    screen.say(f"end {'it' if len(found) == 1 else f'all {len(found)}'}? yes or no")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not screen.is_agreed(f"end {'it' if len(found) == 1 else f'all {len(found)}'}"):
         raise CheckFailed("nothing was stopped")
 
 

@@ -34,8 +34,7 @@ def _is_accepted(new: Sequence[Scanned], yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise BadInput("there is no terminal to ask on: compare the fingerprints, then add --yes")
-    screen.say(f"are these the keys of {', '.join(each.node for each in new)}? yes or no")
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+    if screen.is_agreed(f"are these the keys of {', '.join(each.node for each in new)}"):
         return True
     raise CheckFailed("not accepted; nothing was changed")
 

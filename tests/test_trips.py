@@ -69,20 +69,25 @@ class Trips:
 
 def trips(inv: Inv, sshd: Sshd, *words: str) -> Trips:
     before = Trips(_sessions(sshd), Counter(), Counter(), _connections(sshd))
-    file = inv.home / "trips"
-    file.unlink(missing_ok=True)
-    line = [sys.executable, "-c", PROGRAM, "-f", str(inv.config), *words]
-    env = {**inv.environment(), "TRIPS": str(file)}
-    options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
-    done = subprocess.run(line, cwd=ROOT, env=env, **options)
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(row) for row in file.read_text().splitlines()]
+    found = [json.loads(row) for row in written(PROGRAM, inv, *words)]
     sessions = _sessions(sshd) - before.sessions
     # What we count is what sshd has counted.
     assert Counter(name for name, _ in found) == sessions
     polls = Counter(name for name, script in found if _is_poll(script))
     notes = Counter(name for name, script in found if _is(script, "audit/add.sh"))
     return Trips(sessions, polls, notes, _connections(sshd) - before.connections)
+
+
+def written(program: str, inv: Inv, *words: str, code: int = 0) -> list[str]:
+    """What a program that runs the words writes down of them, line by line."""
+    file = inv.home / "trips"
+    file.unlink(missing_ok=True)
+    line = [sys.executable, "-c", program, "-f", str(inv.config), *words]
+    env = {**inv.environment(), "TRIPS": str(file)}
+    options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
+    done = subprocess.run(line, cwd=ROOT, env=env, **options)
+    assert done.returncode == code, done.stderr
+    return file.read_text().splitlines()
 
 
 def _is_poll(script: str) -> bool:
@@ -133,14 +138,7 @@ def test_trips_of_selftest(light_remote: Inv, sshd: Sshd) -> None:
 
 def builds(inv: Inv, *words: str, code: int = 0) -> int:
     """How many clusters are built for the words."""
-    file = inv.home / "trips"
-    file.unlink(missing_ok=True)
-    line = [sys.executable, "-c", COUNTED, "-f", str(inv.config), *words]
-    env = {**inv.environment(), "TRIPS": str(file)}
-    options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
-    done = subprocess.run(line, cwd=ROOT, env=env, **options)
-    assert done.returncode == code, done.stderr
-    return len(file.read_text().splitlines())
+    return len(written(COUNTED, inv, *words, code=code))
 
 
 def test_builds(served: Inv) -> None:
