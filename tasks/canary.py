@@ -208,7 +208,6 @@ def _single(cluster: Cluster, server: Server, long: int) -> Cluster:
     host = replace(home, python=server.pythons.get(home.ssh, record.command[0]), rdma=())
     host = host if host.ips else replace(host, ips=("127.0.0.1",))
     planned = ranks.plan([host], "ring", engine, envs=envs, args=args, port=meeting)
-    state = f"{cluster.state_dir}/canary"
     return replace(
         cluster,
         source="--canary",
@@ -220,9 +219,9 @@ def _single(cluster: Cluster, server: Server, long: int) -> Cluster:
         model=record.model,
         bind="127.0.0.1",
         http_port=port,
-        log_dir=state,
+        log_dir=None,
         log_dir_given=True,
-        state_dir=state,
+        name=f"{cluster.name}-canary",
         notes=(),
     )
 

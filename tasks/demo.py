@@ -51,7 +51,7 @@ def _settings(port: int) -> dict[str, Any]:
         **DEFAULTS["tp"],
         "args": ["--port", str(port)],
         "starting_port": _any_free(),
-        "state_dir": "~/.mlx-tp/demo",
+        "cluster": "demo",
         "engines": {"mlx-lm": {"process": process}},
     }
 

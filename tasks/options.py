@@ -45,7 +45,7 @@ HELP = {
     "with_": "arguments to add to those that it was started with, as one word: '--port 8001'",
     "ask_sudo": "ask once for the nodes' sudo password, where they want one",
 }
-WHERE = ("hostfile", "hosts", "engine")
+WHERE = ("cluster", "hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
 CLUSTER = (*WHAT, "keep_logs", "lock_wait")
 LINKS = ("node", "proxy", "netmask", "hostfile")

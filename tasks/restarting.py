@@ -43,9 +43,9 @@ def _record(cluster: Cluster) -> Record:
         why, fix = read.unreachable[name]
         raise Unreachable(f"{name}: {why}: {fix}")
     state = read.state(name)
-    if state is None or state.last is None:
+    if state is None or 0 not in state.last:
         raise CheckFailed(f"{name}: no server was ever started there: inv tp.start")
-    return state.last
+    return state.last[0]
 
 
 def _arguments(record: Record, command: Sequence[str], with_: str | None) -> list[str]:

@@ -266,9 +266,10 @@ def show_logs(
         raise BadInput(f"--grep {grep!r}: no regular expression ({error})") from None
     if previous and follow:
         raise BadInput("--follow shows what comes, --previous what was: give one of them")
-    where = logs.place(cluster, reading.states(cluster))
+    read = reading.states(cluster)
+    where = logs.place(cluster, read)
     if previous:
-        failed = _previous(cluster, where, previous, lines, rank, grep)
+        failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
         failed = logs.collect(cluster, where).failed
         for line in logs.tail(where.combined, lines, rank, grep):
@@ -280,11 +281,11 @@ def show_logs(
 
 
 def _previous(
-    cluster: Cluster, where: logs.Place, number: int, lines: int, rank: int | None, grep: str | None
+    cluster: Cluster, read: Snapshot, number: int, lines: int, rank: int | None, grep: str | None
 ) -> Mapping[str, str]:
     """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
     with tempfile.TemporaryDirectory() as folder:
-        old, failed = logs.earlier(cluster, where, number, Path(folder))
+        old, failed = logs.earlier(cluster, read, number, Path(folder))
         failed.update(logs.collect(cluster, old, final=True).failed)
         for each in sorted(each for _, each in old.paths):
             if rank in (None, each):

@@ -30,7 +30,7 @@ from .cluster.nodes import Answer
 from .cluster.ranks import Rank
 from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
-from .session import Known, Session
+from .session import Session
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
@@ -85,7 +85,7 @@ def unlock(session: Session, cluster: Cluster) -> None:
     """Remove the lock and tell whose it was."""
     name = cluster.leader.name
     if session.dry:
-        screen.out(f"rm -rf {cluster.state_dir}/lock  # on {name}")
+        screen.out(f"rm -rf {cluster.folder}/lock  # on {name}")
         return
     was = lock.unlock(cluster)
     what = f"tp.unlock: {was or 'there was no lock'}"
@@ -157,12 +157,11 @@ def launch(session: Session, cluster: Cluster) -> str:
     if session.dry:
         _print_scripts(cluster, run)
         return run.id
-    known = session.known(cluster)
-    _collect_old(cluster, known)
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
     session.note(run=run.id)
     _point_out(cluster)
+    known = session.known(cluster)
     known.forget()
     try:
         launching.launch(cluster, run)
@@ -212,7 +211,7 @@ def _note_ready(cluster: Cluster, run: str | None) -> None:
     # What this very start has written down need not be read.
     read = Snapshot({}, {}) if run else reading.states(cluster)
     mark = {cluster.leader.name: waiting.ready_script(cluster)}
-    _collect(cluster, read, beside=mark)
+    _collect(cluster, read, beside=mark, run=run)
 
 
 def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
@@ -510,27 +509,20 @@ def _collect(
     read: Snapshot,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
+    run: str | None = None,
 ) -> Mapping[str, Answer]:
     """Take what is new into the combined log; a log that can't be taken stops nobody.
 
     What each node said to its script in `beside`, which runs in any case.
     """
     try:
-        taken = logs.collect(cluster, logs.place(cluster, read), final, beside)
+        taken = logs.collect(cluster, logs.place(cluster, read, run), final, beside)
     except ActionFailed as error:
         screen.say(f"warn: {error.message}")
         return nodes.sh(cluster.nodes, beside or {})
     for node, why in taken.failed.items():
         screen.say(f"warn: {node}: its logs could not be collected: {why}")
     return taken.answers
-
-
-def _collect_old(cluster: Cluster, known: Known) -> None:
-    """Take what an earlier run has left in its logs, before they are begun anew."""
-    _, read = known.reading or (0.0, None)
-    if read and not read.ranks and logs.is_taken(cluster, logs.place(cluster, read), read):
-        return
-    _collect(cluster, read or reading.states(cluster), final=True)
 
 
 def _stop_quietly(session: Session, cluster: Cluster, run: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -137,7 +138,7 @@ def check(
 
 
 def _record(cluster: Cluster, node: Node) -> list[Fact[object]]:
-    return [record.fact(cluster.state_dir)]
+    return [record.fact(cluster.state_dir, cluster.name)]
 
 
 @check("memory", _record, memory_facts.FACT, what="wired memory, and what a killed server left")
@@ -256,7 +257,10 @@ def unrecorded(
 
 def _is_in(path: str, state: State | None) -> bool:
     """Whether a path is in the node's state directory, by the name that the node has for it."""
-    return state is not None and state.folder != "" and path.startswith(f"{state.folder}/")
+    if state is None or not state.folders:
+        return False
+    here, *old = state.folders
+    return path.startswith(f"{here}/runs/") or os.path.dirname(path) in (here, *old)
 
 
 def strange_ranks(values: Mapping[int, Process], facts: NodeFacts) -> list[Process]:

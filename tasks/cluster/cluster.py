@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from . import engine as engines
 from . import hostfile as hostfiles
 from . import ranks
-from .config.settings import RANKS, Place, Settings, option_name, read
+from .config.settings import DEFAULT, RANKS, Place, Settings, option_name, read
 from .engine import Engine
 from .errors import BadInput
 from .facts import old
@@ -36,7 +36,8 @@ ROOT = Path(__file__).parents[2]
 class Cluster:
     """The server to be: its ranks, the nodes they run on, and what the tasks need to know.
 
-    `notes` are things decided for the user that they should be told once.
+    `log_dir` is None where logs lie with their run; `notes` are things decided for the user that
+    they should be told once.
     """
 
     source: str
@@ -49,9 +50,10 @@ class Cluster:
     bind: str
     http_port: int
     env_names: Sequence[str]
-    log_dir: str
+    log_dir: str | None
     log_dir_given: bool
     keep_logs: int
+    name: str
     state_dir: str
     timeout: float
     stop_timeout: float
@@ -74,6 +76,11 @@ class Cluster:
         """Close its connections; who asks a node again is connected anew."""
         for node in self.nodes:
             node.close()
+
+    @property
+    def folder(self) -> str:
+        """Its state on each node, and its logs here."""
+        return f"{self.state_dir}/{self.name}"
 
     def on(self, node: Node) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node.name]
@@ -115,7 +122,8 @@ def build(
     connections = connections or Connections()
     said = {key: value for key, value in options.items() if value not in (None, [], (), "")}
     number = said.pop("num_ranks", None)
-    configured, given = _read(config), _read(said, option_name)
+    given = _read(said, option_name)
+    configured = _of_cluster(config, given.cluster if "cluster" in said else None)
     settings = replace(configured, **{key: getattr(given, key) for key in said})
     ssh = _ssh_config(settings)
     file = _hostfile(settings, said)
@@ -159,6 +167,7 @@ def build(
         log_dir=settings.log_dir,
         log_dir_given="log_dir" in said,
         keep_logs=settings.keep_logs,
+        name=settings.cluster,
         state_dir=_folder(settings.state_dir),
         timeout=settings.timeout,
         stop_timeout=settings.stop_timeout,
@@ -167,6 +176,18 @@ def build(
         wired_limit=int(settings.wired_limit_gib * GIB),
         notes=notes,
     )
+
+
+def _of_cluster(config: Mapping[str, object], name: str | None) -> Settings:
+    """The configuration with what `tp.clusters` says of the cluster over it."""
+    whole = _read(config)
+    name = name or whole.cluster
+    if name not in whole.clusters:
+        if whole.clusters and name != DEFAULT:
+            known = ", ".join(sorted({DEFAULT, *whole.clusters}))
+            raise BadInput(f"--cluster {name}: no such cluster: choose one of {known}")
+        return replace(whole, cluster=name)
+    return _read({**config, **whole.clusters[name], "cluster": name})
 
 
 def _read(given: Mapping[str, object], place: Place = str) -> Settings:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from . import nodes, state
 from .cluster import Cluster
+from .config.settings import DEFAULT
 from .errors import ActionFailed, CheckFailed, Unreachable
 from .facts.processes import MARK, mark
 from .nodes import Answer
@@ -22,13 +23,17 @@ from .text import said
 
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 HEADER = "# mlx-tp run="  # how a log begins
+LINKS = "/tmp"  # where the known names of logs are
 HEAD_START = 0.2  # seconds for rank 0 of a ring: see first_script
 COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are started
 
 
 @dataclass(frozen=True)
 class Run:
-    """One start of the server: its id, and who started it, when and from where."""
+    """One start of the server: its id, and who started it, when and from where.
+
+    The id begins with the time (UTC): the names of runs sort by their age.
+    """
 
     id: str
     by: str
@@ -36,7 +41,9 @@ class Run:
 
     @classmethod
     def new(cls) -> Run:
-        return cls(secrets.token_hex(6), who(), time.time())
+        now = time.time()
+        begun = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
+        return cls(f"{begun}{secrets.token_hex(4)}", who(), now)
 
 
 def who() -> str:
@@ -77,16 +84,16 @@ def other_scripts(cluster: Cluster, run: Run, mask: bool = False) -> dict[str, s
 
 def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = False) -> str:
     """Starts `ranks` of one node, detached, each with its log; `mask` hides values of env."""
-    parts = [_node(cluster)]
+    parts = [_node(cluster, ranks[0].host.ssh, run)]
     for rank in ranks:
-        log = log_path(cluster, rank)
         parts.append(
             scripts.script(
                 "launch/background.sh",
                 _words(cluster, rank, run, mask),
                 after="launch/node.sh",
-                **_values(cluster, rank, run, log),
-                log=log,
+                **_values(cluster, rank),
+                log=log_path(cluster, rank, run.id) if cluster.log_dir else "",
+                link="" if cluster.log_dir else f"{LINKS}/{link(cluster, rank.rank)}",
                 begins=HEADER,
                 header=header(run, rank),
                 rotate=scripts.text("launch/rotate.py"),
@@ -98,17 +105,25 @@ def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = F
 
 def foreground(cluster: Cluster, rank: Rank, run: Run, mask: bool = False) -> str:
     """Starts one rank whose output is the script's own; it ends as the rank does."""
-    return _node(cluster) + scripts.script(
+    return _node(cluster, rank.host.ssh, run, has_log=False) + scripts.script(
         "launch/foreground.sh",
         _words(cluster, rank, run, mask),
         after="launch/node.sh",
-        **_values(cluster, rank, run, None),
+        **_values(cluster, rank),
     )
 
 
-def log_path(cluster: Cluster, rank: Rank) -> str:
+def link(cluster: Cluster, rank: int | None = None) -> str:
+    """The known name of a rank's log, or of the combined one, that leads to it."""
+    name = "" if cluster.name == DEFAULT else f".{cluster.name}"
+    return f"tp_server{name}.log" if rank is None else f"tp_server{name}.rank{rank}.log"
+
+
+def log_path(cluster: Cluster, rank: Rank, run: str) -> str:
     """A rank's log on its node; on this machine a relative folder counts from where we are."""
     folder = cluster.log_dir
+    if folder is None:
+        return f"{cluster.folder}/runs/{run}/rank-{rank.rank}.log"
     if rank.host.is_local:
         folder = os.path.abspath(os.path.expanduser(folder))
     return f"{folder.rstrip('/')}/tp_server.rank{rank.rank}.log"
@@ -137,19 +152,31 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
         log=log,
         started=run.started,
         by=run.by,
+        hosts=[each.host.ssh for each in cluster.ranks],
+        cwd=rank.cwd,
+        log_dir=cluster.log_dir,
     )
 
 
-def _node(cluster: Cluster) -> str:
-    return scripts.script("launch/node.sh", state_dir=cluster.state_dir)
+def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
+    """What comes before ranks on a node: all that the run has there are recorded."""
+    here = [rank for rank in cluster.ranks if rank.host.ssh == name]
+    logs = {rank.rank: log_path(cluster, rank, run.id) if has_log else None for rank in here}
+    return scripts.script(
+        "launch/node.sh",
+        state_dir=cluster.state_dir,
+        cluster=cluster.name,
+        run=run.id,
+        record=state.dump(run.id, [record(cluster, r, run, logs[r.rank]) for r in here]),
+        who=run.by,
+        already=ALREADY,
+        keep_runs=cluster.keep_logs,
+    )
 
 
-def _values(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> dict[str, str | float]:
+def _values(cluster: Cluster, rank: Rank) -> dict[str, str | float]:
     return {
         "rank": rank.rank,
-        "run": run.id,
-        "record": state.dump(record(cluster, rank, run, log)),
-        "already": ALREADY,
         "python": rank.command[0],
         "cwd": rank.cwd or "",
         "prepare": cluster.engine.prepare,

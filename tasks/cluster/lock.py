@@ -1,6 +1,6 @@
 """The lock of a cluster: of all commands that change its server, on any control machine, one acts.
 
-It is the folder `lock` in the state directory of rank 0's node, which only one can be. It is
+It is the folder `lock` in the cluster's folder on rank 0's node, which only one can be. It is
 kept by a shell on that node, the keeper, at the other end of a channel of our connection: its
 stdin ends when the command does, however that ends, and the keeper then removes the lock. A control
 machine that fell silent (its network gone, its lid closed) is known by the age of the last beat.
@@ -96,15 +96,15 @@ class Locks:
         """Give back one hold of ours, if we have one; the last one removes the lock."""
         self._release(*_key(cluster))
 
-    def _release(self, node: Node, state_dir: str) -> None:
-        mine = node.locks.get(state_dir)
-        if not self._times[node, state_dir]:
+    def _release(self, node: Node, folder: str) -> None:
+        mine = node.locks.get(folder)
+        if not self._times[node, folder]:
             return
-        self._times[node, state_dir] -= 1
+        self._times[node, folder] -= 1
         if mine is not None:
             mine.times -= 1
             if mine.times <= 0:
-                _let_go(node, state_dir)
+                _let_go(node, folder)
 
     def let_go(self, cluster: Cluster) -> None:
         """Remove the lock, however often it is held; nothing happens if we have none."""
@@ -124,13 +124,13 @@ def held(cluster: Cluster, what: str, say: Say) -> AbstractContextManager[None]:
 
 def client(cluster: Cluster) -> LockClient | None:
     """What keeps the lock where this command has it."""
-    return cluster.leader.locks.get(cluster.state_dir)
+    return cluster.leader.locks.get(cluster.folder)
 
 
 def _taken(cluster: Cluster, what: str, say: Say) -> LockClient:
     # The others are asked next: by then they are connected.
     cluster.connect()
-    mine = cluster.leader.locks[cluster.state_dir] = LockClient(cluster, what)
+    mine = cluster.leader.locks[cluster.folder] = LockClient(cluster, what)
     try:
         mine.take(say)
     except BaseException:
@@ -139,15 +139,16 @@ def _taken(cluster: Cluster, what: str, say: Say) -> LockClient:
     return mine
 
 
-def _let_go(node: Node, state_dir: str) -> None:
-    mine = node.locks.pop(state_dir, None)
+def _let_go(node: Node, folder: str) -> None:
+    mine = node.locks.pop(folder, None)
     if mine is not None:
         mine.let_go()
 
 
 def unlock(cluster: Cluster) -> Holder | None:
     """Remove the lock, whoever has it: who had it, None if there was none."""
-    text = scripts.script("lock/unlock.sh", state_dir=cluster.state_dir, silence=SILENCE)
+    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
+    text = scripts.script("lock/unlock.sh", **where, silence=SILENCE)
     answer = cluster.leader.sh(text)
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
@@ -187,7 +188,7 @@ def _check(name: str, answer: Answer) -> None:
 
 
 def _key(cluster: Cluster) -> tuple[Node, str]:
-    return cluster.leader, cluster.state_dir
+    return cluster.leader, cluster.folder
 
 
 class LockClient:
@@ -282,6 +283,7 @@ def script(cluster: Cluster, what: str, run: Run) -> str:
     return scripts.script(
         "lock/keeper.sh",
         state_dir=cluster.state_dir,
+        cluster=cluster.name,
         silence=SILENCE,
         token=run.id,
         wait=math.ceil(cluster.lock_wait),

@@ -12,9 +12,10 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -22,13 +23,12 @@ from typing import IO
 from . import nodes
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed
-from .facts import known
-from .facts.logs import KEY as LOGS
 from .hints import first_error
-from .launch import HEADER, log_path
+from .launch import HEADER, LINKS, link, log_path
 from .nodes import Answer
 from .snapshot import Snapshot
 from .ssh import scripts
+from .state import Record
 from .text import plain
 
 CHUNK = 1024 * 1024  # bytes of one log per round trip
@@ -50,31 +50,57 @@ class Piece:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the logs are: on each node by rank, and the combined one here."""
+    """Where the logs are: on each node by rank, and the combined one here.
+
+    `link` is the known name that leads to the combined one; None where the user named a folder.
+    """
 
     paths: Mapping[Source, str]
     combined: Path
+    link: Path | None = None
 
     @property
     def positions(self) -> Path:
         return self.combined.with_name(f".{NAME}.positions")
 
 
-def place(cluster: Cluster, read: Snapshot) -> Place:
-    """The logs of the recorded run, wherever it was told to write them, else the cluster's.
+def place(cluster: Cluster, read: Snapshot, run: str | None = None) -> Place:
+    """The logs of this start's `run`, else of what is recorded, else of what was started last.
 
-    The combined log goes where --log-dir says; without it beside the recorded ones, if there is
-    one here already: a record is the node's word, which has no say in where we write.
+    The combined log lies with its run here, or where --log-dir says; without it beside the
+    recorded ones, if there is one here already: a record is the node's word, which has no say in
+    where we write.
     """
-    paths = {(rank.host.ssh, rank.rank): log_path(cluster, rank) for rank in cluster.ranks}
-    folder = cluster.log_dir
-    for node, rank in read.ranks:
-        if rank.record and rank.record.log:
-            paths[node, rank.rank] = rank.record.log
-            beside = os.path.dirname(rank.record.log)
-            if not cluster.log_dir_given and rank.rank == 0 and _combined(beside).is_file():
-                folder = beside
-    return Place(paths, _combined(folder))
+    if run:
+        paths = {(rank.host.ssh, rank.rank): log_path(cluster, rank, run) for rank in cluster.ranks}
+        return _placed(cluster, paths, cluster.log_dir, run)
+    records = {(node, rank.rank): rank.record for node, rank in read.ranks if rank.record}
+    if not records:
+        states = {node: read.state(node) for node in read.nodes}
+        records = {(n, rank): r for n, s in states.items() if s for rank, r in s.last.items()}
+    paths = {source: record.log for source, record in records.items() if record.log}
+    first = next((record for (_, rank), record in records.items() if rank == 0), None)
+    return _placed(cluster, paths, _folder(cluster, first), first.run if first else None)
+
+
+def _folder(cluster: Cluster, record: Record | None) -> str | None:
+    """The folder of the combined log where it is the user's to name; None where it is not."""
+    if not cluster.log_dir_given and record and record.log and record.run not in record.log:
+        beside = os.path.dirname(record.log)
+        if _combined(beside).is_file():
+            return beside
+    return cluster.log_dir
+
+
+def _placed(
+    cluster: Cluster, paths: Mapping[Source, str], folder: str | None, run: str | None
+) -> Place:
+    if folder:
+        return Place(paths, _combined(folder))
+    runs = Path(os.path.expanduser(cluster.folder)) / "runs"
+    newest = max(runs.glob(f"*/{NAME}"), default=runs / NAME)
+    combined = runs / run / NAME if run else newest
+    return Place(paths, combined, Path(LINKS) / link(cluster))
 
 
 def _combined(folder: str) -> Path:
@@ -106,6 +132,8 @@ def collect(
     `beside` runs in the same round trip, after its logs have been read.
     """
     answers: dict[str, Answer] = {}
+    if where.link and not where.combined.exists():
+        _begin(where, where.link, cluster.keep_logs)
     with _locked(where) as (log, taken):
         while True:
             pieces, found = _fetch(cluster, where, taken, {} if answers else beside or {})
@@ -116,35 +144,6 @@ def collect(
             is_all = all(len(piece.data) < CHUNK for piece in pieces)
             if failed or is_all or not whole:
                 return Collected(failed, {name: _utf_8(a) for name, a in answers.items()}, is_all)
-
-
-def is_taken(cluster: Cluster, where: Place, read: Snapshot) -> bool:
-    """Whether the combined log has all that is in the logs which preflight has seen."""
-    try:
-        taken = _positions(where.positions.read_bytes())
-    except OSError:
-        taken = {}
-    for node in cluster.nodes:
-        found = known(read.on(node.name), LOGS)
-        rows = {} if found is None else found
-        wanted = {_name(node.name, rank): row for rank, row in rows.items()}
-        if found is None or any(
-            taken.get(name) != (cksum(f"{line}\n".encode()), size)
-            for name, (size, line) in wanted.items()
-        ):
-            return False
-    return True
-
-
-def cksum(data: bytes) -> str:
-    """ "CHECKSUM SIZE" of `data` as the command cksum prints it (POSIX: CRC with the length)."""
-    crc, length = 0, len(data)
-    more = length.to_bytes((length.bit_length() + 7) // 8, "little")
-    for byte in data + more:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = (crc << 1) ^ (0x104C11DB7 if crc & 0x80000000 else 0)
-    return f"{crc ^ 0xFFFFFFFF} {length}"
 
 
 def _utf_8(answer: Answer) -> Answer:
@@ -203,7 +202,7 @@ def errors(
 
 @dataclass(frozen=True)
 class Kept:
-    """A log that a node has written and kept; `age` 0 is the newest of its rank."""
+    """A log that a node has written and kept; the lowest `age` is the newest of its rank."""
 
     node: str
     rank: int
@@ -213,7 +212,7 @@ class Kept:
 
 
 def earlier(
-    cluster: Cluster, where: Place, number: int, folder: Path
+    cluster: Cluster, read: Snapshot, number: int, folder: Path
 ) -> tuple[Place, dict[str, str]]:
     """The logs of the run that was started `number` runs before the last one, for `collect`.
 
@@ -221,8 +220,14 @@ def earlier(
     combined log will be in `folder`; nodes that gave no answer are told with why. Raise
     CheckFailed if rank 0's node has no such log.
     """
-    folders = {node: os.path.dirname(path) for (node, _), path in where.paths.items()}
-    texts = {n: scripts.script("logs/kept.sh", folder=path) for n, path in folders.items()}
+    named = {"state_dir": cluster.state_dir, "cluster": cluster.name}
+    where = place(cluster, read)
+    texts = {}
+    for node in cluster.nodes:
+        logs = [path for (name, _), path in where.paths.items() if name == node.name]
+        folders = [os.path.dirname(path) for path in logs if "/runs/" not in path]
+        folder_of = (folders or [cluster.log_dir or LINKS])[0]
+        texts[node.name] = scripts.script("logs/kept.sh", **named, folder=folder_of)
     answers = nodes.sh(cluster.nodes, texts)
     found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
     newest = sorted((log for log in found if log.rank == 0), key=lambda log: log.age)
@@ -237,17 +242,17 @@ def earlier(
 
 def kept(node: str, text: str) -> Iterator[Kept]:
     """The logs of `node` in the output of its script; what another node left there is not its."""
-    folder, *rows = text.splitlines() or [""]
-    for row in rows:
+    for number, row in enumerate(text.splitlines()):
         log = _KEPT_LOG.match(row)
         if log and log["host"] == node:
-            age, path = int(log["age"] or 0), f"{folder}/{log['name']}"
-            yield Kept(node, int(log["rank"]), age, log["run"], path)
+            # Those of runs come first, the newest first; by their names others tell their age.
+            age = number if log["ours"] else 1_000_000 + int(log["age"] or 0)
+            yield Kept(node, int(log["rank"]), age, log["run"], log["path"])
 
 
 _KEPT_LOG = re.compile(
-    r"(?P<name>tp_server\.rank(?P<rank>\d{1,4})\.log(?:\.(?P<age>\d{1,4}))?)\t"
-    rf"{HEADER}(?P<run>\w+) rank=(?P=rank) host=(?P<host>\S+) "
+    r"(?P<path>/.*/(?:(?P<ours>rank-)|tp_server\.rank)(?P<rank>\d{1,4})\.log(?:\.(?P<age>\d{1,4}))?)"
+    rf"\t{HEADER}(?P<run>\w+) rank=(?P=rank) host=(?P<host>\S+) "
 )
 
 
@@ -315,6 +320,22 @@ def _locked(where: Place) -> Iterator[tuple[IO[bytes], dict[str, tuple[str, int]
             positions.seek(0)
             positions.truncate()
             positions.write(json.dumps(taken).encode())
+
+
+def _begin(where: Place, known_name: Path, keep: int) -> None:
+    """For a run's first lines here: lead the known name to them, and let the oldest runs go."""
+    runs = where.combined.parents[1]
+    # Where this machine is a node, too, its start lets them go.
+    old = sorted(path.parent for path in runs.glob(f"*/{NAME}"))[: -keep or None]
+    for folder in old:
+        if not (folder / "record.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # another user may have taken the name
+        if known_name.is_symlink():
+            known_name.unlink()
+        elif known_name.exists():
+            known_name.rename(f"{known_name}.1")  # of the layout before, or not ours
+        known_name.symlink_to(where.combined)
 
 
 def _make(folder: Path) -> None:

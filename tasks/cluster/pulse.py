@@ -75,7 +75,9 @@ class Watch:
 
     def _listen(self, node: Node, pulse: Pulse) -> str:
         """Take blocks until the loop ends; why it ended, if it should not have."""
-        read = reading.read([node], lambda _: [state.fact(self.cluster.state_dir)])
+        read = reading.read(
+            [node], lambda _: [state.fact(self.cluster.state_dir, self.cluster.name)]
+        )
         if node.name in read.unreachable:
             why, fix = read.unreachable[node.name]
             return f"{why}: {fix}" if fix else why
@@ -95,6 +97,7 @@ class Watch:
         first = next((r.record for r in ranks if r.rank == 0 and r.alive and r.record), None)
         return vitals.Wanted(
             self.cluster.state_dir,
+            self.cluster.name,
             links(self.cluster, node),
             pids,
             first.port if first else None,

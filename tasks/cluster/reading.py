@@ -6,8 +6,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 
 from . import checks, nodes, state
 from .cluster import Cluster
-from .facts import Fact, logs, memory, ports, processes, rdma
-from .launch import log_path
+from .facts import Fact, memory, ports, processes, rdma
 from .nodes import SCRIPT_TIMEOUT, Node
 from .snapshot import FactQuery, Snapshot
 
@@ -20,13 +19,12 @@ def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Snapshot:
 
 
 def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
-    """The facts of `preflight`, and what the steps of a start go by: the record, the logs."""
+    """The facts of `preflight`, and what the steps of a start go by: the record."""
     asked = [check for name, check in checks.CHECKS.items() if name not in set(skip)]
 
     def wanted(node: Node) -> list[Fact[object]]:
-        paths = {rank.rank: log_path(cluster, rank) for rank in cluster.on(node)}
-        ours = [state.fact(cluster.state_dir), logs.fact(paths)]
-        return [*ours, *(fact for check in asked for fact in check.facts(cluster, node))]
+        ours = state.fact(cluster.state_dir, cluster.name)
+        return [ours, *(fact for check in asked for fact in check.facts(cluster, node))]
 
     return wanted
 
@@ -53,12 +51,12 @@ def running_facts(cluster: Cluster) -> Wants:
 
 
 def _alive(cluster: Cluster) -> list[Fact[object]]:
-    return [state.fact(cluster.state_dir), processes.FACT, ports.FACT]
+    return [state.fact(cluster.state_dir, cluster.name), processes.FACT, ports.FACT]
 
 
 def states(cluster: Cluster, more: Wants = lambda node: ()) -> Snapshot:
     """Only the state directories; `more(node)` may name further facts."""
-    base = state.fact(cluster.state_dir)
+    base = state.fact(cluster.state_dir, cluster.name)
     return read(cluster.nodes, lambda node: [base, *more(node)])
 
 

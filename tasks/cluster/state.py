@@ -1,10 +1,12 @@
-"""The run record: what runs, kept on the nodes so that any control machine can tell and stop it.
+"""A cluster's state on a node, so that any control machine can tell what runs, and stop it.
 
-A node's state directory (`~/.mlx-tp`, mode 0700; not /tmp, which macOS cleans) holds per rank
-`rank<N>.json` (the record), `rank<N>.pid` (pid, start, boot), `rank<N>.exit` (run, status), and
-`ready` (run), `last.json` (rank 0 of the last start), `sigkill` (epoch, boot) and `baseline` (boot,
-and what the node said of its memory before this boot's first start). A pid with another start or
-boot is a stranger's.
+It lies in `~/.mlx-tp/CLUSTER/` (0700; not /tmp, which macOS cleans): `wanted` (running or stopped,
+run, since, by whom), `lock`, and for each start `runs/RUN/` with `record.json` (the ranks of this
+node as they were started), `rank-N.pid` (pid, start, boot), `rank-N.exit` (status), `rank-N.log`,
+`token` (when rank 0 last gave one) and `ended` once nothing of it is left. Beside the clusters lie
+what is the node's: `sigkill` (epoch, boot) and `baseline` (boot, and what the node said of its
+memory before this boot's first start). A pid with another start or boot is a stranger's. The layout
+before this one (`rank0.json` ... in `~/.mlx-tp`) is read and never written.
 """
 
 from __future__ import annotations
@@ -12,17 +14,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 
 from .facts import Fact, Key, memory
 from .ssh import scripts
 
+VERSION = 1  # of the record; what a later one has besides is passed over
+
 
 @dataclass(frozen=True)
 class Record:
-    """One rank as it was started; it holds names of environment variables, never values."""
+    """One rank as it was started; it holds names of environment variables, never values.
+
+    `hosts` are the nodes of the run in the order of its ranks, `log` the path of the rank's log
+    (None: attached), `log_dir` the folder that the user named for logs.
+    """
 
     run: str
     rank: int
@@ -40,6 +47,9 @@ class Record:
     log: str | None
     started: float
     by: str
+    hosts: list[str] = field(default_factory=list)
+    cwd: str | None = None
+    log_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,12 +66,23 @@ class RankState:
 
 
 @dataclass(frozen=True)
-class State:
-    """A node's state directory; times are seconds since the epoch by the node's clock.
+class Wanted:
+    """What is wanted of a cluster: `state` is running or stopped, `since` by the node's clock."""
 
-    `sigkill` is when a rank was last killed in this boot, `ready` the run that was once ready,
-    `baseline` how many bytes were wired before this boot's first start (None if that is unknown),
-    `last` is rank 0 as it was last started here, running or not. `folder` is where it all is.
+    state: str
+    run: str
+    since: float
+    by: str
+
+
+@dataclass(frozen=True)
+class State:
+    """A cluster on a node; times are seconds since the epoch by the node's clock.
+
+    `ranks` are those of runs that are not over. `sigkill` is when a rank was last killed in this
+    boot, `ready` the run that has given a token and `token` when it last did, `baseline` how many
+    bytes were wired before this boot's first start (None if that is unknown), `last` are the
+    records of the run that was wanted last, over or not, by rank. `folders` are where it all is.
     """
 
     now: float
@@ -69,43 +90,91 @@ class State:
     sigkill: float | None
     ready: str | None
     baseline: int | None = None
-    last: Record | None = None
-    folder: str = ""
+    last: Mapping[int, Record] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    wanted: Wanted | None = None
+    token: float | None = None
 
 
-def dump(record: Record) -> str:
-    return json.dumps(asdict(record))
+def dump(run: str, records: Sequence[Record]) -> str:
+    """Give the record of a run as a node keeps it, in one line."""
+    ranks = [asdict(record) for record in records]
+    return json.dumps({"version": VERSION, "run": run, "ranks": ranks})
 
 
 KEY = Key[State]("state")
 
 
-def fact(directory: str) -> Fact[State]:
-    """The node's whole state in one reading; a missing directory is an empty state."""
-    return Fact(KEY, scripts.script("state.sh", state_dir=directory), parse)
+def fact(directory: str, cluster: str) -> Fact[State]:
+    """The whole state of a cluster on a node in one reading; a missing folder is an empty state."""
+    return Fact(KEY, scripts.script("state.sh", state_dir=directory, cluster=cluster), parse)
 
 
 def parse(text: str, status: int) -> State:
-    """The output of `fact`; a damaged record is None, and its rank is still listed."""
-    head, *blocks = re.split(r"^rank (?=\d+$)", text, flags=re.MULTILINE)
+    """The output of `fact`; a rank whose record is damaged is still listed."""
+    head, *blocks = re.split(r"^(?=run \w|ended \w|old$|last$)", text, flags=re.MULTILINE)
     now = re.search(r"^now (\d+)$", head, re.MULTILINE)
     boot = re.search(r"^boot (.*)$", head, re.MULTILINE)
     if status != 0 or not now or not boot or not re.search(r"^end\s*$", text, re.MULTILINE):
         raise ValueError("the state directory can't be read")
-    killed = re.search(r"^sigkill (\d{1,12}) (.+)$", text, re.MULTILINE)
-    ready = re.search(r"^ready (\S+)$", text, re.MULTILINE)
-    last = re.search(r"^last (.*)$", text, re.MULTILINE)
-    folder = re.search(r"^at (/.*)$", head, re.MULTILINE)
-    ranks = [_rank(block) for block in blocks]
+    killed = re.search(r"^sigkill (\d{1,12}) (.+)$", head, re.MULTILINE)
+    wanted = _wanted(head)
+    runs = [_run(block) for block in blocks]
+    open_runs = [each for each in runs if each.is_open]
+    # Two of one rank are of a start that failed half-way: the one that lives is the rank.
+    ranks = sorted((r for each in open_runs for r in each.ranks), key=lambda rank: rank.alive)
+    tokens = [(each.run, each.token) for each in open_runs if each.token is not None]
     return State(
         now=float(now.group(1)),
         ranks={rank.rank: rank for rank in ranks},
         sigkill=float(killed.group(1)) if killed and killed.group(2) == boot.group(1) else None,
-        ready=ready.group(1) if ready else None,
-        baseline=_baseline(text, boot.group(1)),
-        last=_record(last.group(1)) if last else None,
-        folder=folder.group(1) if folder else "",
+        ready=tokens[-1][0] if tokens else None,
+        baseline=_baseline(head, boot.group(1)),
+        last=_last(runs, wanted),
+        folders=tuple(dict.fromkeys(re.findall(r"^(?:at|old) (/.*)$", head, re.MULTILINE))),
+        wanted=wanted,
+        token=tokens[-1][1] if tokens else None,
     )
+
+
+def _wanted(head: str) -> Wanted | None:
+    found = re.search(r"^wanted (running|stopped) (\w*) (\d{1,12}) (.*)$", head, re.MULTILINE)
+    return found and Wanted(found[1], found[2], float(found[3]), found[4])
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a node tells of one run; `run` is "" where its record is damaged."""
+
+    run: str
+    is_open: bool
+    token: float | None
+    records: Mapping[int, Record]
+    ranks: Sequence[RankState]
+
+
+def _run(block: str) -> _Run:
+    head, *rows = re.split(r"^rank (?=\d+$)", block, flags=re.MULTILINE)
+    word, _, run = head.split("\n", 1)[0].partition(" ")
+    record = re.search(r"^record (.*)$", head, re.MULTILINE)
+    records = {each.rank: each for each in _records(record.group(1) if record else "")}
+    run = run or next((each.run for each in records.values()), "")
+    token = re.search(r"^token (.*)$", head, re.MULTILINE)
+    if token and word == "old":
+        # There the run stood in the file, and not when.
+        at = 0.0 if token.group(1) == run else None
+    else:
+        at = float(token.group(1)) if token and re.fullmatch(r"\d{1,12}", token.group(1)) else None
+    told = {int(row.split("\n", 1)[0]): row for row in rows}
+    # One that has no pid yet is about to be started.
+    listed = [] if word in ("ended", "last") else sorted({*records, *told})
+    ranks = [_rank(number, records.get(number), told.get(number, "")) for number in listed]
+    return _Run(run, bool(listed), at, records, ranks)
+
+
+def _last(runs: Sequence[_Run], wanted: Wanted | None) -> Mapping[int, Record]:
+    found = [each.records for each in runs if wanted is None or each.run == wanted.run]
+    return {rank: record for records in found for rank, record in records.items()}
 
 
 def _baseline(text: str, boot: str) -> int | None:
@@ -117,53 +186,70 @@ def _baseline(text: str, boot: str) -> int | None:
         return None
 
 
-def _rank(block: str) -> RankState:
-    rows = dict(re.findall(r"^(record|pid|start|of|exit) (.*)$", block, re.MULTILINE))
-    record = _record(rows.get("record", ""))
-    run, _, code = rows.get("exit", "").partition(" ")
-    # An exit status of an earlier run says nothing of this one.
-    is_ours = record is not None and run == record.run and code.isdigit()
+def _rank(number: int, record: Record | None, text: str) -> RankState:
+    rows = dict(re.findall(r"^(pid|start|of|exit) (.*)$", text, re.MULTILINE))
+    run, _, code = rows.get("exit", "").rpartition(" ")
+    # The older layout names the run: an exit status of an earlier one says nothing of this one.
+    is_ours = not run or (record is not None and run == record.run)
     pid = rows.get("pid", "")
     return RankState(
-        rank=int(block.split("\n", 1)[0]),
+        rank=number,
         record=record,
         pid=int(pid) if pid else None,
         start=rows.get("start", ""),
         boot=rows.get("of", ""),
-        alive=re.search(r"^alive$", block, re.MULTILINE) is not None,
-        exit=int(code) if is_ours else None,
+        alive=re.search(r"^alive$", text, re.MULTILINE) is not None,
+        exit=int(code) if is_ours and code.isdigit() else None,
     )
 
 
-def _record(text: str) -> Record | None:
+_NEEDED = [f.name for f in fields(Record) if f.default is f.default_factory is MISSING]
+_NAMES = {each.name for each in fields(Record)}
+
+
+def _records(text: str) -> list[Record]:
+    """The records in what a node keeps of a run; one of the older layout stands alone."""
     try:
-        data: dict[str, Any] = json.loads(text)
-        record = Record(**{field.name: data[field.name] for field in fields(Record)})
-    except (ValueError, KeyError, TypeError, RecursionError):
+        data = json.loads(text)
+        rows = data.get("ranks", [data])
+        return [found for row in rows if (found := _record(row)) is not None]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def _record(data: Mapping[str, object]) -> Record | None:
+    given = {name: value for name, value in data.items() if name in _NAMES}
+    if not all(_is_right(*pair) for pair in given.items()) or not given.keys() >= {*_NEEDED}:
         return None
-    return record if all(_is_right(*field) for field in vars(record).items()) else None
+    return Record(**given)  # type: ignore[arg-type] # each is of its kind
 
 
-def _is_right(name: str, value: Any) -> bool:
+def _is_right(name: str, value: object) -> bool:
     """Whether a field of a record is of its kind: a node may answer anything."""
-    if name in ("command", "env", "ports"):
+    if name in ("command", "env", "ports", "hosts"):
         kind = int if name == "ports" else str
-        is_list = isinstance(value, list) and all(type(each) is kind for each in value)
-        return is_list and (name != "command" or bool(value))
+        if not isinstance(value, list) or not all(type(each) is kind for each in value):
+            return False
+        return (
+            all(map(_HOST.fullmatch, value))
+            if name == "hosts"
+            else bool(value or name != "command")
+        )
     if name in ("rank", "size", "port"):
         return type(value) is int and 0 <= value < 65536
     if name == "started":
-        return type(value) in (int, float) and math.isfinite(value)
-    if name == "log" and value is None:
+        return type(value) in (int, float) and math.isfinite(float(str(value)))
+    if name in ("log", "cwd", "log_dir") and value is None:
         return True
     pattern = _PATTERNS.get(name, "(?s:.*)")
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
+_HOST = re.compile(r"[\w.@:%\[\]][\w.@:%\[\]-]*")  # as ssh takes it; no option
 # What goes into the address of a page, or into another script.
 _PATTERNS = {
     "run": r"[0-9A-Za-z]+",
     "bind": r"[0-9A-Za-z.:%_-]*",
     "ready": r"/[!-~]*",
-    "log": r"[^\x00-\x1f\x7f]+",
+    **dict.fromkeys(("log", "cwd", "log_dir"), r"[^\x00-\x1f\x7f]+"),
 }

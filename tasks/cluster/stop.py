@@ -13,6 +13,7 @@ from .cluster import Cluster
 from .facts import NodeFacts, Unknown, known, ports
 from .facts import processes as listed_processes
 from .facts.processes import Process, mark
+from .launch import who
 from .nodes import Answer
 from .snapshot import Snapshot
 from .ssh import scripts
@@ -244,7 +245,8 @@ def forget_scripts(
 ) -> dict[str, str]:
     """What `forget` runs, by node."""
     clean = [report.node for report in reports if not report.left and not report.failure]
-    text = scripts.script("stop/forget.sh", state_dir=cluster.state_dir, run=run or "")
+    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
+    text = scripts.script("stop/forget.sh", **where, run=run or "", who=who())
     return dict.fromkeys(clean, text)
 
 
@@ -308,7 +310,7 @@ def _signal(
     nodes_in = {target.node for target in waited}
     texts = {
         node: script(
-            cluster.state_dir,
+            cluster,
             [target for target in waited if target.node == node],
             [target for target in signalled if target.node == node],
             name,
@@ -338,7 +340,7 @@ def _is_left(answer: Answer, target: Target) -> bool:
 
 
 def script(
-    state_dir: str,
+    cluster: Cluster,
     waited: Sequence[Target],
     signalled: Sequence[Target],
     name: str,
@@ -353,4 +355,5 @@ def script(
     for target in waited:
         words += ["yes" if target in signalled else "no", str(target.pid), *target.same]
     looks = int(seconds * 20)
-    return scripts.script("stop/signal.sh", words, state_dir=state_dir, signal=name, looks=looks)
+    where = {"state_dir": cluster.state_dir, "cluster": cluster.name, "who": who()}
+    return scripts.script("stop/signal.sh", words, **where, signal=name, looks=looks)

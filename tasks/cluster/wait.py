@@ -12,7 +12,7 @@ from . import nodes, reading
 from .api import Api
 from .cluster import Cluster
 from .facts import Fact, Key, known
-from .launch import HEADER, log_path
+from .launch import HEADER
 from .ssh import scripts
 from .state import RankState
 from .text import plain as plain
@@ -82,7 +82,8 @@ def _await_page(api: Api, path: str, over: threading.Event) -> None:
 
 def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
     """Every rank of the cluster (of that `run`) as it is now, with the last line of its log."""
-    read = reading.states(cluster, lambda node: [_last_lines(cluster, node)])
+    lines_of = _last_lines(cluster)
+    read = reading.states(cluster, lambda node: [lines_of])
     views = []
     for rank in cluster.ranks:
         node = rank.host.ssh
@@ -103,7 +104,7 @@ def mark_ready(cluster: Cluster) -> None:
 
 def ready_script(cluster: Cluster) -> str:
     """What `mark_ready` runs."""
-    return scripts.script("ready.sh", state_dir=cluster.state_dir)
+    return scripts.script("ready.sh", state_dir=cluster.state_dir, cluster=cluster.name)
 
 
 def _view(
@@ -121,10 +122,9 @@ def _view(
 _LAST = Key[Mapping[int, str]]("last")
 
 
-def _last_lines(cluster: Cluster, node: nodes.Node) -> Fact[Mapping[int, str]]:
-    rows = [(str(rank.rank), log_path(cluster, rank)) for rank in cluster.on(node)]
-    words = [word for row in rows for word in row]
-    return Fact(_LAST, scripts.script("logs/last.sh", words), _parse_last)
+def _last_lines(cluster: Cluster) -> Fact[Mapping[int, str]]:
+    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
+    return Fact(_LAST, scripts.script("logs/last.sh", **where), _parse_last)
 
 
 def _parse_last(text: str, status: int) -> dict[int, str]:

@@ -1,8 +1,7 @@
-# Notes that the run which rank 0 is of was ready once.
-: "${state_dir:?}"
-. ./paths.sh
-resolve state_dir
-cd "$state_dir" || exit
-run=$(sed -n 's/.*"run": "\([0-9a-f]*\)".*/\1/p' rank0.json)
+# Notes on rank 0's node that its run has given a token, and when.
+. ./runs.sh
 umask 077
-printf '%s\n' "$run" >ready.new && mv ready.new ready
+for at in "$here"/runs/*; do
+  is_open "$at" && [ -e "$at/rank-0.pid" ] || continue
+  date +%s >"$at/token.$$" && mv "$at/token.$$" "$at/token"
+done

@@ -1,48 +1,65 @@
-# Tells all that is in a node's state directory; one that is not there is an empty state.
-: "${state_dir:?}"
-. ./prelude.sh
-resolve state_dir
-is_there=''
-if [ -e "$state_dir" ] || [ -L "$state_dir" ]; then
-  # A directory that is there but can't be entered is no empty state.
-  own "$state_dir" && cd "$state_dir" || exit
-  is_there=1
-fi
-case $state_dir in /*) ;; *) state_dir=$PWD/$state_dir ;; esac
-[ -z "$is_there" ] || state_dir=$PWD
-printf 'now %s\nboot %s\nat %s\n' "$(date +%s)" "$tp_boot" "$state_dir"
-[ -n "$is_there" ] || { echo end; exit 0; }
+# Tells all that is known of a cluster on this node; a folder that is not there is an empty state.
+. ./runs.sh
+printf 'now %s\nboot %s\nat %s\nold %s\n' "$(date +%s)" "$tp_boot" "$here" "$old"
+# One that is there but is not ours, or can't be entered, is no empty state.
+for folder in "$state_dir" "$here"; do
+  own "$folder" && { [ ! -e "$folder" ] || (cd "$folder"); } || exit
+done
 # A shell's own `read`: what is asked every second should start few programs.
 line() { # word file: the word and the file's first line
   line=''
   is_own "$2" && { read -r line <"$2"; printf '%s %s\n' "$1" "$line"; }
 }
-for file in rank*.json; do
-  is_own "$file" || continue
-  file=${file%.json}
-  printf 'rank %s\n' "${file#rank}"
-  printf 'record %s\n' "$(head -c 65536 "$file.json" | tr -d '\n\000')"
-  recorded "$file.pid"
+text() { # word file: the word and the file in one line
+  is_own "$2" && printf '%s %s\n' "$1" "$(head -c 262144 "$2" | tr -d '\n\000')"
+}
+rank() { # number, base: what is known of the rank whose files begin so
+  printf 'rank %s\n' "$1"
+  recorded "$2.pid"
   case $pid in
-  '' | *[!0-9]*) ;;
-  *)
-    printf 'pid %s\nstart %s\nof %s\n' "$pid" "$start" "$boot"
-    if is_alive "$pid" "$start" "$boot"; then
-      echo alive
-    elif [ "$boot" = "$tp_boot" ]; then
-      # The shell that waits for a rank writes its exit status a moment after its death.
-      n=0
-      until is_own "$file.exit" || [ $n -ge 5 ]; do
-        n=$((n + 1))
-        sleep 0.1
-      done
-    fi
-    ;;
+  '' | *[!0-9]*) return ;;
   esac
-  line exit "$file.exit"
-done 2>/dev/null
-line ready ready
-is_own last.json && printf 'last %s\n' "$(head -c 65536 last.json | tr -d '\n\000')"
-line sigkill sigkill
-is_own baseline && head -c 65536 baseline | sed 's/^/baseline /'
+  printf 'pid %s\nstart %s\nof %s\n' "$pid" "$start" "$boot"
+  if is_alive "$pid" "$start" "$boot"; then
+    echo alive
+  elif [ "$boot" = "$tp_boot" ]; then
+    # The shell that waits for a rank writes its exit status a moment after its death.
+    n=0
+    until is_own "$2.exit" || [ $n -ge 5 ]; do
+      n=$((n + 1))
+      sleep 0.1
+    done
+  fi
+  line exit "$2.exit"
+}
+{
+  wanted
+  line wanted "$here/wanted"
+  line sigkill "$state_dir/sigkill"
+  is_own "$state_dir/baseline" && head -c 65536 "$state_dir/baseline" | sed 's/^/baseline /'
+  for at in "$here"/runs/*; do
+    if is_open "$at"; then
+      printf 'run %s\n' "${at##*/}"
+    elif [ -n "$want_run" ] && [ "$at" = "$here/runs/$want_run" ]; then
+      printf 'ended %s\n' "$want_run" # for what is to be started again, and its logs
+    else
+      continue
+    fi
+    text record "$at/record.json"
+    line token "$at/token"
+    ! is_open "$at" || for file in "$at"/rank-*.pid; do
+      file=${file%.pid}
+      rank "${file##*/rank-}" "$file"
+    done
+  done
+  for file in "$old"/rank[0-9]*.json; do
+    is_own "$file" || continue
+    file=${file%.json}
+    printf 'old\n'
+    text record "$file.json"
+    line token "$old/ready"
+    rank "${file##*/rank}" "$file"
+  done
+  [ -n "$want" ] || ! is_own "$old/last.json" || { echo last; text record "$old/last.json"; }
+} 2>/dev/null
 echo end

@@ -7,6 +7,7 @@ docs/configuration.md are all made from it.
 # No annotations from __future__: they are read here, as they stand.
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path as Folder
@@ -39,6 +40,8 @@ S = TypeVar("S", bound="Settings | DevSettings | LocalSettings")
 Place = Callable[[str], str]  # `tp.timeout` -> where that stands, as `invoke.yaml: tp.timeout`
 
 BACKENDS = ("jaccl", "jaccl-ring", "ring", "any")
+DEFAULT = "default"  # the cluster's name where none is given
+TAKEN = ("lock", "ready", "runs", "baseline", "sigkill")  # of ours, and of the layout before
 COORDINATOR_PORT = 32323  # as mlx.launch has it
 
 # About 350 GiB at 16 KiB pages: what a 512 GB Mac Studio has wired after a leak.
@@ -67,6 +70,39 @@ class Engines(Kind):
         from .. import engine
 
         return engine.engines(value, where)
+
+
+class ClusterName(Text):
+    """The name of a cluster: its folder in the state directory has it."""
+
+    takes = "letters, digits, - and _, at most 64, and no name of a file that is there already"
+
+    def __init__(self, metavar: str = "") -> None:
+        super().__init__(metavar, self.takes)
+
+    def read(self, value: object, where: str) -> str:
+        name = super().read(value, where)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name) or name in TAKEN:
+            raise self.refuse(value, where)
+        return name
+
+
+class Clusters(Kind):
+    """Clusters by name, each with the keys of `tp` that differ for it."""
+
+    takes = "names, each with its keys"
+    unset: tuple[object, ...] = (None, {})
+
+    def read(self, value: object, where: str) -> Mapping[str, Mapping[str, object]]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} is wrong: give {self.takes}")
+        for name, keys in value.items():
+            ClusterName().read(name, where)
+            if not isinstance(keys, Mapping) or {"cluster", "clusters"} & {*keys}:
+                raise ValueError(f"{where}.{name} is wrong: give keys of tp and values: {SEE}")
+            at = f"{where}.{name}"
+            read(Settings, keys, lambda key, at=at: at + key[2:])  # type: ignore[misc]
+        return value
 
 
 def _row(
@@ -125,12 +161,23 @@ class Settings:
         hostfile="args",
         environment=False,
     )
-    log_dir: Path = _row("/tmp", "folder of the logs, on each node and here", "log_dir")
+    log_dir: Path | None = _row(
+        None,
+        "folder of the logs, on each node and here; without it they lie with their run in"
+        " tp.state_dir, with links to them in /tmp",
+        "log_dir",
+    )
     keep_logs: Annotated[int, Whole("COUNT", 0, 1000)] = _row(
-        5, "earlier logs that each rank's node keeps, as tp_server.rankN.log.1", "keep_logs"
+        5, "earlier runs whose logs are kept, on each node and here", "keep_logs"
+    )
+    cluster: Annotated[str, ClusterName("NAME")] = _row(
+        DEFAULT, "the cluster's name: what runs under another one is left alone", "cluster"
+    )
+    clusters: Annotated[Mapping[str, Mapping[str, object]], Clusters()] = _row(
+        {}, "clusters by name, each with keys of tp that differ for it", environment=False
     )
     state_dir: Path = _row(
-        "~/.mlx-tp", "folder of the run record, the lock and the audit log, on each node"
+        "~/.mlx-tp", "folder of the clusters' state and of the audit log, on each node"
     )
     timeout: Seconds = _row(600.0, "seconds until a server that is not ready is stopped", "timeout")
     stop_timeout: Pause = _row(15.0, "seconds from SIGTERM to SIGKILL", "timeout")

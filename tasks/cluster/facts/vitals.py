@@ -64,6 +64,7 @@ class Wanted:
     """What the loop of a node looks at; `port` and `log` are rank 0's, where it runs there."""
 
     state_dir: str
+    cluster: str
     links: Sequence[str] = ()
     pids: Sequence[int] = ()
     port: int | None = None
@@ -76,6 +77,7 @@ def loop(wanted: Wanted, interval: int, nonce: str) -> str:
         "facts/vitals.sh",
         wanted.links,
         state_dir=wanted.state_dir,
+        cluster=wanted.cluster,
         log=wanted.log or "",
         port=wanted.port or "",
         hex=f"{wanted.port or 0:04X}",

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import audit, facts, launchd, state
+from ..config.settings import DEFAULT
 from ..facts import Fact, Key, vitals
 from ..ssh import scripts
 from .said import ASSUMED, Raw, sections
@@ -54,7 +55,13 @@ def assumed(python: str, cwd: str | None) -> Fact[Mapping[str, str]]:
 def _arguments(python: str, cwd: str | None, state_dir: str) -> dict[str, object]:
     """What facts that are made per node are made of, by the names of their parameters."""
     return {
-        **{"python": python, "cwd": cwd, "state_dir": state_dir, "directory": state_dir},
+        **{
+            "python": python,
+            "cwd": cwd,
+            "state_dir": state_dir,
+            "directory": state_dir,
+            "cluster": DEFAULT,
+        },
         **{"model": FOLDER, "path": FOLDER, "folder": FOLDER, "source": FOLDER, "target": "~"},
         **{"addresses": ["127.0.0.1"], "address": "127.0.0.1", "port": 22},
         # sudo tells its rules, and runs nothing.
@@ -90,7 +97,14 @@ def _makers(module: ModuleType) -> Iterator[Callable[..., Fact[Any]]]:
 
 def _vitals(state_dir: str) -> Fact[vitals.Vitals]:
     """One block of the loop of tp.top."""
-    values = {"state_dir": state_dir, "log": "", "port": "", "hex": "0000", "pids": ""}
+    values = {
+        "state_dir": state_dir,
+        "cluster": DEFAULT,
+        "log": "",
+        "port": "",
+        "hex": "0000",
+        "pids": "",
+    }
     text = scripts.script("facts/vitals.sh", [], **values, interval=1, blocks=1, nonce=_NONCE)
     return Fact(VITALS, text, _parse_vitals)
 

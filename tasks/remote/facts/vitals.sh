@@ -2,13 +2,13 @@
 # from /proc on Linux; on macOS `iostat` is the pause and tells the CPU of it (top would look at every
 # process). Its words: the interfaces of the links. `pids` are apart by blanks; `port` (as `hex`, too)
 # and `log` are rank 0's, where it runs here.
-: "${state_dir:?}" "${log?}" "${port?}" "${hex?}" "${pids?}" "${interval:?}" "${blocks:?}" "${nonce:?}"
+: "${log?}" "${port?}" "${hex?}" "${pids?}" "${interval:?}" "${blocks:?}" "${nonce:?}"
 LC_ALL=C
 export LC_ALL
-. ./paths.sh
-resolve state_dir log
-ranks() { cat "$state_dir"/rank*.pid 2>/dev/null; }
-seen=$(ranks) posts=0 size=0 busy='' hz='' total=''
+. ./runs.sh
+resolve log
+ranks() { cat "$here"/runs/*/rank-*.pid "$old"/rank*.pid; echo "$here"/runs/*/ended; }
+seen=$(ranks 2>/dev/null) posts=0 size=0 busy='' hz='' total=''
 [ -z "$log" ] || size=$(wc -c 2>/dev/null <"$log")
 # A host of the rig has a Linux's /proc, and a Mac's memory.
 if [ -r /proc/stat ]; then

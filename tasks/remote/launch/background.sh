@@ -1,15 +1,20 @@
-# Starts a rank, detached, with a log of its own.
-: "${log:?}" "${begins:?}" "${header:?}" "${rotate:?}" "${keep:?}"
+# Starts a rank, detached, with a log of its own: in the run's folder with a `link` to it, or `log`.
+: "${log?}" "${link?}" "${begins:?}" "${header:?}" "${rotate:?}" "${keep:?}"
 . ./launch/rank.sh
+make_way() { # log: what is there is kept if it is a log of ours
+  if is_own "$1" && head -n 1 "$1" | grep -q "^$begins"; then
+    (
+      enter
+      "$python" -I -c "$rotate" "$1" "$keep"
+    ) </dev/null || exit
+  fi
+}
 resolve log
-case $log in /*) ;; *) log=$PWD/$log ;; esac
-# What is there is kept if it is a log of ours.
-if is_own "$log" && head -n 1 "$log" | grep -q "^$begins"; then
-  (
-    enter
-    "$python" -I -c "$rotate" "$log" "$keep"
-  ) </dev/null || exit
-fi
+case $log in
+'') log=$base.log ;;
+/*) make_way "$log" ;;
+*) log=$PWD/$log; make_way "$log" ;;
+esac
 # Created exclusively: in /tmp another user may have laid a link to elsewhere.
 if ! {
   mkdir -p "$(dirname "$log")" && rm -f "$log" &&
@@ -18,8 +23,10 @@ if ! {
   printf "can't write the log %s: is it another user's? choose another --log-dir\n" "$log" >&2
   exit 1
 fi
-# A script that was held up starts no rank once its run has been stopped and forgotten.
-grep -q "\"run\": \"$run\"" "$base.json" 2>/dev/null || {
+[ "$log" = "$base.log" ] || ln -s "$log" "$base.log"
+# A name that is known leads to it, unless another user has taken that.
+[ -z "$link" ] || { make_way "$link"; rm -f "$link" && ln -s "$log" "$link"; } 2>/dev/null
+[ ! -e "$at/ended" ] || {
   echo "rank $rank was stopped before it had started" >&2
   exit 1
 }

@@ -1,7 +1,7 @@
 # Waits until rank 0 listens, seen with lsof: a connection would be taken for a rank.
 : "${port:?}" "${looks:?}"
 . ./launch/node.sh
-recorded "$state_dir/rank0.pid"
+recorded "$at/rank-0.pid"
 n=0
 while [ $n -lt "$looks" ] && is_alive "$pid" "$start" "$boot"; do
   lsof -nP -a -p "$pid" -iTCP:"$port" -sTCP:LISTEN >/dev/null 2>&1 && break

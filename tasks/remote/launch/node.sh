@@ -1,10 +1,12 @@
-# Before ranks start on a node: the state directory, ours alone, and in it this boot's baseline.
-: "${state_dir:?}"
-. ./prelude.sh
+# Before ranks of a run start on a node: its folder, ours alone, with the record of them; what it
+# takes the place of is over.
+: "${run:?}" "${record:?}" "${who:?}" "${already:?}" "${keep_runs:?}"
+. ./runs.sh
 umask 077
-resolve state_dir
-own "$state_dir" && mkdir -p "$state_dir" && own "$state_dir" && chmod 700 "$state_dir" || exit
-state_dir=$(cd "$state_dir" && pwd)
+at=$here/runs/$run
+for folder in "$state_dir" "$here" "$here/runs" "$at"; do
+  own "$folder" && mkdir -p "$folder" && own "$folder" && chmod 700 "$folder" || exit
+done
 # What is wired before this boot's first start. Ranks of one node, and starts at one time, may all
 # write it: each from a file of its own.
 [ "$(head -n 1 "$state_dir/baseline" 2>/dev/null)" = "$tp_boot" ] || {
@@ -15,3 +17,30 @@ state_dir=$(cd "$state_dir" && pwd)
     )
   } >"$state_dir/baseline.$$" 2>/dev/null && mv "$state_dir/baseline.$$" "$state_dir/baseline"
 }
+# A rank that still lives is never forgotten, whatever checks were skipped.
+over() { # pid files
+  ! living "$@" || {
+    printf 'rank %s already runs (pid %s): inv tp.stop\n' "$number" "$pid" >&2
+    exit "$already"
+  }
+}
+for other in "$here"/runs/*; do
+  [ "$other" = "$at" ] || ! is_open "$other" || { over "$other"/rank-*.pid && : >"$other/ended"; }
+done
+over "$old"/rank[0-9]*.pid
+# A script that was held up starts no rank once its run has been stopped.
+[ ! -e "$at/ended" ] || {
+  echo "the run was stopped before it had started here" >&2
+  exit 1
+}
+rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
+printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" &&
+  want running "$run" "$who" || exit
+# Earlier runs go, but for the newest: their names begin with the time.
+newest
+n=0
+for other in $runs; do
+  [ -e "$here/runs/$other/ended" ] || continue
+  n=$((n + 1))
+  [ $n -le "$keep_runs" ] || rm -rf "$here/runs/$other"
+done

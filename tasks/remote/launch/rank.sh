@@ -1,21 +1,8 @@
-# Writes down what a rank is, and what starts it: `start`.
+# What starts a rank: `start`.
 # Its words: NAME TEXT of each file for MLX, --, its environment (NAME=VALUE), --, its arguments.
-: "${rank:?}" "${run:?}" "${record:?}" "${already:?}" "${python:?}" "${cwd?}" "${prepare?}"
-: "${detach:?}"
+: "${rank:?}" "${python:?}" "${cwd?}" "${prepare?}" "${detach:?}"
 . ./launch/node.sh
-base=$state_dir/rank$rank
-recorded "$base.pid"
-# A rank that still lives is never forgotten, whatever checks were skipped.
-if is_alive "${pid:-0}" "$start" "$boot"; then
-  printf 'rank %s already runs (pid %s): inv tp.stop\n' "$rank" "$pid" >&2
-  exit "$already"
-fi
-# A link that is still there would be followed.
-rm -rf "$base".*
-[ "$rank" != 0 ] || rm -rf "$state_dir"/ready*
-cat >"$base.json" <<END || exit
-$record
-END
+base=$at/rank-$rank
 files=''
 while [ "$1" != -- ]; do
   cat >"$base.$1" <<END || exit
@@ -25,11 +12,6 @@ END
   shift 2
 done
 shift
-# What was started last is known after it has been stopped, too: for tp.restart.
-if [ "$rank" = 0 ]; then
-  rm -rf "$state_dir/last.json"
-  cp "$base.json" "$state_dir/last.json" || exit
-fi
 # What becomes the rank goes between its environment and its arguments. The ~ of --model is the
 # home of this user.
 resolve python cwd
@@ -79,5 +61,5 @@ start() { # words: starts the rank, writes down its pid and start, waits for it,
   } >"$base.pid.new" && mv "$base.pid.new" "$base.pid"
   wait "$pid"
   code=$?
-  printf '%s %s\n' "$run" "$code" >"$base.exit.new" && mv "$base.exit.new" "$base.exit"
+  printf '%s\n' "$code" >"$base.exit.new" && mv "$base.exit.new" "$base.exit"
 }

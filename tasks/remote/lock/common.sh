@@ -1,10 +1,8 @@
 # How a cluster's lock stands, for what takes it and for what removes it.
-: "${state_dir:?}" "${silence:?}"
-. ./prelude.sh
+: "${silence:?}"
+. ./runs.sh
 umask 077
-resolve state_dir
-case $state_dir in /*) ;; *) state_dir=$PWD/$state_dir ;; esac
-lock=$state_dir/lock
+lock=$here/lock
 # Whoever makes or removes the lock has `lock.busy` meanwhile, and only then knows how it stands:
 # of two who both saw a dead holder, the second would else remove the living one of the first. It
 # is had for a moment only, so one that stays is nobody's.

@@ -13,6 +13,7 @@ make() {
   rm -rf "$lock"
   return 1
 }
+make_home() { own "$1" && mkdir -p "$1" && chmod 700 "$1"; }
 take() {
   if is_there; then
     gone && broke=$(line broke) && said=$(remove "$token" 2>&1) || return 1
@@ -32,8 +33,7 @@ while :; do
     echo .
     continue
   fi
-  said=$({ own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir"; } 2>&1) &&
-    alone take && break
+  said=$({ make_home "$state_dir" && make_home "$here"; } 2>&1) && alone take && break
   # A few times that may be: another command was faster.
   failed=$((failed + 1))
   sleep 0.1
@@ -48,6 +48,6 @@ done
   done 2>/dev/null
   release() { is_mine && remove "$token"; }
   alone release
-  rmdir "$state_dir" 2>/dev/null
+  rmdir "$here" "$state_dir" 2>/dev/null
   exit 0
 }

@@ -5,6 +5,6 @@ unlock() {
   was=$(line was)
   remove unlock.$$ && printf '%s\n' "$was"
 }
-own "$state_dir" || exit
+own "$state_dir" && own "$here" || exit
 is_there || exit 0
 alone unlock

@@ -1,10 +1,16 @@
-# Tells the folder of a node's logs, then of each log its name and, after a tab, its first line.
+# Tells of each log on this node its path and, after a tab, its first line: those of the runs, the
+# newest first, then those that are named by rank and age in `folder`.
 : "${folder?}"
-. ./paths.sh
+. ./runs.sh
 resolve folder
-cd "$folder" || exit
-pwd
-for file in tp_server.rank*.log tp_server.rank*.log.[0-9]*; do
-  is_own "$file" || continue
-  printf '%s\t%s\n' "$file" "$(head -n 1 "$file" | head -c 1000)"
+tell() { # paths
+  for path do
+    is_own "$path" && printf '%s\t%s\n' "$path" "$(head -n 1 "$path" | head -c 1000)"
+  done
+}
+newest
+for run in $runs; do
+  tell "$here/runs/$run"/rank-*.log
 done
+cd "$folder" && tell "$PWD"/tp_server.rank*.log "$PWD"/tp_server.rank*.log.[0-9]*
+:

@@ -1,10 +1,10 @@
-# Tells the last line of each log. Its words, by log: RANK PATH.
-. ./paths.sh
-while [ $# -gt 0 ]; do
-  path=$2
-  resolve path
-  printf 'line %s ' "$1"
-  tail -c 600 "$path" 2>/dev/null | tr '\r' '\n' | tail -n 1
-  echo
-  shift 2
+# Tells the last line of the log of each rank here whose run is not over.
+. ./runs.sh
+for at in "$here"/runs/*; do
+  ! is_open "$at" || for file in "$at"/rank-*.log; do
+    number=${file##*/rank-}
+    printf 'line %s ' "${number%.log}"
+    tail -c 600 "$file" 2>/dev/null | tr '\r' '\n' | tail -n 1
+    echo
+  done
 done

@@ -1,18 +1,13 @@
-# Removes a node's records (of a run; all where it is empty) of ranks that live no more.
-: "${state_dir:?}" "${run?}"
-. ./prelude.sh
-resolve state_dir
-cd "$state_dir" 2>/dev/null || exit 0
-lives=''
-for file in rank[0-9]*.json; do
-  [ -z "$run" ] || grep -qF -e "\"run\": \"$run" "$file" 2>/dev/null || continue
-  file=${file%.json}
-  recorded "$file.pid"
-  # A script that was held up may have started it meanwhile.
-  if is_alive "${pid:-0}" "$start" "$boot"; then
-    lives=1
-    continue
-  fi
-  rm -f "$file.json" "$file".pid* "$file".exit* "$file".MLX_*
+# Notes that a run (each, where none is said) is over on this node, where no rank of it lives.
+: "${run?}" "${who:?}"
+. ./runs.sh
+umask 077
+# A script that was held up may come later: it finds that its run is over.
+[ -z "$run" ] || ! own "$here" || mkdir -p "$here/runs/$run" 2>/dev/null
+for at in "$here/runs"/${run:-*}; do
+  # A script that was held up may have started a rank meanwhile.
+  is_open "$at" && ! living "$at"/rank-*.pid && : >"$at/ended" && rm -f "$at"/rank-*.MLX_*
 done
-[ -n "$run" ] || [ -n "$lives" ] || rm -f rank[0-9]* ready ready.new
+wanted
+[ -n "$run" ] && [ "$run" != "$want_run" ] || want_stopped "$who"
+[ -n "$run" ] || living "$old"/rank[0-9]*.pid || rm -rf "$old"/rank[0-9]* "$old"/ready*

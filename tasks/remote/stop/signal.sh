@@ -3,9 +3,8 @@
 # start knows to wait.
 # Its words, by process: whether it is signalled (yes or no), PID, and how it is known: KIND BOOT
 # TEXT (start: its boot and start; child: its boot and command line; command: its command line).
-: "${state_dir:?}" "${signal:?}" "${looks:?}"
-. ./prelude.sh
-resolve state_dir
+: "${signal:?}" "${looks:?}" "${who:?}"
+. ./runs.sh
 command_of() { # pid: its command line, blanks made one
   set -f
   # shellcheck disable=SC2046
@@ -42,6 +41,8 @@ send() { # processes: $sent
     shift 5
   done
 }
+# First: who watches must not start again what is being stopped.
+want_stopped "$who"
 send "$@"
 if [ "$signal" = KILL ]; then
   umask 077
