@@ -6,19 +6,23 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from .cli import envelope
+from .cluster.server import readiness
 from .cluster.text import one_line, plain
 
 if TYPE_CHECKING:
-    from .cluster.wait import RankView
+    from rich.console import Group
+
+    from .cluster.wait import Progress
 
 _COLOURS = {
     "ok": 32, "ready": 32, "running": 32, "stopped": 32,
-    "warn": 33, "starting": 33, "degraded": 33, "killed": 33, "unknown": 33,
+    "warn": 33, "starting": 33, "joining": 33, "loading": 33, "unasked": 33,
+    "degraded": 33, "killed": 33, "unknown": 33,
     "fail": 31, "dead": 31, "not reached": 31, "still running": 31,
 }  # fmt: skip
 _RANKS = (36, 35, 34, 33, 32, 31)
@@ -93,7 +97,7 @@ def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Any]:
+def progress() -> Iterator[Callable[[Progress], None]]:
     """Shows ranks while they start: a live table on a terminal, else a line per change."""
     if not is_colourful(sys.stderr):
         yield _Plain()
@@ -102,44 +106,58 @@ def progress() -> Iterator[Any]:
     from rich.live import Live
 
     with Live(console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
-        yield lambda seconds, views: live.update(_live(seconds, views))
+        yield lambda now: live.update(_live(now))
 
 
 class _Plain:
-    """A line whenever a rank's state changes, and a sign of life every 10 seconds."""
+    """A line whenever the state changes, and a sign of life every 10 seconds."""
 
     def __init__(self) -> None:
         self.seen: dict[int, str] = {}
+        self.said = ""
         self.spoke = time.monotonic()
 
-    def __call__(self, seconds: float, views: Sequence[RankView]) -> None:
-        for view in views:
-            if self.seen.get(view.rank) != view.state:
-                self.seen[view.rank] = view.state
-                self._say(f"{seconds:5.1f} s  rank {view.rank} on {view.host}: {view.state}")
+    def __call__(self, now: Progress) -> None:
+        for view in now.ranks:
+            # What an engine without an entry is doing nobody can tell.
+            if self.seen.get(view.rank) != view.state in ("running", "dead", "unknown"):
+                self._say(now, f"rank {view.rank} on {view.host}: {view.state}")
+            self.seen[view.rank] = view.state
+        if self.said != now.health.state in (readiness.JOINING, readiness.LOADING):
+            self._say(now, _phase(now))
+        self.said = now.health.state
         if time.monotonic() - self.spoke > 10:
-            last = next((view.last for view in views if view.last), "")
-            self._say(f"{seconds:5.1f} s  still waiting  {one_line(last)[:100]}".rstrip())
+            last = next((view.last for view in now.ranks if view.last), "")
+            self._say(now, f"still {_phase(now)}  {one_line(last)[:100]}".rstrip())
 
-    def _say(self, text: str) -> None:
+    def _say(self, now: Progress, text: str) -> None:
         self.spoke = time.monotonic()
-        say(text)
+        say(f"{now.seconds:5.1f} s  {text}")
 
 
-def _live(seconds: float, views: Sequence[RankView]) -> Any:
+def _phase(now: Progress) -> str:
+    """How far it is, and how long the rest of a load will take."""
+    left = f", about {now.left:.0f} s left" if now.left else ""
+    return f"{now.health}{left}"
+
+
+def _live(now: Progress) -> Group:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     # Rich would shrink all columns alike where the last lines of the logs are long.
-    cells = [(f"rank {view.rank}", view.host, view.state) for view in views]
+    cells = [(f"rank {view.rank}", view.host, view.state) for view in now.ranks]
     left = [max(map(len, each)) for each in zip(*cells, strict=True)] or [0, 0, 0]
     grid = Table.grid(padding=(0, 2), expand=True)
     for width in left:
         grid.add_column(no_wrap=True, width=max(width, 8))
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    grid.add_row(Text(f"{seconds:.1f} s"), "", "", "")
-    for view in views:
-        style = "green" if view.state == "running" else "red"
+    for view in now.ranks:
+        style = "red" if view.state in ("dead", "unknown") else "green"
         word = Text(view.state, style=style)
         grid.add_row(Text(f"rank {view.rank}"), Text(view.host), word, Text(one_line(view.last)))
-    return grid
+    head = Text(f"{now.seconds:.1f} s  {_phase(now)}", no_wrap=True, overflow="ellipsis")
+    bar = [ProgressBar(100, 100 * now.share, width=40)] if now.share is not None else []
+    return Group(head, *bar, grid)

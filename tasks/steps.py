@@ -194,12 +194,12 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
     api = Api.of(cluster) if run else recorded(cluster)
     try:
         with screen.progress() as display:
-            took = waiting.until_ready(cluster, api, seconds, display, run)
-        screen.say(f"ready after {took:.1f} s")
+            ready = waiting.until_ready(cluster, api, seconds, display, run)
+        screen.say(f"ready after {ready.seconds:.1f} s")
         _note_ready(cluster, run)
     except waiting.NotReadyError as failure:
         if run is None:
-            raise ActionFailed(_not_ready(failure) + ": inv tp.logs, inv tp.stop") from None
+            raise ActionFailed(f"{_not_ready(failure)}: inv tp.logs, inv tp.stop") from None
         raise _failed(session, cluster, failure, run) from None
     except KeyboardInterrupt as error:
         _leave(session, cluster, error, run)

@@ -56,6 +56,7 @@ class Cluster:
     name: str
     state_dir: str
     timeout: float
+    join_timeout: float
     stop_timeout: float
     lock_wait: float
     cooldown: float
@@ -170,6 +171,7 @@ def build(
         name=settings.cluster,
         state_dir=_folder(settings.state_dir),
         timeout=settings.timeout,
+        join_timeout=settings.join_timeout,
         stop_timeout=settings.stop_timeout,
         lock_wait=settings.lock_wait,
         cooldown=settings.cooldown,

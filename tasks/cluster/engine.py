@@ -23,7 +23,8 @@ class Engine:
     `command` follows the python; `ready` is the page that answers 200 once it serves; `process`
     is a regular expression on the command line after the python; `model` is the name it takes for
     "the model that is loaded"; `env` may hold `{backend}`; `defaults` are arguments added where
-    the user gave none; `prepare` is /bin/sh text run before it, in its environment.
+    the user gave none; `prepare` is /bin/sh text run before it, in its environment. `entry` is
+    "module" where its ranks are started through remote/entry.py, "none" where they are not.
     """
 
     name: str
@@ -34,6 +35,12 @@ class Engine:
     env: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     prepare: str = ""
+    entry: str = "module"
+
+    @property
+    def has_entry(self) -> bool:
+        """Whether its ranks leave marks: only what is a Python module can be run by our entry."""
+        return self.entry == "module" and self.command[:1] == ("-m",)
 
     def is_server(self, program: str, command_line: str) -> bool:
         """Whether a process is a rank of this engine (`ps -o comm=` and `ps -o command=`)."""
@@ -94,7 +101,7 @@ def _configured(where: str, name: str, entry: Any) -> Engine:
     """An entry of `tp.engines`: an engine of its own, or changes to a built-in one."""
     if not isinstance(entry, Mapping) or not (entry.get("command") or name in BUILT_IN):
         raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
-    known = {"command", "ready", "process", "model", "env", "defaults", "prepare"}
+    known = {"command", "ready", "process", "model", "env", "defaults", "prepare", "entry"}
     unknown = sorted(str(key) for key in entry if key not in known)
     if unknown:
         raise ValueError(f"{where}.{unknown[0]} is unknown: {', '.join(sorted(known))}")
@@ -114,6 +121,8 @@ def _setting(where: str, key: str, value: Any) -> Any:
         return _pairs(where, key, value)
     if not isinstance(value, str) or not (value or key == "prepare"):
         raise ValueError(f"{where}: give text, in quotes")
+    if key == "entry" and value not in ("module", "none"):
+        raise ValueError(f"{where} {value!r}: choose module or none")
     if key == "ready" and not value.startswith("/"):
         raise ValueError(f"{where} {value!r}: give a page such as /health")
     return value

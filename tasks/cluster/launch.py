@@ -22,6 +22,7 @@ from .state import Record
 from .text import said
 
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
+ENTRY = "MLX_TP_ENTRY_"  # how the names of what an entry is told begin
 HEADER = "# mlx-tp run="  # how a log begins
 LINKS = "/tmp"  # where the known names of logs are
 HEAD_START = 0.2  # seconds for rank 0 of a ring: see first_script
@@ -155,6 +156,7 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
         hosts=[each.host.ssh for each in cluster.ranks],
         cwd=rank.cwd,
         log_dir=cluster.log_dir,
+        entry=cluster.engine.has_entry,
     )
 
 
@@ -171,6 +173,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
         who=run.by,
         already=ALREADY,
         keep_runs=cluster.keep_logs,
+        entry=scripts.text("entry.py") if cluster.engine.has_entry else "",
     )
 
 
@@ -193,7 +196,20 @@ def _words(cluster: Cluster, rank: Rank, run: Run, mask: bool) -> list[str]:
             hidden = mask and (name in cluster.env_names or not name.startswith("MLX_"))
             pairs.append(f"{name}={'***' if hidden else value}")
     pairs.append(f"{MARK}={mark(run.id, rank.rank)}")
+    if cluster.engine.has_entry:
+        # In its environment, where it takes it out again: the server's words are the user's.
+        pairs += [f"{ENTRY}{name}={value}" for name, value in _entry(cluster).items()]
     return [*files, "--", *pairs, "--", *rank.command[1:]]
+
+
+def _entry(cluster: Cluster) -> dict[str, str]:
+    """What a rank's entry (remote/entry.py) is told."""
+    return {
+        "BACKEND": cluster.backend,
+        "SIZE": str(len(cluster.ranks)),
+        "LIMIT": f"{cluster.join_timeout:g}",
+        "MODEL": cluster.model or "",
+    }
 
 
 def _check(answers: dict[str, Answer]) -> None:

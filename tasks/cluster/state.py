@@ -2,11 +2,12 @@
 
 It lies in `~/.mlx-tp/CLUSTER/` (0700; not /tmp, which macOS cleans): `wanted` (running or stopped,
 run, since, by whom), `lock`, and for each start `runs/RUN/` with `record.json` (the ranks of this
-node as they were started), `rank-N.pid` (pid, start, boot), `rank-N.exit` (status), `rank-N.log`,
-`token` (when rank 0 last gave one) and `ended` once nothing of it is left. Beside the clusters lie
-what is the node's: `sigkill` (epoch, boot) and `baseline` (boot, and what the node said of its
-memory before this boot's first start). A pid with another start or boot is a stranger's. The layout
-before this one (`rank0.json` ... in `~/.mlx-tp`) is read and never written.
+node as they were started), of each rank `rank-N.pid` (pid, start, boot), `.marks` (how far it
+came), `.exit` (status) and `.log`, `token` (when rank 0 last gave one), and `ended` once nothing of
+it is left. Beside the clusters lie what is the node's: `sigkill` (epoch, boot) and `baseline`
+(boot, and what the node said of its memory before this boot's first start). A pid with another
+start or boot is a stranger's. The layout before this one (`rank0.json` ... in `~/.mlx-tp`) is read
+and never written.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 
 from .facts import Fact, Key, memory
+from .server.marks import Marks
+from .server.marks import parse as parse_marks
 from .ssh import scripts
 
+NO_MARKS = Marks()
 VERSION = 1  # of the record; what a later one has besides is passed over
 
 
@@ -28,7 +32,8 @@ class Record:
     """One rank as it was started; it holds names of environment variables, never values.
 
     `hosts` are the nodes of the run in the order of its ranks, `log` the path of the rank's log
-    (None: attached), `log_dir` the folder that the user named for logs.
+    (None: attached), `log_dir` the folder that the user named for logs. With `entry` it leaves
+    marks of how far it is.
     """
 
     run: str
@@ -50,6 +55,7 @@ class Record:
     hosts: list[str] = field(default_factory=list)
     cwd: str | None = None
     log_dir: str | None = None
+    entry: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class RankState:
     boot: str = ""
     alive: bool = False
     exit: int | None = None
+    marks: Marks = NO_MARKS
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,7 @@ def _rank(number: int, record: Record | None, text: str) -> RankState:
         boot=rows.get("of", ""),
         alive=re.search(r"^alive$", text, re.MULTILINE) is not None,
         exit=int(code) if is_ours and code.isdigit() else None,
+        marks=parse_marks("".join(f"{m}\n" for m in re.findall(r"^mark (.*)$", text, re.M))),
     )
 
 
@@ -235,6 +243,8 @@ def _is_right(name: str, value: object) -> bool:
             if name == "hosts"
             else bool(value or name != "command")
         )
+    if name == "entry":
+        return type(value) is bool
     if name in ("rank", "size", "port"):
         return type(value) is int and 0 <= value < 65536
     if name == "started":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from . import nodes, reading
-from .api import Api
+from .api import Api, ApiError
 from .cluster import Cluster
 from .facts import Fact, Key, known
 from .launch import HEADER
+from .server import readiness
+from .server.readiness import Health
+from .snapshot import Snapshot
 from .ssh import scripts
 from .state import RankState
 from .text import plain as plain
@@ -25,7 +28,7 @@ _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
 
 @dataclass(frozen=True)
 class RankView:
-    """A rank while it starts: `state` is "running", "starting", "dead" or "unknown"."""
+    """A rank while it starts, `state` in a word; `last` is the last line of its log."""
 
     rank: int
     host: str
@@ -34,7 +37,30 @@ class RankView:
     last: str = ""
 
 
-Show = Callable[[float, Sequence[RankView]], None]
+@dataclass(frozen=True)
+class Progress:
+    """A server while it starts: seconds so far, and how it does.
+
+    `share` is how much of the weights has been read, from 0 to 1, `left` how many seconds the rest
+    will take; None while that is unknown.
+    """
+
+    seconds: float
+    health: Health
+    ranks: Sequence[RankView]
+    share: float | None = None
+    left: float | None = None
+
+
+Show = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A server that has given a token: seconds until then, `name` is what its model is asked by."""
+
+    seconds: float
+    name: str
 
 
 @dataclass(eq=False)
@@ -43,47 +69,92 @@ class NotReadyError(Exception):
 
     dead: Sequence[RankView]
     seconds: float
+    health: Health = field(default_factory=lambda: Health(readiness.STARTING))
+    refused: str = ""
 
 
 def until_ready(
     cluster: Cluster, api: Api, timeout: float, show: Show, run: str | None = None
-) -> float:
-    """Wait until the server's ready page answers; the seconds it took.
+) -> Ready:
+    """Wait until the server gives a token.
 
-    Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds.
+    Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds in
+    which no rank has read any more of its weights.
     """
-    start = time.monotonic()
-    over = threading.Event()
-    up = nodes.begin(_await_page, api, cluster.engine.ready, over)
-    try:
-        while True:
-            is_up = up.done()
-            views = look(cluster, run)
-            spent = time.monotonic() - start
-            show(spent, views)
-            dead = [view for view in views if view.state == "dead"]
-            if dead or spent > timeout:
-                raise NotReadyError(dead, spent)
-            # A page that answers while a rank is unknown proves nothing about that rank.
-            if is_up and all(view.state == "running" for view in views):
-                return spent
-            if is_up:
-                up = nodes.begin(_await_page, api, cluster.engine.ready, over)
-                time.sleep(PAUSE)
-            nodes.settle([up], PAUSE)
-    finally:
-        over.set()
+    waiting = _Waiting(cluster, api, run)
+    while True:
+        progress = waiting.look()
+        show(progress)
+        dead = [view for view in progress.ranks if view.state == "dead"]
+        if dead or time.monotonic() - waiting.grown > timeout:
+            raise NotReadyError(dead, progress.seconds, progress.health, waiting.refused)
+        name = waiting.ask(progress)
+        if name:
+            return Ready(time.monotonic() - waiting.begun, name)
 
 
-def _await_page(api: Api, path: str, over: threading.Event) -> None:
-    while not over.is_set() and not api.is_up(path):
-        over.wait(PAUSE / 4)
+class _Waiting:
+    """Looks at a server that starts, and has it asked for a token once all ranks have met."""
+
+    def __init__(self, cluster: Cluster, api: Api, run: str | None) -> None:
+        self.cluster, self.api, self.run = cluster, api, run
+        self.begun = self.grown = time.monotonic()
+        self.first: tuple[float, int] | None = None  # when a byte was first seen, and how many
+        self.bytes = 0
+        self.refused = ""
+        self.asked: Future[str] | None = None
+
+    def look(self) -> Progress:
+        read = _read(self.cluster)
+        views = _views(self.cluster, read, self.run)
+        health = readiness.judge(read, readiness.size(read, len(self.cluster.ranks)))
+        return Progress(time.monotonic() - self.begun, health, views, *self._grow(read))
+
+    def _grow(self, read: Snapshot) -> tuple[float | None, float | None]:
+        """Note what ranks have read by now: Progress's `share` and `left`."""
+        now, loaded = time.monotonic(), readiness.loaded(read.ranks)
+        done, of = loaded or (0, 0)
+        if not of:
+            return None, None
+        if done > self.bytes:
+            self.bytes, self.grown = done, now
+            self.first = self.first or (now, done)
+        since, before = self.first or (now, done)
+        left = (of - done) * (now - since) / (done - before) if done > before else None
+        return done / of, left
+
+    def ask(self, progress: Progress) -> str:
+        """The name of the model once a token has come, "" until then; a pause at most."""
+        coming = progress.health.state in (readiness.LOADING, readiness.READY)
+        if not self.asked and coming and all(v.state != "unknown" for v in progress.ranks):
+            self.asked = nodes.begin(self._token)
+        if not self.asked or not nodes.settle([self.asked], PAUSE):
+            time.sleep(0 if self.asked else PAUSE)
+            return ""
+        asked, self.asked = self.asked, None
+        try:
+            return asked.result()
+        except ApiError as error:
+            self.refused = str(error)
+            time.sleep(PAUSE / 4)
+            return ""
+
+    def _token(self) -> str:
+        # It comes when all is loaded, however long that takes: we look at the ranks meanwhile.
+        return self.api.one_token(self.cluster.model, self.cluster.engine.model, 86400)
+
+
+def _read(cluster: Cluster) -> Snapshot:
+    lines = _last_lines(cluster)
+    return reading.states(cluster, lambda node: [lines])
 
 
 def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
     """Every rank of the cluster (of that `run`) as it is now, with the last line of its log."""
-    lines_of = _last_lines(cluster)
-    read = reading.states(cluster, lambda node: [lines_of])
+    return _views(cluster, _read(cluster), run)
+
+
+def _views(cluster: Cluster, read: Snapshot, run: str | None) -> list[RankView]:
     views = []
     for rank in cluster.ranks:
         node = rank.host.ssh
@@ -98,7 +169,7 @@ def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
 
 
 def mark_ready(cluster: Cluster) -> None:
-    """Note on rank 0's node that this run was ready once: later it is degraded, not starting."""
+    """Note on rank 0's node that this run has given a token: later it is degraded, not starting."""
     nodes.sh([cluster.leader], ready_script(cluster))
 
 
@@ -116,7 +187,16 @@ def _view(
         return RankView(rank, node, "dead", last="it was not started, or was stopped")
     last = lines.get(rank, "")
     is_serving = found.alive and not (rank == 0 and _DEAF.match(last))
-    return RankView(rank, node, "running" if is_serving else "dead", found.exit, last)
+    return RankView(rank, node, _word(found) if is_serving else "dead", found.exit, last)
+
+
+def _word(rank: RankState) -> str:
+    """How far a rank that lives is."""
+    if not rank.record or not rank.record.entry:
+        return "running"
+    if rank.marks.joined:
+        return "joined"
+    return "meeting" if rank.marks.meeting else "importing"
 
 
 _LAST = Key[Mapping[int, str]]("last")

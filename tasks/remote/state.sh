@@ -31,6 +31,12 @@ rank() { # number, base: what is known of the rank whose files begin so
     done
   fi
   line exit "$2.exit"
+  is_own "$2.marks" || return
+  loading=''
+  while read -r mark; do # of those that come each second the last one is enough
+    case $mark in loading*) loading=$mark ;; *) printf 'mark %s\n' "$mark" ;; esac
+  done <"$2.marks"
+  [ -z "$loading" ] || printf 'mark %s\n' "$loading"
 }
 {
   wanted

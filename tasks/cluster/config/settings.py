@@ -179,7 +179,13 @@ class Settings:
     state_dir: Path = _row(
         "~/.mlx-tp", "folder of the clusters' state and of the audit log, on each node"
     )
-    timeout: Seconds = _row(600.0, "seconds until a server that is not ready is stopped", "timeout")
+    timeout: Seconds = _row(
+        900.0,
+        "seconds until a server that has given no token is stopped; while it reads weights they"
+        " do not run",
+        "timeout",
+    )
+    join_timeout: Seconds = _row(60.0, "seconds that a rank waits for the others to meet it")
     stop_timeout: Pause = _row(15.0, "seconds from SIGTERM to SIGKILL", "timeout")
     lock_wait: Pause = _row(
         0.0, "seconds to wait while another command holds the cluster; then exit 3", "lock_wait"

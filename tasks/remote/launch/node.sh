@@ -1,6 +1,6 @@
 # Before ranks of a run start on a node: its folder, ours alone, with the record of them; what it
 # takes the place of is over.
-: "${run:?}" "${record:?}" "${who:?}" "${already:?}" "${keep_runs:?}"
+: "${run:?}" "${record:?}" "${who:?}" "${already:?}" "${keep_runs:?}" "${entry?}"
 . ./runs.sh
 umask 077
 at=$here/runs/$run
@@ -34,8 +34,9 @@ over "$old"/rank[0-9]*.pid
   exit 1
 }
 rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
-printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" &&
-  want running "$run" "$who" || exit
+printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" || exit
+[ -z "$entry" ] || printf '%s\n' "$entry" >"$at/entry.py" || exit
+want running "$run" "$who" || exit
 # Earlier runs go, but for the newest: their names begin with the time.
 newest
 n=0

@@ -24,6 +24,7 @@ for word do
   if [ -z "$words" ] && [ "$word" = -- ]; then
     words=1
     set -- "$@" "$prepare" "$python" -c "$detach" "$python"
+    [ -z "$entry" ] || set -- "$@" "$at/entry.py"
   fi
 done
 enter() { [ -z "$cwd" ] || cd "$cwd" || exit 1; }
@@ -40,6 +41,7 @@ become() { # words: this shell becomes the rank; what is set from here on may be
     unset "$name"
   done
   unset MLX_HOSTFILE MLX_IBV_DEVICES MLX_DISTRIBUTED_BACKEND
+  [ -z "$entry" ] || export MLX_TP_ENTRY_MARKS="$base.marks"
   for name in $files; do export "$name=$base.$name"; done
   while [ "$1" != -- ]; do
     # shellcheck disable=SC2163 # it is NAME=VALUE

@@ -1,0 +1,144 @@
+"""How a server does, in one word: a function of records, marks, processes and what was asked. Pure.
+
+mlx_lm.server answers its health page before a byte of the model is read, and no HTTP at all while
+it generates: only a token proves anything, and no answer in time proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..facts.memory import in_words
+from ..hints import exit_words
+
+if TYPE_CHECKING:
+    from ..snapshot import Snapshot
+    from ..state import RankState
+
+STARTING, JOINING, LOADING, READY = "starting", "joining", "loading", "ready"
+DEGRADED, DEAD, UNASKED, STOPPED = "degraded", "dead", "unasked", "stopped"
+UNKNOWN = "unknown"  # a node gives no answer
+FAILED = (DEGRADED, DEAD)
+BUSY_AFTER = 60.0  # seconds without a token: until then the next look may just not be due
+
+
+@dataclass(frozen=True)
+class Health:
+    """`state` is one of the words above, `why` what there is to say of it."""
+
+    state: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.why}" if self.why else self.state
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What asking for a token gave of late.
+
+    `token` is seconds since the last one; `refused` is why a completion failed though the server
+    answered (empty: none did, or it gave no answer in time), `unasked` why it can't be asked.
+    """
+
+    token: float = 0.0
+    refused: str = ""
+    unasked: str = ""
+
+
+def judge(
+    read: Snapshot, size: int, probe: ProbeResult = ProbeResult(), patience: float = float("inf")
+) -> Health:
+    """The server of `size` ranks; `patience` is how long one that gives no token counts as busy."""
+    if read.unreachable:
+        return Health(UNKNOWN, _words({n: why for n, (why, _) in read.unreachable.items()}))
+    unread = [node for node in read.nodes if read.state(node) is None]
+    if unread:
+        return Health(UNKNOWN, f"{unread[0]}: its state can't be read")
+    if not read.ranks:
+        return _stopped(read)
+    was_ready = _was_ready(read)
+    gone = _gone(read)
+    if gone:
+        lives = any(rank.alive for _, rank in read.ranks)
+        return Health(DEGRADED if was_ready and lives else DEAD, gone)
+    if len(read.ranks) < size:
+        why = f"only {len(read.ranks)} of {size} ranks are recorded"
+        return Health(DEGRADED if was_ready else STARTING, why)
+    if probe.unasked:
+        return Health(UNASKED, f"running, can't be asked: {probe.unasked}")
+    return _serving(probe, patience) if was_ready else _coming(read.ranks)
+
+
+def size(read: Snapshot, default: int) -> int:
+    """How many ranks the recorded server has."""
+    records = [rank.record for _, rank in read.ranks if rank.record]
+    return records[0].size if records else default
+
+
+def loaded(ranks: Sequence[tuple[str, RankState]]) -> tuple[int, int] | None:
+    """Bytes of the weights that all ranks have read, and that they will read; None if unknown."""
+    marks = [rank.marks.loading for _, rank in ranks]
+    found = [mark for mark in marks if mark]
+    return (sum(m.bytes for m in found), sum(m.of for m in found)) if found else None
+
+
+def _stopped(read: Snapshot) -> Health:
+    states = [read.state(node) for node in read.nodes]
+    wanted = next((s.wanted for s in states if s and s.wanted), None)
+    if wanted and wanted.state == STOPPED:
+        return Health(STOPPED, f"by {wanted.by}")
+    return Health(STOPPED, "no server is recorded")
+
+
+def _was_ready(read: Snapshot) -> bool:
+    node, first = read.ranks[0]
+    state = read.state(node)
+    return bool(state and first.record and state.ready == first.record.run)
+
+
+def _gone(read: Snapshot) -> str:
+    """The ranks that have ended; one without a pid is about to be started."""
+    dead = {
+        f"rank {r.rank} on {n}": exit_words(r.exit) for n, r in read.ranks if r.pid and not r.alive
+    }
+    return f"died: {_words(dead)}" if dead else ""
+
+
+def _serving(probe: ProbeResult, patience: float) -> Health:
+    if probe.refused:
+        return Health(DEGRADED, f"all ranks live, but there is no token: {probe.refused}")
+    if probe.token > patience:
+        return Health(DEGRADED, f"all ranks live, but no token for {probe.token:.0f} s")
+    return Health(READY, f"no token for {probe.token:.0f} s" if probe.token > BUSY_AFTER else "")
+
+
+def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
+    """One that has given no token yet: how far its ranks are by their marks."""
+    marked = [(node, rank) for node, rank in ranks if rank.record and rank.record.entry]
+    late = [node for node, rank in ranks if not rank.pid]
+    late += [node for node, rank in marked if rank.pid and not rank.marks.meeting]
+    if late:
+        return Health(STARTING, f"{_names(late)} still import{'s' * (len({*late}) == 1)}")
+    waiting = [node for node, rank in marked if not rank.marks.joined]
+    if waiting:
+        return Health(JOINING, f"all {len(ranks)} ranks meet" if len(ranks) > 1 else "")
+    if not marked:
+        return Health(LOADING, "group size not checked" if len(ranks) > 1 else "")
+    bytes_ = loaded(ranks)
+    if not bytes_:
+        return Health(LOADING)
+    read, of = (total / len(ranks) for total in bytes_)
+    share = f"{100 * read / of:.0f} %, " if of else ""
+    return Health(LOADING, f"{share}{in_words(int(read))} of {in_words(int(of))} per rank")
+
+
+def _names(nodes: Sequence[str]) -> str:
+    names = list(dict.fromkeys(nodes))
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _words(reasons: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({why})" for name, why in reasons.items())
