@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from invoke.context import Context
@@ -16,24 +16,49 @@ from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed, Unreachable
 from .cluster.state import Record
 from .executor import server_arguments
+from .session import Session
 
 
 def last(c: Context, with_: str | None = None, **given: Any) -> Cluster:
     """The cluster that was started last, with what the options and arguments say over it."""
     session = sessions.of(c)
     assert session is not None, "a task of ours has one"
-    record = _record(session.cluster(given))
-    said = {
+    return _built(session, session.cluster(given), given, with_)
+
+
+def recorded(session: Session, cluster: Cluster) -> Cluster:
+    """What was started last on the nodes of `cluster`, whatever would be started there now."""
+    where = {"cluster": cluster.name}
+    hosts = ",".join(node.name for node in cluster.nodes)
+    where |= {"hosts": hosts} if cluster.source.startswith("--") else {"hostfile": cluster.source}
+    return _built(session, cluster, where, None)
+
+
+def _built(
+    session: Session, cluster: Cluster, given: Mapping[str, Any], with_: str | None
+) -> Cluster:
+    record = _record(cluster)
+    merged = {key: given.get(key) or each for key, each in _said(cluster, record).items()}
+    engine = clusters.engine(session.settings, str(merged["engine"]))
+    words = _arguments(record, engine.command, with_)
+    made = session.build(words, **{**given, **merged})
+    _check_env(record, made.env_names)
+    return made
+
+
+def _said(cluster: Cluster, record: Record) -> dict[str, object]:
+    """Options by which a start would be that of the record; None where it is so without."""
+    first = cluster.ranks[0]
+    python = record.command[0]
+    return {
         "backend": record.backend,
         "engine": record.engine,
         "num_ranks": str(record.size),
-        "python": record.command[0],
+        # What a hostfile says of each host is left to it.
+        "python": python if python != first.command[0] else None,
+        "cwd": record.cwd if record.cwd != first.cwd else None,
+        "log_dir": record.log_dir,
     }
-    merged = {key: given.get(key) or said.get(key) for key in {*given, *said}}
-    engine = clusters.engine(session.settings, str(merged["engine"]))
-    made = session.build(_arguments(record, engine.command, with_), **merged)
-    _check_env(record, made.env_names)
-    return made
 
 
 def _record(cluster: Cluster) -> Record:

@@ -14,6 +14,7 @@ from typing import Any
 from . import screen
 from .cli import envelope
 from .cluster import audit, checks, engine, logs, reading, state
+from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
@@ -22,9 +23,15 @@ from .cluster.facts import Unknown, known, processes
 from .cluster.facts import memory as memories
 from .cluster.facts.memory import GIB
 from .cluster.hints import exit_words
+from .cluster.server import readiness
+from .cluster.server.readiness import Health
 from .cluster.snapshot import Snapshot
 from .cluster.state import RankState, Record
 from .cluster.text import one_line
+
+TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
+TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
+SAID_LATER = (*readiness.FAILED, readiness.UNKNOWN)  # in the error's line, or in the nodes' rows
 
 
 def preflight(
@@ -110,22 +117,22 @@ def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:
 
 def status(cluster: Cluster, as_json: bool) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
-    read = reading.alive(cluster)
+    cluster, read = reading.whole(cluster, reading.alive(cluster))
     found = summary(cluster, read)
     if as_json:
         envelope.give(found)
     else:
         _print_status(found)
     unreachable(read)
-    if found["state"] == "degraded":
-        raise CheckFailed(f"degraded: {found['why']}")
+    if found["state"] in readiness.FAILED:
+        raise CheckFailed(f"{found['state']}: {found['why']}")
 
 
 def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
 
-    `state` is "ready", "starting", "degraded", "stopped", or "unknown" where a node that may run a
-    rank gave no answer; times are in seconds, memory in bytes.
+    `state` is a word of `readiness`, "unknown" where a node that may run a rank gave no answer;
+    times are in seconds, memory in bytes.
     """
     ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]
     strangers = _strangers(cluster, read)
@@ -138,14 +145,14 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
         "ranks": ranks + strangers,
         "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
     }
-    dead = [row for row in ranks if row["state"] != "running"]
-    if ranks and not dead and len(ranks) == size(read, len(ranks)):
-        found.update(_serving(cluster, read))
-    elif read.unreachable:
-        found.update(state="unknown", why=f"no answer: {', '.join(read.unreachable)}")
-    elif ranks:
-        gone = ", ".join(f"rank {row['rank']} ({row['exit']})" for row in dead) or "some ranks"
-        found.update(state="degraded", why=f"gone: {gone}; clean up with inv tp.stop")
+    health = readiness.judge(read, readiness.size(read, len(ranks)))
+    found.update(state=health.state, why=health.why)
+    if health.state == readiness.UNKNOWN:
+        found["why"] = f"no answer: {', '.join(read.unreachable)}"
+    elif health.state in (readiness.LOADING, readiness.READY):
+        found.update(_serving(cluster, read, health))
+    elif health.state in readiness.FAILED:
+        found["why"] += "; clean up with inv tp.stop"
     elif any(checks.unrecorded(cluster.expected, values) for values in read.nodes.values()):
         found.update(state="degraded", why="ranks without a record; inv tp.stop ends them")
     for node, values in read.nodes.items():
@@ -161,26 +168,24 @@ def api_of(cluster: Cluster, node: str, record: Record) -> Api:
     return Api(home, record.bind, record.port, engine.key(record.command))
 
 
-def _serving(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
-    """State, why, url and model of a server whose ranks all live."""
+def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, object]:
+    """State, why, url and model of a server whose ranks have all met."""
     node, first = read.ranks[0]
     record = first.record
     if first.rank != 0 or record is None:
         return {"state": "degraded", "why": "rank 0 has no record"}
     api = api_of(cluster, node, record)
+    found: dict[str, object] = {"url": api.url, "model": record.model or None}
     state = read.state(node)
-    was_ready = state is not None and state.ready == record.run
-    found: dict[str, Any] = {"url": api.url, "model": record.model or None}
-    if api.is_up(record.ready, timeout=5):
-        try:
-            found["model"] = record.model or api.models()[0]
-        except (ApiError, IndexError):
-            return {**found, "state": "degraded", "why": "GET /v1/models fails"}
-        return {**found, "state": "ready"}
-    if not was_ready:
-        return {**found, "state": "starting"}
-    why = f"{record.ready} fails: busy, or a peer is lost; inv tp.health waits for a token"
-    return {**found, "state": "degraded", "why": why}
+    if state and state.token is not None and state.now - state.token < TOKEN_AGE:
+        return found
+    try:
+        api.one_token(record.model, cluster.engine.model, TOKEN_LIMIT)
+    except ApiError as error:
+        why = f"no token within {TOKEN_LIMIT:g} s" if error.is_timeout else str(error)
+        return found if health.state == readiness.LOADING else {**found, "why": why}
+    waiting.mark_ready(cluster)
+    return {**found, "state": readiness.READY, "why": ""}
 
 
 def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
@@ -191,8 +196,8 @@ def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
         "rank": rank.rank,
         "host": node,
         "pid": rank.pid,
-        "state": "running" if rank.alive else "dead",
-        "exit": None if rank.alive else exit_words(rank.exit),
+        "state": "running" if rank.alive else "dead" if rank.pid else "starting",
+        "exit": None if rank.alive or not rank.pid else exit_words(rank.exit),
         "uptime": max(time.time() - started, 0) if rank.alive and started else None,
         "memory": process.rss if process else None,
     }
@@ -213,14 +218,9 @@ def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
     return found
 
 
-def size(read: Snapshot, default: int) -> int:
-    """How many ranks the recorded server has."""
-    records = [rank.record for _, rank in read.ranks if rank.record]
-    return records[0].size if records else default
-
-
 def _print_status(found: Mapping[str, Any]) -> None:
     words = [screen.paint(found["state"], sys.stdout)]
+    words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
     words += [one_line(found["model"])] if found["model"] else []
     words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
     screen.coloured("  ".join(words))

@@ -218,11 +218,15 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
     seconds = timeout or HEALTH_TIMEOUT
     # What this command has started itself need not be read.
-    api = Api.of(cluster) if session.known(cluster).started else recorded(cluster)
+    run = session.known(cluster).started
+    api = Api.of(cluster) if run else recorded(cluster)
     start = time.monotonic()
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
     except ApiError as error:
+        if run:
+            failure = waiting.NotReadyError([], time.monotonic() - start, refused=str(error))
+            raise _failed(session, cluster, failure, run) from None
         raise CheckFailed(
             f"health: {error}: see inv tp.logs; inv tp.stop stops the server"
         ) from None
@@ -265,12 +269,14 @@ def foreground(session: Session, cluster: Cluster, timeout: float | None = None)
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
-        asking = nodes.begin(_announce, session, cluster, ended, seconds)
-        while not ended:
+        asking = nodes.begin(_announce, session, cluster, run.id, ended, seconds)
+        # One that ends in order lets the others finish, as mlx.launch does.
+        while len(ended) < len(cluster.ranks) and all(each.ok for each in [*ended.values()]):
             if asking.done():
                 asking.result()
             time.sleep(0.1)
-        screen.say("a rank has ended: stopping the others")
+        if len(ended) < len(cluster.ranks):
+            screen.say("a rank has ended: stopping the others")
 
     try:
         attached(session, cluster, run, ended, attend, lambda rank: _Tagged(rank))
@@ -350,7 +356,7 @@ def stop(
     _hold_to_stop(session, cluster)
     try:
         with _recorded(session, cluster, what):
-            before = before or reading.alive(cluster)
+            cluster, before = reading.whole(cluster, before or reading.alive(cluster))
             _stop(session, cluster, before, order, force, seconds, as_json, everything)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
@@ -494,8 +500,14 @@ def _left(nodes: Sequence[str]) -> str:
 
 
 def _not_ready(failure: waiting.NotReadyError) -> str:
+    late = [f"rank {view.rank} on {view.host}" for view in failure.late]
+    if late:
+        return f"{', '.join(late)} did not come to meet the others within tp.join_timeout"
+    if failure.dead and all(view.has_waited for view in failure.dead):
+        return "the ranks have started and did not meet within tp.join_timeout: inv rdma.ping"
     if not failure.dead:
-        return f"not ready within {failure.seconds:.1f} s"
+        refused = f", the server says: {failure.refused}" if failure.refused else ""
+        return f"not ready within {failure.seconds:.1f} s ({failure.health}{refused})"
     return ", ".join(
         f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"
         if view.exit is None
@@ -527,7 +539,7 @@ def _collect(
 
 def _stop_quietly(session: Session, cluster: Cluster, run: str | None) -> list[str]:
     """Stop what this start has started, say only what went wrong; the nodes where it did."""
-    before = reading.alive(cluster)
+    cluster, before = reading.whole(cluster, reading.alive(cluster))
     reports = stopping.stop(cluster, run=run, read=before)
     _finish(session, cluster, before, reports, run)
     failed = [report for report in reports if report.left or report.failure]
@@ -544,7 +556,7 @@ def _print_scripts(cluster: Cluster, run: Run) -> None:
 
 
 def _print_stop(cluster: Cluster, order: str, force: bool, everything: bool) -> None:
-    read = reading.alive(cluster)
+    cluster, read = reading.whole(cluster, reading.alive(cluster))
     found = stopping.targets(cluster, read, everything=everything)
     for target in found:
         first = target.is_leader and order == "leader" and not force
@@ -622,29 +634,27 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
         time.sleep(0.2)
 
 
-def _announce(session: Session, cluster: Cluster, ended: Mapping[int, Any], seconds: float) -> None:
-    """Wait for the page and a token, and say how to use it, beside the ranks' own lines.
+def _announce(
+    session: Session, cluster: Cluster, run: str, ended: Mapping[int, Answer], seconds: float
+) -> None:
+    """Wait for a token, and say how to use the server, beside the ranks' own lines.
 
-    Raise ActionFailed or CheckFailed if they do not come; a rank that ends is told elsewhere.
+    Raise ActionFailed if none comes; a rank that ends is told elsewhere.
     """
-    api, end = Api.of(cluster), time.monotonic() + seconds
-    while not api.is_up(cluster.engine.ready):
-        if ended:
-            return
-        if time.monotonic() > end:
-            raise ActionFailed(f"not ready within {seconds:g} s; all ranks were stopped")
-        time.sleep(0.2)
+    while not ended and len(reading.states(cluster).ranks) < len(cluster.ranks):
+        time.sleep(waiting.PAUSE)
+    api = Api.of(cluster)
+    try:
+        ready = waiting.until_ready(cluster, api, seconds, lambda now: None, run)
+    except waiting.NotReadyError as failure:
+        if not failure.dead:
+            raise ActionFailed(f"{_not_ready(failure)}; all ranks were stopped") from None
+        return
     waiting.mark_ready(cluster)
     # It may serve for days: from here on it is there to be stopped.
     session.lock.let_go(cluster)
     screen.say(f"ready: {api.url} (Ctrl-C stops it)")
-    try:
-        model = api.one_token(cluster.model, cluster.engine.model, HEALTH_TIMEOUT)
-    except ApiError as error:
-        if not ended:
-            raise CheckFailed(f"health: {error}; all ranks were stopped") from None
-        return
-    screen.say(curl(api.url, model))
+    screen.say(curl(api.url, ready.name))
 
 
 class _Tagged(io.TextIOBase):

@@ -6,18 +6,21 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from . import screen, show, steps
-from .cluster import nodes, reading, verdict
+from . import restarting, screen, show, steps
+from .cluster import nodes, reading
+from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
+from .cluster.server import readiness
+from .cluster.server.readiness import Health, ProbeResult
 from .cluster.snapshot import Snapshot
-from .cluster.state import Record
-from .cluster.verdict import Signs, Verdict
+from .cluster.state import RankState, Record
 from .session import Session
 
 PROBE = 20.0  # seconds between two completions of one token
 TIMEOUT = 30.0  # seconds for one of those; a server that generates answers later
+BUSY = "no answer in time"
 PAUSE = 10.0  # seconds before the first restart, twice that before the second, and so on
 
 
@@ -33,10 +36,13 @@ class Watch:
 def watch(session: Session, cluster: Cluster, how: Watch) -> None:
     """Say what changes, until Ctrl-C or until the server has failed and is not started again."""
     left = how.restarts
+    # What is to be started again is known while it runs, and refused before it is needed.
+    ran = restarting.recorded(session, cluster) if how.restarts else cluster
     while True:
         found = _until_failed(cluster, how)
-        if found.state == verdict.STOPPED:
+        if found.state == readiness.STOPPED:
             raise CheckFailed(f"{found}: inv tp.start")
+        _still_wanted(cluster)
         if not left:
             more = f" after {how.restarts} restarts" if how.restarts else ""
             raise CheckFailed(f"the server has failed{more}: {found.why}")
@@ -44,31 +50,47 @@ def watch(session: Session, cluster: Cluster, how: Watch) -> None:
         left -= 1
         _say(f"starting it again in {pause:g} s ({left} restarts left after that)")
         time.sleep(pause)
-        steps.again(session, cluster, "tp.watch --restart")
+        steps.again(session, ran, "tp.watch --restart", first=lambda: _still_wanted(cluster))
 
 
-def _until_failed(cluster: Cluster, how: Watch) -> Verdict:
+def _still_wanted(cluster: Cluster) -> None:
+    """Raise CheckFailed where somebody has stopped the server: then it is not started again."""
+    state = reading.states(cluster).state(cluster.leader.name)
+    if state and state.wanted and state.wanted.state == readiness.STOPPED:
+        raise CheckFailed(f"stopped by {state.wanted.by}: inv tp.start")
+
+
+def _until_failed(cluster: Cluster, how: Watch) -> Health:
     """Look until the server has failed or is stopped, and say each change."""
-    said: Verdict | None = None
-    signs = _Signs(cluster)
+    said: Health | None = None
+    probe = _Probe(cluster)
     while True:
         read = reading.states(cluster)
-        signs = signs if signs.is_of(read) else _Signs(cluster)
-        seen = signs.look(read)
-        found = verdict.judge(read, show.size(read, len(cluster.ranks)), seen, how.patience)
-        if said is None or found.state != said.state:
+        probe = probe if probe.is_of(read) else _Probe(cluster)
+        seen = probe.look(read)
+        size = readiness.size(read, len(cluster.ranks))
+        found = readiness.judge(read, size, seen, how.patience)
+        is_busy = bool(
+            said and found.state == readiness.READY and bool(found.why) != bool(said.why)
+        )
+        if said is None or found.state != said.state or is_busy:
             _say(str(found))
         said = found
-        if found.state in (verdict.FAILED, verdict.STOPPED):
+        if found.state in (*readiness.FAILED, readiness.STOPPED):
             return found
         time.sleep(how.interval)
+
+
+def _turned(before: Health, now: Health) -> bool:
+    """Whether a server that is ready has become busy, or is no longer."""
+    return now.state == readiness.READY and bool(now.why) != bool(before.why)
 
 
 def _say(text: str) -> None:
     screen.out(f"{time.strftime('%H:%M:%S')}  {text}")
 
 
-class _Signs:
+class _Probe:
     """Asks a run of the server for a token every now and then, in the background."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -83,28 +105,35 @@ class _Signs:
         """Whether it is still the same run."""
         return self.run in (None, *(rank.record.run for _, rank in read.ranks[:1] if rank.record))
 
-    def look(self, read: Snapshot) -> Signs:
-        """What is known by now; a probe of a server that was once ready is begun when it is due."""
+    def look(self, read: Snapshot) -> ProbeResult:
+        """What is known by now; a probe is begun when it is due and all ranks have met."""
         if self.probe and self.probe.done():
             self._take(self.probe.result())
-        for node, rank in read.ranks[:1]:
-            state, record = read.state(node), rank.record
-            is_due = not self.probe and time.monotonic() - self.asked > PROBE
-            if record and state and state.ready == record.run and is_due:
-                self.run, self.asked = record.run, time.monotonic()
-                self.probe = nodes.begin(self._ask, show.api_of(self.cluster, node, record), record)
-        return Signs(time.monotonic() - self.token, self.refused)
+        is_due = not self.probe and time.monotonic() - self.asked > PROBE
+        health = readiness.judge(read, readiness.size(read, 1))
+        if is_due and health.state in (readiness.LOADING, readiness.READY):
+            self._ask(*read.ranks[0])
+        if health.state != readiness.READY:
+            self.token = time.monotonic()
+        return ProbeResult(time.monotonic() - self.token, self.refused)
 
-    def _ask(self, api: Api, record: Record) -> str:
+    def _ask(self, node: str, first: RankState) -> None:
+        if first.record:
+            self.run, self.asked = first.record.run, time.monotonic()
+            api = show.api_of(self.cluster, node, first.record)
+            self.probe = nodes.begin(self._token, api, first.record)
+
+    def _token(self, api: Api, record: Record) -> str:
         """ "" for a token, BUSY for no answer in time, else what the server said."""
         try:
             api.one_token(record.model, self.cluster.engine.model, TIMEOUT)
         except ApiError as error:
-            return verdict.BUSY if error.is_timeout else str(error)
+            return BUSY if error.is_timeout else str(error)
+        waiting.mark_ready(self.cluster)
         return ""
 
     def _take(self, said: str) -> None:
         self.probe = None
-        if said != verdict.BUSY:
+        if said != BUSY:
             self.refused = said
             self.token = self.token if said else time.monotonic()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -62,11 +62,21 @@ class Cluster:
     cooldown: float
     wired_limit: int
     notes: Sequence[str] = ()
+    connections: Connections = field(default_factory=Connections)
+    ssh_config: str | None = None
 
     @property
     def leader(self) -> Node:
         """The node of rank 0."""
         return self.nodes[0]
+
+    def with_nodes(self, names: Iterable[str]) -> Cluster:
+        """The same with these nodes besides, which a run has that the hostfile no longer names."""
+        here = {node.name for node in self.nodes}
+        more = [Host(name) for name in dict.fromkeys(names) if name not in here]
+        if not more:
+            return self
+        return replace(self, nodes=[*self.nodes, *self.connections.of(more, self.ssh_config)])
 
     def connect(self) -> None:
         """Begin to connect to all nodes: what asks them can be imported meanwhile."""
@@ -177,6 +187,8 @@ def build(
         cooldown=settings.cooldown,
         wired_limit=int(settings.wired_limit_gib * GIB),
         notes=notes,
+        connections=connections,
+        ssh_config=ssh,
     )
 
 

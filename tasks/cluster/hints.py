@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .known_errors import table
+from .server import marks
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ _ERROR = re.compile(
     r"((?<![,{])\bERROR\b(?![,}])|\b\w*(Error|Exception)\b: |^\w*(Error|Exception)$"
     r"|\[jaccl\].*(fail|errno|Could|No )|\[ring\].*(fail|Couldn't|lost)|errno|[Ff]atal"
     r"|\[METAL\].*fail|terminate called|not found$|command not found|error: "
+    r"|^MLX .* has no backend |^MLX could not join |^this is rank \d+ of |^Timeout \(\d"
     r"|libc\+\+abi|No module named|No such file|connection to a peer was lost)"
 )
 
@@ -56,12 +58,21 @@ def first_error(lines: list[str]) -> str | None:
     return None
 
 
+_ENTRY = {
+    marks.WRONG_WORLD: "MLX made another group than was asked for",
+    marks.NO_BACKEND: "its MLX has no such backend",
+    marks.NOT_JOINED: "MLX could not join the others",
+}
+
+
 def exit_words(status: int | None) -> str:
     """An exit status of a rank in words: shells add 128 to a signal's number."""
     import signal
 
     if status is None:
         return "exit status unknown"
+    if status in _ENTRY:
+        return _ENTRY[status]
     if 128 < status < 160:
         try:
             return f"killed by {signal.Signals(status - 128).name}"

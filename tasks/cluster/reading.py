@@ -43,6 +43,20 @@ def alive(cluster: Cluster, names: Container[str] | None = None) -> Snapshot:
     return read(asked, lambda node: _alive(cluster))
 
 
+def whole(cluster: Cluster, read: Snapshot) -> tuple[Cluster, Snapshot]:
+    """The cluster with all nodes of what is recorded, and `read` (of `alive`) with theirs.
+
+    A hostfile that has changed since, or a smaller `-n`, orphans no rank.
+    """
+    names = [name for _, rank in read.ranks if rank.record for name in rank.record.hosts]
+    wide = cluster.with_nodes(names)
+    if wide is cluster:
+        return cluster, read
+    more = alive(wide, {node.name for node in wide.nodes} - {node.name for node in cluster.nodes})
+    nodes_of = {**read.nodes, **more.nodes}
+    return wide, Snapshot(nodes_of, {**read.unreachable, **more.unreachable})
+
+
 def running_facts(cluster: Cluster) -> Wants:
     """The facts of `running`."""
     wanted = [*_alive(cluster), memory.FACT]

@@ -28,13 +28,22 @@ _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
 
 @dataclass(frozen=True)
 class RankView:
-    """A rank while it starts, `state` in a word; `last` is the last line of its log."""
+    """A rank while it starts, `state` in a word; `last` is the last line of its log.
+
+    `reached` is how far it came, whether it lives or not; "" where that is unknown.
+    """
 
     rank: int
     host: str
     state: str
     exit: int | None = None
     last: str = ""
+    reached: str = ""
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it ended (with 1: remote/entry.py) since the others did not come in time."""
+        return self.state == "dead" and self.reached == "meeting" and self.exit == 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,15 @@ class NotReadyError(Exception):
 
     dead: Sequence[RankView]
     seconds: float
-    health: Health = field(default_factory=lambda: Health(readiness.STARTING))
+    health: Health = field(default_factory=lambda: Health(readiness.LOADING))
     refused: str = ""
+    ranks: Sequence[RankView] = ()
+
+    @property
+    def late(self) -> list[RankView]:
+        """Those for whom others have waited in vain: the cause, where one of these has ended."""
+        waited = any(view.has_waited for view in self.ranks)
+        return [view for view in self.ranks if waited and view.reached in ("", "importing")]
 
 
 def until_ready(
@@ -87,7 +103,9 @@ def until_ready(
         show(progress)
         dead = [view for view in progress.ranks if view.state == "dead"]
         if dead or time.monotonic() - waiting.grown > timeout:
-            raise NotReadyError(dead, progress.seconds, progress.health, waiting.refused)
+            raise NotReadyError(
+                dead, progress.seconds, progress.health, waiting.refused, progress.ranks
+            )
         name = waiting.ask(progress)
         if name:
             return Ready(time.monotonic() - waiting.begun, name)
@@ -185,15 +203,18 @@ def _view(
         return RankView(rank, node, "dead", last="another start took its place")
     if found is None:
         return RankView(rank, node, "dead", last="it was not started, or was stopped")
+    if not found.pid and found.record:
+        return RankView(rank, node, "importing", reached="importing")
     last = lines.get(rank, "")
     is_serving = found.alive and not (rank == 0 and _DEAF.match(last))
-    return RankView(rank, node, _word(found) if is_serving else "dead", found.exit, last)
+    reached = _reached(found)
+    state = (reached or "running") if is_serving else "dead"
+    return RankView(rank, node, state, found.exit, last, reached)
 
 
-def _word(rank: RankState) -> str:
-    """How far a rank that lives is."""
+def _reached(rank: RankState) -> str:
     if not rank.record or not rank.record.entry:
-        return "running"
+        return ""
     if rank.marks.joined:
         return "joined"
     return "meeting" if rank.marks.meeting else "importing"
