@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, free_ports, wait_for
 
-from tasks.cluster import marks
-from tasks.cluster.marks import Joined, Marks
+from tasks.cluster.server import marks
+from tasks.cluster.server.marks import Joined, Marks
 
 ENTRY = ROOT / "tasks" / "remote" / "entry.py"
 

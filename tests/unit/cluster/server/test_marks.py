@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.cluster import marks
-from tasks.cluster.marks import Importing, Joined, Left, Loading, Marks, Meeting
+from tasks.cluster.server import marks
+from tasks.cluster.server.marks import Importing, Joined, Left, Loading, Marks, Meeting
 
 TEXT = (
     "importing 100.000 pid=12 stacks=SIGURG\n"
