@@ -46,7 +46,7 @@ HELP = {
     "ask_sudo": "ask once for the nodes' sudo password, where they want one",
 }
 WHERE = ("cluster", "hostfile", "hosts", "engine")
-WHAT = (*WHERE, "num_ranks", "backend", "env", "python", "cwd", "log_dir")
+WHAT = (*WHERE, "num_ranks", "backend", "fast_synch", "env", "python", "cwd", "log_dir")
 CLUSTER = (*WHAT, "keep_logs", "lock_wait")
 LINKS = ("node", "proxy", "netmask", "hostfile")
 

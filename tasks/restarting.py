@@ -58,6 +58,7 @@ def _said(cluster: Cluster, record: Record) -> dict[str, object]:
         "python": python if python != first.command[0] else None,
         "cwd": record.cwd if record.cwd != first.cwd else None,
         "log_dir": record.log_dir,
+        "fast_synch": record.fast_synch,
     }
 
 

@@ -23,6 +23,7 @@ from .cluster.facts import Unknown, known, processes
 from .cluster.facts import memory as memories
 from .cluster.facts.memory import GIB
 from .cluster.hints import exit_words
+from .cluster.ranks import FAST_SYNCH
 from .cluster.server import readiness
 from .cluster.server.readiness import Health
 from .cluster.snapshot import Snapshot
@@ -142,6 +143,7 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
         "url": None,
         "model": None,
         "engine": cluster.engine.name,
+        "fast_synch": None,
         "ranks": ranks + strangers,
         "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
     }
@@ -175,7 +177,8 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
     if first.rank != 0 or record is None:
         return {"state": "degraded", "why": "rank 0 has no record"}
     api = api_of(cluster, node, record)
-    found: dict[str, object] = {"url": api.url, "model": record.model or None}
+    synch = "set by env" if FAST_SYNCH in record.env else record.fast_synch
+    found: dict[str, object] = {"url": api.url, "model": record.model or None, "fast_synch": synch}
     state = read.state(node)
     if state and state.token is not None and state.now - state.token < TOKEN_AGE:
         return found
@@ -223,6 +226,7 @@ def _print_status(found: Mapping[str, Any]) -> None:
     words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
     words += [one_line(found["model"])] if found["model"] else []
     words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
+    words += [f"{FAST_SYNCH} {found['fast_synch']}"] if _is_set(found["fast_synch"]) else []
     screen.coloured("  ".join(words))
     rows = [
         (
@@ -237,6 +241,10 @@ def _print_status(found: Mapping[str, Any]) -> None:
     ]
     rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
     screen.table(rows)
+
+
+def _is_set(fast_synch: str | None) -> bool:
+    return fast_synch not in (None, "unset")
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,7 @@ from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import known, memory, ports, processes
 from .cluster.launch import Run
 from .cluster.nodes import Answer
-from .cluster.ranks import Rank
+from .cluster.ranks import FAST_SYNCH, Rank
 from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
 from .session import Session
@@ -158,7 +158,8 @@ def launch(session: Session, cluster: Cluster) -> str:
         _print_scripts(cluster, run)
         return run.id
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
-    screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
+    synch = _fast_synch(cluster)
+    screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}{synch}")
     session.note(run=run.id)
     _point_out(cluster)
     known = session.known(cluster)
@@ -175,6 +176,14 @@ def launch(session: Session, cluster: Cluster) -> str:
         _undo(session, cluster, run.id)
         raise
     return run.id
+
+
+def _fast_synch(cluster: Cluster) -> str:
+    """What MLX_METAL_FAST_SYNCH is, where RDMA makes it matter or somebody has set it."""
+    value = cluster.ranks[0].env.get(FAST_SYNCH)
+    if value is None and not cluster.backend.startswith("jaccl"):
+        return ""
+    return f", {FAST_SYNCH} {'unset' if value is None else 'off' if value in ('', '0') else 'on'}"
 
 
 def _point_out(cluster: Cluster) -> None:

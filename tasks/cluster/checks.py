@@ -403,7 +403,9 @@ def model(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
 def _versions(cluster: Cluster, node: Node) -> list[Fact[object]]:
     rank = cluster.on(node)[0]
-    return [version_facts.fact(rank.command[0], rank.cwd)]
+    # MLX for Linux, and old ones for macOS, have no jaccl; ring is in every one.
+    backend = "jaccl" if cluster.backend.startswith("jaccl") else ""
+    return [version_facts.fact(rank.command[0], rank.cwd, backend)]
 
 
 @check(
@@ -417,12 +419,18 @@ def versions(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     there = [v for f in snapshot.nodes.values() if (v := known(f, version_facts.KEY))]
 
     def judge(node: str, value: Mapping[str, str]) -> Finding:
-        what = ", ".join(f"{name} {value[name]}" for name in value)
+        what = ", ".join(f"{name} {value[name]}" for name in value if name != "backend")
         needed = ["mlx", "mlx-lm"] if expected.engine.name == "mlx-lm" else ["mlx"]
         missing = [name for name in needed if value.get(name) == "missing"]
         if missing:
             fix = f"install {missing[0]} there (or choose --python)"
             return Finding("versions", FAIL, node, what, fix)
+        if value.get("backend") == "no":
+            fix = f"install another mlx there, or choose --backend ring (not {expected.backend})"
+            return Finding("versions", FAIL, node, f"mlx {value['mlx']} has no jaccl", fix)
+        wrong = expected.engine.unfit(value)
+        if wrong:
+            return Finding("versions", FAIL, node, *wrong)
         differ = [name for name in value if value[name] != there[0].get(name)]
         if differ:
             what = ", ".join(f"{name} {value[name]}, not {there[0].get(name)}" for name in differ)

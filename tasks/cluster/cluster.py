@@ -50,6 +50,7 @@ class Cluster:
     bind: str
     http_port: int
     env_names: Sequence[str]
+    fast_synch: str
     log_dir: str | None
     log_dir_given: bool
     keep_logs: int
@@ -158,7 +159,13 @@ def build(
     try:
         http_port = engines.http_port(words)
         planned = ranks.plan(
-            hosts, backend, chosen, envs=envs, args=words, port=settings.starting_port
+            hosts,
+            backend,
+            chosen,
+            envs=envs,
+            args=words,
+            port=settings.starting_port,
+            fast_synch=settings.fast_synch,
         )
     except ValueError as error:
         raise BadInput(f"{file.source}: {error}") from None
@@ -174,6 +181,7 @@ def build(
         model=engines.option(words, "--model"),
         bind=bind,
         http_port=http_port,
+        fast_synch=settings.fast_synch,
         env_names=sorted({pair.partition("=")[0] for pair in envs}),
         log_dir=settings.log_dir,
         log_dir_given="log_dir" in said,

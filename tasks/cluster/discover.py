@@ -117,8 +117,7 @@ def hostfile(
         ends = [end for link in links for end in link if end.host == host]
         entry["links"] = {end.interface: str(end.address) for end in ends}
         hosts.append(entry)
-    envs = ["MLX_METAL_FAST_SYNCH=1"] if backend != "ring" else []
-    return {"backend": backend, "envs": envs, "hosts": hosts}
+    return {"backend": backend, "envs": [], "hosts": hosts}
 
 
 def setup_command(hostfile: Json) -> str:

@@ -25,6 +25,8 @@ class Engine:
     "the model that is loaded"; `env` may hold `{backend}`; `defaults` are arguments added where
     the user gave none; `prepare` is /bin/sh text run before it, in its environment. `entry` is
     "module" where its ranks are started through remote/entry.py, "none" where they are not.
+    `single` is the command of a rank that is alone, where that is another one, and `runs_with` the
+    versions of packages (major.minor) that it runs with, where these are known.
     """
 
     name: str
@@ -36,6 +38,22 @@ class Engine:
     defaults: Mapping[str, str] = field(default_factory=dict)
     prepare: str = ""
     entry: str = "module"
+    single: tuple[str, ...] = ()
+    runs_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def words(self, size: int) -> tuple[str, ...]:
+        """What follows the python of each of `size` ranks."""
+        return self.single if self.single and size == 1 else self.command
+
+    def unfit(self, versions: Mapping[str, str]) -> tuple[str, str] | None:
+        """What is wrong with installed versions and what to do, None where they will do."""
+        for package, fit in self.runs_with.items():
+            found = versions.get(package, "")
+            if re.match(r"\d", found) and not found.startswith(tuple(f"{each}." for each in fit)):
+                takes = " or ".join(fit)
+                fix = f"install {package} {takes}.x there, or choose --python"
+                return f"{self.name} runs with {package} {takes}, not {found}", fix
+        return None
 
     @property
     def has_entry(self) -> bool:
@@ -80,8 +98,12 @@ VLLM_MLX = Engine(
     name="vllm-mlx",
     command=("-m", "vllm_mlx.distributed_launcher"),
     ready="/v1/models",
-    process=r"(-m vllm_mlx\.distributed_launcher|[^ ]*/vllm_mlx/distributed_launcher\.py)( |$)",
+    process=r"(-m vllm_mlx\.(distributed_launcher|server)"
+    r"|[^ ]*/vllm_mlx/distributed_launcher\.py)( |$)",
     env={"MLX_DISTRIBUTED_BACKEND": "{backend}"},
+    single=("-m", "vllm_mlx.server"),
+    # With mlx 0.32 rank 1 dies ("_process_prompts", "no Stream(cpu, 0) in current thread").
+    runs_with={"mlx": ("0.30", "0.31"), "mlx-lm": ("0.30",)},
 )
 BUILT_IN = {engine.name: engine for engine in (MLX_LM, VLLM_MLX)}
 

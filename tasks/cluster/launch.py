@@ -157,6 +157,7 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
         cwd=rank.cwd,
         log_dir=cluster.log_dir,
         entry=cluster.engine.has_entry,
+        fast_synch=cluster.fast_synch,
     )
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .hostfile import Host
 
 
+FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
+
+
 @dataclass(frozen=True)
 class Rank:
     """One process of the server.
@@ -83,6 +86,7 @@ def plan(
     python: str = "python3",
     cwd: str | None = None,
     port: int = COORDINATOR_PORT,
+    fast_synch: str = "unset",
 ) -> list[Rank]:
     """Each rank of the server; `port` is the coordinator's, or the first of the ring's.
 
@@ -93,7 +97,11 @@ def plan(
         raise ValueError(wrong)
     ports = _ring_ports(hosts, port) if backend == "ring" else [(port,)] + [()] * len(hosts)
     shared = {**_split(envs), **_backend_env(backend, hosts, port)}
-    shared.update({key: value.replace("{backend}", backend) for key, value in engine.env.items()})
+    # To MLX a jaccl ring is jaccl with another variable: it refuses the name "jaccl-ring".
+    name = backend.partition("-")[0]
+    shared.update({key: value.replace("{backend}", name) for key, value in engine.env.items()})
+    if fast_synch != "unset":
+        shared.setdefault(FAST_SYNCH, "1" if fast_synch == "on" else "0")
     files = _files(backend, hosts, ports)
     return [
         Rank(
@@ -101,7 +109,7 @@ def plan(
             host=host,
             env={**shared, "MLX_RANK": str(rank)},
             files=files,
-            command=(host.python or python, *engine.command, *args),
+            command=(host.python or python, *engine.words(len(hosts)), *args),
             cwd=host.cwd or cwd,
             ports=ports[rank],
         )

@@ -56,6 +56,7 @@ class Record:
     cwd: str | None = None
     log_dir: str | None = None
     entry: bool = False
+    fast_synch: str = "unset"
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,7 @@ _HOST = re.compile(r"[\w.@:%\[\]][\w.@:%\[\]-]*")  # as ssh takes it; no option
 # What goes into the address of a page, or into another script.
 _PATTERNS = {
     "run": r"[0-9A-Za-z]+",
+    "fast_synch": r"unset|on|off",
     "bind": r"[0-9A-Za-z.:%_-]*",
     "ready": r"/[!-~]*",
     **dict.fromkeys(("log", "cwd", "log_dir"), r"[^\x00-\x1f\x7f]+"),

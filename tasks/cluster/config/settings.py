@@ -144,6 +144,12 @@ class Settings:
     engine: Name | None = _row(
         None, "the server: mlx-lm, vllm-mlx, or one of tp.engines", "engine", "engine"
     )
+    fast_synch: Annotated[str, Choice("unset", "on", "off")] = _row(
+        "unset",
+        "MLX_METAL_FAST_SYNCH of every rank: on may hang and wedge the GPU, without it the system's"
+        " watchdog may end a rank that waits (--env goes over it)",
+        option="fast_synch",
+    )
     python: Path | None = _row(
         None, "python of the ranks on their nodes (an absolute path is best)", "python", "python"
     )
