@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from invoke.context import Context
@@ -42,7 +43,15 @@ def _built(
     engine = clusters.engine(session.settings, str(merged["engine"]))
     words = _arguments(record, engine.command, with_)
     made = session.build(words, **{**given, **merged})
-    _check_env(record, made.env_names)
+    missing = sorted({*record.env} - {*made.env_names})
+    if missing and record.keeps_env:
+        names = sorted({*made.env_names, *missing})
+        return replace(made, env_names=names, recalled=(record.run, missing))
+    if missing:
+        raise BadInput(
+            f"it was started with a value for {', '.join(missing)}, which is kept nowhere"
+            f" (tp.keep_env): give --env {missing[0]}=VALUE again"
+        )
     return made
 
 
@@ -81,13 +90,3 @@ def _arguments(record: Record, command: Sequence[str], with_: str | None) -> lis
         return [*typed, *shlex.split(with_ or "")]
     except ValueError as error:
         raise BadInput(f"--with {with_!r}: {error}: quote it as for a shell") from None
-
-
-def _check_env(record: Record, names: Sequence[str]) -> None:
-    """Values of variables are kept nowhere, so those of --env must be given again."""
-    missing = sorted(set(record.env) - set(names))
-    if missing:
-        raise BadInput(
-            f"it was started with a value for {', '.join(missing)}, which is kept nowhere:"
-            f" give --env {missing[0]}=VALUE again"
-        )

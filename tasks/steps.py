@@ -112,7 +112,7 @@ def again(
         first()
         show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
         before = _ours_on_ports(cluster)
-        stop(session, cluster, "leader", False, None, False, before=before)
+        stop(session, cluster, "leader", False, None, False, before=before, keep=True)
         cool(session, cluster)
         preflight(session, cluster, ["model", "versions", "cooldown"], False)
         run = launch(session, cluster)
@@ -349,11 +349,12 @@ def stop(
     everything: bool = False,
     yes: bool = False,
     before: Snapshot | None = None,
+    keep: bool = False,
 ) -> None:
     """Stop what is ours and tell, per node, what was done and what memory says now.
 
     With `everything` all servers of the engine, after a question unless `yes`; `before` is what
-    runs, where it has just been read.
+    runs, where it has just been read; `keep` is for a start that follows.
     """
     seconds = timeout or cluster.stop_timeout
     if session.dry:
@@ -366,7 +367,7 @@ def stop(
     try:
         with _recorded(session, cluster, what):
             cluster, before = reading.whole(cluster, before or reading.alive(cluster))
-            _stop(session, cluster, before, order, force, seconds, as_json, everything)
+            _stop(session, cluster, before, order, force, seconds, as_json, everything, keep)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
@@ -410,11 +411,12 @@ def _stop(
     seconds: float,
     as_json: bool,
     everything: bool,
+    keep: bool,
 ) -> None:
     reports = stopping.stop(
         cluster, order, force, seconds, read=before, everything=everything, tell=screen.say
     )
-    after = _finish(session, cluster, before, reports)
+    after = _finish(session, cluster, before, reports, keep=keep)
     wired = checks.memory(cluster.expected, after)
     is_done = not any(report.left or report.failure for report in reports)
     strangers = stopping.strangers(cluster, before, after) if is_done else []
@@ -438,13 +440,14 @@ def _finish(
     before: Snapshot,
     reports: Sequence[Stopped],
     run: str | None = None,
+    keep: bool = False,
 ) -> Snapshot:
     """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
     session.known(cluster).forget()
     # Where only a run's ranks were stopped, nobody asks what runs besides.
     wanted = (lambda node: []) if run else reading.running_facts(cluster)
     query = FactQuery.of(cluster.nodes, wanted)
-    forget = stopping.forget_scripts(cluster, reports, run)
+    forget = stopping.forget_scripts(cluster, reports, run, keep)
     beside = {
         name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()
     }

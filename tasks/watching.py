@@ -21,7 +21,7 @@ from .session import Session
 PROBE = 20.0  # seconds between two completions of one token
 TIMEOUT = 30.0  # seconds for one of those; a server that generates answers later
 BUSY = "no answer in time"
-PAUSE = 10.0  # seconds before the first restart, twice that before the second, and so on
+PAUSE = 10.0  # seconds before the second restart, twice that before the third, and so on
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ def watch(session: Session, cluster: Cluster, how: Watch) -> None:
         if not left:
             more = f" after {how.restarts} restarts" if how.restarts else ""
             raise CheckFailed(f"the server has failed{more}: {found.why}")
-        pause = PAUSE * 2 ** (how.restarts - left)
+        pause = PAUSE * 2 ** (how.restarts - left - 1) if left < how.restarts else 0
         left -= 1
-        _say(f"starting it again in {pause:g} s ({left} restarts left after that)")
+        when = f" in {pause:g} s" if pause else ""
+        _say(f"starting it again{when} ({left} restarts left after that)")
         time.sleep(pause)
         steps.again(session, ran, "tp.watch --restart", first=lambda: _still_wanted(cluster))
 

@@ -36,7 +36,8 @@ ROOT = Path(__file__).parents[2]
 class Cluster:
     """The server to be: its ranks, the nodes they run on, and what the tasks need to know.
 
-    `log_dir` is None where logs lie with their run; `notes` are things decided for the user that
+    `recalled` names a run and variables whose values its nodes have kept for this start. `log_dir`
+    is None where logs lie with their run; `notes` are things decided for the user that
     they should be told once.
     """
 
@@ -51,6 +52,7 @@ class Cluster:
     http_port: int
     env_names: Sequence[str]
     fast_synch: str
+    keep_env: bool
     log_dir: str | None
     log_dir_given: bool
     keep_logs: int
@@ -65,6 +67,7 @@ class Cluster:
     notes: Sequence[str] = ()
     connections: Connections = field(default_factory=Connections)
     ssh_config: str | None = None
+    recalled: tuple[str, Sequence[str]] = ("", ())
 
     @property
     def leader(self) -> Node:
@@ -182,6 +185,7 @@ def build(
         bind=bind,
         http_port=http_port,
         fast_synch=settings.fast_synch,
+        keep_env=settings.keep_env,
         env_names=sorted({pair.partition("=")[0] for pair in envs}),
         log_dir=settings.log_dir,
         log_dir_given="log_dir" in said,

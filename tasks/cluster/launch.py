@@ -158,6 +158,7 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
         log_dir=cluster.log_dir,
         entry=cluster.engine.has_entry,
         fast_synch=cluster.fast_synch,
+        keeps_env=cluster.keep_env,
     )
 
 
@@ -185,6 +186,9 @@ def _values(cluster: Cluster, rank: Rank) -> dict[str, str | float]:
         "cwd": rank.cwd or "",
         "prepare": cluster.engine.prepare,
         "detach": scripts.text("launch/detach.py"),
+        "keep_env": " ".join(cluster.env_names) if cluster.keep_env else "",
+        "env_of": cluster.recalled[0],
+        "recalled": " ".join(cluster.recalled[1]),
     }
 
 

@@ -57,6 +57,7 @@ class Record:
     log_dir: str | None = None
     entry: bool = False
     fast_synch: str = "unset"
+    keeps_env: bool = False
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def _is_right(name: str, value: object) -> bool:
             if name == "hosts"
             else bool(value or name != "command")
         )
-    if name == "entry":
+    if name in ("entry", "keeps_env"):
         return type(value) is bool
     if name in ("rank", "size", "port"):
         return type(value) is int and 0 <= value < 65536

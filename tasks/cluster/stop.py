@@ -241,12 +241,14 @@ def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None)
 
 
 def forget_scripts(
-    cluster: Cluster, reports: Sequence[Stopped], run: str | None = None
+    cluster: Cluster, reports: Sequence[Stopped], run: str | None = None, keep: bool = False
 ) -> dict[str, str]:
-    """What `forget` runs, by node."""
+    """What `forget` runs, by node; `keep` lets them keep values for the next start."""
     clean = [report.node for report in reports if not report.left and not report.failure]
     where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
-    text = scripts.script("stop/forget.sh", **where, run=run or "", who=who())
+    text = scripts.script(
+        "stop/forget.sh", **where, run=run or "", who=who(), keep="1" if keep else ""
+    )
     return dict.fromkeys(clean, text)
 
 

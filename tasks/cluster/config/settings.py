@@ -17,6 +17,7 @@ from . import values
 from .values import (
     SEE,
     Choice,
+    Flag,
     Kind,
     Name,
     Number,
@@ -160,6 +161,11 @@ class Settings:
         option="env",
         hostfile="envs",
         environment=False,
+    )
+    keep_env: Annotated[bool, Flag()] = _row(
+        False,
+        "whether each node keeps the values of --env of its ranks (readable by its user alone) for"
+        " tp.restart and tp.watch --restart, until a tp.stop",
     )
     args: Annotated[tuple[str, ...], Words("WORD")] = _row(
         (),

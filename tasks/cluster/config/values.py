@@ -89,6 +89,18 @@ class Wholes(Kind):
         return found
 
 
+class Flag(Kind):
+    """Yes or no."""
+
+    verb, takes = "choose", "true or false"
+
+    def read(self, value: object, where: str) -> bool:
+        found = {"true": True, "1": True, "false": False, "0": False, "": False}
+        if str(value).lower() not in found:
+            raise self.refuse(value, where)
+        return found[str(value).lower()]
+
+
 class Text(Kind):
     """Text on one line that any shell and terminal takes as it is."""
 

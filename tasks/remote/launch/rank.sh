@@ -1,6 +1,7 @@
 # What starts a rank: `start`.
 # Its words: NAME TEXT of each file for MLX, --, its environment (NAME=VALUE), --, its arguments.
-: "${rank:?}" "${python:?}" "${cwd?}" "${prepare?}" "${detach:?}"
+: "${rank:?}" "${python:?}" "${cwd?}" "${prepare?}" "${detach:?}" "${keep_env?}"
+: "${env_of?}" "${recalled?}" # the run whose kept values are used, and the names
 . ./launch/node.sh
 base=$at/rank-$rank
 files=''
@@ -27,6 +28,19 @@ for word do
     [ -z "$entry" ] || set -- "$@" "$at/entry.py"
   fi
 done
+recall() { # names: gives them the values that an earlier run's ranks have kept here
+  for name do
+    for file in "$here/runs/$env_of"/rank-*.env/"$name"; do
+      is_own "$file" && break
+    done
+    value=$(cat "$file" && printf x) || { printf 'no value of %s is kept here\n' "$name"; exit 1; }
+    export "$name=${value%x}"
+  done
+}
+keep_values() { # names: keeps their values for a later start, for this user alone
+  mkdir "$base.env" || exit
+  for name do eval "printf %s \"\$$name\"" >"$base.env/$name"; done
+}
 enter() { [ -z "$cwd" ] || cd "$cwd" || exit 1; }
 prepared() { eval "$1"; }
 become() { # words: this shell becomes the rank; what is set from here on may be called as theirs is
@@ -43,11 +57,15 @@ become() { # words: this shell becomes the rank; what is set from here on may be
   unset MLX_HOSTFILE MLX_IBV_DEVICES MLX_DISTRIBUTED_BACKEND
   [ -z "$entry" ] || export MLX_TP_ENTRY_MARKS="$base.marks"
   for name in $files; do export "$name=$base.$name"; done
+  # shellcheck disable=SC2086 # names
+  [ -z "$env_of" ] || recall $recalled
   while [ "$1" != -- ]; do
     # shellcheck disable=SC2163 # it is NAME=VALUE
     export "$1"
     shift
   done
+  # shellcheck disable=SC2086
+  [ -z "$keep_env" ] || keep_values $keep_env
   prepared "$2"
   shift 2
   exec "$@"

@@ -1,5 +1,5 @@
 # Notes that a run (each, where none is said) is over on this node, where no rank of it lives.
-: "${run?}" "${who:?}"
+: "${run?}" "${who:?}" "${keep?}"
 . ./runs.sh
 umask 077
 # A script that was held up may come later: it finds that its run is over.
@@ -7,6 +7,8 @@ umask 077
 for at in "$here/runs"/${run:-*}; do
   # A script that was held up may have started a rank meanwhile.
   is_open "$at" && ! living "$at"/rank-*.pid && : >"$at/ended" && rm -f "$at"/rank-*.MLX_*
+  # What a person has stopped is not to be started again with what they gave.
+  [ -n "$keep" ] || rm -rf "$at"/rank-*.env
 done
 wanted
 [ -n "$run" ] && [ "$run" != "$want_run" ] || want_stopped "$who"
