@@ -230,7 +230,8 @@ def earlier(
         texts[node.name] = scripts.script("logs/kept.sh", **named, folder=folder_of)
     answers = nodes.sh(cluster.nodes, texts)
     found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
-    newest = sorted((log for log in found if log.rank == 0), key=lambda log: log.age)
+    first = [log for log in found if log.rank == 0]
+    newest = sorted(first, key=lambda log: (_begun(log.run), -log.age), reverse=True)
     runs = list(dict.fromkeys(log.run for log in newest))
     if number >= len(runs):
         name = cluster.leader.name
@@ -238,6 +239,11 @@ def earlier(
         raise CheckFailed(f"{name}: no log of {number} starts before the last one: {why}")
     paths = {(log.node, log.rank): log.path for log in found if log.run == runs[number]}
     return Place(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
+
+
+def _begun(run: str) -> str:
+    """When a run began, by its id; "" where that does not tell: it is older then, or a test's."""
+    return run if re.match(r"\d{8}T\d{6}", run) else ""
 
 
 def kept(node: str, text: str) -> Iterator[Kept]:
