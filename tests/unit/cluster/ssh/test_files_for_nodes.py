@@ -74,7 +74,7 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     assert env.items() >= {**ENV, "MORE": str(tmp_path), "MLX_RANK": "1"}.items()
     sh(wait.ready_script(cluster))
     assert read(sh, cluster).ready == "def"
-    where = [(rank.rank, launch.log_path(cluster, rank), "", 0) for rank in cluster.ranks]
+    where = [(rank.rank, launch.log_path(cluster, rank, "def"), "", 0) for rank in cluster.ranks]
     taken = logs.parse("mac1", sh(logs.read_script(where, "nonce")), "nonce")
     assert [piece.data.count(b"\n") for piece in taken] == [2, 2]
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
@@ -83,7 +83,7 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")])["mac1"])
     found = read(sh, cluster)
     assert (found.ranks, found.ready) == ({}, None)
-    assert found.last.run == "def"
+    assert {rank: record.run for rank, record in found.last.items()} == {0: "def", 1: "def"}
     assert found.baseline is not None
 
 
@@ -98,7 +98,7 @@ def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
         }
         for label, proof in same.items():
             target = stop.Target("mac1", process.pid, label, proof)
-            assert sh(stop.script(cluster.state_dir, [target], [target], "KILL", 1)) == "left\n"
+            assert sh(stop.script(cluster, [target], [target], "KILL", 1)) == "left\n"
             assert (read(sh, cluster).sigkill is not None) == (label == "it")
         assert process.wait() == -9
 
@@ -115,7 +115,7 @@ def test_the_lock_ends_with_its_stdin(sh: Sh, cluster: Any, tmp_path: Path) -> N
 
 
 def read(sh: Sh, cluster: Any) -> Any:
-    return state.parse(sh(state.fact(cluster.state_dir).command), 0)
+    return state.parse(sh(state.fact(cluster.state_dir, cluster.name).command), 0)
 
 
 def ranks(sh: Sh, cluster: Any, run: str) -> list[Any]:
