@@ -225,7 +225,7 @@ def earlier(
     texts = {}
     for node in cluster.nodes:
         logs = [path for (name, _), path in where.paths.items() if name == node.name]
-        folders = [os.path.dirname(path) for path in logs if "/runs/" not in path]
+        folders = [os.path.dirname(path) for path in logs if not _OF_RUN.search(path)]
         folder_of = (folders or [cluster.log_dir or LINKS])[0]
         texts[node.name] = scripts.script("logs/kept.sh", **named, folder=folder_of)
     answers = nodes.sh(cluster.nodes, texts)
@@ -256,6 +256,7 @@ def kept(node: str, text: str) -> Iterator[Kept]:
             yield Kept(node, int(log["rank"]), age, log["run"], log["path"])
 
 
+_OF_RUN = re.compile(r"/rank-\d+\.log$")  # not of a folder that the user named
 _KEPT_LOG = re.compile(
     r"(?P<path>/.*/(?:(?P<ours>rank-)|tp_server\.rank)(?P<rank>\d{1,4})\.log(?:\.(?P<age>\d{1,4}))?)"
     rf"\t{HEADER}(?P<run>\w+) rank=(?P=rank) host=(?P<host>\S+) "
