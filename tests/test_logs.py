@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from tasks.cluster import cluster as clusters
 from tasks.cluster import launch, logs, reading
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.launch import Run
-from tasks.cluster.logs import Kept
+from tasks.cluster.logs import Kept, Place
 
 NOTE = "print('rank', __import__('os').environ['MLX_RANK'])"
 
@@ -95,6 +99,112 @@ def test_an_earlier_run_is_that_of_all_its_ranks(
             assert said == f"rank {rank} | rank {rank}"
     with pytest.raises(CheckFailed, match="it has 2"):
         logs.earlier(cluster, read, 3, tmp_path)
+
+
+def test_runs_with_a_folder_for_logs_and_without_are_told_by_their_age(
+    home: Path, tmp_path: Path, links: Path
+) -> None:
+    runs = [f"2026113{day}T080000a" for day in range(4)]
+    for run, log_dir in zip(runs, (None, "logs", None, "logs"), strict=True):
+        cluster = start(home, run, keep=5, log_dir=log_dir)
+    read = reading.states(cluster)
+    found = [logs.earlier(cluster, read, number, tmp_path)[0].paths for number in range(4)]
+    texts = [Path(path).read_text() for paths in found for path in paths.values()]
+    assert [re.findall(r"run=(\w+)", text) for text in texts] == [[run] for run in reversed(runs)]
+
+
+# Where no folder is named: files in the run's folder, links with the known names.
+
+
+def test_the_known_names_lead_to_the_last_run(home: Path, links: Path) -> None:
+    known = links / "tp_server.rank0.log"
+    for run in ("a", "b"):
+        cluster = start(home, run, log_dir=None)
+        assert known.readlink() == layout.of_rank(home / layout.STATE, 0, "log")
+        assert f"run={run} " in known.read_text()
+    where = logs.place(cluster, reading.states(cluster))
+    logs.collect(cluster, where, final=True)
+    combined = links / "tp_server.log"
+    assert combined.readlink() == layout.newest(home / layout.STATE) / "tp_server.log"
+    assert combined.read_text().splitlines()[-1] == "rank 0 | rank 0"
+    assert stat.S_IMODE(combined.stat().st_mode) == 0o600
+
+
+def test_a_cluster_has_links_of_its_own_name(home: Path) -> None:
+    cluster = replace(cluster_in(home, 1, 2, None), name="b")
+    assert launch.link(cluster, 0) == "tp_server.b.rank0.log"
+    assert launch.link(cluster) == "tp_server.b.log"
+
+
+def test_a_log_of_the_layout_before_is_kept_and_found(
+    home: Path, tmp_path: Path, links: Path
+) -> None:
+    """It has the known name: the link takes its place."""
+    known, combined = links / "tp_server.rank0.log", links / "tp_server.log"
+    known.write_text(f"{launch.HEADER}before rank=0 host=127.0.0.1 by=me\nold\n")
+    combined.write_text("rank 0 | old\n")
+    cluster = start(home, "a", log_dir=None)
+    read = reading.states(cluster)
+    logs.collect(cluster, logs.place(cluster, read), final=True)
+    assert known.with_name(f"{known.name}.1").read_text().endswith("old\n")
+    assert combined.with_name(f"{combined.name}.1").read_text() == "rank 0 | old\n"
+    old, _ = logs.earlier(cluster, read, 1, tmp_path)
+    logs.collect(cluster, old, final=True)
+    assert logs.tail(old.combined, 1) == ["rank 0 | old"]
+
+
+def test_earlier_runs_go_but_for_the_last(home: Path, links: Path) -> None:
+    """On a node; one whose end nobody has noted is over once it lives no more."""
+    state = home / layout.STATE
+    for run in ("a", "b", "c", "d"):
+        start(home, run, log_dir=None)
+    assert [path.name for path in layout.runs(state)] == ["b", "c", "d"]
+    start(home, "e", keep=0, log_dir=None)
+    assert [path.name for path in layout.runs(state)] == ["e"]
+
+
+def test_a_run_that_lives_is_neither_removed_nor_replaced(home: Path, links: Path) -> None:
+    start(home, "a", log_dir=None)
+    state = home / layout.STATE
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    begun = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    layout.of_rank(state, 0, "pid").write_text(f"{os.getpid()}\n{begun}\n{boot}")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        start(home, "b", keep=0, log_dir=None)
+    assert refused.value.returncode == launch.ALREADY
+    assert not (state / "default" / "runs" / "a" / "ended").exists()
+    assert not layout.of_rank(state, 0, "pid").exists()  # of b
+
+
+def test_earlier_combined_logs_go_here(home: Path, links: Path) -> None:
+    """Where this machine is a node, too, its start lets them go."""
+    runs = home / "runs"
+    for run in ("a", "b", "c", "d"):
+        (runs / run).mkdir(parents=True)
+        (runs / run / logs.NAME).touch()
+    (runs / "a" / "record.json").touch()
+    logs._begin(Place({}, runs / "e" / logs.NAME), links / logs.NAME, 2)
+    assert sorted(path.name for path in runs.iterdir()) == ["a", "c", "d"]
+
+
+def test_logs_survive_the_cleaner_of_tmp(home: Path, links: Path) -> None:
+    """macOS removes what nobody has touched in /tmp for three days, as a quiet server's log."""
+    cluster = start(home, "a", log_dir=None)
+    stray = links / "stray"
+    stray.touch()
+    days_ago = time.time() - 5 * 24 * 3600
+    for path in (*links.iterdir(), *(home / layout.STATE).rglob("*")):
+        os.utime(path, (days_ago, days_ago), follow_symlinks=False)
+    # As /etc/periodic/daily/110.clean-tmps does; nobody can set ctime back.
+    clean = ["find", str(links), "!", "-type", "d", "-atime", "+3", "-mtime", "+3", "-delete"]
+    subprocess.run(clean, check=True)
+    assert not list(links.iterdir())
+    read = reading.states(cluster)
+    where = logs.place(cluster, read)
+    assert not logs.collect(cluster, where, final=True).failed
+    assert logs.tail(where.combined, 1) == ["rank 0 | rank 0"]
+    start(home, "b", log_dir=None)
+    assert (links / "tp_server.rank0.log").is_symlink()
 
 
 NAMED = 1_000_000  # older than those of runs

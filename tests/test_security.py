@@ -11,6 +11,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +397,27 @@ def test_a_place_of_an_earlier_log_that_another_user_laid(sticky: Path, kind: st
     assert line == says
     assert "run=before" in path.read_text()
     assert not layout.of_rank(home / layout.STATE, 0, "pid").exists()
+
+
+@pytest.mark.parametrize("kind", LAID)
+def test_a_known_name_that_another_user_has(
+    sticky: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log lies with its run, and what is at its known name in /tmp is left as it is."""
+    home, path = sticky.parent / "home", sticky / "tp_server.rank0.log"
+    lay(kind, path, home / "victim")
+    os.chown(home / "victim", USER, USER)
+    before = path.lstat().st_ino
+    monkeypatch.setattr(launch, "LINKS", str(sticky))
+    cluster = replace(rank_at(sticky), log_dir=None)
+    done = script_as_user(launch.background(cluster, cluster.ranks, Run("r", "me", 0.0)), home)
+    assert (done.returncode, done.stderr) == (0, "")
+    log = layout.of_rank(home / layout.STATE, 0, "log")
+    wait_for(lambda: "a secret" in log.read_text())
+    assert (home / "victim").read_text() == VICTIM
+    assert not (home / "made").exists()
+    # A hard link is USER's own file, and so is its name.
+    assert (path.lstat().st_ino == before) == (kind != "hard link")
 
 
 @pytest.mark.parametrize("name", ["tp_server.log", ".tp_server.log.positions"])

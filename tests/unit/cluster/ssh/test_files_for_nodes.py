@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import layout
 import pytest
 from conftest import require, wait_for
 
@@ -85,6 +86,18 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     assert (found.ranks, found.ready) == ({}, None)
     assert {rank: record.run for rank, record in found.last.items()} == {0: "def", 1: "def"}
     assert found.baseline is not None
+
+
+def test_a_script_that_was_held_up_starts_nothing_once_its_run_is_stopped(
+    sh: Sh, cluster: Any, tmp_path: Path
+) -> None:
+    late = launch.background(cluster, cluster.ranks, Run("abc", "me", 0.0))
+    sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")], "abc")["mac1"])
+    said = sh(f"(\n{late}) 2>&1 || :\n")
+    assert said == "the run was stopped before it had started here\n"
+    assert not layout.of_rank(tmp_path / layout.STATE, 0, "pid").exists()
+    assert read(sh, cluster).wanted is None
+    sh(launch.background(cluster, cluster.ranks, Run("def", "me", 0.0)))
 
 
 def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
