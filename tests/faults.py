@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import layout
 from rig import network
 from scene import (
     BEFORE,
@@ -294,8 +295,8 @@ def gone(how: str, rank: int = 1) -> list[Said]:
 def wait_gone(scene: Scene, rank: int = 1) -> None:
     from conftest import wait_for
 
-    exit_file = f"{scene.rig.home(scene.rig.names[rank])}/.mlx-tp/rank{rank}.exit"
-    wait_for(lambda: scene.rig.run(scene.rig.names[rank], f"cat {exit_file}", check=False).stdout)
+    told = f"{layout.NEWEST} && cat rank-{rank}.exit"
+    wait_for(lambda: scene.rig.run(scene.rig.names[rank], told, check=False).stdout)
 
 
 def ends(code: str, rank: int = 1) -> Callable[[Scene], object]:
@@ -455,8 +456,8 @@ RANKS = [
 
 
 def record(scene: Scene, line: str) -> None:
-    """Change something in the state directory of the victim."""
-    scene.rig.run(scene.victim, f"cd {state(scene)} && {line}")
+    """Change something in what the victim knows of the run."""
+    scene.rig.run(scene.victim, f"{layout.NEWEST} && {line}")
 
 
 def changed(line: str) -> Callable[[Scene], object]:
@@ -483,17 +484,18 @@ def foreign(scene: Scene) -> None:
 OURS = r"\.mlx-tp is a link or not ours: remove it, or set tp.state_dir"
 STOPS = ("tp.stop", 0, r"stopped +mac2 +")
 STATE = [
-    Row("state", "a record is damaged", READY, changed("echo '{[' >rank1.json"),
+    Row("state", "a record is damaged", READY, changed("echo '{[' >record.json"),
         [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
     Row("state", "a record is cut off", READY,
-        changed("head -c 99 rank1.json >x; mv x rank1.json"),
+        changed("head -c 99 record.json >x; mv x record.json"),
         [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
     Row("state", "a record is of an older version", READY,
-        changed("sed -i 's/\"bind\": [^,]*, //' rank1.json"),
+        changed("sed -i 's/\"bind\": [^,]*, //' record.json"),
         [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
-    Row("state", "a pid file is cut off", READY, changed("head -n 1 rank1.pid >x; mv x rank1.pid"),
+    Row("state", "a pid file is cut off", READY,
+        changed("head -n 1 rank-1.pid >x; mv x rank-1.pid"),
         [("tp.status", 3, r"degraded"), STOPS], ci=True),
-    Row("state", "is removed under a server", READY, changed("rm -r ../.mlx-tp"),
+    Row("state", "is removed under a server", READY, changed("rm -r ~/.mlx-tp"),
         [("tp.status", 3, r"degraded"), STOPS], ci=True),
     Row("state", "is another user's", READY, foreign,
         [("tp.status", 3, rf"mac2: .*{OURS}"), ("tp.stop", 5, OURS)],

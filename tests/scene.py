@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import layout
 from conftest import DEADLINE, ROOT, Done, Inv, hostfile, wait_for
 from rig import Rig
 from rig.machine import PATH
@@ -21,10 +22,10 @@ STAGES = (PREFLIGHT, BEFORE, BETWEEN, LOADING, READY, STOPPING)
 PROGRAM = ROOT / "tests" / "light_rank.py"
 STRANGER = "sleep 86399"  # lives on every host, is nobody's rank, and must live on
 
-# The command of a node's script that is held, so that a run stands at this stage, and with how many
-# words: cksum with names is the model's files that are compared, in the preflight.
-_GATES = {BEFORE: "cksum", BETWEEN: "dirname"}
-_WORDS = {"cksum": "0", "dirname": "*"}
+# The command of a node's script that is held, so that a run stands at this stage, and its words: rm
+# takes away what the layout before knew of ranks, before a run is recorded.
+_GATES = {BEFORE: "rm", BETWEEN: "dirname"}
+_WORDS = {"rm": "*/last.json", "dirname": "*"}
 
 
 def gates(folder: Path) -> dict[str, str]:
@@ -33,7 +34,7 @@ def gates(folder: Path) -> dict[str, str]:
     for name in _GATES.values():
         gate = folder / name
         gate.write_text(
-            f"#!/bin/sh\ng={gate}.$(uname -n)\ncase $# in {_WORDS[name]})\n"
+            f'#!/bin/sh\ng={gate}.$(uname -n)\ncase "$*" in {_WORDS[name]})\n'
             '  if [ -e "$g.shut" ]; then : >"$g.arrived"; fi\n'
             f'  while [ -e "$g.shut" ]; do sleep 0.05; done ;;\nesac\n'
             f'exec {shutil.which(name)} "$@"\n'
@@ -126,11 +127,6 @@ class Scene:
         return self._held_in_rank("term", stop) if stage == STOPPING else None
 
     def _held_in_script(self, stage: str) -> subprocess.Popen[str]:
-        # An old log there is collected first, before any rank is started.
-        logs = self.inv.environment()["INVOKE_TP_LOG_DIR"]
-        rank = self.rig.names.index(self.other)
-        if stage == BEFORE:
-            self.rig.run(self.other, f"mkdir -p {logs}; echo old >{logs}/tp_server.rank{rank}.log")
         gate = self.gates / f"{_GATES[stage]}.{self.other}"
         (gate.parent / f"{gate.name}.arrived").unlink(missing_ok=True)
         (gate.parent / f"{gate.name}.shut").touch()
@@ -160,9 +156,10 @@ class Scene:
 
     def pid(self, rank: int = 1) -> int:
         """The pid of a rank as its host numbers it, from its record."""
-        home = self.rig.home(self.rig.names[rank])
         return int(
-            self.rig.run(self.rig.names[rank], f"head -n 1 {home}/.mlx-tp/rank{rank}.pid").stdout
+            self.rig.run(
+                self.rig.names[rank], f"{layout.NEWEST} && head -n 1 rank-{rank}.pid"
+            ).stdout
         )
 
     def left(self, host: str) -> list[str]:

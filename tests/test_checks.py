@@ -151,13 +151,19 @@ OWN = Process(7, 1, 7, 0, "python3", "python3 -m mlx_lm server", user="me", is_o
 PLAIN = OWN._replace(rank=None)
 MINE = "already runs: rank 1 without a record (pid 7)"
 UNKNOWN = "rank 1 that no record knows runs (pid 7, me)"
+FOLDERS = ("/h/.mlx-tp/default", "/h/.mlx-tp")
 LEFT = "inv tp.stop --all, or --skip processes"
 # What a process is, by its owner, environment and sockets: level, what, fix.
 WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
     (OWN._replace(meets=frozenset({32323})), {}, (FAIL, MINE, "stop it: inv tp.stop")),
     (OWN._replace(meets=frozenset({1, 32323}), is_rdma=True), {},
      (FAIL, MINE, "stop it: inv tp.stop")),
+    (OWN._replace(lost_file="/h/.mlx-tp/default/runs/1f/rank-1.f"), {},
+     (FAIL, MINE, "stop it: inv tp.stop")),
+    # A server that the layout before has started.
     (OWN._replace(lost_file="/h/.mlx-tp/rank1.f"), {}, (FAIL, MINE, "stop it: inv tp.stop")),
+    # Of another cluster of ours.
+    (OWN._replace(lost_file="/h/.mlx-tp/b/runs/1f/rank-1.f"), {}, (FAIL, UNKNOWN, LEFT)),
     # Of another home, with processes that we may see.
     (OWN._replace(lost_file="/other/.mlx-tp/rank1.f"), {}, (FAIL, UNKNOWN, LEFT)),
     (OWN._replace(program="sleep", command="sleep 9", meets=frozenset({32323})), {},
@@ -187,7 +193,7 @@ WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
 def test_whose_a_process_is(
     process: Process, listening: dict[int, Any], right: tuple[str, str, str]
 ) -> None:
-    node = {processes.KEY: {7: process}, state.KEY: idle(folder="/h/.mlx-tp"), ports.KEY: listening}
+    node = {processes.KEY: {7: process}, state.KEY: idle(folders=FOLDERS), ports.KEY: listening}
     (judged,) = checks.processes(expected(), told(mac1=node))
     assert (judged.level, judged.what, judged.fix) == right
 

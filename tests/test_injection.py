@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import layout
 import pytest
 from conftest import ROOT, Inv, Sshd, require, wait_for
 from hypothesis import assume, example, given, settings
@@ -179,13 +180,14 @@ def test_launch(
         run = replace(RUN, by=by)
         assert place.run(launch.background(cluster, cluster.ranks, run)) == ""
         home = place.folder / state_dir.rstrip("/")
-        wait_for((home / "rank0.exit").exists)
-        assert (home / "rank0.exit").read_text() == f"{RUN.id} 0\n"
+        end = layout.of_rank(home, 0, "exit")
+        wait_for(end.exists)
+        assert end.read_text() == "0\n"
         assert place.words() == list(cluster.ranks[0].command[1:])
         # The program is a shell itself, which keeps IFS to itself.
         assert place.environment().items() >= {k: v for k, v in envs.items() if k != "IFS"}.items()
         assert (place.folder / "out.cwd").read_text() == f"{place.folder / cwd}\n"
-        assert json.loads((home / "rank0.json").read_text())["command"][0] == str(program)
+        assert layout.record(home)["command"][0] == str(program)
         log = place.folder / log_dir / "tp_server.rank0.log"
         assert log.read_text() == f"{launch.header(run, cluster.ranks[0])}\n"
 
@@ -201,7 +203,7 @@ def test_paths_that_look_like_more(sh: str, name: str) -> None:
         home = place.folder if name == "~" else place.folder / name
         home.mkdir(exist_ok=True)
         place.run(launch.background(cluster, cluster.ranks, RUN))
-        wait_for((home / "s" / "rank0.exit").exists)
+        wait_for(layout.of_rank(home / "s", 0, "exit").exists)
         assert (place.folder / "out.cwd").read_text() == f"{home}\n"
         assert (home / "l" / "tp_server.rank0.log").exists()
 
@@ -217,8 +219,8 @@ def test_readings(sh: str, folder: str, cwd: str, path: str) -> None:
         (where / folder / "config.json").write_text("{}")
         python = place.program(where / f"py{folder}", "echo '{}'")
         for fact in (
-            state.fact(folder),
-            state.fact(f"{cwd}/{folder}"),
+            state.fact(folder, "default"),
+            state.fact(f"{cwd}/{folder}", "default"),
             model.fact(folder, cwd),
             model.fact(path or "x", cwd),
             weights.fact(folder, cwd),
@@ -244,9 +246,10 @@ def test_stopping(sh: str, state_dir: str, command: str, start: str) -> None:
         own = os.getpid()
         kinds = [("command", "", command), ("child", start, command), ("start", command, start)]
         targets = [Target("mac1", own, "x", same) for same in kinds]
-        script = stop.script(state_dir, targets, targets, "CONT", 0.1)
+        cluster = cluster_of(place, state_dir=state_dir)
+        script = stop.script(cluster, targets, targets, "CONT", 0.1)
         assert place.run(script).splitlines()[-1] == "left"
-        stamped = stop.script(state_dir, targets, [], "KILL", 0)
+        stamped = stop.script(cluster, targets, [], "KILL", 0)
         assert place.run(stamped).splitlines()[-1] == "left"
         assert (place.folder / state_dir).is_dir()
 
@@ -265,20 +268,23 @@ class Here:
 
 @each_shell
 @BOUNDED
-@given(NAME, LINE)
-def test_forgetting(sh: str, state_dir: str, run: str) -> None:
-    """A run's name comes from a node's record, and goes to all nodes."""
+@given(NAME, LINE, st.from_regex(r"[0-9A-Za-z]+", fullmatch=True))
+def test_forgetting(sh: str, state_dir: str, by: str, run: str) -> None:
+    """A run's name comes from a node's record, and goes to all nodes; one of them was forgotten."""
     with scratch(sh) as place:
-        folder = place.folder / state_dir
-        folder.mkdir()
-        (folder / "rank0.json").write_text('{"run": "abc123", "rank": 0}')
         cluster = replace(cluster_of(place, state_dir=state_dir), nodes=[Here(place)])
+        runs = place.folder / cluster.folder / "runs"
+        (runs / "abc123").mkdir(parents=True)
+        (runs / "abc123" / "rank-0.pid").write_text("1\n2\nb\n")
         wait.mark_ready(cluster)
-        assert (folder / "ready").read_text() == "abc123\n"
-        stop.forget(cluster, [Stopped("mac1")], run)
-        assert (folder / "rank0.json").exists() != "abc123".startswith(run)
-        stop.forget(cluster, [Stopped("mac1")])
-        assert not (folder / "rank0.json").exists()
+        assert (runs / "abc123" / "token").exists()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stop, "who", lambda: by)
+            stop.forget(cluster, [Stopped("mac1")], run)
+            assert (runs / run / "ended").exists()
+            assert (runs / "abc123" / "ended").exists() == (run == "abc123")
+            stop.forget(cluster, [Stopped("mac1")])
+        assert (runs / "abc123" / "ended").exists()
 
 
 @each_shell
@@ -425,7 +431,7 @@ def test_records(record: dict[str, Any]) -> None:
         assert logs.place(cluster, read).combined == Path("/tmp/tp_server.log")
         (_, rank), *_ = read.ranks
         target = stop._recorded("mac1", rank)
-        assert place.run(stop.script("state", [target], [target], "CONT", 0)) == "left\n"
+        assert place.run(stop.script(cluster, [target], [target], "CONT", 0)) == "left\n"
 
 
 @pytest.mark.parametrize(
@@ -693,7 +699,7 @@ def test_a_life_with_odd_names(remote: Inv, sshd: Sshd, home: Path) -> None:
     assert rows["state"] == "ready"
     assert rows["model"] == str(model)
     state = sshd.node_home("mac1") / f"-{ODD}"
-    record = json.loads((state / "rank0.json").read_text())
+    record = layout.record(state)
     assert record["command"][-2:] == ["--model", str(model)]
     assert args[-1] in record["command"]
     assert [row["state"] for row in rows["ranks"]] == ["running"] * 2

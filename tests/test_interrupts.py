@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import layout
 import pytest
 from commands import Commands, RigCommands
 from commands import commands as commands
@@ -145,7 +146,7 @@ def state(commands: Commands) -> str:
 
 def clean_up(commands: Commands, gates: Gates) -> None:
     """What every control machine can do then: the lock is free, tp.stop stops all of it."""
-    wait_for(lambda: not (commands.inv.home / ".mlx-tp" / "lock").exists())
+    wait_for(lambda: not (commands.inv.home / layout.CLUSTER / "lock").exists())
     assert commands.run("bob", "tp.stop", "tp.status").out.splitlines()[-1] == "stopped"
     gates.open()
     wait_for(lambda: not processes(commands.inv.home))
@@ -267,7 +268,7 @@ def test_foreground_serves_and_is_stopped_from_elsewhere(commands: Commands) -> 
     """Once it is ready its lock is free: a server that may run for days can be stopped."""
     start = commands.start("ada", "tp.start", "--foreground", "--skip-checks")
     start.until("ready:")
-    assert not (commands.inv.home / ".mlx-tp" / "lock").exists()
+    assert not (commands.inv.home / layout.CLUSTER / "lock").exists()
     stopped = commands.run("bob", "tp.stop").out
     assert re.search(r"^stopped .*rank 0", stopped, re.MULTILINE)
     start.process.wait(90)
@@ -407,7 +408,7 @@ def test_another_control_machine(
 
 
 def has_lock(rig: Rig) -> bool:
-    return rig.run("mac1", "[ -d ~/.mlx-tp/lock ]", check=False).returncode == 0
+    return rig.run("mac1", "[ -d ~/.mlx-tp/default/lock ]", check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import layout
 import pytest
 import requests
 from conftest import Inv, wait_for
@@ -168,8 +170,7 @@ def test_stop_order(light: Inv, order: str) -> None:
 def test_ranks_whose_record_is_lost_are_found_and_stopped(light: Inv, home: Path) -> None:
     """The file of their ring is gone with it: that it was there says whose they are."""
     light("tp.start")
-    for file in (home / ".mlx-tp").iterdir():
-        file.unlink()
+    shutil.rmtree(home / layout.STATE)
     status = light("tp.status", "--json", code=3)
     assert status.json()["ranks"][0]["state"] == "unrecorded"
     checked = light("tp.preflight", code=3).out
@@ -225,7 +226,7 @@ def test_secrets_show_nowhere(light: Inv, home: Path) -> None:
     assert not list(home.rglob("canary"))
     state = home / ".mlx-tp"
     assert state.stat().st_mode & 0o777 == 0o700
-    assert all(path.stat().st_mode & 0o077 == 0 for path in state.iterdir())
+    assert all(path.stat().st_mode & 0o077 == 0 for path in state.rglob("*"))
 
 
 def _command_lines() -> bytes:

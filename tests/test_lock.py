@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import layout
 import pytest
 from commands import Command, Commands, RigCommands
 from commands import commands as commands
@@ -34,7 +35,7 @@ BUSY = re.compile(
 
 
 def folder(inv: Inv) -> Path:
-    return inv.home / ".mlx-tp" / "lock"
+    return inv.home / layout.CLUSTER / "lock"
 
 
 def holds(path: Path, command: str) -> bool:
@@ -84,8 +85,8 @@ def test_two_starts_at_once_on_two_nodes(rig_commands: RigCommands, gates: Gates
     commands, rig = rig_commands()
     winner, done = race(commands, gates, "tp.start")
     assert refused(done)[0] == "mac1"
-    rig.run("mac1", "[ -d ~/.mlx-tp/lock ]")
-    rig.run("mac2", "[ ! -e ~/.mlx-tp/lock ]")
+    rig.run("mac1", "[ -d ~/.mlx-tp/default/lock ]")
+    rig.run("mac2", "[ ! -e ~/.mlx-tp/default/lock ]")
     gates.open(RANK)
     assert "healthy: a token" in winner.end().err
     assert commands.inv("tp.status", "--json").json()["state"] == "ready"
@@ -93,7 +94,7 @@ def test_two_starts_at_once_on_two_nodes(rig_commands: RigCommands, gates: Gates
     # mac2, to which it connects while it asks for the lock.
     assert (rig.connections("mac1"), rig.connections("mac2")) in ((3, 2), (3, 3))
     commands.run("bob", "tp.stop")
-    rig.run("mac1", "[ ! -e ~/.mlx-tp/lock ]")
+    rig.run("mac1", "[ ! -e ~/.mlx-tp/default/lock ]")
 
 
 def test_start_and_stop_during_a_stop(commands: Commands, gates: Gates) -> None:
@@ -241,7 +242,7 @@ def test_reboot(rig_commands: RigCommands, gates: Gates) -> None:
     commands.start("ada", "tp.start")
     gates.wait_for(RANK)
     # The power is cut: no keeper has the time to remove anything.
-    keeper = rig.run("mac1", "sed -n 2p ~/.mlx-tp/lock/holder").stdout.strip()
+    keeper = rig.run("mac1", "sed -n 2p ~/.mlx-tp/default/lock/holder").stdout.strip()
     rig.run("mac1", f"kill -STOP {keeper}")
     rig.reboot("mac1")
     gates.open(RANK)
@@ -310,7 +311,7 @@ def test_lock_of_nobody(inv: Inv, home: Path, name: str) -> None:
     """It is removed with a word about it, by whoever comes next, and nothing but it."""
     lay, says = LEFT[name]
     path = folder(inv)
-    path.parent.mkdir(mode=0o700)
+    path.parent.mkdir(mode=0o700, parents=True)
     lay(path)
     done = inv("tp.stop")
     assert re.match(rf"127.0.0.1: removed the lock of {says}\n", done.err), done.err
@@ -321,7 +322,7 @@ def test_lock_of_nobody(inv: Inv, home: Path, name: str) -> None:
 
 def test_a_living_holder_is_left_alone(inv: Inv) -> None:
     path = folder(inv)
-    path.parent.mkdir(mode=0o700)
+    path.parent.mkdir(mode=0o700, parents=True)
     text = holder()
     plain_files(NOW, text)(path)
     assert refused(inv("tp.stop", code=3)) == ("127.0.0.1", "tp.start", "ada")
@@ -331,7 +332,7 @@ def test_a_living_holder_is_left_alone(inv: Inv) -> None:
 def test_many_who_find_a_dead_lock(inv: Inv) -> None:
     """Of those who all see it, at any time one has the lock: none breaks that of another."""
     path = folder(inv)
-    path.parent.mkdir(mode=0o700)
+    path.parent.mkdir(mode=0o700, parents=True)
     words = ["/bin/sh", "-s"]
     log = inv.home / "log"
     for number in range(3):
@@ -352,11 +353,11 @@ def test_many_who_find_a_dead_lock(inv: Inv) -> None:
         assert len(lines) == 16
         assert lines[::2] == lines[1::2], lines
         log.unlink()
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def keeper(inv: Inv, run: str = "abc", wait: float = 0) -> str:
-    config = {"state_dir": str(folder(inv).parent), "lock_wait": wait}
+    config = {"state_dir": str(folder(inv).parents[1]), "lock_wait": wait}
     return lock.script(clusters.build(config), "tp.start", Run(run, "ada@laptop", 0.0))
 
 
@@ -386,7 +387,7 @@ def test_shells(inv: Inv, shell: str) -> None:
     wait_for(lambda: beat.read_text() not in ("1\n", ""))
     assert process.communicate(timeout=DEADLINE) == ("", "")
     assert process.returncode == 0
-    assert not folder(inv).parent.exists()
+    assert not folder(inv).parents[1].exists()
 
 
 @given(st.text(alphabet=st.sampled_from("busy\t 0123456789ada@x\x1b[2Jé\r")) | st.text())
@@ -406,7 +407,7 @@ def test_unlock(commands: Commands, gates: Gates) -> None:
     gates.wait_for(RANK)
     start.until("rank 1 on 127.0.0.1: running")
     dry = commands.run("bob", "tp.unlock", "--dry-run")
-    assert dry.out.startswith("rm -rf ~/.mlx-tp/lock")
+    assert dry.out.startswith("rm -rf ~/.mlx-tp/default/lock")
     assert holds(folder(commands.inv), "tp.start")
     done = commands.run("bob", "tp.unlock", "tp.stop")
     assert re.match(r"127.0.0.1: removed the lock of tp.start of ada@\S+, since [^:]+:", done.out)
@@ -477,7 +478,7 @@ def test_few_sessions(rig_commands: RigCommands) -> None:
 
 def test_what_changes_nothing_takes_no_lock(commands: Commands) -> None:
     path = folder(commands.inv)
-    path.parent.mkdir(mode=0o700)
+    path.parent.mkdir(mode=0o700, parents=True)
     plain_files(NOW, holder())(path)
     before = sorted((each.name, each.read_text()) for each in path.iterdir())
     for words in (

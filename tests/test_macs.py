@@ -123,7 +123,7 @@ def test_verify(inv: Inv, ready: Ready) -> None:
     report = inv("rdma.verify", "--json").json()
     assert [each["world"] for each in report["ranks"]] == [3, 3, 3]
     assert not any(
-        "rank" in rig.run(host, "ls ~/.mlx-tp 2>/dev/null; true").stdout for host in rig.names
+        "rank" in rig.run(host, "find ~/.mlx-tp 2>/dev/null; true").stdout for host in rig.names
     )
 
 

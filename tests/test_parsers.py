@@ -361,6 +361,8 @@ def test_good_outputs() -> None:
 def test_good_state() -> None:
     found: state.State = CASES["state"].truth
     assert (found.now, found.sigkill, found.ready) == (1765432160.0, 1765432150.0, "r1")
+    assert found.wanted == state.Wanted("running", "r1", 1765432100.0, "me@desk")
+    assert (found.token, found.last[0].host) == (1765432155.0, "mac1")
     rank = found.ranks[0]
     assert rank.record is not None
     assert (rank.pid, rank.alive, rank.exit, rank.record.port) == (4130, True, None, 8000)
@@ -665,22 +667,24 @@ def test_a_list_that_fails_midway_is_unknown(tmp_path: Path) -> None:
 def test_a_state_directory_that_cannot_be_entered_is_unknown(tmp_path: Path) -> None:
     """Another user's record is no proof that nothing runs; root can't enter a file either."""
     (tmp_path / "state").write_text("")
-    assert isinstance(_run(state.fact(str(tmp_path / "state"))), Unknown)
-    empty = _run(state.fact(str(tmp_path / "none")))
+    assert isinstance(_run(state.fact(str(tmp_path / "state"), "default")), Unknown)
+    empty = _run(state.fact(str(tmp_path / "none"), "default"))
     assert empty.ranks == {}
 
 
 def test_an_exit_status_that_comes_late(tmp_path: Path) -> None:
     """A rank has just died, and the shell that waits for it has not written its end yet."""
     record = CASES["state"].truth.ranks[0].record
-    (tmp_path / "rank0.json").write_text(state.dump(record))
+    run = tmp_path / "default" / "runs" / record.run
+    run.mkdir(parents=True)
+    (run / "record.json").write_text(state.dump(record.run, [record]))
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    (tmp_path / "rank0.pid").write_text(f"999999999\n1\n{boot}")
-    writes = f"sleep 0.2; echo {record.run} 137 >'{tmp_path}/rank0.exit'"
+    (run / "rank-0.pid").write_text(f"999999999\n1\n{boot}")
+    writes = f"sleep 0.2; echo 137 >'{run}/rank-0.exit'"
     with subprocess.Popen(["/bin/sh", "-c", writes]):
-        assert _run(state.fact(str(tmp_path))).ranks[0].exit == 137
-    (tmp_path / "rank0.exit").unlink()
-    assert _run(state.fact(str(tmp_path))).ranks[0].exit is None
+        assert _run(state.fact(str(tmp_path), "default")).ranks[0].exit == 137
+    (run / "rank-0.exit").unlink()
+    assert _run(state.fact(str(tmp_path), "default")).ranks[0].exit is None
 
 
 def test_hung_command_is_limited() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import layout
 import pytest
 from conftest import wait_for
 from hypothesis import given, settings
@@ -357,12 +358,12 @@ def test_runs_in_the_background(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, hosts, ["a b", "$(id)", "`id`\\\nEND"], env=envs)
     assert run(["/bin/sh", "-s"], tmp_path, launch.background(cluster, cluster.ranks, RUN)) == ""
     for rank in cluster.ranks:
-        end = tmp_path / "state" / f"rank{rank.rank}.exit"
+        end = layout.of_rank(tmp_path / "state", rank.rank, "exit")
         wait_for(end.exists)
-        assert end.read_text() == "run1 0\n"
-        record = json.loads((tmp_path / "state" / f"rank{rank.rank}.json").read_text())
+        assert end.read_text() == "0\n"
+        record = layout.record(tmp_path / "state", rank.rank)
         assert record["command"] == list(rank.command)
-        log = Path(launch.log_path(cluster, rank)).read_text()
+        log = Path(launch.log_path(cluster, rank, RUN.id)).read_text()
         assert log.startswith(launch.header(RUN, rank) + "\n")
         said = told(log)
         assert said["argv"] == list(rank.command[3:])

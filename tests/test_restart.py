@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import layout
 from conftest import Inv, free_ports
 
 
@@ -16,7 +17,7 @@ def status(inv: Inv) -> Any:
 
 
 def record(home: Path) -> Any:
-    return json.loads((home / ".mlx-tp" / "rank0.json").read_text())
+    return layout.record(home / layout.STATE)
 
 
 def test_the_same_again(light: Inv, home: Path) -> None:

@@ -11,9 +11,11 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import layout
 import pytest
 from conftest import DEADLINE, Done, Inv, Sshd, require, wait_for
 from rig import Rig
@@ -191,8 +193,9 @@ def test_modes_under_any_umask(light: Inv, home: Path) -> None:
     finally:
         os.umask(before)
     assert found.pop(".") == 0o700
-    assert set(found.values()) == {0o600}
-    assert set(modes(state).values()) == {0o600}
+    for mode in (found, modes(state)):
+        assert {mode[each] for each in mode if (state / each).is_dir()} == {0o700}
+        assert {mode[each] for each in mode if (state / each).is_file()} == {0o600}
     assert not (home / "elsewhere").exists()
     log = modes(home / "new")
     assert log == {
@@ -238,14 +241,19 @@ def test_records_that_another_user_laid_in_ours(light: Inv, home: Path) -> None:
     light("tp.start")
     victim = subprocess.Popen(["sleep", "600"])
     try:
-        for name in ("json", "pid"):
-            shutil.copy(state / f"rank0.{name}", state / f"rank7.{name}")
-        start, boot = (state / "rank0.pid").read_text().split("\n")[1:3]
+        run = layout.newest(state)
+        start, boot = (run / "rank-0.pid").read_text().split("\n")[1:3]
         fields = Path(f"/proc/{victim.pid}/stat").read_text().rpartition(") ")[2].split()
-        (state / "rank7.pid").write_text(f"{victim.pid}\n{fields[19]}\n{boot}\n")
         assert start != fields[19]
-        for name in ("json", "pid"):
-            os.chown(state / f"rank7.{name}", NOBODY, NOBODY)
+        other = state / "default" / "runs" / "other"
+        other.mkdir()
+        record = {**layout.record(state), "rank": 8}
+        (other / "record.json").write_text(json.dumps({"ranks": [record]}))
+        (state / "rank9.json").write_text(json.dumps({**record, "rank": 9}))
+        for path in (run / "rank-7.pid", other / "rank-8.pid", state / "rank9.pid"):
+            path.write_text(f"{victim.pid}\n{fields[19]}\n{boot}\n")
+        for path in (run / "rank-7.pid", other, *other.iterdir(), *state.glob("rank9.*")):
+            os.chown(path, NOBODY, NOBODY)
         assert [row["rank"] for row in light("tp.status", "--json").json()["ranks"]] == [0, 1]
         light("tp.stop")
         assert victim.poll() is None
@@ -362,7 +370,7 @@ def test_a_rank_log_that_another_user_laid(sticky: Path, kind: str) -> None:
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
     assert line == f"can't write the log {path}: is it another user's? choose another --log-dir"
-    assert not (home / ".mlx-tp" / "rank0.pid").exists()
+    assert not layout.of_rank(home / layout.STATE, 0, "pid").exists()
     assert kind != "file" or path.read_text() == "mine\n"
 
 
@@ -388,7 +396,28 @@ def test_a_place_of_an_earlier_log_that_another_user_laid(sticky: Path, kind: st
     says = f"can't keep the log {path}.1: is it another user's? choose another --log-dir"
     assert line == says
     assert "run=before" in path.read_text()
-    assert not (home / ".mlx-tp" / "rank0.pid").exists()
+    assert not layout.of_rank(home / layout.STATE, 0, "pid").exists()
+
+
+@pytest.mark.parametrize("kind", LAID)
+def test_a_known_name_that_another_user_has(
+    sticky: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log lies with its run, and what is at its known name in /tmp is left as it is."""
+    home, path = sticky.parent / "home", sticky / "tp_server.rank0.log"
+    lay(kind, path, home / "victim")
+    os.chown(home / "victim", USER, USER)
+    before = path.lstat().st_ino
+    monkeypatch.setattr(launch, "LINKS", str(sticky))
+    cluster = replace(rank_at(sticky), log_dir=None)
+    done = script_as_user(launch.background(cluster, cluster.ranks, Run("r", "me", 0.0)), home)
+    assert (done.returncode, done.stderr) == (0, "")
+    log = layout.of_rank(home / layout.STATE, 0, "log")
+    wait_for(lambda: "a secret" in log.read_text())
+    assert (home / "victim").read_text() == VICTIM
+    assert not (home / "made").exists()
+    # A hard link is USER's own file, and so is its name.
+    assert (path.lstat().st_ino == before) == (kind != "hard link")
 
 
 @pytest.mark.parametrize("name", ["tp_server.log", ".tp_server.log.positions"])

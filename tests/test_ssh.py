@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import layout
 import pytest
 from conftest import Inv, Sshd
 
@@ -27,7 +28,7 @@ def test_whole_life(remote: Inv, sshd: Sshd, home: Path) -> None:
     status = remote("tp.status", "--json").json()
     assert status["state"] == "ready"
     assert [row["host"] for row in status["ranks"]] == ["mac1", "mac2"]
-    assert (sshd.node_home("mac2") / ".mlx-tp" / "rank1.json").exists()
+    assert layout.record(sshd.node_home("mac2") / layout.STATE, 1)["host"] == "mac2"
     assert not (home / ".mlx-tp").exists()
 
     curl = next(line for line in started.out.splitlines() if line.startswith("curl"))
@@ -161,7 +162,7 @@ def test_arguments_reach_the_rank_exactly(remote: Inv, sshd: Sshd) -> None:
     """Quotes, spaces, JSON and empty strings after `--` arrive as they were typed."""
     odd = ["--chat-template-args", '{"a b": "$HOME `x` \'q\' \\\\"}', "--stop", "", "-- ü\n*"]
     remote("tp.launch", args=("--port", str(remote.port), *odd))
-    record = json.loads((sshd.node_home("mac1") / ".mlx-tp" / "rank0.json").read_text())
+    record = layout.record(sshd.node_home("mac1") / layout.STATE)
     first = record["command"].index(odd[0])
     assert record["command"][first : first + len(odd)] == odd
     log = remote.home / "logs" / "tp_server.rank0.log"

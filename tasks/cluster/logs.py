@@ -225,12 +225,13 @@ def earlier(
     texts = {}
     for node in cluster.nodes:
         logs = [path for (name, _), path in where.paths.items() if name == node.name]
-        folders = [os.path.dirname(path) for path in logs if "/runs/" not in path]
+        folders = [os.path.dirname(path) for path in logs if not _OF_RUN.search(path)]
         folder_of = (folders or [cluster.log_dir or LINKS])[0]
         texts[node.name] = scripts.script("logs/kept.sh", **named, folder=folder_of)
     answers = nodes.sh(cluster.nodes, texts)
     found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
-    newest = sorted((log for log in found if log.rank == 0), key=lambda log: log.age)
+    first = [log for log in found if log.rank == 0]
+    newest = sorted(first, key=lambda log: (_begun(log.run), -log.age), reverse=True)
     runs = list(dict.fromkeys(log.run for log in newest))
     if number >= len(runs):
         name = cluster.leader.name
@@ -238,6 +239,11 @@ def earlier(
         raise CheckFailed(f"{name}: no log of {number} starts before the last one: {why}")
     paths = {(log.node, log.rank): log.path for log in found if log.run == runs[number]}
     return Place(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
+
+
+def _begun(run: str) -> str:
+    """When a run began, by its id; "" where that does not tell: it is older then, or a test's."""
+    return run if re.match(r"\d{8}T\d{6}", run) else ""
 
 
 def kept(node: str, text: str) -> Iterator[Kept]:
@@ -250,6 +256,7 @@ def kept(node: str, text: str) -> Iterator[Kept]:
             yield Kept(node, int(log["rank"]), age, log["run"], log["path"])
 
 
+_OF_RUN = re.compile(r"/rank-\d+\.log$")  # not of a folder that the user named
 _KEPT_LOG = re.compile(
     r"(?P<path>/.*/(?:(?P<ours>rank-)|tp_server\.rank)(?P<rank>\d{1,4})\.log(?:\.(?P<age>\d{1,4}))?)"
     rf"\t{HEADER}(?P<run>\w+) rank=(?P=rank) host=(?P<host>\S+) "

@@ -54,6 +54,7 @@ rank() { # number, base: what is known of the rank whose files begin so
     text record "$at/record.json"
     line token "$at/token"
     ! is_open "$at" || for file in "$at"/rank-*.pid; do
+      is_own "$file" || continue
       file=${file%.pid}
       rank "${file##*/rank-}" "$file"
     done

@@ -319,7 +319,7 @@ def test_the_lock_ends_with_the_session(
     local: tuple[Session, cluster.Cluster], settings: dict[str, Any]
 ) -> None:
     session, made = local
-    folder = Path(settings["state_dir"]) / "lock"
+    folder = Path(settings["state_dir"]) / "default" / "lock"
     session.lock.hold(made, "a test", print)
     session.lock.hold(made, "a test", print)
     assert folder.is_dir()
@@ -329,7 +329,7 @@ def test_the_lock_ends_with_the_session(
 
 def test_one_within_another(execute: Any, settings: dict[str, Any]) -> None:
     """`executor.run` shares connections, lock and signals, and notes for the outer's hooks."""
-    folder = Path(settings["state_dir"]) / "lock"
+    folder = Path(settings["state_dir"]) / "default" / "lock"
     seen: dict[str, Any] = {}
 
     @cluster_task(*WHERE)
@@ -393,7 +393,7 @@ def test_without_a_session(settings: dict[str, Any]) -> None:
         for each in (shared, shared, None)
     )
     assert one.leader is two.leader is not alone.leader
-    folder = Path(settings["state_dir"]) / "lock"
+    folder = Path(settings["state_dir"]) / "default" / "lock"
     with lock.held(one, "a test", print), lock.held(two, "a test", print):
         assert folder.is_dir()
         with pytest.raises(lock.LockHeld), lock.held(alone, "a test", print):

@@ -94,8 +94,8 @@ def test_which_checks_there_are_and_what_each_reads(cluster: Cluster) -> None:
         "versions": ["versions"],
         "cooldown": ["state"],
     }
-    assert {*asked(cluster)} == {"logs", *(name for names in alone.values() for name in names)}
-    assert {*asked(cluster, *OURS)} == {"state", "logs"}
+    assert {*asked(cluster)} == {name for names in alone.values() for name in names}
+    assert {*asked(cluster, *OURS)} == {"state"}
     for name in ("memory", "processes", "ports", "rdma", "model", "versions"):
         assert {*alone[name]} - {"state"} == {*asked(cluster)} - {*asked(cluster, name)}
     assert "rdma_enabled" not in asked(replace(cluster, backend="ring"))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import layout
 import pytest
 from conftest import require, wait_for
 
@@ -74,7 +75,7 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     assert env.items() >= {**ENV, "MORE": str(tmp_path), "MLX_RANK": "1"}.items()
     sh(wait.ready_script(cluster))
     assert read(sh, cluster).ready == "def"
-    where = [(rank.rank, launch.log_path(cluster, rank), "", 0) for rank in cluster.ranks]
+    where = [(rank.rank, launch.log_path(cluster, rank, "def"), "", 0) for rank in cluster.ranks]
     taken = logs.parse("mac1", sh(logs.read_script(where, "nonce")), "nonce")
     assert [piece.data.count(b"\n") for piece in taken] == [2, 2]
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
@@ -83,8 +84,20 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")])["mac1"])
     found = read(sh, cluster)
     assert (found.ranks, found.ready) == ({}, None)
-    assert found.last.run == "def"
+    assert {rank: record.run for rank, record in found.last.items()} == {0: "def", 1: "def"}
     assert found.baseline is not None
+
+
+def test_a_script_that_was_held_up_starts_nothing_once_its_run_is_stopped(
+    sh: Sh, cluster: Any, tmp_path: Path
+) -> None:
+    late = launch.background(cluster, cluster.ranks, Run("abc", "me", 0.0))
+    sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")], "abc")["mac1"])
+    said = sh(f"(\n{late}) 2>&1 || :\n")
+    assert said == "the run was stopped before it had started here\n"
+    assert not layout.of_rank(tmp_path / layout.STATE, 0, "pid").exists()
+    assert read(sh, cluster).wanted is None
+    sh(launch.background(cluster, cluster.ranks, Run("def", "me", 0.0)))
 
 
 def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
@@ -98,7 +111,7 @@ def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
         }
         for label, proof in same.items():
             target = stop.Target("mac1", process.pid, label, proof)
-            assert sh(stop.script(cluster.state_dir, [target], [target], "KILL", 1)) == "left\n"
+            assert sh(stop.script(cluster, [target], [target], "KILL", 1)) == "left\n"
             assert (read(sh, cluster).sigkill is not None) == (label == "it")
         assert process.wait() == -9
 
@@ -115,7 +128,7 @@ def test_the_lock_ends_with_its_stdin(sh: Sh, cluster: Any, tmp_path: Path) -> N
 
 
 def read(sh: Sh, cluster: Any) -> Any:
-    return state.parse(sh(state.fact(cluster.state_dir).command), 0)
+    return state.parse(sh(state.fact(cluster.state_dir, cluster.name).command), 0)
 
 
 def ranks(sh: Sh, cluster: Any, run: str) -> list[Any]:
