@@ -210,7 +210,7 @@ def weigh(folder: str, size: int) -> tuple[int, int]:
         if name.startswith("model") and name.endswith(".safetensors"):
             for tensor, length in tensors(os.path.join(folder, name)):
                 whole += length
-                kept += length // size if ".layers." in tensor else length
+                kept += length // size if "layers." in tensor else length
     return whole, kept
 
 
