@@ -346,10 +346,54 @@ def test_bytes_of_weights(entry: ModuleType, tmp_path: Path, monkeypatch: Any) -
     assert entry.weigh(str(snapshot), 4) == (500, 200)
 
 
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1", b"", b"\0" * 9])
+def test_weights_that_can_not_be_weighed(entry: ModuleType, tmp_path: Path, content: bytes) -> None:
+    """The server itself says what is wrong: nothing is told, and nothing raised, beside it."""
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert entry.tell_loading(None, None, str(tmp_path), 2, False) is None
+
+
 def test_what_a_page_cache_hides(entry: ModuleType) -> None:
     assert entry.progress(900, 1000) == 900  # MLX holds what is still to be read
     assert entry.progress(0, 1000) == 1000
     assert entry.progress(400, 0) == 400  # nothing is known of memory
+
+
+class Memory:
+    """MLX's count of its memory, by turns."""
+
+    def __init__(self, *held: int) -> None:
+        self.held = iter(held)
+
+    def get_active_memory(self) -> int:
+        return next(self.held)
+
+
+@pytest.mark.parametrize(
+    ("size", "pipeline", "disk", "told"),
+    [
+        (2, False, [0, 0, 0, 0, 0], [250, 483, 500]),  # 300 of 500 are kept
+        (2, False, [90, 300, 290, 400, 600], [210, 310, 500]),  # what was read before is not of it
+        (2, True, [0, 0, 0, 0, 0], [150, 290, 300]),
+        (1, False, [0, 0, 125, 400, 500], [125, 400, 500]),
+    ],
+)
+def test_progress_on_macos(
+    entry: ModuleType, monkeypatch: pytest.MonkeyPatch,
+    size: int, pipeline: bool, disk: list[int], told: list[int],
+) -> None:  # fmt: skip
+    """What disks have given, or what MLX holds where a cache gave the rest; it never falls."""
+    marked: list[tuple[int, int]] = []
+    read = iter(disk)
+    monkeypatch.setattr(entry, "LINUX", False)
+    monkeypatch.setattr(entry, "read_bytes", lambda: next(read))
+    monkeypatch.setattr(entry, "weigh", lambda *_: (500, 300))
+    monkeypatch.setattr(entry.time, "sleep", lambda _: None)
+    memory = Memory(30, 150, 120, 290, 310)
+    entry.tell_loading(
+        memory, lambda _, **v: marked.append((v["bytes"], v["of"])), "/", size, pipeline
+    )
+    assert marked == [(each, 300 if pipeline else 500) for each in told]
 
 
 class RusageInfo(ctypes.Structure):
