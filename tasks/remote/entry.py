@@ -116,12 +116,12 @@ def mark(path: str, name: str, **values: object) -> None:
 
 
 def join(mx: Any, mark: Mark, given: dict[str, str]) -> None:
-    """Meet the other ranks, and see that the world is what was asked for."""
-    size, backend, limit = int(given["SIZE"]), given["BACKEND"], float(given["LIMIT"])
+    """Meet the other ranks, see that the world is what was asked for, and mark it."""
+    size, backend = int(given["SIZE"]), given["BACKEND"]
     mark("meeting", limit=given["LIMIT"])
     start = time.monotonic()
-    if size > 1:
-        meet(mx, backend, size, limit)
+    if size > 1:  # one rank is no group, to MLX either
+        check(meet(mx, backend, float(given["LIMIT"])), size)
     mark(
         "joined",
         rank=os.environ.get("MLX_RANK", "0"),
@@ -132,12 +132,16 @@ def join(mx: Any, mark: Mark, given: dict[str, str]) -> None:
     )
 
 
-def meet(mx: Any, backend: str, size: int, limit: float) -> None:
-    """Make MLX's group; every later init() gives the same (it is kept per backend, and as any)."""
+def meet(mx: Any, backend: str, limit: float) -> Any:
+    """Make MLX's group; every later init() gives the same, of its backend or of any.
+
+    MLX keeps groups by name, and the first that it made as "any" too (mlx/distributed/
+    distributed.cpp, init).
+    """
     name = backend.partition("-")[0]  # jaccl-ring is jaccl to MLX
     if not mx.distributed.is_available(name):
         end(NO_BACKEND, f"MLX {mx.__version__} of {sys.executable} has no backend {name}")
-    # SIGINT ends a rank that waits: Python's handler would have MLX fail or wait on.
+    # SIGINT ends a rank that waits: by Python's handler MLX would fail, or wait on.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     faulthandler.dump_traceback_later(limit, exit=True)
     try:
@@ -146,6 +150,10 @@ def meet(mx: Any, backend: str, size: int, limit: float) -> None:
         end(NOT_JOINED, f"MLX could not join the ranks over {backend}: {error}")
     faulthandler.cancel_dump_traceback_later()
     signal.signal(signal.SIGINT, handler)
+    return group
+
+
+def check(group: Any, size: int) -> None:
     found, wanted = (group.rank(), group.size()), (int(os.environ["MLX_RANK"]), size)
     if found != wanted:
         words = "this is rank {} of {}, not {} of {} as asked"
@@ -173,18 +181,28 @@ def tell_loading(mx: Any, mark: Mark, model: str, size: int, pipeline: bool) -> 
 
     A rank of a group reads all matrices whole and keeps its part (mlx-lm 0.32.2 `sharded_load`: two
     ranks of 692 MB read 692.2 MB each and kept 352.4); with --pipeline it reads what it keeps.
-    Nothing is told where the weights are not here yet, and no more once they stopped growing.
+    Nothing is told where the weights can't be weighed, as while they are still to be fetched.
     """
     try:
         whole, kept = weigh(folder(model), size)
-    except (OSError, ValueError):
+    except Exception:  # what is wrong with its files the server says itself
         return
-    of = kept if pipeline else whole
-    before = before_reading(mx, kept) if of else 0
+    if not kept:
+        return
+    of, before = kept if pipeline else whole, before_reading(mx, kept)
+
+    def read() -> int:
+        held = of * mx.get_active_memory() // kept if size > 1 and not LINUX else 0
+        return progress(read_bytes() - before, held)
+
+    follow(read, mark, of)
+
+
+def follow(read: Callable[[], int], mark: Mark, of: int) -> None:
+    """Mark the most that was ever read, until it is all or nothing has come for long."""
     told, since = 0, time.monotonic()
     while told < of and time.monotonic() - since < QUIET:
-        held = of * mx.get_active_memory() // kept if size > 1 and not LINUX else 0
-        now = min(of, progress(read_bytes() - before, held))
+        now = min(of, read())
         if now > told:
             told, since = now, time.monotonic()
             mark("loading", bytes=told, of=of)
@@ -210,7 +228,7 @@ def weigh(folder: str, size: int) -> tuple[int, int]:
         if name.startswith("model") and name.endswith(".safetensors"):
             for tensor, length in tensors(os.path.join(folder, name)):
                 whole += length
-                kept += length // size if ".layers." in tensor else length
+                kept += length // size if "layers." in tensor else length
     return whole, kept
 
 
@@ -236,8 +254,9 @@ def before_reading(mx: Any, kept: int) -> int:
 def progress(read: int, held: int) -> int:
     """Bytes of the weights by what was `read`, or where a cache hid that by what is `held`.
 
-    What MLX holds is the worse measure: it allocates before it reads, by all weights in a group of
-    one, by some command buffers where slices follow (13 points seen at real size on two GPUs).
+    What MLX holds is the worse measure, for it allocates before it reads (mlx: backend/common/
+    load.cpp): all weights at once where nothing follows, so it is not asked in a group of one;
+    where slices do, ten command buffers ahead (transforms.cpp; 13 points at real size, on GPUs).
     """
     return held if 2 * read < held else read
 

@@ -40,13 +40,15 @@ class Ranks:
 
     def start(
         self, rank: int, size: int, *words: str, python: str = sys.executable,
-        options: tuple[str, ...] = (), env: dict[str, str] | None = None, **given: Any,
+        options: tuple[str, ...] = (), env: dict[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (), **given: Any,
     ) -> subprocess.Popen[str]:  # fmt: skip
         """Start a rank by the entry; `given` are its settings where a test has others."""
         values = {"marks": self.marks_file(rank), "backend": "ring", "size": size, "limit": 60}
         own = {f"MLX_TP_ENTRY_{key.upper()}": str(v) for key, v in {**values, **given}.items()}
         line = [python, *options, str(ENTRY), "-m", *words]
-        return self.run(line, {"MLX_RANK": str(rank), **self.ring(size), **own, **(env or {})})
+        all_env = {"MLX_RANK": str(rank), **self.ring(size), **own, **(env or {})}
+        return self.run(line, all_env, pass_fds=pass_fds)
 
     def run(self, line: list[str], env: dict[str, str], **more: Any) -> subprocess.Popen[str]:
         self.started.append(
@@ -170,19 +172,17 @@ def test_the_module_is_what_python_m_would_make_of_it(
 
 
 def test_what_was_inherited_is_closed(ranks: Ranks) -> None:
-    ranks.module("server", "import os; print(*[n for n in os.listdir('/dev/fd') if int(n) > 2])")
+    """As a pipe of an ssh session, which would wait for its end; it came to the server without."""
+    ranks.module("server", "import os, sys; os.fstat(int(sys.argv[1]))")
     ours, theirs = os.pipe()
-    os.set_inheritable(theirs, True)
-    line = [sys.executable, str(ENTRY), "-m", "server"]
-    env = {"MARKS": str(ranks.marks_file(0)), "BACKEND": "ring", "SIZE": "1", "LIMIT": "9"}
-    given = {f"MLX_TP_ENTRY_{key}": value for key, value in env.items()}
-    process = ranks.run(line, given, pass_fds=(theirs,))
-    os.close(theirs)
-    assert os.read(ours, 1) == b""  # nobody holds the other end any more
+    plain = ranks.run([sys.executable, "-m", "server", str(theirs)], {}, pass_fds=(theirs,))
+    mine = ranks.start(0, 1, "server", str(theirs), pass_fds=(theirs,))
     os.close(ours)
-    status, out, _ = ended(process)
-    assert status == 0
-    assert str(theirs) not in out.split()
+    os.close(theirs)
+    assert ended(plain) == (0, "", "")
+    status, _, err = ended(mine)
+    assert status == 1
+    assert err.endswith("OSError: [Errno 9] Bad file descriptor\n")
 
 
 @pytest.mark.parametrize(
@@ -346,10 +346,54 @@ def test_bytes_of_weights(entry: ModuleType, tmp_path: Path, monkeypatch: Any) -
     assert entry.weigh(str(snapshot), 4) == (500, 200)
 
 
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1", b"", b"\0" * 9])
+def test_weights_that_can_not_be_weighed(entry: ModuleType, tmp_path: Path, content: bytes) -> None:
+    """The server itself says what is wrong: nothing is told, and nothing raised, beside it."""
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert entry.tell_loading(None, None, str(tmp_path), 2, False) is None
+
+
 def test_what_a_page_cache_hides(entry: ModuleType) -> None:
     assert entry.progress(900, 1000) == 900  # MLX holds what is still to be read
     assert entry.progress(0, 1000) == 1000
     assert entry.progress(400, 0) == 400  # nothing is known of memory
+
+
+class Memory:
+    """MLX's count of its memory, by turns."""
+
+    def __init__(self, *held: int) -> None:
+        self.held = iter(held)
+
+    def get_active_memory(self) -> int:
+        return next(self.held)
+
+
+@pytest.mark.parametrize(
+    ("size", "pipeline", "disk", "told"),
+    [
+        (2, False, [0, 0, 0, 0, 0], [250, 483, 500]),  # 300 of 500 are kept
+        (2, False, [90, 300, 290, 400, 600], [210, 310, 500]),  # what was read before is not of it
+        (2, True, [0, 0, 0, 0, 0], [150, 290, 300]),
+        (1, False, [0, 0, 125, 400, 500], [125, 400, 500]),
+    ],
+)
+def test_progress_on_macos(
+    entry: ModuleType, monkeypatch: pytest.MonkeyPatch,
+    size: int, pipeline: bool, disk: list[int], told: list[int],
+) -> None:  # fmt: skip
+    """What disks have given, or what MLX holds where a cache gave the rest; it never falls."""
+    marked: list[tuple[int, int]] = []
+    read = iter(disk)
+    monkeypatch.setattr(entry, "LINUX", False)
+    monkeypatch.setattr(entry, "read_bytes", lambda: next(read))
+    monkeypatch.setattr(entry, "weigh", lambda *_: (500, 300))
+    monkeypatch.setattr(entry.time, "sleep", lambda _: None)
+    memory = Memory(30, 150, 120, 290, 310)
+    entry.tell_loading(
+        memory, lambda _, **v: marked.append((v["bytes"], v["of"])), "/", size, pipeline
+    )
+    assert marked == [(each, 300 if pipeline else 500) for each in told]
 
 
 class RusageInfo(ctypes.Structure):
