@@ -25,7 +25,8 @@ LINE = 4096  # characters of a line that others wrote which are looked at
 def tamed(text: str) -> str:
     """What a node said, so that no expression takes long over it.
 
-    Of each line the first 4096 characters are left. A run of blanks is 256 long at most (no file's name is longer), one of empty lines 64.
+    Of each line the first 4096 characters are left. A run of blanks is 256 long at most (no file's
+    name is longer), one of empty lines 64.
     """
     text = _EMPTY.sub("\n" * 64, _BLANKS.sub(" " * 256, text))
     if len(text) <= LINE:
