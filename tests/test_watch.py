@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from conftest import Inv
+from tasks.cluster.verdict import Signs
 
 from tasks.cluster import verdict
 from tasks.cluster.facts import NodeFacts
 from tasks.cluster.snapshot import Snapshot
 from tasks.cluster.state import KEY as STATE
 from tasks.cluster.state import RankState, Record, State
-from tasks.cluster.verdict import Signs
 
 
 @contextmanager

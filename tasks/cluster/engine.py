@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config.values import NAME
+from .text import LINE
 
 # A process is a server only if its program is a Python that runs it: mlx.launch, its bash wrapper,
 # its ssh client and an editor carry the same words in their arguments. An absolute path may hold
@@ -65,6 +66,7 @@ class Engine:
         # Most are none, and a regular expression takes long to say so.
         if "ython" not in command_line:
             return False
+        command_line = command_line[:LINE]
         # On Linux a script's process is named after the script, not after its Python.
         script = rf"{_PYTHON}([^ ]*/)?{re.escape(program)}"
         if not _PROGRAM.match(program) and not (program and re.match(script, command_line)):

@@ -44,6 +44,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
 SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
 KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not dropped
+KEPT = 8 * 1024 * 1024  # characters of an answer; what streams has been taken as it came
 AT_ONCE = 64  # connections that are being made: of more, some would wait for us into their timeout
 
 
@@ -91,9 +92,13 @@ class Whole:
                 return
 
     def respond(self, buffer_: list[str]) -> None:
-        pass
+        """Called when more is in `buffer_`: what is too much for an answer is not kept."""
+        size = self._sizes[id(buffer_)] = self._sizes.get(id(buffer_), 0) + len(buffer_[-1])
+        if size > KEPT:
+            buffer_[-1] = buffer_[-1][: max(KEPT - size + len(buffer_[-1]), 0)]
 
     def run(self, command: str, **options: Any) -> Any:
+        self._sizes: dict[int, int] = {}
         try:
             return super().run(command, **options)  # type: ignore[misc]
         finally:

@@ -116,7 +116,9 @@ KEY = Key[State]("state")
 
 def fact(directory: str, cluster: str) -> Fact[State]:
     """The whole state of a cluster on a node in one reading; a missing folder is an empty state."""
-    return Fact(KEY, scripts.script("state.sh", state_dir=directory, cluster=cluster), parse)
+    return Fact(
+        KEY, scripts.script("state.sh", state_dir=directory, cluster=cluster), parse, is_raw=True
+    )
 
 
 def parse(text: str, status: int) -> State:

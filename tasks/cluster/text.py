@@ -16,6 +16,24 @@ _UNFIT = re.compile(
 )
 
 
+# Runs that no line of use has; both expressions take a time in proportion to the text.
+_BLANKS = re.compile(r"[^\S\n]{256,}")
+_EMPTY = re.compile(r"(?:[^\S\n]*\n){64,}")
+LINE = 4096  # characters of a line that others wrote which are looked at
+
+
+def tamed(text: str) -> str:
+    """What a node said, so that no expression takes long over it.
+
+    Of each line the first 4096 characters are left. A run of blanks is 256 long at most (no file's
+    name is longer), one of empty lines 64.
+    """
+    text = _EMPTY.sub("\n" * 64, _BLANKS.sub(" " * 256, text))
+    if len(text) <= LINE:
+        return text
+    return "\n".join(line[:LINE] for line in text.split("\n"))
+
+
 def plain(text: str) -> str:
     """`text` without control sequences and controls; tabs and newlines stay."""
     return _UNFIT.sub("", _SEQUENCE.sub("", text))
@@ -23,7 +41,7 @@ def plain(text: str) -> str:
 
 def one_line(text: str) -> str:
     """The same on one line: nothing can pass for a line of its own."""
-    return re.sub(r"\s*\n\s*", " ", plain(text).strip())
+    return " ".join(line.strip() for line in plain(text).strip().splitlines())
 
 
 def printable(text: str) -> str:

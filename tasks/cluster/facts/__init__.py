@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from ..text import said
+from ..text import said, tamed
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+
+LIMIT = 256 * 1024  # bytes of one fact
+FOLDER = 16 * LIMIT  # of one that lists all files of a folder
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,17 @@ class Key(Generic[T_co]):
 
 @dataclass(frozen=True)
 class Fact(Generic[T_co]):
-    """`command` is /bin/sh text; `parse(output, exit_status)` gives the value."""
+    """`command` is /bin/sh text; `parse(output, exit_status)` gives the value.
+
+    What says more than `limit` bytes is unknown: a part of an answer may be a wrong one. `is_raw`
+    takes it as it is, with lines of any length.
+    """
 
     key: Key[T_co]
     command: str
     parse: Callable[[str, int], T_co]
+    limit: int = LIMIT
+    is_raw: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", as_key(self.key, depth=5))
@@ -126,11 +136,15 @@ def limited(seconds: int, command: str) -> str:
 
 def script(facts: Iterable[Fact[object]], nonce: str) -> str:
     """One script that runs each fact's command between marks that no output can forge."""
-    parts = ["LC_ALL=C; export LC_ALL"]
+    parts = ["LC_ALL=C; export LC_ALL; exec 3>&1"]
     for fact in facts:
         parts.append(f"printf '\\n%s begin %s\\n' {nonce} {fact.name}")
-        parts.append(f"(\n{fact.command}\n) 2>&1 </dev/null")
-        parts.append(f"printf '\\n%s end %s %s\\n' {nonce} {fact.name} $?")
+        # Its output goes by 3 and is cut there, its status by 4.
+        parts.append(
+            f"s=$({{ {{ (\n{fact.command}\n) 2>&1 </dev/null 3>&- 4>&-; echo $? >&4; }}"
+            f" | head -c {fact.limit + 1} >&3; }} 4>&1)"
+        )
+        parts.append(f"printf '\\n%s end %s %s\\n' {nonce} {fact.name} \"$s\"")
     return "\n".join(parts) + "\n"
 
 
@@ -148,8 +162,10 @@ def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     status = int(ended.group(1))
     if status == _ALARM:
         return Unknown("it gave no answer in time")
+    if len(text.encode("utf-8", "surrogateescape")) > fact.limit:
+        return Unknown(f"it said more than {fact.limit // 1024} KiB")
     try:
-        return fact.parse(text, status)
+        return fact.parse(text if fact.is_raw else tamed(text), status)
     except ValueError as error:
         how = f" (exit status {status})" if status else ""
         return Unknown(": ".join(filter(None, (f"{error}{how}", said(text)))))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..ssh import scripts
-from . import Fact, Key
+from . import FOLDER, Fact, Key
 
 DANGLING = "a link that leads nowhere"
 _ROW = re.compile(r"(?: *(\d+)|(\d+) (\d+)|(link)) \./(.+)| *\d+ total")
@@ -39,7 +39,9 @@ KEY = Key[Mapping[str, str]]("files")
 
 def fact(folder: str, skip: Iterable[str] = ()) -> Fact[Mapping[str, str]]:
     """The files of `folder`, but for names that a pattern of `skip` fits, and what is below."""
-    return Fact(KEY, scripts.script("facts/files.sh", skip, folder=folder), parse_files)
+    return Fact(
+        KEY, scripts.script("facts/files.sh", skip, folder=folder), parse_files, FOLDER, is_raw=True
+    )
 
 
 def parse_files(text: str, status: int) -> dict[str, str]:

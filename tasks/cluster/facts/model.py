@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..ssh import scripts
-from . import Fact, Key, files
+from . import FOLDER, Fact, Key, files
 
 
 @dataclass(frozen=True)
@@ -47,4 +47,4 @@ KEY = Key[Model]("model")
 def fact(model: str, cwd: str | None) -> Fact[Model]:
     """Hidden files are the downloader's notes (times, locks), not the model."""
     text = scripts.script("facts/model.sh", [".*"], **values(model, cwd))
-    return Fact(KEY, text, parse)
+    return Fact(KEY, text, parse, limit=FOLDER, is_raw=True)

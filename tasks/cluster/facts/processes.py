@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..ssh import scripts
-from . import Fact, Key
+from . import LIMIT, Fact, Key
 
 
 class Process(NamedTuple):
@@ -96,4 +96,4 @@ _PROGRAM = re.compile(r"^ *(\d+) (.*)$", re.MULTILINE)
 _PROCESS = re.compile(r"^ *(\d+) +(\d+) +(-?\d+) +(\d+) (.*)$", re.MULTILINE)
 
 KEY = Key[Mapping[int, Process]]("processes")
-FACT = Fact(KEY, scripts.script("facts/processes.sh", mark=MARK), parse)
+FACT = Fact(KEY, scripts.script("facts/processes.sh", mark=MARK), parse, 4 * LIMIT, is_raw=True)

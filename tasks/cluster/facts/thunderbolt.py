@@ -127,6 +127,7 @@ FACTS = (
         KEY,
         limited(20, "system_profiler SPThunderboltDataType -json") + " 2>/dev/null",
         parse_ports,
+        is_raw=True,
     ),
     PORTS,
 )

@@ -45,13 +45,15 @@ CONFIG = Key[Mapping[str, object]]("config")
 
 
 def fact(path: str, cwd: str | None) -> Fact[Weights]:
-    return Fact(KEY, scripts.script("facts/weights.sh", **model.values(path, cwd)), parse)
+    return Fact(
+        KEY, scripts.script("facts/weights.sh", **model.values(path, cwd)), parse, is_raw=True
+    )
 
 
 def config(path: str, cwd: str | None) -> Fact[Mapping[str, object]]:
     """The model's config.json, as a dictionary."""
     text = scripts.script("facts/config.sh", **model.values(path, cwd))
-    return Fact(CONFIG, text, parse_config)
+    return Fact(CONFIG, text, parse_config, is_raw=True)
 
 
 def parse_config(text: str, status: int) -> dict[str, object]:

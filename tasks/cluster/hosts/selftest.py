@@ -41,7 +41,7 @@ def wanted(python: str, cwd: str | None, state_dir: str) -> dict[str, Fact[Any]]
 
 def raw(fact: Fact[Any]) -> Fact[Raw]:
     """The same command, whose value is what was said."""
-    return Fact(Key[Raw](fact.name), fact.command, Raw)
+    return Fact(Key[Raw](fact.name), fact.command, Raw, fact.limit, is_raw=True)
 
 
 def assumed(python: str, cwd: str | None) -> Fact[Mapping[str, str]]:
