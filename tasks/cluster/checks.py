@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from . import links, ranks
 from . import state as record
 from .engine import Engine
 from .facts import Fact, Key, NodeFacts, UnknownFactError, as_key, known, old
@@ -328,22 +329,19 @@ def _rdma(cluster: Cluster, node: Node) -> list[Fact[object]]:
     return [*rdma_facts.FACTS, rdma_facts.IN_USE] if cluster.backend.startswith("jaccl") else []
 
 
-@check("rdma", _rdma, what="devices, links, MLX's matrix")
+@check("rdma", _rdma, what="devices and links")
 def rdma(expected: Expected, snapshot: Snapshot) -> list[Finding]:
-    """RDMA is on, the matrix is the hostfile's, devices are there and up, links have IPv4."""
+    """RDMA is on, devices are there and up, links have IPv4; ranks get a matrix of their own."""
     if not expected.backend.startswith("jaccl"):
         return []
-    rows = [list(rank.host.rdma) for rank in expected.ranks]
-    matrix = [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
     findings = domains(expected, snapshot)
+    setup = links.ready([rank.host for rank in expected.ranks])
     for node, values in snapshot.nodes.items():
-        host = expected.on(node)[0].host
-        wrong = _rdma_wrong(values, host, matrix)
-        unseen = (
-            []
-            if wrong
-            else [n for n in devices(host) if not values[rdma_facts.DEVINFO_KEY][n].gids]
+        names = devices(expected.on(node)[0].host)
+        wrong = rdma_off(values) or next(
+            filter(None, (device_wrong(n, values, setup) for n in names)), None
         )
+        unseen = [] if wrong else [n for n in names if not values[rdma_facts.DEVINFO_KEY][n].gids]
         if wrong:
             findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
         elif unseen:
@@ -471,15 +469,6 @@ def domains(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     return found
 
 
-def _rdma_wrong(values: NodeFacts, host: Host, matrix: object) -> tuple[str, str] | None:
-    """The first thing that is wrong with a node's RDMA, as (what, fix)."""
-    return (
-        rdma_off(values)
-        or matrix_wrong(values, matrix)
-        or next(filter(None, (device_wrong(name, values) for name in devices(host))), None)
-    )
-
-
 def rdma_off(values: NodeFacts) -> tuple[str, str] | None:
     """Why a node can do no RDMA at all, as (what, fix), or None."""
     error = values.lacks(*(fact.key for fact in rdma_facts.FACTS))
@@ -502,8 +491,10 @@ def matrix_wrong(values: NodeFacts, matrix: object) -> tuple[str, str] | None:
     return None
 
 
-def device_wrong(device: str, values: NodeFacts) -> tuple[str, str] | None:
-    """What keeps a device from carrying RDMA, as (what, fix), or None."""
+def device_wrong(
+    device: str, values: NodeFacts, setup: str = "inv rdma.setup"
+) -> tuple[str, str] | None:
+    """What keeps a device from carrying RDMA, as (what, fix), or None; `setup` is what mends it."""
     name = device.removeprefix("rdma_")
     interfaces, there = values[rdma_facts.INTERFACES_KEY], values[rdma_facts.DEVICES_KEY]
     interface = interfaces.get(name)
@@ -513,21 +504,20 @@ def device_wrong(device: str, values: NodeFacts) -> tuple[str, str] | None:
         return what, "names change after a reboot or replug: inv rdma.discover --diff"
     bridges = [i.name for i in interfaces.values() if name in i.members]
     if bridges:
-        return f"{device}: its interface is in {bridges[0]}", "inv rdma.setup"
+        return f"{device}: its interface is in {bridges[0]}", setup
     if info is None or not info.is_active:
         what = f"{device}: its port is {info.state if info else 'unknown'}"
         return what, "check the cable, and that RDMA is on at its other end"
     if interface is None or not interface.ipv4:
-        return f"{device}: its interface has no IPv4 address", "inv rdma.setup"
+        return f"{device}: its interface has no IPv4 address", setup
     if info.gids and not info.ipv4_gids:
-        return f"{device}: no IPv4-mapped GID in its table", "inv rdma.setup, else reboot that node"
+        return f"{device}: no IPv4-mapped GID in its table", f"{setup}, else reboot that node"
     return None
 
 
 def devices(host: Host) -> list[str]:
     """The RDMA devices of a host's row, in its order."""
-    cells = [cell for cell in host.rdma if cell is not None]
-    return [name for cell in cells for name in (cell if isinstance(cell, tuple) else (cell,))]
+    return [name for cell in host.rdma for name in ranks.devices(cell)]
 
 
 def each(

@@ -17,9 +17,8 @@ from .cabling import Cable
 from .errors import BadInput
 from .facts import Fact, Key, NodeFacts, known, rdma, routes, thunderbolt
 from .facts.thunderbolt import is_thunderbolt5
-from .links import End, Link
+from .links import POOL, End, Link
 
-POOL = IPv4Network("10.254.0.0/16")
 FACTS: tuple[Fact[object], ...] = (*thunderbolt.FACTS, *rdma.FACTS, routes.FACT)
 
 T = TypeVar("T")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .checks import FAIL, OK, WARN, Finding, device_wrong, matrix_wrong, rdma_off
 from .facts import NodeFacts, known, ping
-from .facts.rdma import DEVINFO_KEY, INTERFACES_KEY
+from .facts.rdma import DEVINFO_KEY, INTERFACES_KEY, MATRIX_KEY
 from .links import End, Wiring
 from .setup import matrix_text
 
@@ -23,10 +23,37 @@ def judge(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     return found
 
 
+def nameless(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
+    """A finding per interface of a link that has no address and is told none."""
+    found = []
+    for host, name in wiring.bare:
+        what, fix = _absent(name, facts[host]) or (f"{name} has no IPv4 address", SETUP)
+        if fix == SETUP:
+            what, fix = f"{what}, and {wiring.source} tells none", f"{wiring.discover} gives it one"
+        found.append(Finding("link", FAIL, host, what, fix))
+    return found
+
+
+def self_assigned(wiring: Wiring) -> list[Finding]:
+    """One finding for all addresses of links that the interfaces took by themselves (169.254)."""
+    found = [end for end in wiring.ends if end.address.ip.is_link_local]
+    addresses = [str(end.address.ip) for end in found]
+    return [passing(found[0].host, addresses, wiring.discover)] if found else []
+
+
+def passing(host: str, addresses: Sequence[str], discover: str) -> Finding:
+    """The finding that addresses are self-assigned; `discover` is the command that mends it."""
+    more = f" (and {len(addresses) - 1} more)" if len(addresses) > 1 else ""
+    what = f"{addresses[0]}{more}: self-assigned, will change with the next replug"
+    return Finding("address", WARN, host, what, f"{discover} gives links fixed ones")
+
+
 def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
     if not wiring.rdma:
         return []
-    wrong = rdma_off(values) or matrix_wrong(values, json.loads(matrix_text(wiring)))
+    error = values.lacks(MATRIX_KEY)
+    unread = (f"unknown: {error.why}", "try it on the node (matrix)") if error else None
+    wrong = rdma_off(values) or unread or matrix_wrong(values, json.loads(matrix_text(wiring)))
     if wrong:
         return [Finding("rdma", FAIL, host, *wrong)]
     return [Finding("rdma", OK, host, "enabled, the matrix is right")]
@@ -46,23 +73,32 @@ def _link(wiring: Wiring, end: End, values: NodeFacts) -> Finding:
 
 
 def _wrong(wiring: Wiring, end: End, values: NodeFacts) -> tuple[str, str] | None:
-    error = values.lacks(INTERFACES_KEY)
-    if error:
-        return f"{end.interface}: unknown ({error.why})", "run ifconfig on the node"
-    interfaces = values[INTERFACES_KEY]
-    interface = interfaces.get(end.interface)
-    if interface is None:
-        return f"{end.interface} is not there", "names change: inv rdma.discover --diff"
-    bridges = [each.name for each in interfaces.values() if end.interface in each.members]
-    if bridges:
-        return f"{end.interface} is in {bridges[0]}", SETUP
-    if interface.status != "active":
-        return f"{end.interface} is {interface.status or 'of unknown status'}", "check the cable"
+    wrong = _absent(end.interface, values)
+    if wrong:
+        return wrong
+    interface = values[INTERFACES_KEY][end.interface]
     if end.address not in interface.addresses:
         had = ", ".join(interface.ipv4) or "no IPv4 address"
         return f"{end.interface} has {had}, not {end.address}", SETUP
     if wiring.rdma and not rdma_off(values):
         return device_wrong(end.device, values)
+    return None
+
+
+def _absent(name: str, values: NodeFacts) -> tuple[str, str] | None:
+    """Why an interface can't be a link's, whatever its address is, as (what, fix), or None."""
+    error = values.lacks(INTERFACES_KEY)
+    if error:
+        return f"{name}: unknown ({error.why})", "run ifconfig on the node"
+    interfaces = values[INTERFACES_KEY]
+    interface = interfaces.get(name)
+    if interface is None:
+        return f"{name} is not there", "names change: inv rdma.discover --diff"
+    bridges = [each.name for each in interfaces.values() if name in each.members]
+    if bridges:
+        return f"{name} is in {bridges[0]}", SETUP
+    if interface.status != "active":
+        return f"{name} is {interface.status or 'of unknown status'}", "check the cable"
     return None
 
 

@@ -180,6 +180,5 @@ FACTS = (
     Fact(DEVICES_KEY, limited(5, "ibv_devices"), parse_devices),
     DEVINFO,
     INTERFACES,
-    MATRIX_FACT,
 )
 IN_USE = Fact(IN_USE_KEY, limited(5, f"ioclasscount {_DOMAIN}"), parse_in_use)
