@@ -13,7 +13,7 @@ from .cli import envelope
 from .cluster import audit, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import Fact, Key, known, rdma, routes, thunderbolt
+from .cluster.facts import Fact, Key, known, machine, rdma, routes, thunderbolt
 from .cluster.facts import ping as pings
 from .cluster.links import Wiring
 from .cluster.nodes import Answer
@@ -171,7 +171,8 @@ def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> N
 
 def status(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
-    read = reading.read(session.nodes(wiring.hosts), lambda node: [*rdma.FACTS, rdma.MATRIX_FACT])
+    facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, machine.FACT]
+    read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
     wiring = _with(wiring, read)
     found = [*link_checks.judge(wiring, read.nodes), *link_checks.nameless(wiring, read.nodes)]
     _tell("status", read, [*found, *link_checks.self_assigned(wiring)], as_json)
@@ -186,7 +187,10 @@ def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
         peers.setdefault(one.host, []).append(str(two.address.ip))
         peers.setdefault(two.host, []).append(str(one.address.ip))
     targets = session.nodes(wiring.hosts)
-    read = reading.read(targets, lambda node: [pings.fact(peers.get(node.name, []))])
+    # The interfaces last: what they say of a link is then not older than its answer.
+    read = reading.read(
+        targets, lambda node: [pings.fact(peers.get(node.name, [])), rdma.INTERFACES]
+    )
     _tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
 
 

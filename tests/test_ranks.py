@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 from conftest import wait_for
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mlx._distributed_utils import launch as mlx_launch
 
@@ -144,10 +144,13 @@ def good(draw: st.DrawFn, backend: str) -> list[dict[str, Any]]:
     size = draw(st.integers(1, 6))
     is_local = draw(st.booleans())
     hosts = []
+    seen: set[str] = set()
     for i in range(size):
         host: dict[str, Any] = {"ssh": "127.0.0.1" if is_local else f"me@mac{i}"}
         if backend == "ring" or i == 0 or draw(st.booleans()):
-            host["ips"] = draw(IPS)
+            # An address of two hosts is refused (STRICTER).
+            host["ips"] = draw(IPS if is_local else IPS.filter(lambda ips: seen.isdisjoint(ips)))
+            seen |= {*host["ips"]}
         hosts.append(host)
     if backend == "ring" and draw(st.booleans()):
         return hosts
@@ -328,6 +331,8 @@ def test_runs_as_with_mlx_launch(
         folder = Path(name)
         cwd = folder / "a b"
         cwd.mkdir()
+        file = hostfile.parse(json.dumps(hosts), "F")
+        assume(ranks.impossible(backend, file.hosts) is None)
         cluster = cluster_of(folder, hosts, args, backend=backend, env=envs, cwd=str(cwd))
         words = [f"--backend={backend}", f"--hostfile={folder}/hosts.json", f"--cwd={cwd}"]
         words += [f"--env={pair}" for pair in envs] + [f"--python={sys.executable}"]

@@ -274,7 +274,7 @@ def _resolved(
     mlx.distributed_config finds for 127.0.0.1 begins with 127.0.0.1, which is for nobody else.
     """
     found, notes = [], []
-    listening = hosts if backend == "ring" else hosts[: len(hosts[0].rdma) == len(hosts)]
+    listening = hosts if backend == "ring" else hosts[: len(hosts[0].rdma) == len(hosts) > 1]
     bare = [host for host in listening if not host.ips]
     addresses = each(connections.of(bare, ssh), lambda node: node.address) if bare else {}
     for host in hosts:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from . import checks
+from .cabling import default_route
 from .checks import FAIL, OK, WARN, Finding, device_wrong, matrix_wrong, rdma_off
-from .facts import NodeFacts, known, ping
+from .facts import NodeFacts, known, machine, ping
+from .facts.machine import corrupts
 from .facts.rdma import DEVINFO_KEY, INTERFACES_KEY, MATRIX_KEY
 from .links import End, Wiring
 from .setup import matrix_text
@@ -19,6 +22,8 @@ def judge(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     found = []
     for host, values in facts.items():
         found += _node(wiring, host, values)
+        over = default_route(values, [end.interface for end in wiring.on(host)])
+        found += [Finding("route", WARN, host, *over)] if over else []
         found += [_link(wiring, end, values) for end in wiring.on(host)]
     return found
 
@@ -38,14 +43,8 @@ def self_assigned(wiring: Wiring) -> list[Finding]:
     """One finding for all addresses of links that the interfaces took by themselves (169.254)."""
     found = [end for end in wiring.ends if end.address.ip.is_link_local]
     addresses = [str(end.address.ip) for end in found]
-    return [passing(found[0].host, addresses, wiring.discover)] if found else []
-
-
-def passing(host: str, addresses: Sequence[str], discover: str) -> Finding:
-    """The finding that addresses are self-assigned; `discover` is the command that mends it."""
-    more = f" (and {len(addresses) - 1} more)" if len(addresses) > 1 else ""
-    what = f"{addresses[0]}{more}: self-assigned, will change with the next replug"
-    return Finding("address", WARN, host, what, f"{discover} gives links fixed ones")
+    names = ",".join(host.ssh for host in wiring.hosts)
+    return [checks.self_assigned(found[0].host, addresses, names)] if found else []
 
 
 def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
@@ -54,6 +53,7 @@ def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
     error = values.lacks(MATRIX_KEY)
     unread = (f"unknown: {error.why}", "try it on the node (matrix)") if error else None
     wrong = rdma_off(values) or unread or matrix_wrong(values, json.loads(matrix_text(wiring)))
+    wrong = wrong or corrupts(known(values, machine.KEY) or {})
     if wrong:
         return [Finding("rdma", FAIL, host, *wrong)]
     return [Finding("rdma", OK, host, "enabled, the matrix is right")]
@@ -105,20 +105,36 @@ def _absent(name: str, values: NodeFacts) -> tuple[str, str] | None:
 def pings(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per direction of every link, with the round trip in milliseconds."""
     ends = [(one, two) for link in wiring.links for one, two in (link, link[::-1])]
-    return [
-        _ping(one, two, known(facts[one.host], ping.KEY)) for one, two in ends if one.host in facts
-    ]
+    return [_ping(one, two, facts) for one, two in ends if one.host in facts]
 
 
-def _ping(one: End, two: End, value: Mapping[str, ping.Ping] | None) -> Finding:
+def _ping(one: End, two: End, facts: Mapping[str, NodeFacts]) -> Finding:
     what = f"{one.interface} -> {two.host} {two.address.ip}"
-    found = value.get(str(two.address.ip)) if value else None
+    found = (known(facts[one.host], ping.KEY) or {}).get(str(two.address.ip))
     if found is None:
         return Finding("ping", FAIL, one.host, f"{what}: unknown", "run ping on the node")
     if not found.answered:
-        return Finding("ping", FAIL, one.host, f"{what}: no answer", "inv rdma.status")
+        is_right = all(
+            each.host in facts and _is_right(each, facts[each.host]) for each in (one, two)
+        )
+        why, fix = _stale(two, facts) if is_right else ("no answer", "inv rdma.status")
+        return Finding("ping", FAIL, one.host, f"{what}: {why}", fix)
     times = [found.least, found.mean, found.most]
     if None in times:
         return Finding("ping", OK, one.host, f"{what}: answered")
     least, mean, most = (f"{each:.2f}" for each in times if each is not None)
     return Finding("ping", OK, one.host, f"{what}: {mean} ms ({least} to {most})")
+
+
+def _is_right(end: End, values: NodeFacts) -> bool:
+    """Whether an end's cable is in and its address is on its interface."""
+    wrong = _absent(end.interface, values)
+    return not wrong and end.address in values[INTERFACES_KEY][end.interface].addresses
+
+
+def _stale(two: End, facts: Mapping[str, NodeFacts]) -> tuple[str, str]:
+    """What else keeps a right link from answering: an entry of the neighbour table that is old."""
+    ip, ether = two.address.ip, facts[two.host][INTERFACES_KEY][two.interface].ether
+    says = f"must say {ether}" if ether else f"must say what ifconfig on {two.host} does"
+    why = "no answer, though address and cable are right: an old neighbour entry, here or there"
+    return why, f"arp -n {ip} {says}; if it does not: sudo arp -d {ip}"

@@ -17,10 +17,9 @@ from .errors import BadInput
 from .facts.rdma import Interface
 from .facts.routes import Route
 from .hostfile import Host, Hostfile, Rdma
-from .ranks import devices, impossible
+from .ranks import are_told, devices, impossible, one_link
 
 PREFIX = 30  # two addresses: a cable has two ends
-POOL = ipaddress.IPv4Network("10.254.0.0/16")  # of which rdma.discover gives addresses
 
 
 @dataclass(frozen=True)
@@ -263,28 +262,8 @@ def _ends(file: Hostfile, index: int, host: Host) -> list[End]:
             )
             for name, address in host.links
         ]
-    name, ip = _one_link(host) or ("", "")
+    name, ip = one_link(host) or ("", "")
     return [_end(where, host.ssh, name, f"{ip}/{PREFIX}")] if name else []
-
-
-def _one_link(host: Host) -> tuple[str, str] | None:
-    """The interface of a host's one device, and its one address of our own range."""
-    names = {name for cell in host.rdma for name in devices(cell)}
-    ours = [ip for ip in host.ips if ipaddress.IPv4Address(ip) in POOL]
-    return (names.pop().removeprefix("rdma_"), ours[0]) if len(names) == len(ours) == 1 else None
-
-
-def are_told(hosts: Sequence[Host]) -> bool:
-    """Whether the hosts' addresses on their links are written down."""
-    return any(host.links for host in hosts) or all(map(_one_link, hosts))
-
-
-def ready(hosts: Sequence[Host]) -> str:
-    """The command that makes the hosts' links ready for RDMA."""
-    if are_told(hosts):
-        return "inv rdma.setup"
-    names = ",".join(dict.fromkeys(host.ssh for host in hosts))
-    return f"inv rdma.discover --hosts {names} --write FILE, then rdma.setup --hostfile FILE"
 
 
 def _twice(ends: Sequence[End]) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 from .config.settings import COORDINATOR_PORT
@@ -73,6 +74,7 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     return None
 
 
+POOL = IPv4Network("10.254.0.0/16")  # of which rdma.discover gives addresses
 MESH = 8  # ranks at most: MAX_PEERS of JACCL's mesh
 
 
@@ -139,6 +141,26 @@ def _uneven(what: str, one: int, other: int, counts: Sequence[int]) -> str:
         f"hosts[{one}] has {counts[one]} {what}, hosts[{other}] has {counts[other]}: a ring wants"
         f" the same number of each: write {min(counts[one], counts[other])}"
     )
+
+
+def one_link(host: Host) -> tuple[str, str] | None:
+    """The interface of a host's one device, and its one address of our own range."""
+    names = {name for cell in host.rdma for name in devices(cell)}
+    ours = [ip for ip in host.ips if IPv4Address(ip) in POOL]
+    return (names.pop().removeprefix("rdma_"), ours[0]) if len(names) == len(ours) == 1 else None
+
+
+def are_told(hosts: Sequence[Host]) -> bool:
+    """Whether the hosts' addresses on their links are written down."""
+    return any(host.links for host in hosts) or all(map(one_link, hosts))
+
+
+def ready(hosts: Sequence[Host]) -> str:
+    """The command that makes the hosts' links ready for RDMA."""
+    if are_told(hosts):
+        return "inv rdma.setup"
+    names = ",".join(dict.fromkeys(host.ssh for host in hosts))
+    return f"inv rdma.discover --hosts {names} --write FILE, then rdma.setup --hostfile FILE"
 
 
 def plan(
