@@ -476,7 +476,7 @@ def _own_address(host: Host, other: Host, snapshot: Snapshot) -> str:
     # As the other one sees who asked it, which is this machine; or by which we came to the host.
     seen = keyed[other.ssh] if host.is_local else keyed[host.ssh]
     ip = (seen.client if host.is_local else seen.server) if seen else ""
-    whose = "this machine's" if host.is_local else f"that of {host.ssh}"
+    whose = "this machine's" if host.is_local else f"{host.ssh}'s"
     if not ip or ip.startswith("127.") or ":" in ip:
         return f'give {whose} address on the network of {other.ssh} as its "ips" in a hostfile'
     return f'give {whose} address: {{"ssh": "{host.ssh}", "ips": ["{ip}"]}} in a hostfile'

@@ -120,12 +120,13 @@ def from_hostfile(file: Hostfile) -> Wiring:
     rows = tuple(host.rdma for host in file.hosts)
     names = ",".join(dict.fromkeys(host.ssh for host in file.hosts))
     backend = file.backend if file.backend.startswith("jaccl") else "jaccl"
-    if not ends and not all(len(row) == len(rows) > 1 for row in rows):
+    is_whole = all(len(row) == len(rows) > 1 for row in rows)
+    if not ends and not is_whole:
         raise BadInput(
             f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
             f" the cables with inv rdma.discover --hosts {names} --write FILE"
         )
-    wrong = impossible(backend, file.hosts) if any(rows) and file.backend != "ring" else None
+    wrong = impossible(backend, file.hosts) if is_whole and file.backend != "ring" else None
     if wrong:
         raise BadInput(f"{file.source}: {wrong}")
     if not ends:
