@@ -47,7 +47,7 @@ class Farm:
 
     def use(self, names: list[str], **more: Any) -> None:
         """From here on the cluster of `inv` is these nodes."""
-        hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in names]
+        hosts = [{"ssh": name, "ips": [self.sshd.ips[name]]} for name in names]
         file = self.home / "hosts.json"
         words = {"python": sys.executable, **more}
         self.inv.env["INVOKE_TP_HOSTFILE"] = str(

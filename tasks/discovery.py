@@ -100,6 +100,7 @@ def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Fo
         _print(show.lost(read))
     show.unreachable(read)
     cables, findings = cabling.cables(read.nodes)
+    findings += cabling.machines(read.nodes)
     links = discover.subnets(cables, read.nodes, written)
     backend, why = discover.backend(links, read.nodes)
     reached = {node.name: _address(node.address) for node in session.nodes(hosts)}
@@ -124,7 +125,11 @@ def _tell(found: Found, hostfile: Mapping[str, Any]) -> None:
     for cable, (one, two) in zip(found.cables, found.links, strict=True):
         speed = f"{cable.speed} Gb/s" if cable.speed else "speed unknown"
         ends = (f"{one.host} {one.interface}", f"{two.host} {two.interface}")
-        rows.append((*ends, speed, f"{one.address} - {two.address.ip}"))
+        moved = [
+            e.host for e in (one, two) if cabling.misplaced(e.interface, found.read.on(e.host))
+        ]
+        mark = f"must be moved on {' and '.join(moved)}" if moved else ""
+        rows.append((*ends, speed, f"{one.address} - {two.address.ip}", mark))
     screen.table(rows)
     screen.out(f"backend {hostfile['backend']}: {found.why}")
     command = discover.setup_command(dict(found.hostfile))
@@ -200,7 +205,7 @@ def _lines(cables: Sequence[Cable], read: Snapshot, wanted: Sequence[End]) -> li
     return lines
 
 
-_WORST = ("unknown", "port down", "in a bridge", "no address")
+_WORST = ("unknown", "must be moved", "port down", "in a bridge", "no address")
 
 
 def _port(read: Snapshot, host: str, name: str) -> drawing.Port:
@@ -217,6 +222,8 @@ def _state(read: Snapshot, host: str, name: str) -> str:
     interfaces = _interfaces(read, host)
     if name not in interfaces:
         return "unknown"
+    if cabling.misplaced(name, read.on(host)):
+        return "must be moved"
     devices = known(read.on(host), rdma.DEVINFO_KEY) or {}
     device = devices.get(f"rdma_{name}")
     if interfaces[name].status != "active" or (device and not device.is_active):

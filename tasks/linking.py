@@ -13,7 +13,7 @@ from .cli import envelope
 from .cluster import audit, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import Fact, Key, rdma, routes, thunderbolt
+from .cluster.facts import Fact, Key, known, machine, rdma, routes, thunderbolt
 from .cluster.facts import ping as pings
 from .cluster.links import Wiring
 from .cluster.nodes import Answer
@@ -48,6 +48,9 @@ class How:
 
 def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
+    if wiring.cables and kinds != ("devices",):
+        wiring = _as_addressed(session, wiring)
+        kinds = [kind for kind in kinds if kind != "address"]
     read = read_nodes(
         session, wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, USER]
     )
@@ -57,6 +60,7 @@ def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> N
     todo = setup.changes(wiring, read.nodes, kinds)
     right = {
         host.ssh: ", ".join(f"{end.interface} {end.address}" for end in wiring.on(host.ssh))
+        or rdma.MATRIX
         for host in wiring.hosts
     }
     carry_out(session, wiring, read, todo, right, how)
@@ -66,8 +70,33 @@ def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> N
         screen.say(f"as wanted on {len(wiring.hosts)} nodes: inv rdma.status looks, rdma.ping asks")
 
 
+def _as_addressed(session: Session, wiring: Wiring, fixed: bool = False) -> Wiring:
+    """The links of a hostfile that tells no addresses, with those that the interfaces have.
+
+    Raise where one has none, or, if they are to be `fixed`, one that it took by itself.
+    """
+    read = read_nodes(session, wiring, [rdma.INTERFACES])
+    refuse([each for host, values in read.nodes.items() for each in setup.unreadable(host, values)])
+    found = _with(wiring, read)
+    refuse(link_checks.nameless(found, read.nodes))
+    passing = link_checks.self_assigned(found)
+    if fixed:
+        refuse(passing)
+    print_findings(passing)
+    return found
+
+
+def _with(wiring: Wiring, read: Snapshot) -> Wiring:
+    if not wiring.cables:
+        return wiring
+    names = [host.ssh for host in wiring.hosts]
+    return wiring.with_({name: known(read.on(name), rdma.INTERFACES_KEY) or {} for name in names})
+
+
 def persist(session: Session, wiring: Wiring, how: How, remove: bool = False) -> None:
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
+    if wiring.cables and not remove:
+        wiring = _as_addressed(session, wiring, fixed=True)
     read = read_nodes(session, wiring, [launchd.FACT, USER])
     refuse([each for host, values in read.nodes.items() for each in setup.unreadable(host, values)])
     todo: list[Change] = []
@@ -142,18 +171,26 @@ def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> N
 
 def status(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
-    read = reading.read(session.nodes(wiring.hosts), lambda node: rdma.FACTS)
-    _tell("status", read, link_checks.judge(wiring, read.nodes), as_json)
+    facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, machine.FACT]
+    read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
+    wiring = _with(wiring, read)
+    found = [*link_checks.judge(wiring, read.nodes), *link_checks.nameless(wiring, read.nodes)]
+    _tell("status", read, [*found, *link_checks.self_assigned(wiring)], as_json)
 
 
 def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per direction of every link, with round trips in ms; raise unless all answer."""
+    if wiring.cables:
+        wiring = _as_addressed(session, wiring)
     peers: dict[str, list[str]] = {}
     for one, two in wiring.links:
         peers.setdefault(one.host, []).append(str(two.address.ip))
         peers.setdefault(two.host, []).append(str(one.address.ip))
     targets = session.nodes(wiring.hosts)
-    read = reading.read(targets, lambda node: [pings.fact(peers.get(node.name, []))])
+    # The interfaces last: what they say of a link is then not older than its answer.
+    read = reading.read(
+        targets, lambda node: [pings.fact(peers.get(node.name, [])), rdma.INTERFACES]
+    )
     _tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
 
 

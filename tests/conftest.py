@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -285,12 +286,14 @@ def vllm_mlx(home: Path) -> Path:
 class Sshd:
     """Real OpenSSH servers on loopback, one per node name, and a home whose ssh knows them.
 
-    Each has processes and a home of its own; the network and the files are this machine's.
+    Each has processes, a boot, an address and a home of its own; the rest of the network and the
+    files are this machine's.
     """
 
     home: Path
     names: tuple[str, ...]
     ports: dict[str, int] = field(default_factory=dict)
+    ips: dict[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def up(self) -> None:
@@ -300,6 +303,10 @@ class Sshd:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         first = free_ports(len(self.names))
         self.ports = {name: first + index for index, name in enumerate(self.names)}
+        network = f"10.198.{os.getpid() % 250}"
+        self.ips = {name: f"{network}.{index}" for index, name in enumerate(self.names, 1)}
+        for ip in self.ips.values():
+            subprocess.run(["ip", "address", "replace", f"{ip}/32", "dev", "lo"], check=True)
         for name in self.names:
             self.start(name)
         (self.folder / "config").write_text("".join(map(self._entry, self.names)))
@@ -317,7 +324,7 @@ class Sshd:
         self.node_home(name).mkdir(exist_ok=True)
         settings = {
             "Port": str(self.ports[name]),
-            "ListenAddress": "127.0.0.1",
+            "ListenAddress": f"127.0.0.1\nListenAddress {self.ips[name]}",
             "HostKey": str(self.folder / f"{name}.key"),
             "AuthorizedKeysFile": str(self.folder / "user.key.pub"),
             "StrictModes": "no",
@@ -339,7 +346,11 @@ class Sshd:
         """Processes of a node's own (a PID namespace), in which sshd may come and go."""
         Path("/run/sshd").mkdir(exist_ok=True)
         sshd = f"/usr/sbin/sshd -D -e -f {self.folder}/{name}.sshd"
-        loop = f"while :; do [ -e {self.folder}/{name}.up ] && {sshd}; sleep 0.1; done"
+        # A machine of its own is one that was booted by itself (remote/facts/identity.sh).
+        boot = self.folder / f"{name}.boot"
+        boot.write_text(f"{uuid.uuid4()}\n")
+        own = f"mount --bind {boot} /proc/sys/kernel/random/boot_id"
+        loop = f"{own}; while :; do [ -e {self.folder}/{name}.up ] && {sshd}; sleep 0.1; done"
         line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", loop]
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(line, stdout=log, stderr=log)
@@ -349,7 +360,8 @@ class Sshd:
         lines = []
         for name in names:
             key = (self.folder / f"{name}.key.pub").read_text().rsplit(" ", 1)[0]
-            lines.append(f"[127.0.0.1]:{self.ports[name]} {key}\n")
+            at = f"[127.0.0.1]:{self.ports[name]},[{self.ips[name]}]:{self.ports[name]}"
+            lines.append(f"{at} {key}\n")
         (self.folder / "known_hosts").write_text("".join(lines))
 
     def connections(self, name: str) -> int:
@@ -366,6 +378,13 @@ class Sshd:
         for process in self.processes.values():
             process.kill()
             process.wait(DEADLINE)
+        for ip in self.ips.values():
+            subprocess.run(["ip", "address", "del", f"{ip}/32", "dev", "lo"], check=False)
+
+    @property
+    def hosts(self) -> list[dict[str, Any]]:
+        """The nodes as a hostfile has them."""
+        return [{"ssh": name, "ips": [self.ips[name]]} for name in self.names]
 
     def _entry(self, name: str) -> str:
         return (
@@ -384,7 +403,7 @@ def _listens(port: int) -> bool:
 def sshd(home: Path) -> Iterator[Sshd]:
     """Two nodes, mac1 and mac2, behind real OpenSSH servers."""
     require(Path("/usr/sbin/sshd").exists(), "needs OpenSSH's server (apt install openssh-server)")
-    require(os.getuid() == 0, "needs root: sshd on a port of its own")
+    require(os.getuid() == 0 and shutil.which("ip"), "needs root and iproute2: sshd on its own")
     servers = Sshd(home, ("mac1", "mac2"))
     servers.up()
     yield servers
@@ -408,8 +427,7 @@ def remote(inv: Inv, home: Path, tiny: Path, sshd: Sshd) -> Inv:
     """`inv` whose cluster is two ranks on two nodes behind SSH."""
     model = home / "model"
     shutil.copytree(tiny, model)
-    hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in sshd.names]
-    file = hostfile(home / "hosts.json", hosts, model, inv.port, python=sys.executable)
+    file = hostfile(home / "hosts.json", sshd.hosts, model, inv.port, python=sys.executable)
     inv.env["INVOKE_TP_HOSTFILE"] = str(file)
     inv.config = own_servers(home / "config.json", model)
     return inv
@@ -418,7 +436,6 @@ def remote(inv: Inv, home: Path, tiny: Path, sshd: Sshd) -> Inv:
 @pytest.fixture
 def light_remote(inv: Inv, sshd: Sshd) -> Inv:
     """The same with light ranks."""
-    hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in sshd.names]
-    file = light_cluster(inv, hosts, python=sys.executable)
+    file = light_cluster(inv, sshd.hosts, python=sys.executable)
     inv.env["INVOKE_TP_HOSTFILE"] = str(file)
     return inv

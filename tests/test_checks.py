@@ -18,17 +18,20 @@ from tasks.cluster.facts import (
     Key,
     NodeFacts,
     Unknown,
+    machine,
     memory,
     model,
     ports,
     processes,
     rdma,
+    reach,
     versions,
 )
 from tasks.cluster.facts.memory import GIB, Memory
 from tasks.cluster.facts.model import Model
 from tasks.cluster.facts.ports import Holder
 from tasks.cluster.facts.processes import Process
+from tasks.cluster.facts.reach import Meeting
 from tasks.cluster.hostfile import Host
 from tasks.cluster.snapshot import Snapshot
 
@@ -426,27 +429,26 @@ RDMA: dict[str, tuple[Mapping[str, Any], str, str, str]] = {
         "rdma_en5: its GID table can't be seen",
         "ibv_devinfo -v",
     ),
-    "no matrix": (
-        {"matrix": None},
+    # Ranks get a matrix of their own: what is in /tmp is for other tools.
+    "no matrix": ({"matrix": None}, OK, "devices up, links have IPv4", ""),
+    "old macOS": (
+        {"machine": {"macos": "26.2 25C56"}},
         FAIL,
-        "/tmp/mlx_ibv_devices.json is missing",
-        "inv rdma.setup",
+        "macOS 26.2: its RDMA corrupts data silently (mlx#3456)",
+        "update it to 26.3 or later, or --backend ring",
     ),
-    "another matrix": (
-        {"matrix": [[None, "rdma_en5"], ["rdma_en5", None]]},
+    "first right macOS": ({"machine": {"macos": "26.3 x"}}, OK, "devices up, links have IPv4", ""),
+    "two digits": ({"machine": {"macos": "26.10 x"}}, OK, "devices up, links have IPv4", ""),
+    "Thunderbolt 4": (
+        {"machine": {"model": "Mac16,10"}},
         FAIL,
-        "/tmp/mlx_ibv_devices.json is not the hostfile's matrix",
-        "inv rdma.setup",
+        "Mac16,10 has Thunderbolt 4: it can't do RDMA",
+        "--backend ring",
     ),
-    "no matrix at all": (
-        {"matrix": {"a": 1}},
-        FAIL,
-        "/tmp/mlx_ibv_devices.json is not the hostfile's matrix",
-        "inv rdma.setup",
-    ),
+    "a Mac to come": ({"machine": {"model": "Mac19,1"}}, OK, "devices up, links have IPv4", ""),
     **{
         f"{name} unknown": ({name: Unknown("it hangs")}, FAIL, "unknown: it hangs", name)
-        for name in ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix")
+        for name in ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces")
     },
 }
 OUTPUTS = {
@@ -455,7 +457,9 @@ OUTPUTS = {
     "ibv_devinfo": (rdma.parse_devinfo, text("ibv_devinfo.txt")),
     "interfaces": (rdma.parse_interfaces, text("ifconfig.txt")),
     "matrix": (rdma.parse_matrix, json.dumps(MATRIX)),
+    "machine": (machine.parse, "system Darwin\nmodel Mac15,14\nmacos 26.4.1 25E253\n"),
 }
+ASKED = (*rdma.FACTS, rdma.MATRIX_FACT, machine.FACT)
 FILE = {"ibv_devinfo": "ibv_devinfo.txt", "interfaces": "ifconfig.txt"}
 
 
@@ -464,7 +468,7 @@ def mac(fault: Mapping[str, Any]) -> dict[Key[Any], Any]:
     for name, change in fault.items():
         is_swap = name in FILE and isinstance(change, list)
         facts[name] = OUTPUTS[name][0](text(FILE[name], *change), 0) if is_swap else change
-    return {fact.key: facts[fact.name] for fact in rdma.FACTS}
+    return {fact.key: facts[fact.name] for fact in ASKED}
 
 
 @pytest.mark.parametrize(("fault", "level", "what", "fix"), RDMA.values(), ids=RDMA)
@@ -476,7 +480,7 @@ def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None
     assert (two.level, two.node) == (OK, "mac2")
 
 
-@pytest.mark.parametrize("key", [fact.key for fact in rdma.FACTS])
+@pytest.mark.parametrize("key", [*(fact.key for fact in rdma.FACTS), machine.KEY])
 def test_rdma_that_was_not_asked_is_unknown(key: Key[Any]) -> None:
     partial = mac({})
     del partial[key]
@@ -512,8 +516,110 @@ def test_two_cables() -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_unknown_is_never_ok(check: str) -> None:
     """Neither what can't be read nor what was not asked is ok, for any check."""
-    keys = [*KEYS.values(), processes.KEY, *(fact.key for fact in rdma.FACTS)]
+    keys = [*KEYS.values(), processes.KEY, *(fact.key for fact in rdma.FACTS), machine.KEY]
     for facts in ({}, dict.fromkeys(keys, Unknown("it hangs"))):
         judged = CHECKS[check].findings(expected(), told(mac1=facts, mac2=facts))
         assert {each.node for each in judged} == {"mac1", "mac2"}
         assert all(each.level == FAIL and each.fix for each in judged), judged
+
+
+# Hosts: a ring of two with an address each, and one fault each of mac1.
+
+BOUND = Meeting({"10.254.0.5": "bound"}, {"10.254.0.9:22": "connected"}, "192.0.2.7", "192.0.2.1")
+TOWARD = Meeting({"10.254.0.9": "bound"}, {"10.254.0.5:22": "ECONNREFUSED"}, "192.0.2.7")
+MEETINGS: dict[str, tuple[Any, Any, str, str]] = {
+    "good": (BOUND, OK, "reaches mac2", ""),
+    "not its own": (
+        replace(BOUND, own={"10.254.0.5": "EADDRNOTAVAIL"}),
+        FAIL,
+        "10.254.0.5 is on no interface of mac1",
+        "correct the ips of mac1 (ifconfig on it tells)",
+    ),
+    "not reached": (
+        replace(BOUND, peers={"10.254.0.9:22": "ETIMEDOUT"}),
+        FAIL,
+        "10.254.0.9 of mac2 is not reached (ETIMEDOUT)",
+        "inv hosts.check tells why",
+    ),
+    "unknown": (Unknown("no python"), FAIL, "unknown: no python", "run it on the node"),
+}
+
+
+def met(one: Any, two: Any = TOWARD, hosts: Any = HOSTS, ids: tuple[str, str] = ("A", "B")) -> Any:
+    """The check `hosts` on a ring of mac1 and mac2 (or these)."""
+    made = replace(expected("ring"), ranks=ranks.plan(hosts, "ring", MLX_LM))
+    values = [
+        {reach.MEETING_KEY: m, machine.IDENTITY_KEY: i}
+        for m, i in zip((one, two), ids, strict=True)
+    ]
+    names = [host.ssh for host in hosts]
+    return checks.hosts(made, told(**dict(zip(names, values, strict=True))))
+
+
+@pytest.mark.parametrize(("meeting", "level", "what", "fix"), MEETINGS.values(), ids=MEETINGS)
+def test_hosts(meeting: Any, level: str, what: str, fix: str) -> None:
+    one, two = met(meeting)
+    assert (one.node, one.level, one.what) == ("mac1", level, what)
+    assert fix in one.fix
+    assert (two.level, two.what) == (OK, "reaches mac1")
+
+
+def test_an_address_of_a_link_is_set_up_or_pinged() -> None:
+    linked = [
+        replace(HOSTS[0], links=(("en5", "10.254.0.5/30"),)),
+        replace(HOSTS[1], links=(("en4", "10.254.0.9/30"),)),
+    ]
+    (one, _) = met(replace(BOUND, own={"10.254.0.5": "EADDRNOTAVAIL"}), hosts=linked)
+    assert one.fix == "inv rdma.setup"
+    (one, _) = met(replace(BOUND, peers={"10.254.0.9:22": "EHOSTUNREACH"}), hosts=linked)
+    assert one.fix == "inv rdma.ping"
+
+
+def test_one_machine_by_two_names() -> None:
+    one, two = met(BOUND, ids=("A", "A"))
+    assert (one.level, two.level, two.what) == (OK, FAIL, "mac1 and mac2 are the same machine")
+    assert two.fix == "name it once; -n runs several ranks on it"
+
+
+def test_a_loopback_address_that_others_must_reach() -> None:
+    """This machine's is the one that the other sees us come from; a host's the one we came to."""
+    here = [Host("127.0.0.1", ("127.0.0.1",)), HOSTS[1]]
+    found = met(Meeting({}, {}), Meeting({}, {}, "192.0.2.7", "192.0.2.2"), here)
+    assert (found[0].level, found[0].what) == (
+        FAIL,
+        "127.0.0.1 is no address that mac2 can reach",
+    )
+    assert found[0].fix == (
+        'give this machine\'s address: {"ssh": "127.0.0.1", "ips": ["192.0.2.7"]} in a hostfile'
+    )
+    there = [replace(HOSTS[0], ips=("127.0.1.1",)), HOSTS[1]]
+    found = met(Meeting({}, {}, "192.0.2.7", "192.0.2.1"), TOWARD, there)
+    assert found[0].what == "127.0.1.1 is no address that mac2 can reach"
+    assert '{"ssh": "mac1", "ips": ["192.0.2.1"]}' in found[0].fix
+    found = met(Meeting({}, {}), TOWARD, there)
+    assert found[0].fix == (
+        'give mac1\'s address on the network of mac2 as its "ips" in a hostfile'
+    )
+
+
+def test_self_assigned_addresses_are_told_once() -> None:
+    own = [replace(HOSTS[0], ips=("169.254.1.1",)), replace(HOSTS[1], ips=("169.254.2.2",))]
+    *rest, last = met(Meeting({"169.254.1.1": "bound"}, {}), hosts=own)
+    assert levels(rest) == [("mac1", OK), ("mac2", OK)]
+    assert (last.level, last.what) == (
+        WARN,
+        "169.254.1.1 (and 1 more): self-assigned, will change with the next replug",
+    )
+
+
+def test_hosts_of_one_node_are_not_asked() -> None:
+    alone = [Host("127.0.0.1", ("127.0.0.1",))] * 2
+    made = replace(expected("ring"), ranks=ranks.plan(alone, "ring", MLX_LM))
+    assert checks.hosts(made, told(**{"127.0.0.1": {}})) == []
+
+
+def test_swap_before_a_load() -> None:
+    full = Memory(512 * GIB, 9 * GIB, 16384, swap=3 * GIB)
+    one, two = found("memory", full, replace(full, swap=GIB // 8))
+    assert (one.level, two.level) == (WARN, OK)
+    assert "3.0 GiB swapped out before the load" in one.what

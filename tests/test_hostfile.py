@@ -230,6 +230,11 @@ BAD: list[tuple[Any, str]] = [
     (two(ssh="a"), ": hosts[1].ssh: 'a' is there twice: name each host once (-n runs several"),
     ([A, {"ssh": "b"}, A], ": hosts[2].ssh: 'a' is there twice"),
     ([{"ssh": "localhost"}, {"ssh": "127.0.0.1"}], ": hosts[1].ssh: localhost and 127.0.0.1 are"),
+    (two(ssh="A"), ": hosts[1].ssh: a and A are the same machine: name it once (-n runs several"),
+    (two(ssh="me@a"), ": hosts[1].ssh: a and me@a are the same machine: name it once"),
+    (two(ssh="a", port=2222), ": hosts[1].ssh: 'a' is the name of two machines: give each one of"),
+    (two(ssh="a", gateway="g"), ": hosts[1].ssh: 'a' is the name of two machines"),
+    (two(ssh="b", ips=["10.0.0.3", "10.0.0.1"]), ": hosts[1].ips: 10.0.0.1 is the address of two"),
     (two(ssh="me@b", user="you"), ": hosts[1].user is also in its ssh: write it once"),
     # ips.
     (two(ips="10.0.0.2"), ': hosts[1].ips is wrong: write a list of IPv4 addresses: ["10.0.0.1"]'),
@@ -306,6 +311,11 @@ BAD: list[tuple[Any, str]] = [
     # backend and envs.
     (
         whole(backend="nccl"),
+        ": backend 'nccl': MLX knows it, and it is not run here: choose one of",
+    ),
+    (whole(backend="mpi"), ": backend 'mpi': MLX knows it, and it is not run here: choose one of"),
+    (
+        whole(backend="tcp"),
         ': backend is wrong: write one of "jaccl", "jaccl-ring", "ring", "any"',
     ),
     (whole(backend="JACCL"), ": backend is wrong: write one of"),

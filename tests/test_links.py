@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import hostfile, launchd, links, setup
+from tasks.cluster import hostfile, launchd, link_checks, links, setup
+from tasks.cluster.checks import FAIL, WARN
 from tasks.cluster.errors import BadInput
 from tasks.cluster.facts import Key, NodeFacts, Unknown, rdma, thunderbolt
 from tasks.cluster.facts import routes as routing
@@ -192,7 +193,8 @@ def test_hostfile_with_links() -> None:
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        (host("b", "rdma_en5", ["10.254.0.6", "10.254.0.10"], 1), 'in "links"'),
+        # An address there and none here.
+        (host("b", "rdma_en5", ["192.0.2.6"], 1, links={"en5": "10.254.0.9"}), "is alone in"),
         (host("b", "rdma_en5", ["10.254.0.6"], 1, links={"en4": "10.254.0.6/30"}), "links give"),
         ({"ssh": "b", "links": {"en5": "10.254.0.600"}}, "links.en5"),
         ({"ssh": "b", "links": {"en5": "10.254.0.6/16"}}, "different prefixes"),
@@ -203,6 +205,92 @@ def test_wrong_hostfile(entry: dict[str, Any], says: str) -> None:
         links.from_hostfile(file(host("a", "rdma_en5", ["10.254.0.5"], 0), entry))
     assert says in raised.value.message
     assert raised.value.message.startswith("hosts.json: ")
+
+
+LAN = {"mac1": "192.0.2.11", "mac2": "192.0.2.12", "mac3": "192.0.2.13"}
+
+
+def of_mlx(*rows: list[Any], **more: Any) -> hostfile.Hostfile:
+    """What mlx.distributed_config writes: the hosts' own addresses, and devices."""
+    names = list(LAN)[: len(rows)]
+    hosts = [{"ssh": n, "ips": [LAN[n]], "rdma": r} for n, r in zip(names, rows, strict=True)]
+    return file(*hosts, **{"backend": "jaccl", **more})
+
+
+PAIR = ([None, "rdma_en3"], ["rdma_en4", None])
+
+
+@pytest.mark.parametrize(
+    ("rows", "cables"),
+    [
+        (PAIR, ["mac1 en3 mac2 en4"]),
+        (
+            ([None, ["rdma_en3", "rdma_en5"]], [["rdma_en4", "rdma_en2"], None]),
+            ["mac1 en3 mac2 en4", "mac1 en5 mac2 en2"],
+        ),
+        (
+            ([None, "a1", "a2"], ["a1", None, "a2"], ["a1", "a2", None]),
+            ["mac1 a1 mac2 a1", "mac1 a2 mac3 a1", "mac2 a2 mac3 a2"],
+        ),
+    ],
+    ids=["two", "lists", "mesh"],
+)
+def test_ips_of_a_jaccl_file_are_not_the_links(rows: Any, cables: list[str]) -> None:
+    wiring = links.from_hostfile(of_mlx(*rows))
+    assert [" ".join((*a, *b)) for a, b in wiring.cables] == cables
+    assert (wiring.ends, wiring.unlinked, wiring.rdma) == ((), [], True)
+    assert json.loads(setup.matrix_text(wiring)) == list(rows)
+
+
+def test_links_have_the_addresses_that_interfaces_have() -> None:
+    """Also two that are self-assigned, which are in one network."""
+    wiring = links.from_hostfile(of_mlx(*PAIR))
+    have = {
+        "mac1": {"en3": interface("en3", "169.254.1.1/16"), "en0": interface("en0", "10.0.0.1/8")},
+        "mac2": {"en4": interface("en4", "169.254.2.2/16")},
+    }
+    found = wiring.with_(have)
+    assert [(str(a), str(b)) for a, b in found.links] == [
+        ("mac1:en3:169.254.1.1", "mac2:en4:169.254.2.2")
+    ]
+    assert found.bare == ()
+    (finding,) = link_checks.self_assigned(found)
+    assert (finding.level, finding.fix) == (
+        WARN,
+        "inv rdma.discover --hosts mac1,mac2 --write FILE gives links fixed ones",
+    )
+    assert finding.what == (
+        "169.254.1.1 (and 1 more): self-assigned, will change with the next replug"
+    )
+    less = wiring.with_({**have, "mac2": {"en4": interface("en4")}})
+    assert (less.bare, less.links) == ((("mac2", "en4"),), [])
+    values = {name: facts(*each.values()) for name, each in have.items()}
+    values["mac2"] = facts(interface("en4"))
+    (bare,) = link_checks.nameless(less, values)
+    assert (bare.node, bare.level) == ("mac2", FAIL)
+    assert bare.what == "en4 has no IPv4 address, and hosts.json tells none"
+    assert bare.fix == "inv rdma.discover --hosts mac1,mac2 --write FILE gives it one"
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (
+            of_mlx([None, "a1", "a1"], ["a1", None, "a2"], ["a1", "a2", None]),
+            "a1 of mac1 leads to mac2 and to mac3, and a cable has one other end",
+        ),
+        (of_mlx(*PAIR, backend="ring"), None),
+        (file({"ssh": "a", "ips": ["10.0.0.1"]}, {"ssh": "b"}), "--hosts a,b --write FILE"),
+    ],
+    ids=["one device, two hosts", "ring needs no device", "no devices"],
+)
+def test_hostfiles_of_the_world(made: hostfile.Hostfile, says: str | None) -> None:
+    if says is None:
+        assert not links.from_hostfile(made).rdma
+        return
+    with pytest.raises(BadInput) as raised:
+        links.from_hostfile(made)
+    assert says in raised.value.message
 
 
 def test_hostfile_without_any_link() -> None:

@@ -158,8 +158,7 @@ class Top:
 
 def test_top_of_dead_nodes(inv: Inv, home: Path, sshd: Sshd) -> None:
     """A node that falls silent or dies is told so, holds up no other, and comes back."""
-    hosts = [{"ssh": name, "ips": ["127.0.0.1"]} for name in sshd.names]
-    (home / "hosts.json").write_text(json.dumps({"engine": "mlx-lm", "hosts": hosts}))
+    (home / "hosts.json").write_text(json.dumps({"engine": "mlx-lm", "hosts": sshd.hosts}))
     inv.env["INVOKE_TP_HOSTFILE"] = str(home / "hosts.json")
     top = Top(inv, "--json")
     top.until(lambda node: node["cpu"] is not None, "mac1")

@@ -109,6 +109,7 @@ def _no_more_cables(value: Any, truth: Any) -> bool:
         and port.speed in (None, whole[port.domain].speed)
         and port.top in (None, whole[port.domain].top)
         for port in value
+        if port.domain  # else no cable of it is known
     )
 
 
@@ -503,7 +504,11 @@ def test_versions_of_another_form_are_unknown(build: str, said: Any) -> None:
         ("192.168.0", "192.168.0.0/24"),
         ("192.168.0/16", "192.168.0.0/16"),
         ("192.168.68.1", "192.168.68.1/32"),
-        ("10.1&0xff00ff00", None),
+        ("172.16.8&0xfffff800", "172.16.8.0/21"),
+        ("10.1&0xff00ff00", "10.0.0.0/8"),
+        ("10&0xff000000", "10.0.0.0/8"),
+        ("10.1&0x", None),
+        ("10.1&0xfffffffff", None),
         ("10.1.2.3.4", None),
         ("10.1/33", None),
         ("300.1", None),

@@ -18,7 +18,7 @@ from unittest import mock
 import layout
 import pytest
 from conftest import wait_for
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mlx._distributed_utils import launch as mlx_launch
 
@@ -145,10 +145,14 @@ def good(draw: st.DrawFn, backend: str) -> list[dict[str, Any]]:
     size = draw(st.integers(1, 6))
     is_local = draw(st.booleans())
     hosts = []
+    seen: set[str] = set()
     for i in range(size):
         host: dict[str, Any] = {"ssh": "127.0.0.1" if is_local else f"me@mac{i}"}
         if backend == "ring" or i == 0 or draw(st.booleans()):
-            host["ips"] = draw(IPS)
+            # An address of two hosts is refused (STRICTER).
+            fresh = IPS if is_local else IPS.filter(seen.isdisjoint)
+            host["ips"] = draw(fresh)
+            seen |= {*host["ips"]}
         hosts.append(host)
     if backend == "ring" and draw(st.booleans()):
         return hosts
@@ -329,6 +333,8 @@ def test_runs_as_with_mlx_launch(
         folder = Path(name)
         cwd = folder / "a b"
         cwd.mkdir()
+        file = hostfile.parse(json.dumps(hosts), "F")
+        assume(ranks.impossible(backend, file.hosts) is None)
         cluster = cluster_of(folder, hosts, args, backend=backend, env=envs, cwd=str(cwd))
         words = [f"--backend={backend}", f"--hostfile={folder}/hosts.json", f"--cwd={cwd}"]
         words += [f"--env={pair}" for pair in envs] + [f"--python={sys.executable}"]
@@ -375,6 +381,20 @@ def test_runs_in_the_background(tmp_path: Path) -> None:
 PAIR = [{"ssh": "m0", "ips": ["10.0.0.1"]}, {"ssh": "m1", "ips": ["10.0.0.2"]}]
 ROWS = [[None, "rdma_en5"], ["rdma_en5", None]]
 LINKED = [{**host, "rdma": row} for host, row in zip(PAIR, ROWS, strict=True)]
+
+
+def mesh_of(size: int, device: str = "") -> list[dict[str, Any]]:
+    """A full mesh as mlx.distributed_config writes it; `device`: each host has that one alone."""
+    return [
+        {
+            "ssh": f"m{i}",
+            "ips": [f"192.0.2.{i + 1}"],
+            "rdma": [None if i == j else device or f"rdma_en{j + 2}" for j in range(size)],
+        }
+        for i in range(size)
+    ]
+
+
 STRICTER: list[tuple[str, Any, list[str], dict[str, Any]]] = [
     ("a variable without = is a slip; mlx sets it empty", PAIR, ["--env=A"], {"env": ["A"]}),
     ("mlx warns of an odd name and ignores it", PAIR, ["--env=A B=c"], {"env": ["A B=c"]}),
@@ -386,6 +406,16 @@ STRICTER: list[tuple[str, Any, list[str], dict[str, Any]]] = [
         {},
     ),
     ("a host twice is a slip of the pen; -n says it", [PAIR[0], PAIR[0]], [], {}),
+    ("an address of two hosts", [PAIR[0], {**PAIR[1], "ips": ["10.0.0.1"]}], [], {}),
+    ("one machine by two names", [PAIR[0], {**PAIR[1], "ssh": "me@m0"}], [], {}),
+    (
+        "a ring of sides that differ",
+        [PAIR[0], {**PAIR[1], "ips": ["10.0.0.2", "10.0.1.2"]}],
+        [],
+        {},
+    ),
+    ("a mesh of nine", mesh_of(9), ["--backend=jaccl"], {}),
+    ("a cable with three ends", mesh_of(3, "rdma_en3"), ["--backend=jaccl"], {}),
     ("MLX's ring takes IPv4 addresses only", [{"ssh": "a", "ips": ["::1"]}], [], {}),
     ("[] is no device", [{**LINKED[0], "rdma": [None, []]}, LINKED[1]], ["--backend=jaccl"], {}),
     ("no shell would take this name for a host", [{"ssh": "a b", "ips": ["10.0.0.1"]}], [], {}),
@@ -404,6 +434,110 @@ def test_stricter(
         )
     backend = [] if "--backend=jaccl" in words else ["--backend=ring"]
     assert oracle(f"--hostfile={tmp_path}/hosts.json", *backend, *words, "--", *SERVER)
+
+
+@pytest.mark.parametrize(
+    ("backend", "hosts", "says"),
+    [
+        ("jaccl", mesh_of(8), None),
+        (
+            "jaccl",
+            mesh_of(9),
+            "a mesh has at most 8 ranks, and these are 9: --backend jaccl-ring",
+        ),
+        ("jaccl-ring", mesh_of(9), None),
+        (
+            "jaccl",
+            mesh_of(3, "rdma_en3"),
+            "hosts[0].rdma: rdma_en3 of m0 leads to m1 and to m2, and a cable has one other end:"
+            " correct the row, or inv rdma.discover --hosts m0,m1,m2 --write FILE",
+        ),
+        (
+            "jaccl-ring",
+            [
+                {"ssh": "a", "ips": ["10.0.0.1"], "rdma": [None, ["x1", "x2"], "x3"]},
+                {"ssh": "b", "rdma": [["y1", "y2"], None, "y3"]},
+                {"ssh": "c", "rdma": ["z1", "z2", None]},
+            ],
+            "hosts[0].rdma has 2 devices to a neighbour, others have 1: a ring wants the same",
+        ),
+        (
+            "ring",
+            [{"ssh": "a", "ips": ["10.0.0.1", "10.0.1.1"]}, {"ssh": "b", "ips": ["10.0.0.2"]}],
+            "hosts[0] has 2 ips, hosts[1] has 1: a ring wants the same number of each: write 1",
+        ),
+        # mlx.distributed_config with --hosts of addresses names each twice.
+        (
+            "ring",
+            [{"ssh": n, "ips": [f"10.0.0.{n}"] * 2} for n in "12"],
+            None,
+        ),
+    ],
+)
+def test_what_can_not_work(backend: str, hosts: list[dict[str, Any]], says: str | None) -> None:
+    file = hostfile.parse(json.dumps(hosts), "F")
+    found = ranks.impossible(backend, file.hosts)
+    assert found is None if says is None else found and found.startswith(says)
+
+
+# a, b and c in a mesh of cables, each link a subnet; a ring's ips face the host before.
+LINKS = {
+    "a": {"en3": "10.254.0.1/30", "en4": "10.254.0.5/30"},
+    "b": {"en3": "10.254.0.2/30", "en4": "10.254.0.9/30"},
+    "c": {"en3": "10.254.0.6/30", "en4": "10.254.0.10"},
+}
+FACING = {"a": "10.254.0.5", "b": "10.254.0.2", "c": "10.254.0.10"}
+
+
+def ring_of(names: str, ips: dict[str, str] = FACING) -> list[dict[str, Any]]:
+    return [{"ssh": name, "ips": [ips[name]], "links": LINKS[name]} for name in names]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (3, ["10.254.0.5", "10.254.0.2", "10.254.0.10"]),
+        (2, ["10.254.0.1", "10.254.0.2"]),
+        (1, ["10.254.0.5"]),
+        # Several ranks on each host: as the file has it.
+        (6, ["10.254.0.5"] * 2 + ["10.254.0.2"] * 2 + ["10.254.0.10"] * 2),
+    ],
+)
+def test_fewer_ranks_of_a_ring(tmp_path: Path, count: int, expected: list[str]) -> None:
+    """Each rank's address is the one on its link to the rank before it."""
+    cluster = cluster_of(tmp_path, ring_of("abc"), backend="ring", num_ranks=count)
+    assert [rank.host.ips[0] for rank in cluster.ranks] == expected
+
+
+def test_fewer_ranks_without_a_link_to_close_the_ring(tmp_path: Path) -> None:
+    data = [*ring_of("abc"), {"ssh": "d", "ips": ["10.254.0.13"], "links": {"en3": "10.254.0.13"}}]
+    data[0]["links"] = {"en3": "10.254.0.1/30", "en4": "10.254.0.14"}
+    data[0]["ips"] = ["10.254.0.14"]
+    data[2]["links"] = {"en4": "10.254.0.10/30"}
+    with pytest.raises(
+        BadInput, match=r"-n 3: no link between c and a, .*: --hosts a,b,c goes over"
+    ):
+        cluster_of(tmp_path, data, backend="ring", num_ranks=3)
+    found = cluster_of(tmp_path, data, backend="ring", num_ranks=2)
+    assert [rank.host.ips[0] for rank in found.ranks] == ["10.254.0.1", "10.254.0.2"]
+
+
+def test_fewer_ranks_over_their_own_network(tmp_path: Path) -> None:
+    """Addresses of no link are reached by all: they stay."""
+    own = {"a": "192.0.2.1", "b": "192.0.2.2", "c": "192.0.2.3"}
+    cluster = cluster_of(tmp_path, ring_of("abc", own), backend="ring", num_ranks=2)
+    assert [rank.host.ips[0] for rank in cluster.ranks] == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_loopback_beside_a_real_address(tmp_path: Path) -> None:
+    """What mlx.distributed_config finds for 127.0.0.1: others can't reach the first."""
+    data = [
+        {"ssh": "127.0.0.1", "ips": ["127.0.0.1", "192.0.2.1"]},
+        {"ssh": "b", "ips": ["192.0.2.2"]},
+    ]
+    cluster = cluster_of(tmp_path, data, backend="ring")
+    assert [rank.host.ips for rank in cluster.ranks] == [("192.0.2.1",), ("192.0.2.2",)]
+    assert cluster.notes == ["127.0.0.1: using 192.0.2.1: others can't reach 127.0.0.1"]
 
 
 def test_no_addresses(tmp_path: Path) -> None:

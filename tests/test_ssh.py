@@ -120,13 +120,24 @@ def test_refused_login(remote: Inv, sshd: Sshd) -> None:
     assert "SSH login refused" in failed.out
 
 
-def test_hosts_by_name(remote: Inv, home: Path) -> None:
-    """--hosts without a hostfile: addresses are looked up, and said."""
+def test_hosts_by_name(remote: Inv, home: Path, sshd: Sshd) -> None:
+    """--hosts without a hostfile: addresses are looked up, and said; not one that no other reaches.
+
+    As of a name to which /etc/hosts gives 127.0.1.1, and where ssh goes through a forwarded port.
+    """
     del remote.env["INVOKE_TP_HOSTFILE"]
     words = ("--hosts", "mac1,mac2", "--engine", "mlx-lm", "--python", sys.executable)
     args = ("--model", str(home / "model"), "--port", str(remote.port))
+    refused = remote("tp.start", *words, args=args, code=3)
+    assert "mac2: no ips given, using 127.0.0.1" in refused.err
+    assert "127.0.0.1 is no address that mac2 can reach: give mac1's address" in refused.err
+    assert not (sshd.node_home("mac1") / ".mlx-tp" / "rank0.json").exists()
+    config = sshd.folder / "config"
+    for name, port in sshd.ports.items():
+        old, new = (f"HostName {ip}\n  Port {port}\n" for ip in ("127.0.0.1", sshd.ips[name]))
+        config.write_text(config.read_text().replace(old, new))
     started = remote("tp.start", *words, args=args)
-    assert "mac2: no ips given, using 127.0.0.1" in started.err
+    assert f"mac2: no ips given, using {sshd.ips['mac2']}" in started.err
     remote("tp.stop", "--hosts", "mac1", "--hosts", "mac2", "--engine", "mlx-lm")
 
 

@@ -5,11 +5,11 @@ A port knows its peer by domain UUID, so a cable is found before either end has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .checks import FAIL, WARN, Finding
-from .facts import Key, NodeFacts, known
+from .facts import Key, NodeFacts, known, machine, rdma, routes
 from .facts.thunderbolt import HARDWARE_PORTS, KEY, Port, is_thunderbolt5
 
 
@@ -78,6 +78,8 @@ def _sockets(facts: Mapping[str, NodeFacts]) -> tuple[dict[str, _Socket], list[F
         findings += _host_findings(host, values)
         names = known(values, HARDWARE_PORTS) or {}
         for port in known(values, KEY) or ():
+            if not port.domain:
+                continue
             interface = names.get(f"Thunderbolt {port.receptacle}")
             twin = sockets.setdefault(port.domain, _Socket(host, port, interface))
             if twin.host != host:
@@ -95,8 +97,76 @@ def _host_findings(host: str, values: NodeFacts) -> list[Finding]:
     ports = known(values, KEY)
     if ports is not None and not ports:
         found.append(Finding("cabling", FAIL, host, "it has no Thunderbolt port", "is it a Mac?"))
-    if ports is not None and is_thunderbolt5(ports) is False:
+    found += _nameless(host, ports or ())
+    if fast(values) is False:
         found.append(Finding("cabling", WARN, host, _THUNDERBOLT_4, "backend ring works over it"))
+    over = default_route(values, (known(values, HARDWARE_PORTS) or {}).values())
+    if over:
+        found.append(Finding("route", WARN, host, *over))
+    return found
+
+
+def _nameless(host: str, ports: Sequence[Port]) -> list[Finding]:
+    """A finding where ports tell no domain UUID, by which alone a cable's ends are told."""
+    bare = [port.receptacle or "?" for port in ports if not port.domain]
+    if not bare:
+        return []
+    level = FAIL if len(bare) == len(ports) else WARN
+    what = (
+        f"Thunderbolt port {', '.join(bare)}: no domain UUID is told, so what is in it is unknown"
+    )
+    fix = "replug it; or name its link yourself: inv rdma.setup --node HOST:IFACE:IP for both ends"
+    return [Finding("cabling", level, host, what, fix)]
+
+
+def fast(values: NodeFacts) -> bool | None:
+    """Whether a node has Thunderbolt 5, by its ports and its model; None where nothing tells."""
+    model = (known(values, machine.KEY) or {}).get("model", "")
+    return is_thunderbolt5(known(values, KEY) or (), model)
+
+
+def misplaced(interface: str, values: NodeFacts) -> str | None:
+    """Why a cable must be moved to another port of that Mac, whose others do RDMA, or None."""
+    if fast(values) is False:
+        return None
+    studio = any(port.machine == "Mac Studio" for port in known(values, KEY) or ())
+    if interface == "en2" and studio:
+        return f"{interface}, beside the Ethernet port of a Mac Studio, does no RDMA (exo#1551)"
+    devices = known(values, rdma.DEVICES_KEY)
+    return (
+        f"{interface} has no RDMA device"
+        if devices and f"rdma_{interface}" not in devices
+        else None
+    )
+
+
+def default_route(values: NodeFacts, names: Iterable[str]) -> tuple[str, str] | None:
+    """That all of a node's traffic goes over one of these interfaces, as (what, fix), or None.
+
+    The other end may hand out a lease that macOS takes for the way to everywhere (dnet#66). The
+    first default route is the one that counts.
+    """
+    default = [each for each in known(values, routes.KEY) or () if not each.network.prefixlen]
+    interfaces = known(values, rdma.INTERFACES_KEY) or {}
+    bridges = [each.name for each in interfaces.values() if {*each.members} & {*names}]
+    if not default or default[0].interface not in {*names, *bridges}:
+        return None
+    what = f"the default route goes over {default[0].interface}, a cable to another host"
+    fix = "System Settings, Network: put that service last, or set its IPv4 to Off"
+    return what, fix
+
+
+def machines(facts: Mapping[str, NodeFacts]) -> list[Finding]:
+    """What the hosts' systems are that keeps RDMA from working, or from working together."""
+    told = {host: known(values, machine.KEY) or {} for host, values in facts.items()}
+    found = []
+    systems = {host: each["macos"] for host, each in told.items() if "macos" in each}
+    for host, system in systems.items():
+        wrong = machine.corrupts(told[host])
+        first = next(iter(systems))
+        if system != systems[first]:
+            wrong = wrong or (f"macOS {system}, and {first} has {systems[first]}", "update both")
+        found += [Finding("macos", WARN, host, *wrong)] if wrong else []
     return found
 
 
@@ -143,8 +213,13 @@ def _cable(
         return None, findings
     speeds = [socket.port.speed for socket in (one, two) if socket.port.speed]
     cable = Cable(_plug(one), _plug(two), min(speeds, default=None))
-    fast = all(is_thunderbolt5(facts[each.host][KEY]) for each in (one, two))
-    if fast and cable.speed and cable.speed <= 40:
+    for here, there in ((one, two), (two, one)):
+        wrong = misplaced(here.interface or "", facts[here.host])
+        if wrong:
+            fix = f"move its cable (to {there.host}) to another port"
+            findings.append(Finding("cabling", WARN, here.host, wrong, fix))
+    both = all(fast(facts[each.host]) for each in (one, two))
+    if both and cable.speed and cable.speed <= 40:
         what = f"{one} to {two.host} runs at {cable.speed} Gb/s"
         fix = "use a Thunderbolt 5 cable, and no older dock"
         findings.append(Finding("cabling", WARN, one.host, what, fix))

@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from . import ranks
 from . import state as record
 from .engine import Engine
 from .facts import Fact, Key, NodeFacts, UnknownFactError, as_key, known, old
+from .facts import machine as machine_facts
 from .facts import memory as memory_facts
 from .facts import model as model_facts
 from .facts import ports as port_facts
 from .facts import processes as process_facts
 from .facts import rdma as rdma_facts
+from .facts import reach as reach_facts
+from .facts import thunderbolt as thunderbolt_facts
 from .facts import versions as version_facts
 from .facts.memory import GIB, Memory
 from .facts.model import Model
@@ -34,6 +38,7 @@ T = TypeVar("T")
 OK, WARN, FAIL = "ok", "warn", "fail"
 REBOOT = "reboot it: nothing else frees it"
 LEAK = 0.1  # of a node's memory: more than a graceful exit leaves (5 GiB of 512, omlx#2184)
+SWAP = GIB // 4  # bytes: macOS itself may swap out a little on a node that has nothing to do
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,10 @@ def memory(expected: Expected, snapshot: Snapshot) -> list[Finding]:
             share = f"{leak / GIB:.1f} GiB ({leak / value.total:.0%}) more"
             what = f"{what}: {share} than before this boot's first start"
             return Finding("memory", FAIL, node, what, REBOOT)
+        if (value.swap or 0) > SWAP:
+            what = f"{what}, {(value.swap or 0) / GIB:.1f} GiB swapped out before the load"
+            fix = "end what holds the memory, or reboot it: such loads have ended in kernel panics"
+            return Finding("memory", WARN, node, what, fix)
         return Finding("memory", OK, node, what)
 
     return each("memory", snapshot, memory_facts.KEY, judge)
@@ -329,25 +338,26 @@ def _free(expected: Expected, facts: NodeFacts, port: int, use: str) -> str:
 
 
 def _rdma(cluster: Cluster, node: Node) -> list[Fact[object]]:
-    return [*rdma_facts.FACTS, rdma_facts.IN_USE] if cluster.backend.startswith("jaccl") else []
+    if not cluster.backend.startswith("jaccl"):
+        return []
+    return [*rdma_facts.FACTS, rdma_facts.IN_USE, machine_facts.FACT]
 
 
-@check("rdma", _rdma, what="devices, links, MLX's matrix")
+@check("rdma", _rdma, what="devices and links")
 def rdma(expected: Expected, snapshot: Snapshot) -> list[Finding]:
-    """RDMA is on, the matrix is the hostfile's, devices are there and up, links have IPv4."""
+    """RDMA is on, devices are there and up, links have IPv4; ranks get a matrix of their own."""
     if not expected.backend.startswith("jaccl"):
         return []
-    rows = [list(rank.host.rdma) for rank in expected.ranks]
-    matrix = [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
     findings = domains(expected, snapshot)
+    setup = ranks.ready([rank.host for rank in expected.ranks])
     for node, values in snapshot.nodes.items():
-        host = expected.on(node)[0].host
-        wrong = _rdma_wrong(values, host, matrix)
-        unseen = (
-            []
-            if wrong
-            else [n for n in devices(host) if not values[rdma_facts.DEVINFO_KEY][n].gids]
+        names = devices(expected.on(node)[0].host)
+        wrong = (
+            _machine_wrong(values)
+            or rdma_off(values)
+            or next(filter(None, (device_wrong(n, values, setup) for n in names)), None)
         )
+        unseen = [] if wrong else [n for n in names if not values[rdma_facts.DEVINFO_KEY][n].gids]
         if wrong:
             findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
         elif unseen:
@@ -356,6 +366,124 @@ def rdma(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         else:
             findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
     return findings
+
+
+def called(backend: str, size: int) -> list[tuple[int, int]]:
+    """(rank, by which rank it is called) as ranks meet: a ring's by the one before, else rank 0."""
+    if backend == "ring":
+        return [(rank, (rank - 1) % size) for rank in range(size) if size > 1]
+    return [(0, rank) for rank in range(1, size)]
+
+
+def _calls(expected: Expected) -> list[tuple[str, Rank, Rank]]:
+    """(address, whose, by whom) for each call from one node to another as the ranks meet."""
+    pairs = called(expected.backend, len(expected.ranks))
+    found = [(expected.ranks[one], expected.ranks[two]) for one, two in pairs]
+    count = None if expected.backend == "ring" else 1
+    between = [(one, two) for one, two in found if one.host.ssh != two.host.ssh]
+    return [(ip, one, two) for one, two in between for ip in one.host.ips[:count]]
+
+
+def _meeting(cluster: Cluster, node: Node) -> list[Fact[object]]:
+    calls = _calls(cluster.expected)
+    if not calls:
+        return []
+    ports = {n.name: 22 if n.host.is_local else n.login[2] for n in cluster.nodes}
+    own = [ip for ip, one, _ in calls if one.host.ssh == node.name]
+    peers = [(ip, ports[one.host.ssh]) for ip, one, two in calls if two.host.ssh == node.name]
+    rank = cluster.on(node)[0]
+    own, peers = list(dict.fromkeys(own)), list(dict.fromkeys(peers))
+    asked = reach_facts.meeting(rank.command[0], rank.cwd, own, peers)
+    return [asked, machine_facts.IDENTITY]
+
+
+@check(
+    "hosts", _meeting, what="each is a machine of its own, has its addresses, is reached by them"
+)
+def hosts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """A host is one machine; its addresses are its own, and those that call it reach them.
+
+    Asked at the port of its sshd: what connects to a rank's port takes its peer's place.
+    """
+    calls = _calls(expected)
+    if not calls:
+        return []
+    found = []
+    for node, values in snapshot.nodes.items():
+        wrong = twin(node, snapshot) or _address_wrong(expected, node, snapshot)
+        error = values.lacks(reach_facts.MEETING_KEY, machine_facts.IDENTITY_KEY)
+        if error and not wrong:
+            found.append(unknown("hosts", error))
+        elif wrong:
+            found.append(Finding("hosts", FAIL, node, *wrong))
+        else:
+            peers = dict.fromkeys(one.host.ssh for _, one, two in calls if two.host.ssh == node)
+            what = f"reaches {', '.join(peers)}" if peers else "has its addresses"
+            found.append(Finding("hosts", OK, node, what))
+    passing = list(dict.fromkeys(ip for ip, _, _ in calls if ip.startswith("169.254.")))
+    if passing:
+        names = ",".join(dict.fromkeys(rank.host.ssh for rank in expected.ranks))
+        found.append(self_assigned(calls[0][1].host.ssh, passing, names))
+    return found
+
+
+def self_assigned(node: str, addresses: Sequence[str], names: str) -> Finding:
+    """One finding for all addresses that interfaces took by themselves (169.254)."""
+    what = f"{addresses[0]}{_more(addresses)}: self-assigned, will change with the next replug"
+    fix = f"inv rdma.discover --hosts {names} --write FILE gives links fixed ones"
+    return Finding("address", WARN, node, what, fix)
+
+
+def twin(node: str, snapshot: Snapshot) -> tuple[str, str] | None:
+    """That a node is a machine that another name leads to as well, as (what, fix), or None."""
+    key = machine_facts.IDENTITY_KEY
+    which = known(snapshot.on(node), key)
+    first = next((n for n, values in snapshot.nodes.items() if known(values, key) == which), node)
+    if which is None or first == node:
+        return None
+    return f"{first} and {node} are the same machine", "name it once; -n runs several ranks on it"
+
+
+def _address_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[str, str] | None:
+    """What is wrong with the addresses of a node, or with those that it calls, as (what, fix)."""
+    meeting = known(snapshot.on(node), reach_facts.MEETING_KEY)
+    for ip, one, two in _calls(expected):
+        if one.host.ssh == node:
+            if ip.startswith("127."):
+                what = f"{ip} is no address that {two.host.ssh} can reach"
+                return what, _own_address(one.host, two.host, snapshot)
+            if meeting and meeting.own.get(ip, "bound") == "EADDRNOTAVAIL":
+                return f"{ip} is on no interface of {node}", _give(ip, one.host, expected)
+    for ip, one, two in _calls(expected):
+        said = meeting.of(ip) if meeting and two.host.ssh == node else ""
+        if said not in ("", "connected", "ECONNREFUSED"):
+            fix = "inv rdma.ping" if _is_link(ip, one.host) else "inv hosts.check tells why"
+            return f"{ip} of {one.host.ssh} is not reached ({said})", fix
+    return None
+
+
+def _is_link(ip: str, host: Host) -> bool:
+    return any(ip == str(each.ip) for each in host.link_addresses)
+
+
+def _give(ip: str, host: Host, expected: Expected) -> str:
+    if _is_link(ip, host):
+        return ranks.ready([rank.host for rank in expected.ranks])
+    return f"correct the ips of {host.ssh} (ifconfig on it tells), or does its name lead elsewhere?"
+
+
+def _own_address(host: Host, other: Host, snapshot: Snapshot) -> str:
+    """Which address to give a host that has only said a loopback one."""
+    keyed = {
+        name: known(snapshot.on(name), reach_facts.MEETING_KEY) for name in (host.ssh, other.ssh)
+    }
+    # As the other one sees who asked it, which is this machine; or by which we came to the host.
+    seen = keyed[other.ssh] if host.is_local else keyed[host.ssh]
+    ip = (seen.client if host.is_local else seen.server) if seen else ""
+    whose = "this machine's" if host.is_local else f"{host.ssh}'s"
+    if not ip or ip.startswith("127.") or ":" in ip:
+        return f'give {whose} address on the network of {other.ssh} as its "ips" in a hostfile'
+    return f'give {whose} address: {{"ssh": "{host.ssh}", "ips": ["{ip}"]}} in a hostfile'
 
 
 def _model(cluster: Cluster, node: Node) -> list[Fact[object]]:
@@ -483,13 +611,15 @@ def domains(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     return found
 
 
-def _rdma_wrong(values: NodeFacts, host: Host, matrix: object) -> tuple[str, str] | None:
-    """The first thing that is wrong with a node's RDMA, as (what, fix)."""
-    return (
-        rdma_off(values)
-        or matrix_wrong(values, matrix)
-        or next(filter(None, (device_wrong(name, values) for name in devices(host))), None)
-    )
+def _machine_wrong(values: NodeFacts) -> tuple[str, str] | None:
+    """Why a node's Mac or its macOS should do no RDMA, whatever its devices say, as (what, fix)."""
+    error = values.lacks(machine_facts.KEY)
+    if error:
+        return f"unknown: {error.why}", RUN_IT
+    machine = values[machine_facts.KEY]
+    if thunderbolt_facts.has_thunderbolt5(machine.get("model", "")) is False:
+        return f"{machine['model']} has Thunderbolt 4: it can't do RDMA", "--backend ring"
+    return machine_facts.corrupts(machine)
 
 
 def rdma_off(values: NodeFacts) -> tuple[str, str] | None:
@@ -514,8 +644,10 @@ def matrix_wrong(values: NodeFacts, matrix: object) -> tuple[str, str] | None:
     return None
 
 
-def device_wrong(device: str, values: NodeFacts) -> tuple[str, str] | None:
-    """What keeps a device from carrying RDMA, as (what, fix), or None."""
+def device_wrong(
+    device: str, values: NodeFacts, setup: str = "inv rdma.setup"
+) -> tuple[str, str] | None:
+    """What keeps a device from carrying RDMA, as (what, fix), or None; `setup` is what mends it."""
     name = device.removeprefix("rdma_")
     interfaces, there = values[rdma_facts.INTERFACES_KEY], values[rdma_facts.DEVICES_KEY]
     interface = interfaces.get(name)
@@ -525,21 +657,20 @@ def device_wrong(device: str, values: NodeFacts) -> tuple[str, str] | None:
         return what, "names change after a reboot or replug: inv rdma.discover --diff"
     bridges = [i.name for i in interfaces.values() if name in i.members]
     if bridges:
-        return f"{device}: its interface is in {bridges[0]}", "inv rdma.setup"
+        return f"{device}: its interface is in {bridges[0]}", setup
     if info is None or not info.is_active:
         what = f"{device}: its port is {info.state if info else 'unknown'}"
         return what, "check the cable, and that RDMA is on at its other end"
     if interface is None or not interface.ipv4:
-        return f"{device}: its interface has no IPv4 address", "inv rdma.setup"
+        return f"{device}: its interface has no IPv4 address", setup
     if info.gids and not info.ipv4_gids:
-        return f"{device}: no IPv4-mapped GID in its table", "inv rdma.setup, else reboot that node"
+        return f"{device}: no IPv4-mapped GID in its table", f"{setup}, else reboot that node"
     return None
 
 
 def devices(host: Host) -> list[str]:
     """The RDMA devices of a host's row, in its order."""
-    cells = [cell for cell in host.rdma if cell is not None]
-    return [name for cell in cells for name in (cell if isinstance(cell, tuple) else (cell,))]
+    return [name for cell in host.rdma for name in ranks.devices(cell)]
 
 
 def each(

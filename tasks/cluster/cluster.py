@@ -142,15 +142,16 @@ def build(
     settings = replace(configured, **{key: getattr(given, key) for key in said})
     ssh = _ssh_config(settings)
     file = _hostfile(settings, said)
+    whole_file = file
     if number is not None:
         file = hostfiles.repeat(file, _checked(RANKS.read, number, "-n"))
     chosen = _engine(settings, given, file)
     backend = ranks.resolve(settings.backend or file.backend, file.hosts)
     # An option goes over the host's own, that over the configuration.
     hosts = [_complete(host, configured, given) for host in file.hosts]
-    notes: list[str] = []
-    if backend == "ring":
-        hosts, notes = _resolved(connections.of(hosts, ssh), hosts)
+    if backend == "ring" and len(hosts) < len(whole_file.hosts):
+        hosts = hostfiles.facing(hosts)
+    hosts, notes = _resolved(connections, ssh, hosts, backend)
     if not resolve.has_ssh() and not all(host.is_local for host in hosts):
         notes.append("there is no ssh here to ask: its configuration is read by Paramiko")
     envs = [*file.envs, *settings.env]
@@ -170,8 +171,11 @@ def build(
             port=settings.starting_port,
             fast_synch=settings.fast_synch,
         )
+        wrong = ranks.impossible(backend, hosts)
     except ValueError as error:
-        raise BadInput(f"{file.source}: {error}") from None
+        wrong = str(error)
+    if wrong:
+        raise BadInput(f"{file.source}: {wrong}")
     if any(http_port in rank.ports for rank in planned if rank.host.ssh == planned[0].host.ssh):
         raise BadInput(f"--port {http_port}: the ranks meet there: choose another: -- --port N")
     return Cluster(
@@ -308,16 +312,26 @@ def _complete(host: Host, configured: Settings, given: Settings) -> Host:
     return replace(host, python=python or "python3", cwd=cwd)
 
 
-def _resolved(targets: Sequence[Node], hosts: Sequence[Host]) -> tuple[list[Host], list[str]]:
-    """Hosts without `ips` get the address that the control machine finds for them."""
+def _resolved(
+    connections: Connections, ssh: str | None, hosts: Sequence[Host], backend: str
+) -> tuple[list[Host], list[str]]:
+    """The hosts with the `ips` that their ranks use, and what was decided for the user.
+
+    Where one is needed and none given it is the address that the control machine finds. What
+    mlx.distributed_config finds for 127.0.0.1 begins with 127.0.0.1, which is for nobody else.
+    """
     found, notes = [], []
-    unknown = {host.ssh for host in hosts if not host.ips}
-    addresses = each([node for node in targets if node.name in unknown], lambda n: n.address)
+    listening = hosts if backend == "ring" else hosts[: len(hosts[0].rdma) == len(hosts) > 1]
+    bare = [host for host in listening if not host.ips]
+    addresses = each(connections.of(bare, ssh), lambda node: node.address) if bare else {}
     for host in hosts:
-        if not host.ips:
-            address = _lookup(addresses[host.ssh])
-            notes.append(f"{host.ssh}: no ips given, using {address}")
-            host = replace(host, ips=(address,))
+        own = tuple(ip for ip in host.ips if not ip.startswith("127."))
+        if host in bare:
+            host = replace(host, ips=(_lookup(addresses[host.ssh]),))
+            notes.append(f"{host.ssh}: no ips given, using {host.ips[0]}")
+        elif own and own != host.ips and any(other.ssh != host.ssh for other in hosts):
+            notes.append(f"{host.ssh}: using {', '.join(own)}: others can't reach {host.ips[0]}")
+            host = replace(host, ips=own)
         found.append(host)
     return found, list(dict.fromkeys(notes))
 

@@ -13,14 +13,18 @@ from itertools import combinations
 from typing import Any, TypeVar
 
 from . import links as linking
-from .cabling import Cable
+from .cabling import Cable, fast, misplaced
 from .errors import BadInput
-from .facts import Fact, Key, NodeFacts, known, rdma, routes, thunderbolt
-from .facts.thunderbolt import is_thunderbolt5
+from .facts import Fact, Key, NodeFacts, known, machine, rdma, routes, thunderbolt
 from .links import End, Link
+from .ranks import POOL
 
-POOL = IPv4Network("10.254.0.0/16")
-FACTS: tuple[Fact[object], ...] = (*thunderbolt.FACTS, *rdma.FACTS, routes.FACT)
+FACTS: tuple[Fact[object], ...] = (
+    *thunderbolt.FACTS,
+    *rdma.FACTS,
+    routes.FACT,
+    machine.FACT,
+)
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -215,12 +219,13 @@ def _no_rdma(end: End, values: NodeFacts) -> str | None:
     why = _host_no_rdma(end.host, values)
     if why is None and end.device not in values[rdma.DEVICES_KEY]:
         return f"{end.host} has no device {end.device}"
-    return why
+    moved = misplaced(end.interface, values)
+    return why or (f"{end.host}: {moved}" if moved else None)
 
 
 def _host_no_rdma(host: str, values: NodeFacts) -> str | None:
     # Thunderbolt 4 first: rdma_ctl says "enabled" there too, and there are no devices for ever.
-    if is_thunderbolt5(known(values, thunderbolt.KEY) or ()) is False:
+    if fast(values) is False:
         return f"{host}'s ports are Thunderbolt 4: they can't do RDMA"
     error = values.lacks(rdma.ENABLED_KEY, rdma.DEVICES_KEY)
     if error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Union
 
+from .config.settings import ELSEWHERE, NOT_HERE
 from .errors import BadInput
 
 SCHEMA = Path(__file__).parents[2] / "hosts" / "schema.json"
@@ -43,6 +44,16 @@ class Host:
         """Whether the rank runs on this machine, without SSH."""
         return self.ssh in LOCAL
 
+    @property
+    def link_addresses(self) -> tuple[IPv4Interface, ...]:
+        """Its ends of links, as addresses with their networks; a cable has two ends: /30."""
+        return tuple(IPv4Interface(a if "/" in a else f"{a}/30") for _, a in self.links)
+
+    def toward(self, other: Host) -> tuple[str, ...]:
+        """Its addresses on the links that it shares with another host."""
+        shared = {each.network for each in other.link_addresses}
+        return tuple(str(each.ip) for each in self.link_addresses if each.network in shared)
+
 
 @dataclass(frozen=True)
 class Hostfile:
@@ -73,12 +84,17 @@ def load(path: str) -> Hostfile:
 
 def parse(text: str, source: str) -> Hostfile:
     """The hostfile in `text`, dict or list form; `source` is named in errors."""
-    data = _validated(_json(text, source), source)
+    data = _json(text, source)
+    if isinstance(data, dict) and data.get("backend") in ELSEWHERE:
+        raise BadInput(f"{source}: backend {data['backend']!r}: {NOT_HERE}")
+    data = _validated(data, source)
     cluster = data if isinstance(data, dict) else {"hosts": data}
     _refuse_typos(cluster, source)
     for index, entry in enumerate(cluster["hosts"]):
         if "@" in entry["ssh"] and "user" in entry:
             raise BadInput(f"{source}: hosts[{index}].user is also in its ssh: write it once")
+        for name, address in entry.get("links", {}).items():
+            _check_link(f"{source}: hosts[{index}].links.{name}", address)
     hosts = tuple(_host(entry, cluster) for entry in cluster["hosts"])
     _refuse_duplicates(hosts, source)
     for index, host in enumerate(hosts):
@@ -121,6 +137,30 @@ def repeat(hostfile: Hostfile, ranks: int) -> Hostfile:
     return replace(
         hostfile, hosts=tuple(replace(host, rdma=()) for host in hosts for _ in range(each))
     )
+
+
+def facing(hosts: Sequence[Host]) -> list[Host]:
+    """The hosts of a ring that was cut by `-n`, their `ips` chosen anew from their `links`.
+
+    A rank is called by the one before it, so its address is the one on the link to that: once hosts
+    are left out, rank 0 has another before it. Addresses of no link are left. Raise BadInput where
+    two that are neighbours now share no link.
+    """
+    found = []
+    for left, host in zip([hosts[-1], *hosts[:-1]], hosts, strict=True):
+        linked = {str(each.ip) for each in host.link_addresses}
+        if len(hosts) > 1 and host.ips and linked.issuperset(host.ips):
+            if not host.toward(left):
+                names = ",".join(each.ssh for each in hosts)
+                raise BadInput(
+                    f"-n {len(hosts)}: no link between {left.ssh} and {host.ssh}, which are"
+                    f" neighbours then: --hosts {names} goes over their own network"
+                )
+            host = replace(host, ips=host.toward(left))
+        found.append(host)
+    least = min(len(host.ips) for host in found)
+    # As many connections to the left as to the right (MLX's ring.cpp).
+    return [replace(host, ips=host.ips[:least] if least else host.ips) for host in found]
 
 
 def _json(text: str, source: str) -> Any:
@@ -205,19 +245,47 @@ def _host(entry: dict[str, Any], cluster: dict[str, Any]) -> Host:
 
 
 def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
-    local = [index for index, host in enumerate(hosts) if host.is_local]
-    if len({hosts[index].ssh for index in local}) > 1:
+    """A host that is there twice under one name, and an address that two of them have."""
+    machine: dict[tuple[str, int | None], Host] = {}
+    named: dict[str, Host] = {}
+    owner: dict[str, Host] = {}
+    for index, host in enumerate(hosts):
+        # A name is a machine whoever logs in there, and in whatever letters; not so a port of it.
+        name = "127.0.0.1" if host.is_local else host.ssh.rpartition("@")[2].lower()
+        firsts = (named.setdefault(host.ssh, host), machine.setdefault((name, host.port), host))
+        for first in firsts:
+            if first.ssh != host.ssh or (first is not host and not host.is_local):
+                raise BadInput(f"{source}: hosts[{index}].ssh: {_twice(first, host)}")
+        for ip in host.ips:
+            other = owner.setdefault(ip, host)
+            if other.ssh != host.ssh:
+                raise BadInput(
+                    f"{source}: hosts[{index}].ips: {ip} is the address of two hosts, {other.ssh}"
+                    f" and {host.ssh}: give each its own (ifconfig on it tells)"
+                )
+
+
+def _twice(first: Host, host: Host) -> str:
+    if host.is_local:
+        same = "localhost and 127.0.0.1 are the same machine"
+        return f"{same}: write one of them for all its ranks"
+    if first.ssh != host.ssh:
+        same = f"{first.ssh} and {host.ssh} are the same machine"
+        return f"{same}: name it once (-n runs several ranks on a host)"
+    if (first.user, first.port, first.gateway) != (host.user, host.port, host.gateway):
+        two = f"{host.ssh!r} is the name of two machines"
+        return f"{two}: give each one of its own in ~/.ssh/config (Host, HostName, Port, ProxyJump)"
+    return f"{host.ssh!r} is there twice: name each host once (-n runs several ranks on a host)"
+
+
+def _check_link(where: str, address: str) -> None:
+    try:
+        IPv4Interface(address)
+    except ValueError:
+        text = address.partition("/")[0]
         raise BadInput(
-            f"{source}: hosts[{local[-1]}].ssh: localhost and 127.0.0.1 are the same machine:"
-            " write one of them for all its ranks"
-        )
-    for name, times in Counter(host.ssh for host in hosts).items():
-        if times > 1 and name not in LOCAL:
-            second = [index for index, host in enumerate(hosts) if host.ssh == name][1]
-            raise BadInput(
-                f"{source}: hosts[{second}].ssh: {name!r} is there twice:"
-                " name each host once (-n runs several ranks on a host)"
-            )
+            f"{where}: {text!r} is no IPv4 address: give one such as 10.254.0.5/30"
+        ) from None
 
 
 def _check_row(index: int, row: tuple[Rdma, ...], size: int, source: str) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from . import checks
+from .cabling import default_route
 from .checks import FAIL, OK, WARN, Finding, device_wrong, matrix_wrong, rdma_off
-from .facts import NodeFacts, known, ping
-from .facts.rdma import DEVINFO_KEY, INTERFACES_KEY
+from .facts import NodeFacts, known, machine, ping
+from .facts.machine import corrupts
+from .facts.rdma import DEVINFO_KEY, INTERFACES_KEY, MATRIX_KEY
 from .links import End, Wiring
 from .setup import matrix_text
 
@@ -19,14 +22,38 @@ def judge(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     found = []
     for host, values in facts.items():
         found += _node(wiring, host, values)
+        over = default_route(values, [end.interface for end in wiring.on(host)])
+        found += [Finding("route", WARN, host, *over)] if over else []
         found += [_link(wiring, end, values) for end in wiring.on(host)]
     return found
+
+
+def nameless(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
+    """A finding per interface of a link that has no address and is told none."""
+    found = []
+    for host, name in wiring.bare:
+        what, fix = _absent(name, facts[host]) or (f"{name} has no IPv4 address", SETUP)
+        if fix == SETUP:
+            what, fix = f"{what}, and {wiring.source} tells none", f"{wiring.discover} gives it one"
+        found.append(Finding("link", FAIL, host, what, fix))
+    return found
+
+
+def self_assigned(wiring: Wiring) -> list[Finding]:
+    """One finding for all addresses of links that the interfaces took by themselves (169.254)."""
+    found = [end for end in wiring.ends if end.address.ip.is_link_local]
+    addresses = [str(end.address.ip) for end in found]
+    names = ",".join(host.ssh for host in wiring.hosts)
+    return [checks.self_assigned(found[0].host, addresses, names)] if found else []
 
 
 def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
     if not wiring.rdma:
         return []
-    wrong = rdma_off(values) or matrix_wrong(values, json.loads(matrix_text(wiring)))
+    error = values.lacks(MATRIX_KEY)
+    unread = (f"unknown: {error.why}", "try it on the node (matrix)") if error else None
+    wrong = rdma_off(values) or unread or matrix_wrong(values, json.loads(matrix_text(wiring)))
+    wrong = wrong or corrupts(known(values, machine.KEY) or {})
     if wrong:
         return [Finding("rdma", FAIL, host, *wrong)]
     return [Finding("rdma", OK, host, "enabled, the matrix is right")]
@@ -46,18 +73,10 @@ def _link(wiring: Wiring, end: End, values: NodeFacts) -> Finding:
 
 
 def _wrong(wiring: Wiring, end: End, values: NodeFacts) -> tuple[str, str] | None:
-    error = values.lacks(INTERFACES_KEY)
-    if error:
-        return f"{end.interface}: unknown ({error.why})", "run ifconfig on the node"
-    interfaces = values[INTERFACES_KEY]
-    interface = interfaces.get(end.interface)
-    if interface is None:
-        return f"{end.interface} is not there", "names change: inv rdma.discover --diff"
-    bridges = [each.name for each in interfaces.values() if end.interface in each.members]
-    if bridges:
-        return f"{end.interface} is in {bridges[0]}", SETUP
-    if interface.status != "active":
-        return f"{end.interface} is {interface.status or 'of unknown status'}", "check the cable"
+    wrong = _absent(end.interface, values)
+    if wrong:
+        return wrong
+    interface = values[INTERFACES_KEY][end.interface]
     if end.address not in interface.addresses:
         had = ", ".join(interface.ipv4) or "no IPv4 address"
         return f"{end.interface} has {had}, not {end.address}", SETUP
@@ -66,23 +85,56 @@ def _wrong(wiring: Wiring, end: End, values: NodeFacts) -> tuple[str, str] | Non
     return None
 
 
+def _absent(name: str, values: NodeFacts) -> tuple[str, str] | None:
+    """Why an interface can't be a link's, whatever its address is, as (what, fix), or None."""
+    error = values.lacks(INTERFACES_KEY)
+    if error:
+        return f"{name}: unknown ({error.why})", "run ifconfig on the node"
+    interfaces = values[INTERFACES_KEY]
+    interface = interfaces.get(name)
+    if interface is None:
+        return f"{name} is not there", "names change: inv rdma.discover --diff"
+    bridges = [each.name for each in interfaces.values() if name in each.members]
+    if bridges:
+        return f"{name} is in {bridges[0]}", SETUP
+    if interface.status != "active":
+        return f"{name} is {interface.status or 'of unknown status'}", "check the cable"
+    return None
+
+
 def pings(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per direction of every link, with the round trip in milliseconds."""
     ends = [(one, two) for link in wiring.links for one, two in (link, link[::-1])]
-    return [
-        _ping(one, two, known(facts[one.host], ping.KEY)) for one, two in ends if one.host in facts
-    ]
+    return [_ping(one, two, facts) for one, two in ends if one.host in facts]
 
 
-def _ping(one: End, two: End, value: Mapping[str, ping.Ping] | None) -> Finding:
+def _ping(one: End, two: End, facts: Mapping[str, NodeFacts]) -> Finding:
     what = f"{one.interface} -> {two.host} {two.address.ip}"
-    found = value.get(str(two.address.ip)) if value else None
+    found = (known(facts[one.host], ping.KEY) or {}).get(str(two.address.ip))
     if found is None:
         return Finding("ping", FAIL, one.host, f"{what}: unknown", "run ping on the node")
     if not found.answered:
-        return Finding("ping", FAIL, one.host, f"{what}: no answer", "inv rdma.status")
+        is_right = all(
+            each.host in facts and _is_right(each, facts[each.host]) for each in (one, two)
+        )
+        why, fix = _stale(two, facts) if is_right else ("no answer", "inv rdma.status")
+        return Finding("ping", FAIL, one.host, f"{what}: {why}", fix)
     times = [found.least, found.mean, found.most]
     if None in times:
         return Finding("ping", OK, one.host, f"{what}: answered")
     least, mean, most = (f"{each:.2f}" for each in times if each is not None)
     return Finding("ping", OK, one.host, f"{what}: {mean} ms ({least} to {most})")
+
+
+def _is_right(end: End, values: NodeFacts) -> bool:
+    """Whether an end's cable is in and its address is on its interface."""
+    wrong = _absent(end.interface, values)
+    return not wrong and end.address in values[INTERFACES_KEY][end.interface].addresses
+
+
+def _stale(two: End, facts: Mapping[str, NodeFacts]) -> tuple[str, str]:
+    """What else keeps a right link from answering: an entry of the neighbour table that is old."""
+    ip, ether = two.address.ip, facts[two.host][INTERFACES_KEY][two.interface].ether
+    says = f"must say {ether}" if ether else f"must say what ifconfig on {two.host} does"
+    why = "no answer, though address and cable are right: an old neighbour entry, here or there"
+    return why, f"arp -n {ip} {says}; if it does not: sudo arp -d {ip}"

@@ -17,6 +17,7 @@ from .errors import BadInput
 from .facts.rdma import Interface
 from .facts.routes import Route
 from .hostfile import Host, Hostfile, Rdma
+from .ranks import are_told, devices, impossible, one_link
 
 PREFIX = 30  # two addresses: a cable has two ends
 
@@ -39,13 +40,16 @@ class End:
 
 
 Link = tuple[End, End]
+Plug = tuple[str, str]  # host and interface
 
 
 @dataclass(frozen=True)
 class Wiring:
     """What rdma.setup brings about: hosts in rank order, their ends, MLX's matrix of devices.
 
-    `rdma` is False for a cluster that only wants the addresses (backend ring).
+    `rdma` is False for a cluster that only wants the addresses (backend ring). `cables` are the
+    links, each as (host, interface) twice, of a hostfile that tells no addresses of them: `with_`
+    takes those that the interfaces have, and `bare` are the interfaces that have none.
     """
 
     source: str
@@ -53,6 +57,8 @@ class Wiring:
     ends: tuple[End, ...]
     matrix: tuple[tuple[Rdma, ...], ...]
     rdma: bool = True
+    cables: tuple[tuple[Plug, Plug], ...] = ()
+    bare: tuple[Plug, ...] = ()
 
     def on(self, host: str) -> list[End]:
         return [end for end in self.ends if end.host == host]
@@ -60,14 +66,30 @@ class Wiring:
     @property
     def links(self) -> list[Link]:
         """Both ends of every link, the end of the lower rank first."""
-        return pairs(self.ends)
+        at = {(end.host, end.interface): end for end in self.ends}
+        known = [(at[a], at[b]) for a, b in self.cables if a in at and b in at]
+        return known if self.cables else pairs(self.ends)
 
     @property
     def unlinked(self) -> list[tuple[str, str]]:
         """The pairs of hosts without a link."""
         linked = {frozenset((one.host, two.host)) for one, two in self.links}
+        linked |= {frozenset((a[0], b[0])) for a, b in self.cables}
         names = [host.ssh for host in self.hosts]
         return [pair for pair in combinations(names, 2) if frozenset(pair) not in linked]
+
+    @property
+    def discover(self) -> str:
+        """The command that finds the addresses out."""
+        names = ",".join(host.ssh for host in self.hosts)
+        return f"inv rdma.discover --hosts {names} --write FILE"
+
+    def with_(self, interfaces: Mapping[str, Mapping[str, Interface]]) -> Wiring:
+        """The same, its ends those addresses that the nodes' interfaces have, by node."""
+        plugs = list(dict.fromkeys(plug for cable in self.cables for plug in cable))
+        found = {(h, i): interfaces[h][i].addresses for h, i in plugs if i in interfaces[h]}
+        ends = tuple(End(*plug, found[plug][0]) for plug in plugs if found.get(plug))
+        return replace(self, ends=ends, bare=tuple(p for p in plugs if not found.get(p)))
 
 
 def from_specs(specs: Sequence[str], proxies: Sequence[str], netmask: str) -> Wiring:
@@ -87,19 +109,46 @@ def from_specs(specs: Sequence[str], proxies: Sequence[str], netmask: str) -> Wi
 
 
 def from_hostfile(file: Hostfile) -> Wiring:
-    """The links of a hostfile: its "links", or one device and one address per host."""
-    ends = [end for index, host in enumerate(file.hosts) for end in _ends(file, index, host)]
-    if not ends:
+    """The links of a hostfile: its "links", or else the cables that its devices tell of.
+
+    The `ips` of a file with devices are the hosts' own, by which ranks call the coordinator: so
+    mlx.distributed_config writes them (add_ips in its config.py). Those of our own range, one for
+    the one device of each host, are the links'.
+    """
+    told = are_told(file.hosts)
+    ends = [end for i, host in enumerate(file.hosts) if told for end in _ends(file, i, host)]
+    rows = tuple(host.rdma for host in file.hosts)
+    names = ",".join(dict.fromkeys(host.ssh for host in file.hosts))
+    backend = file.backend if file.backend.startswith("jaccl") else "jaccl"
+    is_whole = all(len(row) == len(rows) > 1 for row in rows)
+    if not ends and not is_whole:
         raise BadInput(
             f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
-            " the cables with inv rdma.discover --hosts a,b --write FILE"
+            f" the cables with inv rdma.discover --hosts {names} --write FILE"
         )
+    wrong = impossible(backend, file.hosts) if is_whole and file.backend != "ring" else None
+    if wrong:
+        raise BadInput(f"{file.source}: {wrong}")
+    if not ends:
+        rdma = file.backend != "ring"
+        return Wiring(file.source, file.hosts, (), rows, rdma, _cables(file.hosts))
     wiring = replace(_wiring(file.source, file.hosts, ends), rdma=file.backend != "ring")
-    rows = tuple(host.rdma for host in file.hosts)
     if any(rows):
         _compare(file, wiring, rows)
         return replace(wiring, matrix=rows)
     return wiring
+
+
+def _cables(hosts: Sequence[Host]) -> tuple[tuple[Plug, Plug], ...]:
+    """The cables that a matrix tells of: the devices of two hosts to each other, in their order.
+
+    So mlx.distributed_config writes them; devices are named after the interfaces (Apple TN3205).
+    """
+    return tuple(
+        ((one.ssh, a.removeprefix("rdma_")), (two.ssh, b.removeprefix("rdma_")))
+        for (i, one), (j, two) in combinations(enumerate(hosts), 2)
+        for a, b in zip(devices(one.rdma[j]), devices(two.rdma[i]), strict=False)
+    )
 
 
 def parse_netmask(text: str) -> int:
@@ -214,16 +263,8 @@ def _ends(file: Hostfile, index: int, host: Host) -> list[End]:
             )
             for name, address in host.links
         ]
-    cells = [cell for cell in host.rdma if cell is not None]
-    names = list(dict.fromkeys(n for c in cells for n in (c if isinstance(c, tuple) else (c,))))
-    if not names:
-        return []
-    if len(names) > 1 or len(host.ips) != 1:
-        raise BadInput(
-            f"{where} has {len(names)} devices and {len(host.ips)} ips: say which has which in"
-            ' "links": {"en5": "10.254.0.5/30"}'
-        )
-    return [_end(where, host.ssh, names[0].removeprefix("rdma_"), f"{host.ips[0]}/{PREFIX}")]
+    name, ip = one_link(host) or ("", "")
+    return [_end(where, host.ssh, name, f"{ip}/{PREFIX}")] if name else []
 
 
 def _twice(ends: Sequence[End]) -> str | None:
@@ -264,16 +305,10 @@ def _compare(file: Hostfile, wiring: Wiring, rows: Sequence[Sequence[Rdma]]) -> 
     """The hostfile's own matrix wins, but it must be one that its links can carry."""
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
-            there = _names(wiring.matrix[i][j])
-            strange = sorted(set(_names(cell)) - set(there))
+            there = devices(wiring.matrix[i][j])
+            strange = sorted(set(devices(cell)) - set(there))
             if strange:
                 raise BadInput(
                     f"{file.source}: hosts[{i}].rdma[{j}] is {strange[0]}, but links give"
                     f" {', '.join(there) or 'no device'} between them: correct one of the two"
                 )
-
-
-def _names(cell: Rdma) -> tuple[str, ...]:
-    if cell is None:
-        return ()
-    return (cell,) if isinstance(cell, str) else cell

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 from .config.settings import COORDINATOR_PORT
 from .engine import Engine
 
 if TYPE_CHECKING:
-    from .hostfile import Host
+    from .hostfile import Host, Rdma
 
 
 FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
@@ -74,6 +75,95 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
         i, j = missing[0]
         return f"hosts[{i}].rdma[{j}] is null: {backend} needs a device from host {i} to host {j}"
     return None
+
+
+POOL = IPv4Network("10.254.0.0/16")  # of which rdma.discover gives addresses
+MESH = 8  # ranks at most: MAX_PEERS of JACCL's mesh
+
+
+def impossible(backend: str, hosts: Sequence[Host]) -> str | None:
+    """What can't work although `mlx.launch` would start it, as entry and remedy, or None.
+
+    A mesh has at most 8 ranks (mesh.cpp of JACCL), a cable one other end, and neighbours of a ring
+    as many connections to the left as to the right (ring.cpp, is_valid_ring of jaccl.cpp).
+    """
+    size = len(hosts)
+    if backend == "ring":
+        uneven = [index for index, host in enumerate(hosts) if len(host.ips) != len(hosts[0].ips)]
+        return _uneven("ips", 0, uneven[0], [len(host.ips) for host in hosts]) if uneven else None
+    if backend == "jaccl" and size > MESH:
+        return f"a mesh has at most {MESH} ranks, and these are {size}: --backend jaccl-ring"
+    wrong = filter(None, (_forked(hosts, i, partners(backend, size, i)) for i in range(size)))
+    return next(wrong, None) or (_uneven_rows(hosts) if backend == "jaccl-ring" else None)
+
+
+def partners(backend: str, size: int, rank: int) -> list[int]:
+    """The ranks that a rank has a queue pair with: all others in a mesh, in a ring its two."""
+    near = {(rank - 1) % size, (rank + 1) % size} if backend == "jaccl-ring" else {*range(size)}
+    return sorted(near - {rank})
+
+
+def devices(cell: Rdma) -> tuple[str, ...]:
+    """The devices of an entry of an rdma row."""
+    return (cell,) if isinstance(cell, str) else cell or ()
+
+
+def _forked(hosts: Sequence[Host], index: int, others: Sequence[int]) -> str | None:
+    leads: dict[str, int] = {}
+    for other in others:
+        for name in devices(hosts[index].rdma[other]):
+            first = leads.setdefault(name, other)
+            if first != other:
+                names = ",".join(host.ssh for host in hosts)
+                return (
+                    f"hosts[{index}].rdma: {name} of {hosts[index].ssh} leads to"
+                    f" {hosts[first].ssh} and to {hosts[other].ssh}, and a cable has one other end:"
+                    f" correct the row, or inv rdma.discover --hosts {names} --write FILE"
+                )
+    return None
+
+
+def _uneven_rows(hosts: Sequence[Host]) -> str | None:
+    size = len(hosts)
+    counts = [
+        {len(devices(hosts[i].rdma[j])) for j in partners("jaccl-ring", size, i)}
+        for i in range(size)
+    ]
+    flat = sorted({count for each in counts for count in each})
+    if len(flat) < 2:
+        return None
+    index = next(i for i, each in enumerate(counts) if each != {flat[0]})
+    return (
+        f"hosts[{index}].rdma has {flat[-1]} devices to a neighbour, others have {flat[0]}: a ring"
+        f" wants the same number between all neighbours: write {flat[0]}"
+    )
+
+
+def _uneven(what: str, one: int, other: int, counts: Sequence[int]) -> str:
+    return (
+        f"hosts[{one}] has {counts[one]} {what}, hosts[{other}] has {counts[other]}: a ring wants"
+        f" the same number of each: write {min(counts[one], counts[other])}"
+    )
+
+
+def one_link(host: Host) -> tuple[str, str] | None:
+    """The interface of a host's one device, and its one address of our own range."""
+    names = {name for cell in host.rdma for name in devices(cell)}
+    ours = [ip for ip in host.ips if IPv4Address(ip) in POOL]
+    return (names.pop().removeprefix("rdma_"), ours[0]) if len(names) == len(ours) == 1 else None
+
+
+def are_told(hosts: Sequence[Host]) -> bool:
+    """Whether the hosts' addresses on their links are written down."""
+    return any(host.links for host in hosts) or all(map(one_link, hosts))
+
+
+def ready(hosts: Sequence[Host]) -> str:
+    """The command that makes the hosts' links ready for RDMA."""
+    if are_told(hosts):
+        return "inv rdma.setup"
+    names = ",".join(dict.fromkeys(host.ssh for host in hosts))
+    return f"inv rdma.discover --hosts {names} --write FILE, then rdma.setup --hostfile FILE"
 
 
 def plan(

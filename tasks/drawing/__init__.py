@@ -25,6 +25,7 @@ STATES = {
     "port down": Style("#cf222e", "12 5", "╌", 31),
     "no address": Style("#8a5a00", "2 4", "┄", 33),
     "in a bridge": Style("#0b7285", "12 4 2 4", "═", 36),
+    "must be moved": Style("#0550ae", "2 3 9 3", "╍", 34),
     "missing": Style("#a3217f", "5 11", "┈", 35),
     "unknown": Style("#57606a", "5 4", "~", 2),
 }

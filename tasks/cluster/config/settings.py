@@ -43,6 +43,8 @@ Place = Callable[[str], str]  # `tp.timeout` -> where that stands, as `invoke.ya
 BACKENDS = ("jaccl", "jaccl-ring", "ring", "any")
 DEFAULT = "default"  # the cluster's name where none is given
 TAKEN = ("lock", "ready", "runs", "baseline", "sigkill")  # of ours, and of the layout before
+ELSEWHERE = ("nccl", "mpi")  # MLX's, for other machines than Macs or by another launcher
+NOT_HERE = f"MLX knows it, and it is not run here: choose one of {', '.join(BACKENDS)}"
 COORDINATOR_PORT = 32323  # as mlx.launch has it
 
 # About 350 GiB at 16 KiB pages: what a 512 GB Mac Studio has wired after a leak.
@@ -57,6 +59,15 @@ class Hostfile(Text):
     def read(self, value: object, where: str) -> str:
         if value in (None, ""):
             raise ValueError(f"{where} is empty: name a file, or leave it out")
+        return super().read(value, where)
+
+
+class Backend(Choice):
+    """A backend that is run here; one that only MLX knows is told as that."""
+
+    def read(self, value: object, where: str) -> str:
+        if value in ELSEWHERE:
+            raise ValueError(f"{where} {value}: {NOT_HERE}")
         return super().read(value, where)
 
 
@@ -136,7 +147,7 @@ class Settings:
     ssh_config: Path | None = _row(
         None, "an ssh configuration to connect by instead of ~/.ssh/config"
     )
-    backend: Annotated[str, Choice(*BACKENDS)] | None = _row(
+    backend: Annotated[str, Backend(*BACKENDS)] | None = _row(
         None,
         "jaccl, jaccl-ring, ring, or any: jaccl where all hosts have rdma rows, else ring",
         option="backend",

@@ -1,4 +1,4 @@
-"""A node's memory: total and wired, in bytes."""
+"""A node's memory: total, wired and swapped out, in bytes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ def in_words(size: float) -> str:
 
 @dataclass(frozen=True)
 class Memory:
-    """`wired` can't be paged out; on Linux it is what can't be reclaimed (unevictable, kernel)."""
+    """`wired` can't be paged out; on Linux it is what can't be reclaimed (unevictable, kernel).
+
+    `swap` is what is swapped out; None where that is not asked (Linux) or not told.
+    """
 
     total: int
     wired: int
     page_size: int
+    swap: int | None = None
 
     @property
     def wired_pages(self) -> int:
@@ -45,7 +49,13 @@ def parse(text: str, status: int) -> Memory:
     pages, size = vm_stat(text)
     if not total or not int(total.group(1)):
         raise ValueError("hw.memsize can't be read")
-    return Memory(int(total.group(1)), pages * size, size)
+    return Memory(int(total.group(1)), pages * size, size, _swap(text))
+
+
+def _swap(text: str) -> int | None:
+    """`sysctl vm.swapusage`, whose sizes are in MiB (sysctl.c of Apple's system_cmds)."""
+    used = re.search(r"^vm\.swapusage: .*\bused = (\d{1,9}\.\d{2})M\b", text, re.MULTILINE)
+    return int(float(used[1]) * 1024**2) if used else None
 
 
 def vm_stat(text: str) -> tuple[int, int]:

@@ -42,13 +42,15 @@ class Device:
 class Interface:
     """One interface of `ifconfig -a`; `status` is None where it prints none (lo0).
 
-    `addresses` are its IPv4 addresses with their networks, `members` a bridge's interfaces.
+    `addresses` are its IPv4 addresses with their networks, `members` a bridge's interfaces, `ether`
+    its hardware address.
     """
 
     name: str
     status: str | None
     addresses: tuple[ipaddress.IPv4Interface, ...]
     members: tuple[str, ...]
+    ether: str | None = None
 
     @property
     def ipv4(self) -> tuple[str, ...]:
@@ -156,11 +158,13 @@ def _address(row: str) -> ipaddress.IPv4Interface:
 
 def _interface(name: str, rows: str) -> Interface:
     status = re.search(r"^\s+status: (.+?)\s*$", rows, re.MULTILINE)
+    ether = re.search(r"^\s+ether ([0-9a-f:]{11,17})\b", rows, re.MULTILINE)
     return Interface(
         name=name,
         status=status.group(1) if status else None,
         addresses=tuple(map(_address, re.findall(r"^\s+inet (.*)$", rows, re.MULTILINE))),
         members=tuple(re.findall(r"^\s+member: (\S+)", rows, re.MULTILINE)),
+        ether=ether[1] if ether else None,
     )
 
 
@@ -180,6 +184,5 @@ FACTS = (
     Fact(DEVICES_KEY, limited(5, "ibv_devices"), parse_devices),
     DEVINFO,
     INTERFACES,
-    MATRIX_FACT,
 )
 IN_USE = Fact(IN_USE_KEY, limited(5, f"ioclasscount {_DOMAIN}"), parse_in_use)

@@ -8,6 +8,7 @@ the two differ only where it is at work.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..ssh import scripts
@@ -50,3 +51,42 @@ def fact(python: str, cwd: str | None, address: str, port: int) -> Fact[Reach]:
         port=port,
     )
     return Fact(KEY, text, parse)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Whether ranks could meet, as the node's python tells.
+
+    `own` maps an address to "bound", `peers` "address:port" to "connected", or to an errno's name
+    such as ETIMEDOUT. `client` and `server` are the addresses of the ssh session, "" without one.
+    """
+
+    own: Mapping[str, str]
+    peers: Mapping[str, str]
+    client: str = ""
+    server: str = ""
+
+    def of(self, ip: str) -> str:
+        """What was said to a connection to that address, "" where none was tried."""
+        return next((said for at, said in self.peers.items() if at.partition(":")[0] == ip), "")
+
+
+def parse_meeting(text: str, status: int) -> Meeting:
+    rows = re.findall(r"^(own|peer) (\S+) (\w+)$", text, re.MULTILINE)
+    session = re.search(r"^session (?:(\S+) \d+ (\S+) \d+)?$", text, re.MULTILINE)
+    if status != 0 or not session:
+        raise ValueError("python can't be asked")
+    said = {kind: {at: what for k, at, what in rows if k == kind} for kind in ("own", "peer")}
+    return Meeting(said["own"], said["peer"], session[1] or "", session[2] or "")
+
+
+MEETING_KEY = Key[Meeting]("meeting")
+
+
+def meeting(
+    python: str, cwd: str | None, own: Iterable[str], peers: Iterable[tuple[str, int]]
+) -> Fact[Meeting]:
+    """Asks the node's `python`, started in `cwd`, for addresses of its own and for peers' ports."""
+    words = [*(f"own={ip}" for ip in own), *(f"peer={ip}:{port}" for ip, port in peers)]
+    values = {"python": python, "cwd": cwd or "", "ask": scripts.text("facts/meet.py")}
+    return Fact(MEETING_KEY, scripts.script("facts/meet.sh", words, **values), parse_meeting)

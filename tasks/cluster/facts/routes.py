@@ -49,15 +49,20 @@ def _bsd(lines: list[str]) -> tuple[Route, ...]:
 def _network(word: str) -> IPv4Network:
     """netstat leaves out octets of zeros, and a prefix that they tell: "192.168.1", "10.254/30".
 
-    Source: netname() in netstat's route.c (Apple network_cmds).
+    A mask that is no prefix for it follows in hex: "172.16.8&0xfffff800". Of one with holes the
+    widest network that it covers counts. Source: netname() in netstat's route.c (network_cmds).
     """
     if word == "default":
         return IPv4Network("0.0.0.0/0")
-    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,3}){0,3})(?:/(\d{1,2}))?", word)
+    found = re.fullmatch(
+        r"(\d{1,3}(?:\.\d{1,3}){0,3})(?:/(\d{1,2})|&0x([0-9a-f]{1,8}))?", word, re.IGNORECASE
+    )
     if not found:
         raise ValueError(f"the route to {word[:40]} can't be read")
     octets = found.group(1).split(".")
-    prefix = found.group(2) or 8 * len(octets)
+    mask = found.group(3)
+    ones = re.match("1*", f"{int(mask, 16):032b}") if mask else None
+    prefix = len(ones[0]) if ones else found.group(2) or 8 * len(octets)
     return IPv4Network(f"{'.'.join([*octets, '0', '0', '0'][:4])}/{prefix}", strict=False)
 
 

@@ -16,9 +16,10 @@ Item = Mapping[str, object]
 class Port:
     """One Thunderbolt port (on Apple silicon each is a bus of its own); speeds in Gb/s.
 
-    `domain` is its domain UUID; `peers` maps the domain UUID of another computer's port to that
-    computer's name, behind docks too; `devices` are the names of docks and drives. `speed` is that
-    of what is plugged in, `top` what an empty port says it can do; None where it is not told.
+    `domain` is its domain UUID, "" where it is not told; `peers` maps the domain UUID of another
+    computer's port to that computer's name, behind docks too; `devices` are the names of docks and
+    drives. `speed` is that of what is plugged in, `top` what an empty port says it can do; None
+    where it is not told.
     """
 
     domain: str
@@ -38,7 +39,7 @@ def parse_ports(text: str, status: int) -> tuple[Port, ...]:
         raise ValueError("system_profiler can't be read") from None
     if status != 0 or not isinstance(buses, list):
         raise ValueError("system_profiler can't be read")
-    return tuple(_port(bus) for bus in buses if _text(bus, "domain_uuid_key"))
+    return tuple(_port(bus) for bus in buses if isinstance(bus, dict) and _is_port(bus))
 
 
 def parse_hardware_ports(text: str, status: int) -> dict[str, str]:
@@ -52,20 +53,45 @@ def parse_hardware_ports(text: str, status: int) -> dict[str, str]:
     return {name: device for name, device in rows if re.fullmatch(r"Thunderbolt \d+", name)}
 
 
-def is_thunderbolt5(ports: Iterable[Port]) -> bool | None:
-    """Whether a node's ports are of the kind that can do RDMA; None where no port tells.
+def is_thunderbolt5(ports: Iterable[Port], model: str = "") -> bool | None:
+    """Whether a node's ports are of the kind that can do RDMA; None where nothing tells.
 
     Thunderbolt 4 is 40 Gb/s at most, and so is Thunderbolt 5 with an older device: only an empty
-    port, or a faster link, tells them apart. Source: Apple TN3205.
+    port, or a faster link, tells them apart; else `model` (hw.model), where it is a known one.
+    Source: Apple TN3205. Thunderbolt 4 may list devices all the same, and crash (mlx#4485).
     """
     ports = list(ports)
     if any((speed or 0) > 40 for port in ports for speed in (port.speed, port.top)):
         return True
-    return False if any(port.top for port in ports) else None
+    return False if any(port.top for port in ports) else has_thunderbolt5(model)
+
+
+# M4 Pro and Max, M3 Ultra, M5 Pro and Max (Apple's technical specifications).
+_THUNDERBOLT_5 = {
+    *("Mac15,14", "Mac16,5", "Mac16,6", "Mac16,7", "Mac16,8", "Mac16,9", "Mac16,11"),
+    *("Mac17,6", "Mac17,7", "Mac17,8", "Mac17,9"),
+}
+
+
+def has_thunderbolt5(model: str) -> bool | None:
+    """Whether a Mac of that hw.model has Thunderbolt 5; None for one that we do not know."""
+    found = re.fullmatch(r"([A-Za-z]+)(\d{1,3}),\d{1,3}", model)
+    if model in _THUNDERBOLT_5 or not found:
+        return model in _THUNDERBOLT_5 or None
+    # Since 2022 they are all called Mac; those up to Mac16 are all known.
+    return False if found[1] != "Mac" or int(found[2]) <= 16 else None
+
+
+def _is_port(bus: Item) -> bool:
+    """Whether a bus is a port, though it may tell no domain: it has a receptacle."""
+    return bool(_text(bus, "domain_uuid_key")) or any(map(_RECEPTACLE.fullmatch, bus))
+
+
+_RECEPTACLE = re.compile(r"receptacle_\d+_tag")
 
 
 def _port(bus: Item) -> Port:
-    tags = [value for key, value in bus.items() if re.fullmatch(r"receptacle_\d+_tag", key)]
+    tags = [value for key, value in bus.items() if _RECEPTACLE.fullmatch(key)]
     # An Intel Mac has two receptacles on one bus: which of them has the peer is not told.
     tag = tags[0] if len(tags) == 1 else {}
     items = _below(bus)

@@ -64,6 +64,7 @@ def _arguments(python: str, cwd: str | None, state_dir: str) -> dict[str, object
         },
         **{"model": FOLDER, "path": FOLDER, "folder": FOLDER, "source": FOLDER, "target": "~"},
         **{"addresses": ["127.0.0.1"], "address": "127.0.0.1", "port": 22},
+        **{"own": ["127.0.0.1"], "peers": [("127.0.0.1", 22)]},
         # sudo tells its rules, and runs nothing.
         **{"command": "-l", "paths": {0: f"{state_dir}/none"}, "lines": 1, "boot": "none"},
     }

@@ -29,6 +29,8 @@ def run(session: Session, wiring: Wiring, how: linking.How) -> None:
     for host, values in read.nodes.items():
         for what in undo.kept(wiring, host, values):
             screen.say(f"{host}: left: {what}")
+    if wiring.cables:
+        screen.say(f"left: {wiring.source} tells no addresses of links, so they stay")
     todo = _changes(wiring, read)
     right = {host.ssh: "nothing of ours is there" for host in wiring.hosts}
     linking.carry_out(session, wiring, read, todo, right, how)

@@ -1,4 +1,5 @@
-# What machine this is: rows "system TEXT", "chip TEXT", "cores N" and, on a Mac, "model TEXT".
+# What machine this is: rows "system TEXT", "chip TEXT", "cores N" and, on a Mac, "model TEXT" and
+# "macos VERSION BUILD".
 printf 'system %s\n' "$(uname -srm)"
 if [ -r /proc/cpuinfo ]; then
   sed -n 's/^model name[^:]*: */chip /p' /proc/cpuinfo | head -n 1
@@ -6,5 +7,8 @@ if [ -r /proc/cpuinfo ]; then
 else
   printf 'chip %s\n' "$(sysctl -n machdep.cpu.brand_string)"
   printf 'cores %s\n' "$(sysctl -n hw.ncpu)"
+fi
+if command -v sw_vers >/dev/null; then
   printf 'model %s\n' "$(sysctl -n hw.model)"
+  printf 'macos %s %s\n' "$(sw_vers -productVersion)" "$(sw_vers -buildVersion)"
 fi

@@ -17,6 +17,7 @@ PLACES = {
     "usr/bin/nc": "system",
     "usr/libexec/ApplicationFirewall/socketfilterfw": "system",
     "usr/sbin/sysctl": "system",
+    "usr/sbin/ioreg": "system",
     "sbin/ifconfig": "ifconfig",
     "sbin/route": "routes",
     "usr/sbin/netstat": "routes",

@@ -1,4 +1,4 @@
-"""vm_stat, sysctl, sw_vers, pmset, socketfilterfw and nc."""
+"""vm_stat, sysctl, ioreg, sw_vers, pmset, socketfilterfw and nc."""
 
 from __future__ import annotations
 
@@ -129,6 +129,7 @@ OIDS: dict[str, Callable[[dict[str, Any]], object]] = {
     "kern.hostname": lambda s: s["name"],
     "kern.osversion": lambda s: s["build_version"],
     "kern.osproductversion": lambda s: s["product_version"],
+    "vm.swapusage": lambda s: _swap(s["swap_mib"]),
 }
 
 
@@ -157,6 +158,31 @@ def _set(name: str, value: str) -> int:
         return 1
     print(f"{name}: {node.state()['wired_limit_mb']} -> {int(value)}")
     node.change(wired_limit_mb=int(value))
+    return 0
+
+
+def _swap(used: float) -> str:
+    total = 1024 * -(-used // 1024)
+    parts = {"total": total, "used": used, "free": total - used}
+    return "  ".join(f"{name} = {size:.2f}M" for name, size in parts.items()) + "  (encrypted)"
+
+
+def ioreg(words: list[str]) -> int:
+    """Only `-rd1 -c IOPlatformExpertDevice`."""
+    if words != ["-rd1", "-c", "IOPlatformExpertDevice"]:
+        node.say("ioreg: a test host knows -rd1 -c IOPlatformExpertDevice only")
+        return 1
+    state = node.state()
+    kind = "<class IOPlatformExpertDevice, id 0x100000222, registered, matched, active, busy 0>"
+    rows = {
+        "manufacturer": '<"Apple Inc.">',
+        "model": f'<"{state["identifier"]}">',
+        "IOPlatformUUID": f'"{state["platform_uuid"]}"',
+    }
+    print(f"+-o {state['identifier'].replace(',', '')}AP  {kind}\n    {{")
+    for name, value in rows.items():
+        print(f'      "{name}" = {value}')
+    print("    }\n    ")
     return 0
 
 

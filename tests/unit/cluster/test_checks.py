@@ -23,7 +23,7 @@ from tasks.cluster.facts.memory import GIB, Memory
 from tasks.cluster.snapshot import Snapshot
 
 PAGE = Path(__file__).parents[3] / "docs" / "composing.md"
-OURS = ["memory", "processes", "ports", "rdma", "model", "versions", "cooldown"]
+OURS = ["memory", "processes", "ports", "rdma", "hosts", "model", "versions", "cooldown"]
 
 # The page's check as version 0.1 had it.
 BEFORE = r"""
@@ -62,7 +62,7 @@ def registry() -> Iterator[None]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
-    hosts = [{"ssh": name, "ips": ["127.0.0.1"], "rdma": row} for name, row in ROWS.items()]
+    hosts = [{"ssh": n, "ips": [f"192.0.2.{n[-1]}"], "rdma": row} for n, row in ROWS.items()]
     path = tmp_path / "hosts.json"
     path.write_text(json.dumps({"backend": "jaccl", "engine": "mlx-lm", "hosts": hosts}))
     return clusters.build({"hostfile": str(path)}, ["--model", "llama"])
@@ -84,19 +84,20 @@ def pieces() -> str:
 def test_which_checks_there_are_and_what_each_reads(cluster: Cluster) -> None:
     assert list(CHECKS) == OURS
     alone = {name: [f.name for f in CHECKS[name].facts(cluster, cluster.leader)] for name in OURS}
-    of_rdma = ["rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces", "matrix"]
+    of_rdma = ["rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces"]
     assert alone == {
         "memory": ["state", "memory"],
         "processes": ["state", "processes"],
         "ports": ["ports"],
-        "rdma": [*of_rdma, "domains_in_use"],
+        "rdma": [*of_rdma, "domains_in_use", "machine"],
+        "hosts": ["meeting", "identity"],
         "model": ["model"],
         "versions": ["versions"],
         "cooldown": ["state"],
     }
     assert {*asked(cluster)} == {name for names in alone.values() for name in names}
     assert {*asked(cluster, *OURS)} == {"state"}
-    for name in ("memory", "processes", "ports", "rdma", "model", "versions"):
+    for name in ("memory", "processes", "ports", "rdma", "hosts", "model", "versions"):
         assert {*alone[name]} - {"state"} == {*asked(cluster)} - {*asked(cluster, name)}
     assert "rdma_enabled" not in asked(replace(cluster, backend="ring"))
     assert "model" not in asked(replace(cluster, model=None))
