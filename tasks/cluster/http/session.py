@@ -10,7 +10,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
-from .nodes import Node
+from ..nodes import Node
 
 
 def of(node: Node, key: str | None) -> Session:
@@ -18,6 +18,8 @@ def of(node: Node, key: str | None) -> Session:
     session = Session()
     # A proxy of the user's environment has no business between us and our server.
     session.trust_env = False
+    # What is packed comes in blocks, and not as it is made.
+    session.headers["Accept-Encoding"] = "identity"
     if key:
         session.headers["Authorization"] = f"Bearer {key}"
     if not node.host.is_local:
@@ -64,6 +66,10 @@ class _Socket:
     def close(self) -> None:
         if not self._has_file:
             self._channel.close()
+
+    def shutdown(self, how: int) -> None:
+        """Paramiko's own wakes nobody who waits in `recv`."""
+        self._channel.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)

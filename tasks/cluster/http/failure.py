@@ -1,0 +1,60 @@
+"""Why a server could not be asked, or did not answer as it should. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ..text import one_line
+
+# What JSON of another shape than agreed raises where it is read.
+NOT_AS_AGREED = (
+    ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+_SAYS = ("message", "detail", "error", "msg")  # where servers' errors have their words
+
+
+class ApiError(Exception):
+    """The server did not answer as it should; the message says what it did."""
+
+    is_timeout = False
+
+
+class ApiTimeoutError(ApiError):
+    """No answer in time: of a server that generates, this proves nothing."""
+
+    is_timeout = True
+
+
+def error_of(data: object) -> str | None:
+    """The words of a JSON document that is an error, else None.
+
+    OpenAI's form is {"error": {"message": ...}}; others have {"error": "..."}, FastAPI {"detail":
+    ...}, vLLM before 0.10 {"object": "error", "message": ...}.
+    """
+    if not isinstance(data, Mapping):
+        return None
+    if data.get("error"):
+        return words(data["error"])
+    is_error = data.get("object") == "error" or data.get("type") == "error"
+    if is_error or (data.get("detail") and "choices" not in data):
+        return words(data)
+    return None
+
+
+def words(error: object) -> str:
+    """What an error says, on one line of at most 200 characters."""
+    if isinstance(error, Mapping):
+        said = next((error[key] for key in _SAYS if error.get(key)), None)
+        return words(said) if said is not None else one_line(json.dumps(error))[:200]
+    if isinstance(error, list):
+        return "; ".join(map(words, error[:3]))[:200]
+    return one_line(str(error))[:200]
+
+
+def said(text: str) -> str:
+    """What a body of an answer that is no success says: its error's words, or its text."""
+    try:
+        return error_of(json.loads(text)) or one_line(text)[:200]
+    except NOT_AS_AGREED:
+        return one_line(text)[:200]
