@@ -232,7 +232,7 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
         raise
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
-    screen.out(curl(api.url, model))
+    screen.out(curl(api, model))
 
 
 def recorded(cluster: Cluster) -> Api:
@@ -241,13 +241,13 @@ def recorded(cluster: Cluster) -> Api:
     return show.api_of(cluster, node, record)
 
 
-def curl(url: str, model: str) -> str:
-    """A command to paste that asks the server something."""
+def curl(api: Api, model: str) -> str:
+    """A command to paste that asks the server something; it names where the key is, if any."""
     message = {"role": "user", "content": "Hello"}
     body = json.dumps({"model": model, "max_tokens": 64, "messages": [message]})
-    return (
-        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    )
+    url = f"{api.url}/v1/chat/completions"
+    key = f' -H "Authorization: Bearer {api.shell_key}"' if api.key else ""
+    return f"curl {url} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"
 
 
 def foreground(session: Session, cluster: Cluster, timeout: float | None = None) -> None:
@@ -652,7 +652,7 @@ def _announce(session: Session, cluster: Cluster, ended: Mapping[int, Any], seco
         if not ended:
             raise CheckFailed(f"health: {error}; all ranks were stopped") from None
         return
-    screen.say(curl(api.url, model))
+    screen.say(curl(api, model))
 
 
 class _Tagged(io.TextIOBase):

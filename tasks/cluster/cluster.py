@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from . import engine as engines
 from . import hostfile as hostfiles
 from . import ranks
+from .config.keys import KeySource
 from .config.settings import RANKS, Place, Settings, option_name, read
 from .engine import Engine
 from .errors import BadInput
@@ -59,6 +60,7 @@ class Cluster:
     cooldown: float
     wired_limit: int
     notes: Sequence[str] = ()
+    api_key: KeySource | None = None
 
     @property
     def leader(self) -> Node:
@@ -166,6 +168,7 @@ def build(
         cooldown=settings.cooldown,
         wired_limit=int(settings.wired_limit_gib * GIB),
         notes=notes,
+        api_key=settings.api_key,
     )
 
 

@@ -14,10 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .. import engine
+from ..config.keys import KeySource
+from ..errors import BadInput
 from ..nodes import Node
 from ..text import one_line
 from . import stream
-from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, error_of, said
+from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Why, error_of, said
 from .stream import StreamChunk
 
 # requests is imported where a page is asked for: it takes longer than all of our own modules.
@@ -39,19 +41,24 @@ class Api:
     node: Node
     bind: str
     port: int
-    key: str | None = None
+    key: str | KeySource | None = None
 
     @classmethod
     def of(cls, cluster: Cluster) -> Api:
         """The server that this cluster is to run, wherever its arguments tell it to listen."""
-        return cls(cluster.leader, cluster.bind, cluster.http_port, engine.key(cluster.args))
+        key = engine.key(cluster.args) or cluster.api_key
+        return cls(cluster.leader, cluster.bind, cluster.http_port, key)
 
     @cached_property
     def session(self) -> requests.Session:
-        """Where all requests to this server are sent from."""
+        """Where all requests to this server are sent from; raise BadInput where its key is not."""
         from . import session
 
-        return session.of(self.node, self.key)
+        try:
+            key = self.key.read() if isinstance(self.key, KeySource) else self.key
+        except ValueError as error:
+            raise BadInput(f"tp.api_key: {error}") from None
+        return session.of(self.node, key)
 
     @property
     def target(self) -> str:
@@ -66,12 +73,24 @@ class Api:
         every = self.bind in ("0.0.0.0", "::")
         return f"http://{self.node.address if every else self.target}:{self.port}"
 
+    @property
+    def shell_key(self) -> str:
+        """Give the key in a line for a shell; one that is in the server's arguments stays there."""
+        return self.key.shell if isinstance(self.key, KeySource) else "$API_KEY"
+
     def is_up(self, path: str, timeout: float = 2) -> bool:
         """Whether `path` answers 200."""
+        return self.page(path, timeout) is None
+
+    def page(self, path: str, timeout: float = 2) -> ApiError | None:
+        """Ask for a page; why it can't be had, None where it answers 200."""
         try:
-            return self._get(path, timeout).status_code == 200
-        except ApiError:
-            return False
+            status = self._get(path, timeout).status_code
+        except ApiError as error:
+            return error
+        if status == 200:
+            return None
+        return ApiError(f"GET {path}: it answers {status}", _of_status(status))
 
     def models(self, timeout: float = 10) -> list[str]:
         """The ids of `GET /v1/models`."""
@@ -137,11 +156,41 @@ class Api:
         try:
             # A page that sends us elsewhere would send us anywhere.
             options = {"timeout": timeout, "allow_redirects": False, **more}
-            return self.session.request(method, url, **options)
+            answer = self.session.request(method, url, **options)
         except requests.Timeout:
             raise ApiTimeoutError(f"{method} {path}: no answer in time") from None
         except (requests.RequestException, OSError, EOFError) as error:
-            raise ApiError(f"{method} {path}: {_reason(error)}") from None
+            raise self._unanswered(f"{method} {path}", error) from None
+        if answer.status_code in (401, 403):
+            answer.close()
+            raise ApiError(self._wants_key(answer.status_code), Why.KEY)
+        return answer
+
+    def _unanswered(self, what: str, error: BaseException) -> ApiError:
+        from . import session
+
+        why, words = session.explain(error)
+        if why in (Why.BROKEN, Why.NOT_HTTP) and session.speaks_tls(
+            self.node, self.target.strip("[]"), self.port
+        ):
+            why, words = Why.TLS, "it speaks TLS (https), which inv does not: serve http there"
+        return (
+            ApiTimeoutError(f"{what}: {words}")
+            if why is Why.TIMEOUT
+            else ApiError(f"{what}: {words}", why)
+        )
+
+    def _wants_key(self, status: int) -> str:
+        if self.key:
+            return f"the server refuses the key ({status}): see tp.api_key, or its --api-key"
+        return (
+            f"the server wants a key ({status}): set tp.api_key to where it is (env:NAME,"
+            " file:PATH or command:LINE), or start it with -- --api-key"
+        )
+
+
+def _of_status(status: int) -> Why:
+    return {401: Why.KEY, 403: Why.KEY, 404: Why.NO_PAGE}.get(status, Why.STATUS)
 
 
 def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, Any]:
@@ -186,13 +235,3 @@ def _blocks(answer: requests.Response) -> Iterator[bytes]:
         raise ApiTimeoutError("the stream gave nothing more in time") from None
     except (HTTPError, OSError, EOFError, ValueError):
         raise ApiError("the stream broke off") from None
-
-
-def _reason(error: BaseException) -> str:
-    import requests
-
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return str(error) or type(error).__name__

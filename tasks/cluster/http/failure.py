@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from enum import Enum
 
 from ..text import one_line
 
@@ -14,16 +16,49 @@ NOT_AS_AGREED = (
 _SAYS = ("message", "detail", "error", "msg")  # where servers' errors have their words
 
 
-class ApiError(Exception):
-    """The server did not answer as it should; the message says what it did."""
+class Why(Enum):
+    """What kind of failure it is; its value is how long it has to last to be final, in seconds.
 
-    is_timeout = False
+    A final one is no sign of a server's death: it lives, and can't be asked.
+    """
+
+    KEY = ("key", 0.0)  # 401, 403
+    NO_WAY = ("no way", 0.0)  # the node's sshd forwards nothing, and nothing there can go between
+    TLS = ("tls", 0.0)
+    NOT_HTTP = ("not http", 3.0)
+    NO_PAGE = ("no page", 10.0)  # 404
+    REFUSED = ("refused", math.inf)  # nothing listens (yet)
+    TIMEOUT = ("timeout", math.inf)
+    BROKEN = ("broken", math.inf)  # the connection, without an answer
+    STATUS = ("status", math.inf)  # another one than 200
+    ANSWER = ("answer", math.inf)  # what it holds
+
+    @property
+    def lasts(self) -> float:
+        return self.value[1]
+
+    @property
+    def is_final(self) -> bool:
+        return self.lasts < math.inf
+
+
+class ApiError(Exception):
+    """The server did not answer as it should: `why`, and a message that says what it did."""
+
+    def __init__(self, message: str, why: Why = Why.ANSWER) -> None:
+        super().__init__(message)
+        self.why = why
+
+    @property
+    def is_timeout(self) -> bool:
+        return self.why is Why.TIMEOUT
 
 
 class ApiTimeoutError(ApiError):
     """No answer in time: of a server that generates, this proves nothing."""
 
-    is_timeout = True
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Why.TIMEOUT)
 
 
 def error_of(data: object) -> str | None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Any
 
 from requests import Session
@@ -11,6 +15,11 @@ from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
 from ..nodes import Node
+from ..ssh.relay import NoWayError
+from ..text import one_line
+from .failure import Why
+
+PROBE = 2.0  # seconds
 
 
 def of(node: Node, key: str | None) -> Session:
@@ -27,6 +36,68 @@ def of(node: Node, key: str | None) -> Session:
     return session
 
 
+def explain(error: BaseException) -> tuple[Why, str]:
+    """Why a request got no answer, from what is below the error that was raised."""
+    causes = list(_causes(error))
+    for why, kinds, said in _KINDS:
+        if found := next((each for each in causes if isinstance(each, kinds)), None):
+            return why, said or one_line(str(found))
+    return Why.BROKEN, one_line(str(error)) or type(error).__name__
+
+
+_KINDS: Sequence[tuple[Why, type[BaseException] | tuple[type[BaseException], ...], str]] = (
+    (
+        Why.NO_WAY,
+        NoWayError,
+        "sshd there forwards no connections (AllowTcpForwarding local would), and there is no"
+        " python3 to go between",
+    ),
+    (Why.REFUSED, ConnectionRefusedError, "no connection: nothing listens there"),
+    (Why.BROKEN, (RemoteDisconnected, IncompleteRead), "the connection broke off"),
+    (Why.NOT_HTTP, HTTPException, "what listens there speaks no HTTP"),
+    (Why.TIMEOUT, TimeoutError, "no answer in time"),
+    (Why.BROKEN, (ConnectionResetError, BrokenPipeError, EOFError), "the connection broke off"),
+    (Why.BROKEN, OSError, "no connection"),
+)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that it was made of, the innermost first."""
+    if error is None:
+        return
+    yield from _causes(error.__cause__ or error.__context__)
+    for each in error.args:
+        # requests and urllib3 put what they wrap into the arguments, or into their `reason`.
+        if isinstance(each, BaseException):
+            yield from _causes(each)
+    reason = getattr(error, "reason", None)
+    yield from _causes(reason if isinstance(reason, BaseException) else None)
+    yield error
+
+
+def speaks_tls(node: Node, host: str, port: int) -> bool:
+    """Whether what listens there answers the hello of TLS."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    hello = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    try:
+        if node.host.is_local:
+            channel: Any = socket.create_connection((host, port), PROBE)
+        else:
+            channel = node.socket(host, port)
+        channel.settimeout(PROBE)
+        channel.sendall(hello.read())
+        first: bytes = channel.recv(1)
+        channel.close()
+    except OSError:
+        return False
+    return first in (b"\x15", b"\x16")  # an alert, a handshake
+
+
 class _NodeAdapter(HTTPAdapter):
     """Sends requests through a node's SSH connection, each over a channel of its own."""
 
@@ -39,7 +110,7 @@ class _NodeAdapter(HTTPAdapter):
 
         class Connection(HTTPConnection):
             def _new_conn(self) -> Any:
-                return _Socket(node.socket(self.host, self.port or 80))
+                return _Socket(node.socket(self.host.strip("[]"), self.port or 80))
 
         class Pool(HTTPConnectionPool):
             ConnectionCls = Connection
