@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .. import shell
@@ -22,10 +22,11 @@ class KeySource:
     kind: str
     name: str
 
-    def read(self, environ: Mapping[str, str] = os.environ) -> str:
-        """Give the key; raise ValueError with what is wrong, without a word of it."""
+    @cached_property
+    def key(self) -> str:
+        """The key, asked for once; raise ValueError with what is wrong, without a word of it."""
         if self.kind == "env":
-            found = environ.get(self.name, "")
+            found = os.environ.get(self.name, "")
         elif self.kind == "file":
             found = self._of_file()
         else:

@@ -55,7 +55,7 @@ class Api:
         from . import session
 
         try:
-            key = self.key.read() if isinstance(self.key, KeySource) else self.key
+            key = self.key.key if isinstance(self.key, KeySource) else self.key
         except ValueError as error:
             raise BadInput(f"tp.api_key: {error}") from None
         return session.of(self.node, key)

@@ -23,7 +23,8 @@ def test_what_is_no_place_may_be_a_key(value: object) -> None:
     assert SECRET not in str(error.value)
 
 
-def test_places(tmp_path: Path) -> None:
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_KEY", SECRET)
     file = tmp_path / "a key"
     file.write_text(f"{SECRET}\n")
     for value, shown in (
@@ -32,7 +33,7 @@ def test_places(tmp_path: Path) -> None:
         (f"command:cat '{file}'", f"$(cat '{file}')"),
     ):
         source = KeyPlace().read(value, "tp.api_key")
-        assert source.read({"MLX_KEY": SECRET}) == SECRET
+        assert source.key == SECRET
         assert source.shell == shown
     assert KeySource("file", "~/a b").shell == "$(cat ~/'a b')"
 
@@ -40,7 +41,7 @@ def test_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (KeySource("env", "MLX_KEY"), r"\$MLX_KEY is empty, or not set"),
+        (KeySource("env", "MLX_NO_KEY"), r"\$MLX_NO_KEY is empty, or not set"),
         (KeySource("file", "/nowhere/key"), r"file:/nowhere/key can't be read \(No such file"),
         (KeySource("file", "~nobody-there/key"), "can't be read"),
         (KeySource("command", f"echo {SECRET} more"), "holds no key: one word of ASCII"),
@@ -50,4 +51,11 @@ def test_places(tmp_path: Path) -> None:
 )
 def test_no_key(source: KeySource, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        source.read({})
+        _ = source.key
+
+
+def test_it_is_asked_for_once(tmp_path: Path) -> None:
+    """A vault may ask for a finger each time."""
+    source = KeySource("command", f"echo >>{tmp_path}/asked; echo k")
+    assert [source.key, source.key] == ["k", "k"]
+    assert (tmp_path / "asked").read_text() == "\n"
