@@ -3,6 +3,7 @@
 
 import atexit
 import gc
+import io
 import os
 import sys
 from traceback import walk_tb
@@ -15,6 +16,11 @@ sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
 # At its end Python would look for garbage in all that was imported, once more.
 atexit.register(gc.freeze)
+
+# What a terminal without UTF-8 can't show is written out (\u2026) and ends nothing.
+for _stream in (sys.stdout, sys.stderr):
+    if isinstance(_stream, io.TextIOWrapper) and _stream.errors in ("strict", "surrogateescape"):
+        _stream.reconfigure(errors="backslashreplace")
 
 from . import bench, demo, dev, hosts, local, rdma, testing, tp
 from .cluster.config.settings import DEFAULTS, unreadable

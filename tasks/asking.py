@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass
 from . import screen, show
 from .cli import envelope
 from .cluster import reading
-from .cluster.answer import Answer, ask
-from .cluster.api import Api, ApiError, Messages, Piece
+from .cluster.api import Api, ApiError, Messages, StreamChunk
 from .cluster.cluster import Cluster
 from .cluster.engine import BUILT_IN, Engine
 from .cluster.errors import ActionFailed, CheckFailed
+from .cluster.http.completion import ChatResult, ask
 from .cluster.state import Record
+from .cluster.text import one_line
 
 AFTER = "inv tp.status and inv tp.logs tell more"
+RATES = ("speed", "piece_speed", "overall", "came_at_once")  # of an answer, beside its fields
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,13 @@ def chat(cluster: Cluster, question: Question, as_json: bool) -> None:
     shown.end()
     if as_json:
         url, model = server.api.url, server.record.model or server.model
-        envelope.give({"url": url, "model": model, **asdict(answer), "speed": answer.speed})
+        rates = {name: getattr(answer, name) for name in RATES}
+        envelope.give({"url": url, "model": model, **asdict(answer), **rates})
     else:
+        for call in answer.calls:
+            screen.out(f"tool call: {one_line(str(call))}")
         screen.say(in_words(answer))
-    if not answer.text and not answer.thought:
+    if not answer.pieces:
         raise ActionFailed(f"chat: the answer holds no text: {AFTER}")
 
 
@@ -114,7 +119,7 @@ class _Shown:
         self.pieces = 0
         self.last = ""
 
-    def __call__(self, piece: Piece) -> None:
+    def __call__(self, piece: StreamChunk) -> None:
         self.pieces += 1
         if not self.silent:
             if piece.thought:
@@ -129,20 +134,36 @@ class _Shown:
         self.last = ""
 
 
-def in_words(answer: Answer) -> str:
+def in_words(answer: ChatResult) -> str:
     """The times of an answer as a line."""
     if answer.first is None:
         return "no token came"
-    words = [f"first token after {answer.first:.2f} s"]
-    if answer.speed is not None:
-        words.append(f"then {answer.speed:.1f} tokens/s")
+    words = [f"first token after {answer.first:.2f} s", *_rate(answer)]
     if answer.tokens is not None:
-        words.append(f"{answer.tokens} tokens in {answer.seconds:.1f} s")
+        overall = f", {answer.overall:.1f} tokens/s in all" if answer.overall else ""
+        came = _counted(answer.tokens, "token")
+        words.append(f"{came} in {answer.seconds:.1f} s{overall if answer.came_at_once else ''}")
     else:
-        words.append(f"{answer.seconds:.1f} s, and the server does not count its tokens")
+        came = _counted(answer.pieces, "piece")
+        words.append(f"{came} in {answer.seconds:.1f} s, whose tokens the server does not count")
     if answer.prompt_tokens is not None:
         cached = f", {answer.cached} of them cached" if answer.cached else ""
-        words.append(f"prompt {answer.prompt_tokens} tokens{cached}")
+        words.append(f"prompt {_counted(answer.prompt_tokens, 'token')}{cached}")
     if answer.finish == "length":
         words.append("cut off by --max-tokens")
     return "; ".join(words)
+
+
+def _rate(answer: ChatResult) -> list[str]:
+    """How fast the rest came after the first piece, or why that can't be told."""
+    if answer.speed is not None:
+        return [f"then {answer.speed:.1f} tokens/s"]
+    if answer.tokens is None and answer.piece_speed is not None:
+        return [f"then {answer.piece_speed:.1f} pieces/s"]
+    if answer.pieces == 1:
+        return ["came in one piece"] if answer.tokens != 1 else []
+    return ["all pieces came at once"] if answer.came_at_once else []
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

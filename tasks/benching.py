@@ -87,6 +87,8 @@ def _rows(load: Load, wanted: Plan) -> list[Row]:
             rows.append(load.run(tokens, words, concurrency, requests))
             for error, times in rows[-1].errors.items():
                 screen.say(f"  {times} of {requests} failed: {error}")
+            if at_once := sum(sample.came_at_once for sample in rows[-1].good):
+                screen.say(f"  {at_once} of {requests} answers came at once: no tokens/s of them")
             if not rows[-1].good:
                 return rows  # a server that answers nobody is not to be loaded further
     return rows
@@ -158,11 +160,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                 str(row["concurrency"]),
                 f"{row['requests']}" + (f" ({failed} failed)" if failed else ""),
                 *(_seconds(row["first_token"][which]) for which in ("p50", "p95")),
-                *(_speed(row["tokens_per_second"][which]) for which in ("p50", "p95")),
-                _speed(row["tokens_per_second_total"]),
+                *_speeds(row),
             )
         )
     return found
+
+
+def _speeds(row: Mapping[str, Any]) -> list[str]:
+    """Each request's tokens/s and those in total; pieces/s where the server counts no tokens."""
+    if row["tokens_per_second_total"] is not None or row.get("pieces_per_second_total") is None:
+        unit, what = "", "tokens_per_second"
+    else:
+        unit, what = " pieces/s", "pieces_per_second"
+    values = [row[what]["p50"], row[what]["p95"], row[f"{what}_total"]]
+    return [_speed(value) + (unit if value is not None else "") for value in values]
 
 
 def _seconds(value: float | None) -> str:

@@ -167,7 +167,7 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
 def api_of(cluster: Cluster, node: str, record: Record) -> Api:
     """The HTTP side of a recorded server, wherever it was told to listen."""
     home = next(each for each in cluster.nodes if each.name == node)
-    return Api(home, record.bind, record.port, engine.key(record.command))
+    return Api(home, record.bind, record.port, engine.key(record.command) or cluster.api_key)
 
 
 def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, object]:

@@ -244,7 +244,7 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
         raise
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
-    screen.out(curl(api.url, model))
+    screen.out(curl(api, model))
 
 
 def recorded(cluster: Cluster) -> Api:
@@ -253,13 +253,13 @@ def recorded(cluster: Cluster) -> Api:
     return show.api_of(cluster, node, record)
 
 
-def curl(url: str, model: str) -> str:
-    """A command to paste that asks the server something."""
+def curl(api: Api, model: str) -> str:
+    """A command to paste that asks the server something; it names where the key is, if any."""
     message = {"role": "user", "content": "Hello"}
     body = json.dumps({"model": model, "max_tokens": 64, "messages": [message]})
-    return (
-        f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    )
+    url = f"{api.url}/v1/chat/completions"
+    key = f' -H "Authorization: Bearer {api.shell_key}"' if api.key else ""
+    return f"curl {url} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"
 
 
 def foreground(session: Session, cluster: Cluster, timeout: float | None = None) -> None:
@@ -666,7 +666,7 @@ def _announce(
     # It may serve for days: from here on it is there to be stopped.
     session.lock.let_go(cluster)
     screen.say(f"ready: {api.url} (Ctrl-C stops it)")
-    screen.say(curl(api.url, ready.name))
+    screen.say(curl(api, ready.name))
 
 
 class _Tagged(io.TextIOBase):

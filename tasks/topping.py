@@ -173,11 +173,12 @@ def _rank_words(rank: Mapping[str, Any]) -> str:
 
 
 def _requests(node: Mapping[str, Any]) -> str:
-    words = [] if node["clients"] is None else [f"clients {node['clients']}"]
-    if node["requests"] is not None:
-        rate = node["requests_per_second"]
-        words.append(f"requests {node['requests']}" + ("" if rate is None else f" ({rate:.1f}/s)"))
-    return "  ".join(words)
+    if node["clients"] is None and node["requests"] is None:
+        return ""  # no server here
+    rate = node["requests_per_second"]
+    asked = "-" if node["requests"] is None else str(node["requests"])
+    clients = "-" if node["clients"] is None else node["clients"]
+    return f"clients {clients}  requests {asked}" + ("" if rate is None else f" ({rate:.1f}/s)")
 
 
 def _share(value: float | None) -> str:

@@ -442,8 +442,8 @@ def chat(
 
     The answer comes as a stream; then the time to the first token and tokens/s.
 
-    The answer goes to stdout, all else to stderr. Exit 3 if no server runs, 4 if it gives no
-    answer or its answer breaks off.
+    The answer and its tool calls go to stdout, all else to stderr. Exit 3 if no server runs, 4 if
+    it gives no answer or its answer breaks off.
 
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """

@@ -2,7 +2,8 @@
 
 Rank 0 listens for the others, serves pages once all are there, and answers 503 when one is lost;
 the others end when rank 0 does. At each of its points ("load", "serve", "term") it waits while
-`POINT.shut` is in the folder LIGHT_RANK, and does what `POINT.RANK.py` there says.
+`POINT.shut` is in the folder LIGHT_RANK, and does what `POINT.RANK.py` there says. The file
+`stream` there is the answer to what is to be streamed; a line `: wait N` is a pause of N seconds.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ class Pages(http.server.BaseHTTPRequestHandler):
         self.answer({"data": [{"id": "light"}]}, 503 if lost else 200)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked.get("stream") and (FOLDER / "stream").exists():
+            self.play((FOLDER / "stream").read_text())
+            return
         message = {"role": "assistant", "content": "a"}
         self.answer({"choices": [{"message": message}], "usage": {"completion_tokens": 1}}, 200)
 
@@ -79,6 +83,14 @@ class Pages(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def play(self, text: str) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for line in text.splitlines(keepends=True):
+            if line.startswith(": wait "):
+                time.sleep(float(line.split()[2]))
+            self.wfile.write(line.encode())
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -20,6 +20,7 @@ from conftest import DEADLINE, Inv, Sshd, free_ports, wait_for
 from rig import Rig
 from test_injection import ORDERS, server
 
+from tasks import topping
 from tasks.cluster import api as apis
 from tasks.cluster import greedy, load
 from tasks.cluster.facts import vitals
@@ -67,6 +68,41 @@ def test_a_stream() -> None:
     refused = server(body=b"no such model", status=404)
     with refused as (api, _), pytest.raises(apis.ApiError, match=says):
         pieces(api)
+
+
+ANSWERS = Path(__file__).parent / "data" / "streams"
+WORDS = r"first token after [\d.]+ s; then [\d.]+ tokens/s; 20 tokens in [\d.]+ s; prompt 10 tokens"
+FACE = {"delta": {"content": "\U0001f600ä"}, "finish_reason": "stop"}
+_CALLS = [{"function": {"name": "weather", "arguments": "{}"}}]
+CALL = {"delta": {"tool_calls": _CALLS}, "finish_reason": "tool_calls"}
+
+
+def test_answers_of_many_servers(light: Inv) -> None:
+    """What servers really give is taken, its figures are true, and it is shown on any terminal."""
+    light("tp.start")
+    stream = light.home / "light" / "stream"
+    for name in ("no-done.sse", "usage-without-choices.sse"):
+        stream.write_text((ANSWERS / name).read_text())
+        said = light("tp.chat", "Hi")
+        assert said.out.split() == ["word"] * 20
+        assert re.match(WORDS, said.err), said.err
+    stream.write_text((ANSWERS / "one-piece.sse").read_text().replace("wait 2", "wait 0.5"))
+    said = light("tp.chat", "Hi")
+    once = r"after 0\.\d+ s; came in one piece; 20 tokens in 0\.\d s, \d\d\.\d tokens/s in all;"
+    assert re.search(once, said.err), said.err
+    bench = light("tp.bench", "--concurrency", "1", "--requests", "2", "--prompt-tokens", "10")
+    assert "  2 of 2 answers came at once: no tokens/s of them" in bench.err
+    assert re.search(r" s +- +- +\d\d\.\d$", bench.out, re.MULTILINE), bench.out
+    stream.write_text((ANSWERS / "error.json").read_text())
+    told = "the server said: prompt too long: 999 > 512"
+    assert light("tp.chat", "Hi", code=4).one_line().startswith(f"chat: {told}: inv ")
+    stream.write_text(f"data: {json.dumps({'choices': [CALL]})}\n")
+    assert light("tp.chat", "Hi").out == "tool call: weather({})\n"
+    stream.write_text(f"data: {json.dumps({'choices': [FACE]})}\n")
+    light.env["PYTHONIOENCODING"] = "latin-1"
+    line = [sys.executable, "-m", "invoke", "-f", str(light.config), "tp.chat", "Hi"]
+    shown = subprocess.check_output(line, cwd=light.cwd, env=light.environment())
+    assert shown.decode("latin-1") == "\\U0001f600ä\n"
 
 
 def rank_pid(inv: Inv, rank: int) -> int:
@@ -213,6 +249,10 @@ def signal_below(pid: int, number: int) -> None:
             os.kill(each, number)
 
 
+_NODE: dict[str, Any] = {
+    "cpu": None, "memory": dict.fromkeys(("used", "total", "wired", "baseline")), "links": [],
+    "ranks": [],
+}  # fmt: skip
 NETSTAT = """Name  Mtu  Network  Address  Ipkts Ierrs Ibytes Opkts Oerrs Obytes Coll
 lo0        16384 <Link#1>                        900 0 111000  900 0  111000  0
 lo0        16384 127           127.0.0.1         900     -  111000  900 -  111000 -
@@ -275,6 +315,38 @@ def test_vitals_of_a_mac(home: Path) -> None:
     assert last.links["lo0"] == vitals.Link(None, 111000, 111000)
     assert last.processes == {501: vitals.Process(62.5, 2048 * 1024)}
     assert (last.clients, first.posts, last.posts) == (1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("log", "more", "posts"),
+    [
+        ("loading\n", "100 tokens\n", None),  # its access log is off: nothing is known
+        ('"GET /health HTTP/1.1" 200 -\n', "", 0),
+        ("loading\n", '"GET /health HTTP/1.1" 200 -\n', 0),
+        ("loading\n", 'INFO: 127.0.0.1:5 - "POST /v1/chat/completions HTTP/1.1" 200 OK\n', 1),
+    ],
+)
+def test_requests_of_a_log(home: Path, log: str, more: str, posts: int | None) -> None:
+    """0 is said only of a log that has told of requests or pages."""
+    file = home / "rank0.log"
+    file.write_text(log)
+    wanted = vitals.Wanted(str(home / "state"), log=str(file))
+    script = vitals.loop(wanted, 1, "NONCE").replace("/proc/stat", "/nowhere")
+    (home / "bin").mkdir()
+    # The pause is where the log grows.
+    (home / "bin" / "iostat").write_text(
+        f"#!/bin/sh\ncat <<'END' >>{file}\n{more}END\necho 1 2 3\n"
+    )
+    (home / "bin" / "iostat").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{home / 'bin'}:{os.environ['PATH']}"}
+    script = script.replace("blocks=600", "blocks=2").replace("blocks='600'", "blocks=2")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=environ)
+    assert vitals.parse(vitals.blocks(done.stdout, "NONCE")[0][1]).posts == posts
+    node = {"clients": 3, "requests": posts, "requests_per_second": None}
+    assert (
+        topping.cells({**_NODE, **node})[-1]
+        == f"clients 3  requests {'-' if posts is None else posts}"
+    )
 
 
 def test_rates() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from . import engine as engines
 from . import hostfile as hostfiles
 from . import ranks
+from .config.keys import KeySource
 from .config.settings import DEFAULT, RANKS, Place, Settings, option_name, read
 from .engine import Engine
 from .errors import BadInput
@@ -68,6 +69,7 @@ class Cluster:
     connections: Connections = field(default_factory=Connections)
     ssh_config: str | None = None
     recalled: tuple[str, Sequence[str]] = ("", ())
+    api_key: KeySource | None = None
 
     @property
     def leader(self) -> Node:
@@ -205,6 +207,7 @@ def build(
         notes=notes,
         connections=connections,
         ssh_config=ssh,
+        api_key=settings.api_key,
     )
 
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import nodes
-from .answer import Answer, ask
 from .api import Api, ApiError
+from .http.completion import ChatResult, ask
 
 # Most tokenizers have a token for each of these with its space, so N of them are about N tokens.
 _TEXT = """
@@ -27,15 +27,21 @@ SPARE = 5.0  # seconds that a request cut off by the deadline has to notice
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: seconds to the first and to the last token, the server's counts, or an error."""
+    """One request: seconds to the first and to the last token, the server's counts, or an error.
 
-    first: float | None
-    seconds: float
-    prompt_tokens: int | None
-    tokens: int | None
-    cached: int | None
-    speed: float | None
+    `speed` (tokens/s after the first piece) and `piece_speed` are None where all came at once.
+    """
+
+    first: float | None = None
+    seconds: float = 0
+    prompt_tokens: int | None = None
+    tokens: int | None = None
+    cached: int | None = None
+    speed: float | None = None
     error: str | None = None
+    pieces: int = 0
+    piece_speed: float | None = None
+    came_at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,16 @@ class Row:
         known = [count for count in counts if count is not None]
         return sum(known) / self.seconds if known and len(known) == len(counts) else None
 
+    @property
+    def pieces_total(self) -> float | None:
+        """Pieces/s of all requests together."""
+        pieces = sum(sample.pieces for sample in self.good)
+        return pieces / self.seconds if pieces else None
+
     def document(self) -> dict[str, Any]:
         """The row as JSON; p95 of the speed is what 95 % of the requests reached."""
         first = [sample.first for sample in self.good if sample.first is not None]
-        speed = [-sample.speed for sample in self.good if sample.speed is not None]
         prompts = [each.prompt_tokens for each in self.good if each.prompt_tokens is not None]
-        p50, p95 = spread(speed)
         return {
             "concurrency": self.concurrency,
             "prompt_tokens_wanted": self.wanted,
@@ -83,13 +93,19 @@ class Row:
             "errors": dict(self.errors),
             "seconds": self.seconds,
             "first_token": dict(zip(("p50", "p95"), spread(first), strict=True)),
-            "tokens_per_second": {
-                "p50": None if p50 is None else -p50,
-                "p95": None if p95 is None else -p95,
-            },
+            "came_at_once": sum(sample.came_at_once for sample in self.good),
+            "tokens_per_second": _reached([sample.speed for sample in self.good]),
             "tokens_per_second_total": self.total,
+            "pieces_per_second": _reached([sample.piece_speed for sample in self.good]),
+            "pieces_per_second_total": self.pieces_total,
             "samples": [asdict(sample) for sample in self.samples],
         }
+
+
+def _reached(speeds: Sequence[float | None]) -> dict[str, float | None]:
+    """The median of speeds, and what 95 % of them reached."""
+    found = spread([-speed for speed in speeds if speed is not None])
+    return {n: None if v is None else -v for n, v in zip(("p50", "p95"), found, strict=True)}
 
 
 def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -170,14 +186,14 @@ class Load:
                 worker.result()
         seconds = time.monotonic() - start
         found = list(samples)
-        missing = Sample(None, seconds, None, None, None, None, "no answer in time")
+        missing = Sample(seconds=seconds, error="no answer in time")
         found += [missing] * (requests - len(found))
         return Row(concurrency, wanted, words, requests, seconds, found)
 
     def _ask(self, api: Api, text: str, until: float) -> Sample:
         start = time.monotonic()
         if start >= until:
-            return Sample(None, 0, None, None, None, None, "not asked: the time was over")
+            return Sample(error="not asked: the time was over")
         messages = [{"role": "user", "content": text}]
         try:
             answer = ask(
@@ -190,13 +206,11 @@ class Load:
                 temperature=0,
             )
         except ApiError as error:
-            seconds = time.monotonic() - start
-            return Sample(None, seconds, None, None, None, None, str(error))
+            return Sample(seconds=time.monotonic() - start, error=str(error))
         return _sample(answer)
 
 
-def _sample(answer: Answer) -> Sample:
-    error = "the answer holds no token" if answer.first is None else None
+def _sample(answer: ChatResult) -> Sample:
     return Sample(
         answer.first,
         answer.seconds,
@@ -204,7 +218,10 @@ def _sample(answer: Answer) -> Sample:
         answer.tokens,
         answer.cached,
         answer.speed,
-        error,
+        "the answer holds no token" if answer.first is None else None,
+        answer.pieces,
+        answer.piece_speed,
+        answer.came_at_once,
     )
 
 

@@ -32,7 +32,7 @@ from . import shell
 from .host_keys import HostKeyError
 from .hostfile import Host
 from .ssh import connection as connections
-from .ssh import resolve
+from .ssh import relay, resolve
 from .ssh.auth import LoginError
 from .ssh.connection import Way
 
@@ -148,7 +148,7 @@ class Node:
     """One machine of the cluster; it is connected when it is first asked something.
 
     `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
-    through it, by their state directory.
+    through it, by their state directory; `is_relayed` that its sshd forwards no connections.
     """
 
     _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
@@ -159,6 +159,7 @@ class Node:
         self.ssh = ssh or SshConfig()
         self.pending: set[Future[Any]] = set()
         self.locks: dict[str, LockClient] = {}
+        self.is_relayed = False
         self._alive.add(self)
         self._context: Any = None
         self._full: list[Any] = []
@@ -239,15 +240,40 @@ class Node:
         return Answer(self.name, result.stdout, result.stderr, result.exited)
 
     def socket(self, host: str, port: int) -> Any:
-        """A socket to `host:port` as seen from the node; raise OSError when it is refused."""
+        """A socket to `host:port` as seen from the node; raise OSError when it is refused.
+
+        Where its sshd forwards no connections, a program there goes between.
+        """
+        try:
+            found = None if self.is_relayed else self._forward(host, port)
+            return found or self._relay(host, port)
+        except OSError:
+            raise
+        except _network_errors() as error:
+            why, _ = explain(error, self.name, self.ssh)
+            raise ConnectionError(f"{self.name}: {why}") from None
+
+    def _forward(self, host: str, port: int) -> Any:
+        """A channel that sshd joins to the port; None where it forwards none."""
         import paramiko
 
-        context = self._open()
+        transport = self._open().transport
         try:
-            transport = context.transport
             return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=5)
-        except (paramiko.SSHException, EOFError) as error:
-            raise ConnectionError(f"{self.name}: {error}") from None
+        except paramiko.ChannelException as error:
+            if error.code != relay.FORBIDDEN:
+                raise ConnectionRefusedError(f"{self.name}: {error}") from None
+            self.is_relayed = True
+            return None
+
+    def _relay(self, host: str, port: int) -> Any:
+        import paramiko
+
+        context, python = self._open(), self.host.python or "python3"
+        with suppress(paramiko.ChannelException):
+            return relay.channel(context.transport, python, host, port)
+        self._leave(context)  # its sessions are in use (MaxSessions)
+        return relay.channel(self._open().transport, python, host, port)
 
     @property
     def address(self) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path as Folder
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from . import values
+from .keys import KeyPlace, KeySource
 from .values import (
     SEE,
     Choice,
@@ -183,6 +184,11 @@ class Settings:
         "arguments for the server, before those after --",
         hostfile="args",
         environment=False,
+    )
+    api_key: Annotated[KeySource, KeyPlace()] | None = _row(
+        None,
+        "where the server's key is, if it wants one of its clients: env:NAME, file:PATH, or"
+        " command:LINE (as in command:op read op://vault/mlx/key); never the key itself",
     )
     log_dir: Path | None = _row(
         None,

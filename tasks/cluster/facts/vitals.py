@@ -45,7 +45,7 @@ class Vitals:
 
     `at` are seconds by the node's clock. CPU is `ticks` (busy, all) so far, or the `busy` share of
     the last pause. `clients` are open connections to the server's port, `posts` the requests that
-    its log tells of since the loop began.
+    its log tells of since the loop began (None where it has never told of any, or of a page).
     """
 
     at: float | None = None
