@@ -16,6 +16,8 @@ from .text import LINE
 _PROGRAM = re.compile(r"(.*/)?[Pp]ython[0-9.]*t?$")
 _PYTHON = r"([^ ]*/|/((?! [-/])[^;&|'\"])*/)?[Pp]ython[0-9.]*t?( -[XW] [^ -][^ ]*| -[^ ]+)*? "
 
+_ENTRY = r"(/[^;&|'\"]*/entry\.py )?"  # which runs it in the same process
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -71,7 +73,7 @@ class Engine:
         script = rf"{_PYTHON}([^ ]*/)?{re.escape(program)}"
         if not _PROGRAM.match(program) and not (program and re.match(script, command_line)):
             return False
-        return re.match(_PYTHON + self.process, command_line) is not None
+        return re.match(_PYTHON + _ENTRY + self.process, command_line) is not None
 
     def arguments(self, args: Sequence[str], model: str | None, host: str) -> tuple[str, ...]:
         """The server's arguments: the user's, and the defaults that they leave open."""

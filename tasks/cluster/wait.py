@@ -14,12 +14,15 @@ from .cluster import Cluster
 from .facts import Fact, Key, known
 from .launch import HEADER
 from .server import readiness
+from .server.marks import NOT_JOINED
 from .server.readiness import Health
 from .snapshot import Snapshot
 from .ssh import scripts
 from .state import RankState
 from .text import plain as plain
 
+# Of the join limit (remote/entry.py); MLX's ring gives up by itself after some 31 s (0.32.4).
+WAITED = (1, NOT_JOINED)
 PAUSE = 0.2  # seconds between two looks at the nodes
 # mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
 # (0.32.2). Errno numbers by system: macOS 48, 49; Linux 98, 99.
@@ -42,8 +45,8 @@ class RankView:
 
     @property
     def has_waited(self) -> bool:
-        """Whether it ended (with 1: remote/entry.py) since the others did not come in time."""
-        return self.state == "dead" and self.reached == "meeting" and self.exit == 1
+        """Whether it ended since the others did not come in time."""
+        return self.state == "dead" and self.reached == "meeting" and self.exit in WAITED
 
 
 @dataclass(frozen=True)
