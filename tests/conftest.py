@@ -178,6 +178,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tasks import tiny
 
     folder = tmp_path_factory.mktemp("tiny")
+    folder.chmod(0o755)  # for users of test hosts, too
     tiny.make(folder)
     return folder
 
@@ -396,6 +397,8 @@ def macs(inv: Inv, rigs: Callable[..., Rig]) -> Callable[..., Rig]:
     """`macs(count, cables, **options)`: fresh test hosts that `inv` reaches; two by default."""
 
     def get(count: int = 2, cables: Sequence[Cable] = tuple(two_nodes()), **options: Any) -> Rig:
+        for folder in (inv.home.parent, inv.home, inv.home / "logs"):
+            folder.chmod(0o777)  # the hosts' user is not root
         rig = rigs(count, cables, **options)
         inv.env["INVOKE_TP_SSH_CONFIG"] = str(rig.ssh_config)
         return rig
