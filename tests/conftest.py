@@ -256,6 +256,7 @@ def light_cluster(inv: Inv, hosts: list[dict[str, Any]], **more: Any) -> Path:
     """A hostfile for light ranks, and a configuration that knows them."""
     folder, model = inv.home / "light", inv.home / "model"
     folder.mkdir()
+    folder.chmod(0o777)  # of ranks on test hosts, too
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").touch()

@@ -178,7 +178,8 @@ rm -f "/.rig/$(uname -n)/launchd.json" "/.rig/$(uname -n)/bootouts.json" /var/lo
 def user(name: str, home: str, shell: str, is_strict: bool) -> str:
     """Gives the user this home and login shell (or sh, where it is missing)."""
     login, ids = (strict.USER, f"{strict.UID}:{strict.GID}") if is_strict else ("root", "0:0")
-    entry = f"{login}:{'x' if is_strict else '*'}:{ids}:{name}:{home}:{shutil.which(shell) or '/bin/sh'}"
+    password, program = "x" if is_strict else "*", shutil.which(shell) or "/bin/sh"
+    entry = f"{login}:{password}:{ids}:{name}:{home}:{program}"
     return (
         f"{GUARD}rest=$(grep -v '^{login}:' /etc/passwd)\n"
         f"printf '%s\\n%s\\n' {shlex.quote(entry)} \"$rest\" >/etc/passwd\n"

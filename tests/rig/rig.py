@@ -6,6 +6,7 @@ import compileall
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -292,6 +293,11 @@ class Rig:
         # In place: the file is mounted over /proc/sys/kernel/random/boot_id.
         (folder / "boot_id").write_text(values["boot_uuid"].lower() + "\n")
         (folder / "sudoers").write_text(strict.sudoers(values["sudo"]["passwordless"]))
+
+    def unmount(self, host: str, *paths: str) -> None:
+        """Take mounts of a test's own away; umount looks into /proc, which is there meanwhile."""
+        words = shlex.join(paths)
+        self.run(host, f"mount -t proc proc /proc; umount -l {words} /proc", root=True)
 
     def put_device(self, host: str, port: str, device: str | None) -> None:
         """Put a "drive" or a "dock" into a port (a Mac may be behind it), or take it out."""

@@ -19,8 +19,9 @@ HERE = Path(__file__).parent
 # A Mac's: the password is the user's own, and no lecture is read to scripts.
 SUDOERS = """\
 Defaults env_reset, !lecture, passprompt="Password:", timestamp_type=ppid
-Defaults env_keep += "BLOCKSIZE COLORFGBG COLORTERM CHARSET LANG LANGUAGE LC_ALL LC_COLLATE LC_CTYPE"
-Defaults env_keep += "LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME LINES COLUMNS LSCOLORS TZ SSH_AUTH_SOCK"
+Defaults env_keep += "BLOCKSIZE COLORFGBG COLORTERM CHARSET LANG LANGUAGE LC_ALL LC_COLLATE"
+Defaults env_keep += "LC_CTYPE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME LINES COLUMNS LSCOLORS"
+Defaults env_keep += "TZ SSH_AUTH_SOCK"
 Defaults env_keep += "EDITOR VISUAL HOME MAIL"
 root ALL = (ALL) ALL
 %admin ALL = (ALL) ALL
@@ -57,7 +58,8 @@ def commands(at: str) -> dict[str, str]:
     texts = {}
     for name in GUARDED:
         real = f"{at}/bsd/{name}.pl" if name in OWN else f"{at}/gnu/{name}"
-        texts[name] = guard(name, real, WORDS.get(name, ()))
+        # GNU's -i takes no word, Apple's does: nothing of ours edits a file in place.
+        texts[name] = guard(name, real, WORDS.get(name, ()), "iI" if name == "sed" else "")
     texts |= {f"{name}.pl": (HERE / "mac" / f"{name}.pl").read_text() for name in OWN}
     return texts | {"sh": SH, "uname": UNAME}
 
@@ -93,7 +95,8 @@ DEV = (
     "mount -t tmpfs -o mode=755 tmpfs dev; mkdir dev/pts dev/shm; mount --bind /dev/pts dev/pts",
     "for f in null zero full random urandom tty ptmx; do"
     " touch dev/$f; mount --bind /dev/$f dev/$f; done",
-    "ln -s /.proc/self/fd dev/fd; ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr",
+    "ln -s /.proc/self/fd dev/fd",
+    "ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr",
 )
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from .apple import Row, rows
 
@@ -137,12 +138,14 @@ GUARDED = (
 )  # fmt: skip
 
 
-def guard(command: str, real: str, first: Sequence[str] = ()) -> str:
+def guard(command: str, real: str, first: Sequence[str] = (), unbuilt: str = "") -> str:
     """Give a script that runs `real` with its own words where Apple's `command` knows them all.
 
-    `first` are words before those. Where Apple's options end at the first operand, so do GNU's.
+    `first` are words before those, `unbuilt` letters that it refuses too. Where Apple's options end
+    at the first operand, so do GNU's.
     """
     row = rows()[os.path.basename(command), False]
+    row = replace(row, unbuilt=row.unbuilt + unbuilt)
     ends = row.parser == "getopt" and command != "xargs"
     line = f"{'POSIXLY_CORRECT=1 ' if ends else ''}exec {shlex.join([real, *first])}"
     return f'{_functions(row)}{_main(row)}{line} "$@"\n'

@@ -1,4 +1,4 @@
-"""ps, pgrep and pkill, from the real /proc, in the columns of Apple's ps (adv_cmds, ps/keyword.c)."""
+"""ps, pgrep and pkill, from the real /proc, in the columns of Apple's (adv_cmds, ps/keyword.c)."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _line(row: list[tuple[str, str]]) -> str:
         f"{text:<{-width}}" if (width := COLUMNS[key][1]) < 0 else f"{text:>{width}}"
         for key, text in row
     ]
-    return " ".join(cells[:-1] + [cells[-1].rstrip()])
+    return " ".join([*cells[:-1], cells[-1].rstrip()])
 
 
 def pgrep(words: list[str]) -> int:

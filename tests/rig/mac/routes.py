@@ -109,9 +109,8 @@ def _sockets() -> None:
 
 def _counters() -> None:
     """`netstat -ibn`: of each interface the row of its link."""
-    print(
-        "Name       Mtu   Network       Address            Ipkts Ierrs     Ibytes    Opkts Oerrs     Obytes  Coll"
-    )
+    head = "Name       Mtu   Network       Address            Ipkts Ierrs     Ibytes"
+    print(f"{head}    Opkts Oerrs     Obytes  Coll")
     for row in node.ip("-s", "link", "show"):
         got, sent = row["stats64"]["rx"], row["stats64"]["tx"]
         name = row["ifname"].replace("lo", "lo0") + ("" if "UP" in row["flags"] else "*")

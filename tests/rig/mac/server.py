@@ -160,8 +160,10 @@ def _be(
         os.environ.clear()
         os.environ.update(environment)
         time.tzset()
-        sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-        sys.stderr = open(2, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+        sys.stdout, sys.stderr = (
+            open(number, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+            for number in (1, 2)
+        )
         status = what()
         sys.stdout.flush()
     except BrokenPipeError:
