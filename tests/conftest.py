@@ -179,6 +179,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tasks import tiny
 
     folder = tmp_path_factory.mktemp("tiny")
+    folder.chmod(0o755)  # for users of test hosts, too
     tiny.make(folder)
     return folder
 
@@ -256,6 +257,7 @@ def light_cluster(inv: Inv, hosts: list[dict[str, Any]], **more: Any) -> Path:
     """A hostfile for light ranks, and a configuration that knows them."""
     folder, model = inv.home / "light", inv.home / "model"
     folder.mkdir()
+    folder.chmod(0o777)  # of ranks on test hosts, too
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").touch()
@@ -415,6 +417,8 @@ def macs(inv: Inv, rigs: Callable[..., Rig]) -> Callable[..., Rig]:
     """`macs(count, cables, **options)`: fresh test hosts that `inv` reaches; two by default."""
 
     def get(count: int = 2, cables: Sequence[Cable] = tuple(two_nodes()), **options: Any) -> Rig:
+        for folder in (inv.home.parent, inv.home, inv.home / "logs"):
+            folder.chmod(0o777)  # the hosts' user is not root
         rig = rigs(count, cables, **options)
         inv.env["INVOKE_TP_SSH_CONFIG"] = str(rig.ssh_config)
         return rig

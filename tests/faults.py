@@ -14,6 +14,7 @@ from pathlib import Path
 
 import layout
 from rig import network
+from rig.strict import GID, UID
 from scene import (
     BEFORE,
     BETWEEN,
@@ -100,7 +101,7 @@ def silent(scene: Scene) -> None:
 def drop_connections(scene: Scene) -> None:
     """All that is logged in is thrown out, and nobody gets in again."""
     refuse(scene)
-    scene.rig.run(scene.victim, "pkill -9 '^sshd'", check=False)
+    scene.rig.run(scene.victim, "pkill -9 '^sshd'", check=False, root=True)
 
 
 def reboot(scene: Scene) -> None:
@@ -115,10 +116,11 @@ def reboot(scene: Scene) -> None:
 def mount(scene: Scene, folder: str | Path, options: str = "", then: str = "") -> None:
     """An empty file system in the place of a folder of the victim."""
     place = shlex.quote(str(folder))
-    scene.rig.run(
-        scene.victim, f"mkdir -p {place}; mount -t tmpfs -o mode=700{options} tmpfs {place}; {then}"
-    )
-    scene.undo.append(lambda: scene.rig.run(scene.victim, f"umount -l {place}"))
+    options = f"mode=700,uid={UID},gid={GID}{options}"
+    scene.rig.run(scene.victim, f"mkdir -p {place}")
+    line = f"mount -t tmpfs -o {options} tmpfs {place}; {then}"
+    scene.rig.run(scene.victim, line, root=True)
+    scene.undo.append(lambda: scene.rig.unmount(scene.victim, str(folder)))
 
 
 def state(scene: Scene) -> str:
@@ -327,7 +329,7 @@ def reused(scene: Scene) -> None:
     wait_gone(scene)
     scene.rig.run(
         scene.victim,
-        f'p=$(pgrep -x sleep | head -n 1); sed -i "1s/.*/$p/" {folder}/rank1.pid; '
+        f'p=$(pgrep -x sleep | head -n 1); perl -pi -e "s/.*/$p/ if $. == 1" {folder}/rank1.pid; '
         f"rm {folder}/rank1.exit",
     )
 
@@ -477,8 +479,8 @@ def instead(line: str) -> Callable[[Scene], object]:
 
 def foreign(scene: Scene) -> None:
     place = state(scene)
-    scene.rig.run(scene.victim, f"mkdir -p {place}; chown 12345 {place}")
-    scene.undo.append(lambda: scene.rig.run(scene.victim, f"chown 0 {place}"))
+    scene.rig.run(scene.victim, f"mkdir -p {place}; chown 12345 {place}", root=True)
+    scene.undo.append(lambda: scene.rig.run(scene.victim, f"chown {UID} {place}", root=True))
 
 
 OURS = r"\.mlx-tp is a link or not ours: remove it, or set tp.state_dir"
@@ -490,7 +492,7 @@ STATE = [
         changed("head -c 99 record.json >x; mv x record.json"),
         [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
     Row("state", "a record is of an older version", READY,
-        changed("sed -i 's/\"bind\": [^,]*, //' record.json"),
+        changed("perl -pi -e 's/\"bind\": [^,]*, //' record.json"),
         [("tp.status", 0, r"rank 1 +mac2"), STOPS], ci=True),
     Row("state", "a pid file is cut off", READY,
         changed("head -n 1 rank-1.pid >x; mv x rank-1.pid"),

@@ -34,6 +34,7 @@ class Gates:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
+        folder.chmod(0o777)  # the user of test hosts is not root
         self._build(PREFLIGHT, str(shutil.which(PREFLIGHT)), "*")
         self._build(LAUNCH, str(shutil.which(LAUNCH)), "*")
         # With names it is the model's files that are compared.
@@ -50,6 +51,7 @@ class Gates:
         for state in ("arrived", "leader"):
             (self.folder / f"{name}.{state}").unlink(missing_ok=True)
         (self.folder / f"{name}.passed").write_text("")
+        (self.folder / f"{name}.passed").chmod(0o666)
         (self.folder / f"{name}.shut").write_text(f"{after}\n")
 
     def open(self, *names: str) -> None:

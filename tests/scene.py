@@ -54,6 +54,8 @@ class Scene:
         self.data: dict[str, Any] = {}
         self.model = folder / "model"
         self.model.mkdir()
+        for path in (folder, gate_folder):
+            path.chmod(0o777)  # the hosts' user is not root
         (self.model / "config.json").write_text("{}")
         (self.model / "model.safetensors").touch()
         for path in gate_folder.glob("*.shut"):

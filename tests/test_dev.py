@@ -842,7 +842,7 @@ def test_sync(sync: Sync, macs: Macs, source: Path) -> None:
     ] * len(rig.names)
 
     # Of the same size and time, so that rsync does not see it: the comparison does.
-    time = rig.run("mac2", "stat -c %Y ~/copy/config.json").stdout.strip()
+    time = rig.run("mac2", "stat -f %m ~/copy/config.json").stdout.strip()
     rig.run("mac2", f"printf '[]' >~/copy/config.json; touch -d @{time} ~/copy/config.json")
     (source / "sub" / "code.py").write_text("changed")
     changed = sync("mac1,mac2", code=4)
@@ -963,11 +963,13 @@ def test_node_that_fails(sync: Sync, macs: Macs, source: Path) -> None:
 
 def test_full_disk(sync: Sync, macs: Macs) -> None:
     rig = macs()
-    rig.run("mac2", "mkdir -p ~/copy && mount -t tmpfs -o size=400k tmpfs ~/copy")
+    rig.run(
+        "mac2", "mkdir -p ~/copy && mount -t tmpfs -o size=400k,mode=777 tmpfs ~/copy", root=True
+    )
     try:
         done = sync("mac1,mac2", code=4)
     finally:
-        rig.run("mac2", "umount -l ~/copy")  # its rsync may still be about to end
+        rig.unmount("mac2", rig.home("mac2") + "/copy")  # its rsync may still be about to end
     # rsync may end before it has told what the other side complained of.
     why = r"(rsync: .*No space left on device|rsync ended with status 11 .*is the disk full)"
     assert re.search(rf"^fail +mac2 .*{why}", done.out, re.MULTILINE)
@@ -982,13 +984,13 @@ def fake_rsync(macs: Macs) -> Any:
 
     def put(rig: Rig, host: str, text: str | None) -> None:
         changed.append((rig, host))
-        rig.run(host, "mv /usr/bin/rsync /usr/bin/rsync.real")
+        rig.run(host, "mv /usr/bin/rsync /usr/bin/rsync.real", root=True)
         if text is not None:
-            rig.run(host, "cat >/usr/bin/rsync; chmod 755 /usr/bin/rsync", input=text)
+            rig.run(host, "cat >/usr/bin/rsync; chmod 755 /usr/bin/rsync", input=text, root=True)
 
     yield put
     for rig, host in changed:
-        rig.run(host, "mv /usr/bin/rsync.real /usr/bin/rsync")
+        rig.run(host, "mv /usr/bin/rsync.real /usr/bin/rsync", root=True)
 
 
 def test_no_rsync_there(sync: Sync, macs: Macs, fake_rsync: Any) -> None:
@@ -1093,12 +1095,13 @@ NO_SYNC = {
 def test_what_is_never_deleted(sync: Sync, macs: Macs) -> None:
     """By any name: a link, a firmlink, a name in another case (both are mounts here)."""
     rig = macs()
+    rig.fault("mac2", "other_case", "/Users/mac2")
     rig.run(
         "mac2",
-        f"touch ~/precious; ln -s . ~/home; ln -s /Users ~/users; mkdir -p ~/.mlx-tp ~/.cache"
-        f"/huggingface/hub/models--a {DATA}/Users /USERS/MAC2\n"
-        f"mount --bind /Users {DATA}/Users; mount --bind ~ /USERS/MAC2",
+        "touch ~/precious; ln -s . ~/home; ln -s /Users ~/users;"
+        "mkdir -p ~/.mlx-tp ~/.cache/huggingface/hub/models--a",
     )
+    rig.run("mac2", f"mkdir -p {DATA}/Users; mount --bind /Users {DATA}/Users", root=True)
     for target, what in NO_SYNC.items():
         done = sync("mac1,mac2", "--delete", to=target, code=3)
         assert re.search(rf"^(mac2|mac1): --delete in \S+ would delete {what}: ", done.err, re.M)
@@ -1106,7 +1109,9 @@ def test_what_is_never_deleted(sync: Sync, macs: Macs) -> None:
     # A folder of its own, by whatever name.
     sync("mac2", "--delete", to=f"{DATA}/Users/mac2/copy")
     sync("mac2", "--delete", to="home/copy/")
-    rig.run("mac2", f"umount {DATA}/Users /USERS/MAC2; rm -r /System /USERS ~/home ~/users")
+    rig.unmount("mac2", f"{DATA}/Users")
+    rig.run("mac2", "rm -r /System", root=True)
+    rig.heal("mac2", "other_case", "/Users/mac2")
 
 
 @pytest.mark.parametrize("target", ["new/..", "..", "a/../b", "/tmp/x/..", "~/.."])

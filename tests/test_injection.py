@@ -621,6 +621,9 @@ COMMANDS: list[tuple[str, Change, list[str]]] = [
 ]
 
 
+INSTEAD = "#!/bin/sh\ncat /tmp/answer\n"
+
+
 @pytest.mark.parametrize(("command", "change", "tasks"), COMMANDS)
 def test_answers_of_nodes(
     inv: Inv,
@@ -644,8 +647,8 @@ def test_answers_of_nodes(
     path = rig.run("mac1", f"command -v {command.split()[0]}").stdout.strip()
     answer = change(rig.run("mac1", command, check=False).stdout)
     rig.run("mac1", "cat >/tmp/answer", input=answer)
-    rig.run("mac1", f"mv {path} {path}.real; cat >{path}", input="#!/bin/sh\ncat /tmp/answer\n")
-    rig.run("mac1", f"chmod 755 {path}")
+    rig.run("mac1", f"mv {path} {path}.real; cat >{path}", input=INSTEAD, root=True)
+    rig.run("mac1", f"chmod 755 {path}", root=True)
     inv.cwd = home
     try:
         for task in tasks:
@@ -654,7 +657,7 @@ def test_answers_of_nodes(
             assert not ORDERS.search(done.out + done.err), task
             assert done.code in (0, 3, 4, 5), f"{task}: {done}"
     finally:
-        rig.run("mac1", f"mv -f {path}.real {path}; rm -f /tmp/answer")
+        rig.run("mac1", f"mv -f {path}.real {path}; rm -f /tmp/answer", root=True)
     assert not list(home.rglob(CANARY))
     for name in rig.names:
         found = rig.run(name, f"find / -xdev -name {CANARY} 2>/dev/null; true")

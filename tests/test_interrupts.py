@@ -454,7 +454,7 @@ def test_connection_lost(rig_commands: RigCommands, gates: Gates, host: str) -> 
     start = commands.start("ada", "tp.start")
     start.until("rank 1 on mac2: running")
     rig.ssh_off(host)
-    rig.run(host, "pkill -x sshd", check=False)
+    rig.run(host, "pkill -x sshd", check=False, root=True)
     start.until(f"rank {rig.names.index(host)} on {host}: unknown")
     # With its connection to rank 0's node goes the lock, and with the other one's it does not.
     if host == "mac1":

@@ -24,7 +24,9 @@ LONG = 60.0  # seconds to wait for what the daemon will do
 def quick(rig: Rig, host: str, looks: int = 10000) -> None:
     """Its looks follow each other at once, and do not end."""
     rig.run(
-        host, f"sed -i -e 's/^every=.*/every=0.1/' -e 's/^looks=.*/looks={looks}/' {launchd.PATH}"
+        host,
+        f"perl -pi -e 's/^every=.*/every=0.1/; s/^looks=.*/looks={looks}/' {launchd.PATH}",
+        root=True,
     )
 
 
@@ -134,7 +136,9 @@ def test_the_timer_looks_again(inv: Inv, macs: Macs) -> None:
     rig = persisted(inv, macs)
     quick(rig, "mac1", looks=1)
     timer = "s/<integer>300</<integer>1</"
-    rig.run("mac1", f"sed -i '{timer}' {launchd.PATH}; grep -q '>1<' {launchd.PATH}")
+    rig.run(
+        "mac1", f"perl -pi -e '{timer}' {launchd.PATH}; grep -q '>1<' {launchd.PATH}", root=True
+    )
     rig.reboot("mac1")
     wait_for(lambda: is_linked(rig, "mac1"), LONG)
     rig.bridge("mac1", "en5")

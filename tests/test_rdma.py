@@ -258,7 +258,7 @@ def test_sudo_that_wants_a_password(inv: Inv, macs: Macs) -> None:
     line = re.search(r"^fail +mac2 .*sudoers.d/mlx-tp: (\S+ ALL=\(root\) .*)$", refused.err, re.M)
     assert line
     assert "mac1" not in refused.err
-    rig.run("mac2", "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n")
+    rig.run("mac2", "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n", root=True)
     inv("rdma.setup", *nodes(rig))
     inv("rdma.status", *nodes(rig))
 
@@ -267,7 +267,8 @@ def test_sudo_with_other_rights_is_not_taken_for_ours(inv: Inv, macs: Macs) -> N
     """A NOPASSWD line for something else makes sudo -l answer; that is no leave for ifconfig."""
     rig = macs()
     rig.fault("mac2", "sudo_password")
-    rig.run("mac2", "cat >/etc/sudoers.d/x", input="root ALL=(root) NOPASSWD: /usr/bin/true\n")
+    rule = "admin ALL=(root) NOPASSWD: /usr/bin/true\n"
+    rig.run("mac2", "cat >/etc/sudoers.d/x", input=rule, root=True)
     before = snapshot(rig)
     assert "nothing was changed" in inv("rdma.setup", *nodes(rig), code=3).err
     assert snapshot(rig) == before
@@ -404,27 +405,28 @@ def test_a_node_behind_another(inv: Inv, macs: Macs) -> None:
 def test_matrix_is_not_written_through_what_others_laid(inv: Inv, macs: Macs, kind: str) -> None:
     rig = macs()
     inv("rdma.unbridge", *nodes(rig))
-    make = f"ln -s /Users/victim {MATRIX}" if kind == "link" else f"mkdir {MATRIX}"
-    rig.run("mac1", f"echo mine >/Users/victim; rm -rf {MATRIX}; {make}")
+    make = f"ln -s ~/victim {MATRIX}" if kind == "link" else f"mkdir {MATRIX}"
+    rig.run("mac1", f"echo mine >~/victim; rm -rf {MATRIX}; {make}")
     if kind == "folder":
         assert "its matrix can't be read" in inv("rdma.devices", *nodes(rig), code=3).err
         assert rig.run("mac1", f"ls {MATRIX}").stdout == ""
         return
     # A link to what is no matrix is refused; one to nothing is replaced, never followed.
     assert "its matrix can't be read" in inv("rdma.devices", *nodes(rig), code=3).err
-    rig.run("mac1", "rm /Users/victim")
+    rig.run("mac1", "rm ~/victim")
     inv("rdma.devices", *nodes(rig))
     assert rig.run("mac1", f"[ -L {MATRIX} ]", check=False).returncode == 1
-    assert rig.run("mac1", "[ -e /Users/victim ]", check=False).returncode == 1
+    assert rig.run("mac1", "[ -e ~/victim ]", check=False).returncode == 1
 
 
 def test_an_action_that_fails_is_told(inv: Inv, macs: Macs) -> None:
     rig = macs()
-    rig.run("mac2", f"echo '[]' | tee /Users/x >{MATRIX}; mount --bind /Users/x {MATRIX}")
+    rig.run("mac2", f"echo '[]' >{MATRIX}")
+    rig.run("mac2", f"echo '[]' >/Users/x; mount --bind /Users/x {MATRIX}", root=True)
     try:
         done = inv("rdma.setup", *nodes(rig), code=4)
     finally:
-        rig.run("mac2", f"umount {MATRIX}")
+        rig.unmount("mac2", MATRIX)
     assert re.search(r"^changed +mac2 +set en5", done.out, re.MULTILINE)
     assert re.search(
         rf"^fail +mac2 +write {MATRIX} \(was another\): .*can't be replaced", done.out, re.MULTILINE
@@ -532,8 +534,8 @@ def test_persist_wants_the_password(inv: Inv, macs: Macs) -> None:
     rig = macs()
     rig.fault("mac1", "sudo_password")
     rig.fault("mac2", "sudo_password")
-    lines = "root ALL=(root) NOPASSWD: /sbin/ifconfig lo0\n"
-    rig.run("mac1", "cat >/etc/sudoers.d/mlx-tp", input=lines)
+    lines = "admin ALL=(root) NOPASSWD: /sbin/ifconfig lo0\n"
+    rig.run("mac1", "cat >/etc/sudoers.d/mlx-tp", input=lines, root=True)
     before = snapshot(rig)
     refused = inv("rdma.persist", *nodes(rig), code=3)
     assert "nothing was changed" in refused.err
@@ -544,18 +546,18 @@ def test_persist_wants_the_password(inv: Inv, macs: Macs) -> None:
     right = asked(inv, "secret", "rdma.persist", *nodes(rig), "--ask-sudo")
     assert right.code == 0, right.err
     # To take it away may be allowed by a line.
-    rig.run("mac1", "rm /etc/sudoers.d/mlx-tp")
+    rig.run("mac1", "rm /etc/sudoers.d/mlx-tp", root=True)
     refused = inv("rdma.unpersist", *nodes(rig), code=3)
     for host in rig.names:
         line = re.search(rf"^fail +{host} .*sudoers.d/mlx-tp: (.*)$", refused.err, re.MULTILINE)
         assert line
-        rig.run(host, "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n")
+        rig.run(host, "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n", root=True)
     inv("rdma.unpersist", *nodes(rig))
 
 
 def test_persist_where_launchd_can_not_be_read(inv: Inv, macs: Macs) -> None:
     rig = macs()
-    rig.run("mac2", "mkdir /Library/LaunchDaemons/com.mlx-tp-tasks.rdma.plist")
+    rig.run("mac2", "mkdir /Library/LaunchDaemons/com.mlx-tp-tasks.rdma.plist", root=True)
     before = snapshot(rig)
     refused = inv("rdma.persist", *nodes(rig), code=3).err
     assert re.search(r"^fail +mac2 +its launchd can't be read", refused, re.MULTILINE)

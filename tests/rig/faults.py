@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,30 @@ def _restored(name: str) -> Callable[..., None]:
     return lambda rig, host, *what: rig.set(host, **{name: rig.defaults(host)[name]})
 
 
+def _other_case(path: str) -> str:
+    """Its name with the letters of the first folder, and its own, in the other case."""
+    if path == path.swapcase() or not path.startswith("/"):
+        raise ValueError(f"{path} has no other case, or does not begin with /")
+    return path.upper() if path != path.upper() else path.lower()
+
+
+def _twin(rig: Rig, host: str, path: str) -> None:
+    words = shlex.join([path, _other_case(path)])
+    rig.run(host, f'set -- {words}; mkdir -p "$2" && mount --bind "$1" "$2"', root=True)
+
+
+def _no_twin(rig: Rig, host: str, path: str) -> None:
+    rig.unmount(host, _other_case(path))
+    rig.run(host, f"rmdir {shlex.quote(_other_case(path))}", root=True)
+
+
+# Apple's removes regular files, not links, and folders that are empty; what a process holds open, too.
+CLEANER = """\
+find -x /private/tmp/ -type f -delete
+find -x -d /private/tmp/ -mindepth 1 -type d -empty -delete
+"""
+
+
 FAULTS = {
     "rdma_disabled": Fault("", "RDMA is off", *_state({"rdma": "disabled"}, {"rdma": "enabled"})),
     "tb4": Fault("", "a Mac with Thunderbolt 4", *_state({"thunderbolt": 4}, {"thunderbolt": 5})),
@@ -81,6 +106,15 @@ FAULTS = {
         "the cable is out, at both ends",
         lambda rig, host, port: rig.cut(host, port),
         lambda rig, host, port: rig.mend(host, port),
+    ),
+    "other_case": Fault(
+        "PATH", "a folder is there by its name in the other case too", _twin, _no_twin
+    ),
+    "tmp_cleaned": Fault(
+        "",
+        "three days have passed, and the daily cleaner took the files of /tmp",
+        lambda rig, host: rig.run(host, CLEANER, root=True),
+        lambda rig, host: None,
     ),
     "sudo_password": Fault("", "sudo wants a password", _sudo(False), _sudo(True)),
     "wired_leak": Fault(

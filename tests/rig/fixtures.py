@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
             made[key].reset()
         else:
             share = [tmp_path_factory.getbasetemp()]
+            share[0].chmod(0o755)  # the hosts' user is not root
             base = tmp_path_factory.mktemp("rig")
             made[key] = Rig(base, names(count), cables, share=share, **options).up()
         return made[key]
@@ -43,6 +45,7 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
 
 
 @pytest.fixture
-def two_macs(rigs: Callable[..., Rig]) -> Rig:
+def two_macs(rigs: Callable[..., Rig], tmp_path: Path) -> Rig:
     """mac1 and mac2, fresh from the box, with a cable between their en5."""
+    tmp_path.chmod(0o777)
     return rigs(2, two_nodes())

@@ -17,6 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import strict
+from .mac import apple, node
+from .mac.guards import GUARDED
 from .mac.run import PLACES
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"  # of a non-interactive ssh session on macOS
@@ -39,33 +42,42 @@ def wait_for(what: Callable[[], Any], of: str) -> Any:
 
 
 def build_commands(base: Path) -> None:
-    """What all hosts of a rig share: the macOS commands, and the `ip` that they stand on."""
+    """What all hosts of a rig share: the macOS commands, and what they stand on."""
     commands = base / "bin"
-    commands.mkdir()
-    ip = shutil.which("ip")
-    assert ip, "needs ip (apt install iproute2)"
-    shutil.copy(Path(ip).resolve(), commands / "ip")
-    program = commands / "mac"
+    (commands / "gnu").mkdir(parents=True)
+    for program in ("ip", "uname", *GUARDED):
+        found = shutil.which(program)
+        assert found, f"needs {program}"
+        shutil.copy(Path(found).resolve(), commands / ("" if program == "ip" else "gnu") / program)
     python = Path(sys.executable).resolve()
-    program.write_text(
+    alone = (
         f"#!{python} -IS\nimport sys\nsys.dont_write_bytecode = True\n"
         f"sys.path.insert(0, {str(HERE)!r})\nfrom mac.run import main\nmain()\n"
     )
-    program.chmod(0o755)
+    client = (HERE / "mac" / "client.pl").read_text()
+    # A Mac's ifconfig has its words in the file, too.
+    words = "\n".join(["__END__", *apple.rows()["ifconfig", False].words["parameter"], ""])
+    texts = {"alone": alone, "mac": client, "ifconfig": client + words}
+    texts |= {f"bsd/{name}": text for name, text in strict.commands(f"{node.RIG}/bin").items()}
+    for name, text in texts.items():
+        path = commands / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    (commands / "sh").symlink_to("/usr/bin/bash")
 
 
-def build_tree(folder: Path, name: str, hosts: str) -> None:
+def build_tree(folder: Path, name: str, hosts: str, is_strict: bool) -> None:
     """The files that a host has instead of, or besides, this machine's."""
     tree = folder / "tree"
     for place in PLACES:
         # On Linux /sbin is a link to /usr/sbin, and an overlay must leave it one.
         path = tree / (place if place.startswith("usr/") else f"usr/{place}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to("/.rig/bin/mac")
-    for program in ("lsof", "ping"):
-        path = tree / "usr" / "sbin" / program
-        path.symlink_to(f"../bin/{program}")
-    for place in ("etc/sudoers.d", "Library/LaunchDaemons", "Users", ".rig"):
+        alone = path.name == "launchd" or (path.name == "sudo" and not is_strict)
+        path.symlink_to(f"/.rig/bin/{'alone' if alone else _program(path.name)}")
+    (tree / "usr" / "sbin" / "ping").symlink_to("../bin/ping")
+    for place in ("etc/sudoers.d", "Library/LaunchDaemons", "Users", ".rig", ".proc", ".sys"):
         (tree / place).mkdir(parents=True)
     (tree / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{hosts}")
     groups = Path("/etc/group").read_text()
@@ -73,13 +85,20 @@ def build_tree(folder: Path, name: str, hosts: str) -> None:
     (tree / "etc" / "hostname").write_text(f"{name}\n")
     # No name server: a look-up fails at once, as this network leads nowhere.
     (tree / "etc" / "resolv.conf").write_text("")
+    if is_strict:
+        strict.build_tree(tree, name)
 
 
-def script(name: str, base: Path, share: Sequence[Path]) -> str:
+def _program(name: str) -> str:
+    return name if name == "ifconfig" else "mac"
+
+
+def script(name: str, base: Path, share: Sequence[Path], is_strict: bool) -> str:
     """What process 1 of a host does before it becomes launchd."""
     # A Linux namesake in the other folder would be found first.
     hidden = " ".join(f"usr/{side}/{name}" for name in HIDDEN for side in ("bin", "sbin"))
     twins = " ".join(f"usr/{_other_side(place)}" for place in PLACES)
+    pythons = (HERE.parents[1], *_pythons())
     lines = [
         f"hostname {name}",
         "for f in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 >$f || :; done",
@@ -87,20 +106,25 @@ def script(name: str, base: Path, share: Sequence[Path]) -> str:
         "mount -t tmpfs -o mode=755 tmpfs root",
         "cd root; mkdir upper work new; cp -a ../tree lower",
         f"for f in {hidden} {twins}; do [ ! -e /$f ] || mknod lower/$f c 0 0; done",
+        *(strict.SCRIPT if is_strict else ()),
         "mount -t overlay -o lowerdir=lower:/,upperdir=upper,workdir=work overlay new",
         "cd new",
+        "mount -t proc proc .proc",
+        "mount -t sysfs sysfs .sys",
         "mount -t proc proc proc",
-        "mount -t sysfs sysfs sys",
-        "mount --rbind /dev dev",
-        "mount -t tmpfs tmpfs dev/shm",
-        "mount -t tmpfs -o mode=1777 tmpfs tmp",
+        *(strict.DEV if is_strict else ("mount --rbind /dev dev", "mount -t sysfs sysfs sys")),
+        "mount -t tmpfs -o mode=1777 tmpfs dev/shm",
+        f"mount -t tmpfs -o mode=1777 tmpfs {'private/tmp' if is_strict else 'tmp'}",
         "mount -t tmpfs -o mode=755 tmpfs run; mkdir run/sshd",
-        *(_bind(path, writable=False) for path in (HERE.parents[1], *_pythons())),
+        *(_bind(path, writable=False) for path in pythons),
         *(_bind(path, writable=True) for path in (*share, base)),
+        *(strict.let_in(path) for path in (pythons if is_strict else ())),
         f"mount --bind {shlex.quote(str(base))} .rig",
-        f"mount --bind .rig/{name}/boot_id proc/sys/kernel/random/boot_id",
+        "" if is_strict else f"mount --bind .rig/{name}/boot_id proc/sys/kernel/random/boot_id",
         "mkdir .old; pivot_root . .old; cd /",
         "umount -l .old; rmdir .old",
+        # It is asked for up to here, by umount too.
+        "umount /proc" if is_strict else "",
         f"touch /.rig/{name}/ready",
         f"exec env -i PATH={PATH} /sbin/launchd",
     ]
@@ -132,11 +156,17 @@ GUARD = '[ -d "/.rig/$(uname -n)" ] || exit 9\n'
 # Signalled processes take a moment; what is left at last is process 1 and this shell.
 END = f"""{GUARD}
 kill -9 -1
-while pgrep . >/run/left; grep -vxq -e 1 -e $$ /run/left; do :; done
-rm -f /run/left /run/sshd.pid
+left() {{
+  for p in /.proc/[0-9]*; do
+    case ${{p#/.proc/}} in 1 | $$) ;; *) return 0 ;; esac
+  done
+  return 1
+}}
+while left; do :; done
+rm -f /run/sshd.pid
 """
 # -xdev: a folder that is shared with this machine may be mounted below.
-EMPTY_TMP = f"{GUARD}find /tmp -xdev -mindepth 1 -delete 2>/dev/null\n"
+EMPTY_TMP = f"{GUARD}find /tmp/ -xdev -mindepth 1 -delete 2>/dev/null\n"
 CLEAN = f"""{GUARD}
 for d in /Users /Library/LaunchDaemons /etc/sudoers.d; do
   find "$d" -xdev -mindepth 1 -delete 2>/dev/null
@@ -145,13 +175,15 @@ rm -f "/.rig/$(uname -n)/launchd.json" "/.rig/$(uname -n)/bootouts.json" /var/lo
 """
 
 
-def user(name: str, home: str, shell: str) -> str:
-    """Gives the user, who is root, this home and login shell (or sh, where it is missing)."""
-    entry = f"root:*:0:0:{name}:{home}:{shutil.which(shell) or '/bin/sh'}"
+def user(name: str, home: str, shell: str, is_strict: bool) -> str:
+    """Gives the user this home and login shell (or sh, where it is missing)."""
+    login, ids = (strict.USER, f"{strict.UID}:{strict.GID}") if is_strict else ("root", "0:0")
+    password, program = "x" if is_strict else "*", shutil.which(shell) or "/bin/sh"
+    entry = f"{login}:{password}:{ids}:{name}:{home}:{program}"
     return (
-        f"{GUARD}rest=$(grep -v '^root:' /etc/passwd)\n"
+        f"{GUARD}rest=$(grep -v '^{login}:' /etc/passwd)\n"
         f"printf '%s\\n%s\\n' {shlex.quote(entry)} \"$rest\" >/etc/passwd\n"
-        f"mkdir -p {shlex.quote(home)}\n"
+        f"mkdir -p {shlex.quote(home)} && chown {ids} {shlex.quote(home)}\n"
     )
 
 
@@ -185,8 +217,10 @@ class Machine:
             raise RuntimeError(f"{self.name} is not up")
         return int(self.first.partition(":")[0])
 
-    def enter(self, *words: str) -> list[str]:
-        return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "-u", "-i", *words]
+    def enter(self, *words: str, user: int = 0, group: int = 0) -> list[str]:
+        """The line that runs words in the host, as this user."""
+        who = ["-S", str(user), "-G", str(group)] if user else []
+        return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "-u", "-i", *who, *words]
 
     def stop(self) -> None:
         stop(self.keeper)

@@ -6,6 +6,7 @@ import compileall
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import machine, network, sshd, state, topology
+from . import machine, network, sshd, state, strict, topology
 from .faults import FAULTS
 from .machine import Machine
 from .topology import PORTS, Cable
@@ -26,6 +27,7 @@ class Rig:
     give hosts another login shell than zsh, and another home than /Users/NAME. `share` are
     folders that are the same on this machine and in every host. `sshd` and `environment` add to
     the servers' configuration and to what a session starts with; `states` to the hosts' state.
+    `is_strict`: as strict as a Mac (strict.py); else its user is root, and Linux shows through.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Rig:
         sshd: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         states: Mapping[str, Mapping[str, Any]] | None = None,
+        is_strict: bool = True,
     ) -> None:
         self.base = base
         self.names = tuple(names)
@@ -54,6 +57,7 @@ class Rig:
         self.options = dict(sshd or {})
         self.environment = {"HF_HUB_OFFLINE": "1", **(environment or {})}
         self.states = dict(states or {})
+        self.is_strict = is_strict
         self.number = -1
         self.cables_keeper = ""
         self.machines = {name: Machine(name, base) for name in self.names}
@@ -93,12 +97,13 @@ class Rig:
         for name in self.names:
             folder = self.base / name
             (folder / "root").mkdir(parents=True)
-            machine.build_tree(folder, name, hosts)
+            machine.build_tree(folder, name, hosts, self.is_strict)
             sshd.make_key(folder / "host.key")
             self._write(name, self.defaults(name))
             (folder / "calls").touch()
+        self.base.chmod(0o755)
         self._plug(self.plan)
-        sshd.write_config(self.base, self.addresses)
+        sshd.write_config(self.base, self.addresses, self.login)
         self.trust(*self.names)
 
     def _start(self, detached: bool) -> None:
@@ -107,7 +112,7 @@ class Rig:
         line = f"{silent}; exec sleep infinity"
         self.cables_keeper = machine.keep(spaces, line, self.base / "log", detached)
         for name, each in self.machines.items():
-            each.start(machine.script(name, self.base, self.share), detached)
+            each.start(machine.script(name, self.base, self.share, self.is_strict), detached)
 
     def _wire(self) -> None:
         cables = self._cables
@@ -137,6 +142,7 @@ class Rig:
             "cables": self.plan,
             "ports": self.ports,
             "bridged": self.bridged,
+            "is_strict": self.is_strict,
         }
         state.write(self.base / "rig.json", data)
 
@@ -147,9 +153,8 @@ class Rig:
             data = state.read(base / "rig.json")
         except FileNotFoundError:
             raise LookupError("no test hosts are up: inv local.up") from None
-        rig = cls(
-            base, tuple(data["hosts"]), data["cables"], ports=data["ports"], bridged=data["bridged"]
-        )
+        words = {name: data[name] for name in ("ports", "bridged", "is_strict")}
+        rig = cls(base, tuple(data["hosts"]), data["cables"], **words)
         rig.number, rig.cables_keeper = data["number"], data["cables_keeper"]
         for name, (keeper, first) in data["hosts"].items():
             if not machine.is_alive(first):
@@ -197,6 +202,11 @@ class Rig:
     def home(self, host: str) -> str:
         return self.homes.get(host, f"/Users/{host}")
 
+    @property
+    def login(self) -> str:
+        """The user of every host."""
+        return strict.USER if self.is_strict else "root"
+
     # What runs in a host.
 
     def run(
@@ -209,13 +219,15 @@ class Rig:
         root: bool = False,
         timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
-        """Run /bin/sh text (or words) in a host, without ssh; `root`: as if under sudo."""
+        """Run /bin/sh text (or words) in a host as its user, without ssh; `root`: as under sudo."""
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-        environment = {"PATH": machine.PATH, "HOME": self.home(host), "USER": "root"}
+        name = "root" if root else self.login
+        environment = {"PATH": machine.PATH, "HOME": self.home(host), "USER": name}
         environment |= self.environment | ({"SUDO_UID": "501"} if root else {})
+        ids = (strict.UID, strict.GID) if name == strict.USER else (0, 0)
         line = ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), *words]
         done = subprocess.run(
-            self.machines[host].enter(*line),
+            self.machines[host].enter(*line, user=ids[0], group=ids[1]),
             input=input or "",
             capture_output=True,
             text=True,
@@ -230,7 +242,7 @@ class Rig:
     def ssh(self, host: str, **options: str) -> None:
         """Start the host's sshd, or start it anew, with these options added."""
         self.ssh_off(host)
-        self.run(host, self._sshd(host, options))
+        self.run(host, self._sshd(host, options), root=True)
         sshd.wait(self.address(host))
 
     def _sshd(self, host: str, options: Mapping[str, str]) -> str:
@@ -240,7 +252,7 @@ class Rig:
     def ssh_off(self, host: str) -> None:
         """Stop the host's sshd: nobody can log in, and who is logged in stays."""
         stop = "[ -f /run/sshd.pid ] || exit 0; kill $(cat /run/sshd.pid); rm -f /run/sshd.pid"
-        self.run(host, stop, check=False)
+        self.run(host, stop, check=False, root=True)
         machine.wait_for(lambda: not sshd.listens(self.address(host)), f"no ssh on {host}")
 
     def trust(self, *hosts: str) -> None:
@@ -253,10 +265,11 @@ class Rig:
 
     def user(self, host: str, shell: str | None = None, home: str | None = None) -> None:
         """Give the user this login shell ("fish", "tcsh", ...) and home (until the next reset)."""
-        self.run(host, self._user(host, shell, home))
+        self.run(host, self._user(host, shell, home), root=True)
 
     def _user(self, host: str, shell: str | None = None, home: str | None = None) -> str:
-        return machine.user(host, home or self.home(host), shell or self.shells.get(host, "zsh"))
+        shell = shell or self.shells.get(host, "zsh")
+        return machine.user(host, home or self.home(host), shell, self.is_strict)
 
     # What the macOS commands see and did.
 
@@ -279,6 +292,12 @@ class Rig:
         state.write(folder / "state.json", values)
         # In place: the file is mounted over /proc/sys/kernel/random/boot_id.
         (folder / "boot_id").write_text(values["boot_uuid"].lower() + "\n")
+        (folder / "sudoers").write_text(strict.sudoers(values["sudo"]["passwordless"]))
+
+    def unmount(self, host: str, *paths: str) -> None:
+        """Take mounts of a test's own away; umount looks into /proc, which is there meanwhile."""
+        words = shlex.join(paths)
+        self.run(host, f"mount -t proc proc /proc; umount -l {words} /proc", root=True)
 
     def put_device(self, host: str, port: str, device: str | None) -> None:
         """Put a "drive" or a "dock" into a port (a Mac may be behind it), or take it out."""
@@ -319,7 +338,7 @@ class Rig:
         """Let configd put all ports into bridge0; `late`: also so many seconds after each boot."""
         if late is not None:
             self.set(host, rebridge=late)
-        self.run(host, "/sbin/launchd --rebridge")
+        self.run(host, "/sbin/launchd --rebridge", root=True)
 
     def unbridge(self, host: str, port: str) -> None:
         network.ip([f"link set {port} nomaster"], self.machines[host].pid)
@@ -362,7 +381,7 @@ class Rig:
     def end(self) -> None:
         """End all that runs in the hosts, sshd as well, until the next reset."""
         for name in self.names:
-            self.run(name, machine.END)
+            self.run(name, machine.END, root=True)
 
     def reset(self) -> None:
         """Every host as when the rig came up: interfaces, cables, state, processes, files."""
@@ -388,9 +407,10 @@ class Rig:
     def _restart(self, host: str, *then: str) -> None:
         """End every process of the host but process 1, empty /tmp, set its interfaces, `then`."""
         (self.base / host / "sshd.log").unlink(missing_ok=True)
-        self.run(host, machine.END)
+        self.run(host, machine.END, root=True)
         self._interfaces(host)
-        self.run(host, "\n".join([machine.EMPTY_TMP, *then, self._sshd(host, {})]))
+        lines = [machine.EMPTY_TMP, *then, self._sshd(host, {})]
+        self.run(host, "\n".join(lines), root=True)
         sshd.wait(self.address(host))
 
     def _interfaces(self, host: str) -> None:

@@ -53,10 +53,10 @@ def listens(address: str) -> bool:
         return probe.connect_ex((address, 22)) == 0
 
 
-def write_config(base: Path, addresses: Mapping[str, str]) -> None:
+def write_config(base: Path, addresses: Mapping[str, str], user: str) -> None:
     """`ssh -F BASE/ssh_config mac1`: with the keys of the hosts known, and no agent asked."""
     entries = [
-        f'Host {name}\n  HostName {address}\n  User root\n  IdentityFile "{base}/user.key"\n'
+        f'Host {name}\n  HostName {address}\n  User {user}\n  IdentityFile "{base}/user.key"\n'
         f'  IdentitiesOnly yes\n  UserKnownHostsFile "{base}/known_hosts"\n'
         f"  StrictHostKeyChecking yes\n"
         for name, address in addresses.items()

@@ -329,8 +329,9 @@ def _top(row: Row, command: str, words: list[str]) -> Read:
 
 def _flags(row: Row, command: str, words: list[str]) -> Read:
     """Whole words that begin with a dash, of a command whose source is not published."""
-    read = Read([word for word in words if not word.startswith("-")])
-    for word in _unknown(row, "flag", [word for word in words if word.startswith("-")]):
+    flags = [word for word in words if word.startswith("-") and word != "-"]
+    read = Read([word for word in words if word not in flags])
+    for word in _unknown(row, "flag", flags):
         _refuse(read, f"{row.command}: {word}: not in what is published of it", None)
     return read
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from .apple import Row, rows
 
@@ -130,10 +131,24 @@ primaries "$@"
 """
 
 
-def guard(command: str, real: str) -> str:
-    """Give a script that runs `real` with its own words where Apple's `command` knows them all."""
+# What starts often, and what GNU's and Apple's take differently; ps is process 1's (server.py).
+GUARDED = (
+    "chmod", "date", "find", "grep", "head", "mktemp", "rm", "sed", "sort", "stat", "tail", "wc",
+    "xargs",
+)  # fmt: skip
+
+
+def guard(command: str, real: str, first: Sequence[str] = (), unbuilt: str = "") -> str:
+    """Give a script that runs `real` with its own words where Apple's `command` knows them all.
+
+    `first` are words before those, `unbuilt` letters that it refuses too. Where Apple's options end
+    at the first operand, so do GNU's.
+    """
     row = rows()[os.path.basename(command), False]
-    return f'{_functions(row)}{_main(row)}exec {shlex.quote(real)} "$@"\n'
+    row = replace(row, unbuilt=row.unbuilt + unbuilt)
+    ends = row.parser == "getopt" and command != "xargs"
+    line = f"{'POSIXLY_CORRECT=1 ' if ends else ''}exec {shlex.join([real, *first])}"
+    return f'{_functions(row)}{_main(row)}{line} "$@"\n'
 
 
 def _functions(row: Row) -> str:

@@ -91,7 +91,7 @@ def _root(otherwise: str) -> None:
 def _block(row: Any) -> str:
     """An interface as ifconfig shows it."""
     name = row["ifname"]
-    is_bridge = os.path.isdir(f"/sys/class/net/{name}/bridge")
+    is_bridge = os.path.isdir(f"{node.SYS}/class/net/{name}/bridge")
     lines = [_head(row, is_bridge)]
     lines += [f"\tether {row['address']}"]
     lines += [_inet6(name, each) for each in row["addr_info"] if each["family"] == "inet6"]
@@ -132,12 +132,12 @@ def _inet6(name: str, row: Any) -> str:
 
 
 def _index(name: str) -> int:
-    with open(f"/sys/class/net/{name}/ifindex") as file:
+    with open(f"{node.SYS}/class/net/{name}/ifindex") as file:
         return int(file.read())
 
 
 def _members(bridge: str) -> list[str]:
-    names = sorted(os.listdir(f"/sys/class/net/{bridge}/brif"), key=_index)
+    names = sorted(os.listdir(f"{node.SYS}/class/net/{bridge}/brif"), key=_index)
     return [
         f"\tmember: {name} flags=3<LEARNING,DISCOVER>\n"
         f"\t        ifmaxaddr 0 port {_index(name)} priority 0 path cost 0"
@@ -253,7 +253,7 @@ def _create(name: str) -> None:
 def _member(bridge: str, verb: str, member: str) -> None:
     call = f"{'BRDGADD' if verb == 'addm' else 'BRDGDEL'} {member}"
     _root(f"{call}: Operation not permitted")
-    if not os.path.isdir(f"/sys/class/net/{bridge}/bridge"):
+    if not os.path.isdir(f"{node.SYS}/class/net/{bridge}/bridge"):
         raise RefusedError(f"{call}: Operation not supported")
     here = node.bridge_of(member)
     if member not in _names() or (verb == "deletem" and here != bridge):

@@ -60,8 +60,8 @@ def save(daemons: dict[str, Any]) -> None:
 
 def rebridge() -> None:
     """Put all Thunderbolt ports into bridge0, as configd does that applies its stored bridges."""
-    node.log(["configd", "rebridge"])
-    if not os.path.isdir("/sys/class/net/bridge0"):
+    node.log(["configd", "rebridge"], True)
+    if not os.path.isdir(f"{node.SYS}/class/net/bridge0"):
         node.ip("link", "add", "bridge0", "type", "bridge")
         node.ip("link", "set", "bridge0", "up")
     for port in node.state()["ports"]:
@@ -140,7 +140,7 @@ def _timer(job: dict[str, Any], label: str, since: float) -> None:
 
 
 def lives(pid: int) -> bool:
-    return bool(pid) and os.path.exists(f"/proc/{pid}")
+    return bool(pid) and os.path.exists(f"{node.PROC}/{pid}")
 
 
 def start(job: dict[str, Any], label: str, program: list[str]) -> int:

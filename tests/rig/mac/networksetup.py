@@ -27,7 +27,11 @@ def networksetup(words: list[str]) -> int:
 
 
 def _ports() -> list[tuple[str, str]]:
-    bridge = [("Thunderbolt Bridge", "bridge0")] if os.path.exists("/sys/class/net/bridge0") else []
+    bridge = (
+        [("Thunderbolt Bridge", "bridge0")]
+        if os.path.exists(f"{node.SYS}/class/net/bridge0")
+        else []
+    )
     thunderbolt = [
         (f"Thunderbolt {number}", port["interface"])
         for number, port in enumerate(node.state()["ports"], 1)
@@ -36,5 +40,5 @@ def _ports() -> list[tuple[str, str]]:
 
 
 def _mac(device: str) -> str:
-    with open(f"/sys/class/net/{device}/address") as file:
+    with open(f"{node.SYS}/class/net/{device}/address") as file:
         return file.read().strip()

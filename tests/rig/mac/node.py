@@ -6,10 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 RIG = "/.rig"
+# A Mac has neither: what runs in a host finds nothing in the usual places.
+PROC = "/.proc"
+SYS = "/.sys"
 NAME = os.uname().nodename
+
+
+class Client(NamedTuple):
+    """Who asked for a command: its process, and its user."""
+
+    pid: int
+    user: int
+
+
+client = Client(os.getpid(), os.getuid())
 
 
 def path(name: str, of: str = NAME) -> str:
@@ -48,13 +62,15 @@ def peer(interface: str) -> tuple[str, str] | None:
     return None
 
 
-def is_root() -> bool:
-    """Every user of a test host is root, so what counts is whether sudo or launchd was asked."""
-    return "SUDO_UID" in os.environ or "XPC_SERVICE_NAME" in os.environ
+def is_root(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether sudo or launchd was asked: that the user is root too makes no difference."""
+    if os.geteuid() != 0:
+        return False
+    return "SUDO_UID" in environment or "XPC_SERVICE_NAME" in environment
 
 
-def log(argv: list[str]) -> None:
-    row = json.dumps({"argv": argv, "root": is_root()}) + "\n"
+def log(argv: list[str], root: bool) -> None:
+    row = json.dumps({"argv": argv, "root": root}) + "\n"
     with open(path("calls"), "a") as file:
         file.write(row)
 
@@ -70,7 +86,7 @@ def ip(*words: str) -> Any:
 
 def has_carrier(interface: str) -> bool:
     try:
-        with open(f"/sys/class/net/{interface}/carrier") as file:
+        with open(f"{SYS}/class/net/{interface}/carrier") as file:
             return file.read().strip() == "1"
     except OSError:
         return False
@@ -78,7 +94,7 @@ def has_carrier(interface: str) -> bool:
 
 def bridge_of(interface: str) -> str | None:
     try:
-        return os.path.basename(os.readlink(f"/sys/class/net/{interface}/master"))
+        return os.path.basename(os.readlink(f"{SYS}/class/net/{interface}/master"))
     except OSError:
         return None
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Any
 
-from . import node
+from . import node, sockets
 
 NUMBERS = """\
  recvpipe  sendpipe  ssthresh  rtt,msec    rttvar  hopcount      mtu     expire
@@ -48,8 +47,10 @@ def netstat(words: list[str]) -> int:
         _routes()
     elif "-an" in words or "-a" in words:
         _sockets()
+    elif "-ibn" in words:
+        _counters()
     else:
-        node.say("netstat: a test host knows -rn -f inet and -an -p tcp only")
+        node.say("netstat: a test host knows -rn -f inet, -an -p tcp and -ibn only")
         return 1
     return 0
 
@@ -79,7 +80,7 @@ def _routes() -> None:
 
 
 def _link(device: str) -> str:
-    with open(f"/sys/class/net/{device}/ifindex") as file:
+    with open(f"{node.SYS}/class/net/{device}/ifindex") as file:
         return f"link#{file.read().strip()}"
 
 
@@ -98,23 +99,24 @@ def _network(text: str) -> str:
     return short if net.prefixlen == by_class else f"{short}/{net.prefixlen}"
 
 
-STATES = {1: "ESTABLISHED", 2: "SYN_SENT", 6: "TIME_WAIT", 8: "CLOSE_WAIT", 10: "LISTEN"}
-
-
 def _sockets() -> None:
     print("Active Internet connections (including servers)")
     print("Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)    ")
-    for kind, name in (("tcp4", "tcp"), ("tcp6", "tcp6")):
-        with open(f"/proc/net/{name}") as file:
-            rows = re.findall(r"^ *\d+: (\w+):(\w{4}) (\w+):(\w{4}) (\w\w) ", file.read(), re.M)
-        for mine, port, theirs, at, state in rows:
-            ends = [_end(mine, port), _end(theirs, at)]
-            word = STATES.get(int(state, 16), "CLOSED")
-            print(f"{kind:<5} {0:>6} {0:>6}  {ends[0]:<22} {ends[1]:<22} {word:<11}")
+    for each in sockets.sockets():
+        mine, theirs = (f"{host}.{port or '*'}" for host, port in each[1:3])
+        print(f"tcp{each.family}  {0:>6} {0:>6}  {mine:<22} {theirs:<22} {each.state:<11}")
 
 
-def _end(address: str, port: str) -> str:
-    packed = b"".join(bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8))
-    ip = ipaddress.ip_address(packed)
-    number = int(port, 16)
-    return f"{'*' if ip.is_unspecified else ip}.{number or '*'}"
+def _counters() -> None:
+    """`netstat -ibn`: of each interface the row of its link."""
+    head = "Name       Mtu   Network       Address            Ipkts Ierrs     Ibytes"
+    print(f"{head}    Opkts Oerrs     Obytes  Coll")
+    for row in node.ip("-s", "link", "show"):
+        got, sent = row["stats64"]["rx"], row["stats64"]["tx"]
+        name = row["ifname"].replace("lo", "lo0") + ("" if "UP" in row["flags"] else "*")
+        counts = (got["packets"], got["errors"], got["bytes"])
+        counts += (sent["packets"], sent["errors"], sent["bytes"])
+        numbers = " ".join(f"{count:>9}" for count in counts)
+        address = "" if name.startswith("lo0") else row["address"]
+        link = f"<Link#{row['ifindex']}>"
+        print(f"{name:<10} {row['mtu']:<5} {link:<11} {address:<17} {numbers} {0:>5}")

@@ -1,4 +1,8 @@
-"""Which command is in which module, and what happens before each: it is logged, it may hang."""
+"""Which command is in which module.
+
+Most are done by process 1 (server.py). launchd, and the sudo of a host whose user is root, are a
+Python of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,17 @@ import signal
 import sys
 
 from . import node
+from .server import Server
 
 # Where a Mac keeps each command -> the module here that is it.
 PLACES = {
     "usr/bin/vm_stat": "system",
     "usr/bin/sw_vers": "system",
+    "bin/ps": "processes",
+    "usr/bin/pgrep": "processes",
+    "usr/bin/pkill": "processes",
+    "usr/sbin/lsof": "sockets",
+    "usr/sbin/iostat": "system",
     "usr/bin/pmset": "system",
     "usr/bin/nc": "system",
     "usr/libexec/ApplicationFirewall/socketfilterfw": "system",
@@ -35,11 +45,16 @@ PLACES = {
 COMMANDS = {os.path.basename(place): module for place, module in PLACES.items()}
 
 
+ALONE = ("launchd", "sudo")
+
+
 def main() -> None:
     name = os.path.basename(sys.argv[0])
     words = sys.argv[1:]
+    if name == "launchd" and not words:
+        return Server(COMMANDS).serve()
     if name != "launchd":
-        node.log([name, *words])
+        node.log([name, *words], node.is_root())
         if name in node.fault("hang"):
             hang()
     module = importlib.import_module(f".{COMMANDS[name]}", __package__)

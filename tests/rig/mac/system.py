@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -103,23 +104,49 @@ HELP = (
 
 
 def nc(words: list[str]) -> int:
-    """Only `-z -w SECONDS HOST PORT`, whether somebody listens there, and what -h says."""
+    """Only `-z [-w SECONDS] [-G SECONDS] HOST PORT`, whether somebody listens there, and -h.
+
+    `-w` limits the final read: a connect has no limit but TCP's, unless `-G` gives one.
+    """
     if words == ["-h"]:
         # netcat-56, netcat.c lines 1696 to 1733: `usage` and `help` go to stderr.
         for row in HELP:
             node.say("\t" + row)
         return 1
-    limit, host, port = words[-3:]
+    limit = float(words[words.index("-G") + 1]) if "-G" in words else 75
     try:
-        socket.create_connection((host, int(port)), float(limit)).close()
+        socket.create_connection((words[-2], int(words[-1])), limit).close()
     except OSError:
         return 1
     return 0
 
 
+def iostat(words: list[str]) -> int:
+    """Only `-n 0 -c COUNT -w SECONDS`: shares of the CPUs since boot, then since the row before."""
+    count, pause = (float(words[words.index(word) + 1]) for word in ("-c", "-w"))
+    print("      cpu    load average\n us sy id   1m   5m   15m")
+    before = [0, 0, 0]
+    for number in range(int(count)):
+        time.sleep(pause if number else 0)
+        now = _cpu_times()
+        spent = [max(new - old, 0) for new, old in zip(now, before, strict=True)]
+        whole, before = sum(spent) or 1, now
+        shares = "".join(f"{100 * each / whole:>3.0f}" for each in spent)
+        print(shares, " {:.2f} {:.2f} {:.2f}".format(*os.getloadavg()), flush=True)
+    return 0
+
+
+def _cpu_times() -> list[int]:
+    """Ticks for users, the system and nothing."""
+    with open(f"{node.PROC}/stat") as file:
+        user, nice, system, *idle = map(int, file.readline().split()[1:6])
+    return [user + nice, system, sum(idle)]
+
+
 # The names of sysctl that a test host knows, as functions of its state.
 OIDS: dict[str, Callable[[dict[str, Any]], object]] = {
     "hw.memsize": lambda s: int(s["memory_gib"] * GIB),
+    "hw.ncpu": lambda s: 32,
     "hw.pagesize": lambda s: s["page_size"],
     "hw.model": lambda s: s["identifier"],
     "machdep.cpu.brand_string": lambda s: s["chip"],
