@@ -185,6 +185,9 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
     try:
         api.one_token(record.model, cluster.engine.model, TOKEN_LIMIT)
     except ApiError as error:
+        if error.why.is_final:
+            why = f"running, can't be asked: {error}"
+            return {**found, "state": readiness.UNASKED, "why": why}
         why = f"no token within {TOKEN_LIMIT:g} s" if error.is_timeout else str(error)
         return found if health.state == readiness.LOADING else {**found, "why": why}
     waiting.mark_ready(cluster)

@@ -206,6 +206,9 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
         _note_ready(cluster, run)
+    except waiting.UnaskedError as error:
+        why = f"running, can't be asked: {error}: it is left as it is, inv tp.stop stops it"
+        raise ActionFailed(why) from None
     except waiting.NotReadyError as failure:
         if run is None:
             raise ActionFailed(f"{_not_ready(failure)}: inv tp.logs, inv tp.stop") from None
@@ -658,6 +661,10 @@ def _announce(
     api = Api.of(cluster)
     try:
         ready = waiting.until_ready(cluster, api, seconds, lambda now: None, run)
+    except waiting.UnaskedError as error:
+        screen.say(f"running, can't be asked: {error} (Ctrl-C stops it)")
+        session.lock.let_go(cluster)
+        return
     except waiting.NotReadyError as failure:
         if not failure.dead:
             raise ActionFailed(f"{_not_ready(failure)}; all ranks were stopped") from None

@@ -99,7 +99,7 @@ class _Probe:
         self.run: str | None = None
         self.asked = float("-inf")
         self.token = time.monotonic()
-        self.refused = ""
+        self.refused = self.unasked = ""
         self.probe: Future[str] | None = None
 
     def is_of(self, read: Snapshot) -> bool:
@@ -116,7 +116,7 @@ class _Probe:
             self._ask(*read.ranks[0])
         if health.state != readiness.READY:
             self.token = time.monotonic()
-        return ProbeResult(time.monotonic() - self.token, self.refused)
+        return ProbeResult(time.monotonic() - self.token, self.refused, self.unasked)
 
     def _ask(self, node: str, first: RankState) -> None:
         if first.record:
@@ -129,7 +129,9 @@ class _Probe:
         try:
             api.one_token(record.model, self.cluster.engine.model, TIMEOUT)
         except ApiError as error:
+            self.unasked = str(error) if error.why.is_final else ""
             return BUSY if error.is_timeout else str(error)
+        self.unasked = ""
         waiting.mark_ready(self.cluster)
         return ""
 

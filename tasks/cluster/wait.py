@@ -12,6 +12,7 @@ from . import nodes, reading
 from .api import Api, ApiError
 from .cluster import Cluster
 from .facts import Fact, Key, known
+from .http.failure import Why
 from .launch import HEADER
 from .server import readiness
 from .server.marks import NOT_JOINED
@@ -75,6 +76,10 @@ class Ready:
     name: str
 
 
+class UnaskedError(Exception):
+    """All ranks live and have met, and the server can't be asked for a token: why."""
+
+
 @dataclass(eq=False)
 class NotReadyError(Exception):
     """The server did not become ready; `dead` are the ranks that ended, none at a timeout."""
@@ -98,7 +103,7 @@ def until_ready(
     """Wait until the server gives a token.
 
     Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds in
-    which no rank has read any more of its weights.
+    which no rank has read any more of its weights; UnaskedError where it can't be asked for one.
     """
     waiting = _Waiting(cluster, api, run)
     while True:
@@ -123,6 +128,7 @@ class _Waiting:
         self.first: tuple[float, int] | None = None  # when a byte was first seen, and how many
         self.bytes = 0
         self.refused = ""
+        self.finals: dict[Why, float] = {}  # when each was first met
         self.asked: Future[str] | None = None
 
     def look(self) -> Progress:
@@ -156,9 +162,16 @@ class _Waiting:
         try:
             return asked.result()
         except ApiError as error:
-            self.refused = str(error)
+            self._refuse(error)
             time.sleep(PAUSE / 4)
             return ""
+
+    def _refuse(self, error: ApiError) -> None:
+        """Note why there is no token; raise UnaskedError once that has lasted as long as it must."""
+        self.refused, now = str(error), time.monotonic()
+        since = self.finals.setdefault(error.why, now)
+        if error.why.is_final and now - since >= error.why.lasts:
+            raise UnaskedError(self.refused)
 
     def _token(self) -> str:
         # It comes when all is loaded, however long that takes: we look at the ranks meanwhile.
