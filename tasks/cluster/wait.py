@@ -167,7 +167,7 @@ class _Waiting:
             return ""
 
     def _refuse(self, error: ApiError) -> None:
-        """Note why there is no token; raise UnaskedError once that has lasted as long as it must."""
+        """Note why there is no token; raise UnaskedError once that is final."""
         self.refused, now = str(error), time.monotonic()
         since = self.finals.setdefault(error.why, now)
         if error.why.is_final and now - since >= error.why.lasts:
