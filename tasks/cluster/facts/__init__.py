@@ -140,10 +140,9 @@ def script(facts: Iterable[Fact[object]], nonce: str) -> str:
     for fact in facts:
         parts.append(f"printf '\\n%s begin %s\\n' {nonce} {fact.name}")
         # Its output goes by 3 and is cut there, its status by 4.
-        parts.append(
-            f"s=$({{ {{ (\n{fact.command}\n) 2>&1 </dev/null 3>&- 4>&-; echo $? >&4; }}"
-            f" | head -c {fact.limit + 1} >&3; }} 4>&1)"
-        )
+        parts += ["s=$({ { (", fact.command]
+        cut = f"head -c {fact.limit + 1} >&3"
+        parts.append(f") 2>&1 </dev/null 3>&- 4>&-; echo $? >&4; }} | {cut}; }} 4>&1)")
         parts.append(f"printf '\\n%s end %s %s\\n' {nonce} {fact.name} \"$s\"")
     return "\n".join(parts) + "\n"
 
