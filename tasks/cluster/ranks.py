@@ -143,6 +143,12 @@ def _uneven(what: str, one: int, other: int, counts: Sequence[int]) -> str:
     )
 
 
+def is_for_itself(ip: str) -> bool:
+    """Whether no other host can reach an address: loopback, or none at all."""
+    address = IPv4Address(ip)
+    return address.is_loopback or address.is_unspecified or address.is_multicast
+
+
 def one_link(host: Host) -> tuple[str, str] | None:
     """The interface of a host's one device, and its one address of our own range."""
     names = {name for cell in host.rdma for name in devices(cell)}
