@@ -14,7 +14,7 @@ from .cluster import checks, host_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
-from .cluster.facts import Fact, clock, firewall, known, power, reach, sudo, versions
+from .cluster.facts import Fact, clock, firewall, known, machine, power, reach, sudo, versions
 from .cluster.nodes import Node
 from .cluster.ranks import Rank
 from .cluster.snapshot import Snapshot
@@ -84,6 +84,8 @@ def check(cluster: Cluster, as_json: bool) -> None:
     read = reading.read(cluster.nodes, lambda node: _facts(cluster, node))
     findings = telling.lost(read) + checks.versions(cluster.expected, read)
     findings += host_checks.judge(read.nodes, begun, time.time())
+    twins = {node: checks.twin(node, read) for node in read.nodes}
+    findings += [Finding("machine", FAIL, node, *why) for node, why in twins.items() if why]
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
         found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
@@ -101,7 +103,7 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
     python, cwd = rank.command[0], rank.cwd
     wanted: list[Fact[object]]
     wanted = [versions.fact(python, cwd), sudo.fact(" ".join(setup.PROBE)), clock.FACT]
-    wanted += [power.FACT, firewall.FACT]
+    wanted += [power.FACT, firewall.FACT, machine.IDENTITY]
     if len(cluster.nodes) > 1:
         peer = cluster.nodes[(list(cluster.nodes).index(node) + 1) % len(cluster.nodes)]
         address = (*cluster.on(peer)[0].host.ips, peer.address)[0]

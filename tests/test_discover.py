@@ -23,7 +23,7 @@ from tasks.cluster import cabling, discover, drift, hostfile, links, ranks
 from tasks.cluster.checks import FAIL, WARN
 from tasks.cluster.engine import MLX_LM
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Key, NodeFacts, Unknown, rdma, routes, thunderbolt
+from tasks.cluster.facts import Key, NodeFacts, Unknown, machine, rdma, routes, thunderbolt
 from tasks.cluster.facts.rdma import Interface
 from tasks.cluster.facts.routes import Route
 from tasks.cluster.links import End, Link
@@ -979,6 +979,119 @@ def test_no_address_for_all() -> None:
     facts["mac1"][rdma.INTERFACES_KEY].pop("en0")
     with pytest.raises(BadInput, match="mac1: no IPv4 address that other hosts can reach"):
         _own(facts, "192.0.2.1")
+
+
+# Machines and cables that are known bad.
+
+
+def with_(facts: Facts, host: str, key: Key[Any], value: Any) -> Facts:
+    return {**facts, host: NodeFacts(host, {**facts[host].values, key: value})}
+
+
+def ports_of(model: str, *buses: dict[str, Any]) -> tuple[thunderbolt.Port, ...]:
+    made = [{"device_name_key": model, **bus} for bus in buses]
+    return thunderbolt.parse_ports(json.dumps({"SPThunderboltDataType": made}), 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("Mac15,14", True),
+        ("Mac16,9", True),
+        ("Mac16,10", False),
+        ("Mac14,13", False),
+        ("MacBookPro18,2", False),
+        ("Macmini8,1", False),
+        ("Mac18,1", None),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_thunderbolt_by_model(model: str, expected: bool | None) -> None:
+    """Case 60: 40 Gb/s at every port and none of them empty; the model decides."""
+    full = {"receptacle_1_tag": {"current_speed_key": "40 Gb/s"}, "domain_uuid_key": "A"}
+    found = ports_of("Mac mini", {**full, "_items": [{"domain_uuid_key": "B"}]})
+    assert thunderbolt.is_thunderbolt5(found, model) is expected
+    told = [{"current_speed_key": "Up to 120 Gb/s"}, {"current_speed_key": "Up to 40 Gb/s"}]
+    fast, slow = (ports_of("x", {**full, "receptacle_1_tag": tag}) for tag in told)
+    assert thunderbolt.is_thunderbolt5(fast, model) is True
+    assert thunderbolt.is_thunderbolt5(slow, model) is False
+
+
+def test_thunderbolt_4_at_both_ends() -> None:
+    """Devices are listed and the model tells: TCP over the cable, and why."""
+    facts = lab(PAIR)
+    for host in ("mac1", "mac2"):
+        ports = tuple(replace(p, speed=40, top=None) for p in facts[host][thunderbolt.KEY])
+        facts = with_(facts, host, thunderbolt.KEY, ports)
+        facts = with_(facts, host, machine.KEY, {"model": "Mac16,10"})
+    made = wired(facts)
+    name, why = discover.backend(made, facts)
+    assert (name, "Thunderbolt 4" in why) == ("ring", True)
+    _, findings = cabling.cables(facts)
+    assert [each.node for each in findings if "Thunderbolt 4" in each.what] == ["mac1", "mac2"]
+
+
+def test_a_port_without_domain_is_told() -> None:
+    """It is no Mac without ports: the cable in it can't be found."""
+    facts = lab(PAIR)
+    bare = tuple(
+        replace(each, domain="") if each.receptacle == "2" else each
+        for each in facts["mac1"][thunderbolt.KEY]
+    )
+    _, found = cabling.cables(with_(facts, "mac1", thunderbolt.KEY, bare))
+    assert [(each.node, each.level) for each in found] == [("mac1", WARN)]
+    assert found[0].what.startswith("Thunderbolt port 2: no domain UUID is told")
+    tag = {"receptacle_1_tag": {"receptacle_id_key": "1"}}
+    alone = ports_of("Mac Studio", tag)
+    _, found = cabling.cables(with_(facts, "mac1", thunderbolt.KEY, alone))
+    (told,) = (each for each in found if each.node == "mac1")
+    assert (told.level, "no domain UUID" in told.what) == (FAIL, True)
+    assert "inv rdma.setup --node HOST:IFACE:IP" in told.fix
+
+
+def test_a_cable_that_must_be_moved() -> None:
+    facts = lab(["mac1 1, mac2 4"])
+    assert cabling.misplaced("en2", facts["mac1"]) is None
+    ports = tuple(replace(p, machine="Mac Studio") for p in facts["mac1"][thunderbolt.KEY])
+    studio = with_(facts, "mac1", thunderbolt.KEY, ports)
+    cables, found = cabling.cables(studio)
+    assert [(each.node, each.level) for each in found] == [("mac1", WARN)]
+    assert found[0].fix == "move its cable (to mac2) to another port"
+    assert discover.backend(discover.subnets(cables, studio), studio)[0] == "ring"
+    less = with_(facts, "mac2", rdma.DEVICES_KEY, ("rdma_en2",))
+    assert cabling.misplaced("en5", less["mac2"]) == "en5 has no RDMA device"
+    assert cabling.misplaced("en5", with_(facts, "mac2", rdma.DEVICES_KEY, ())["mac2"]) is None
+
+
+@pytest.mark.parametrize(
+    ("interface", "is_told"), [("en5", True), ("bridge0", True), ("en0", False), ("utun4", False)]
+)
+def test_default_route_over_a_cable(interface: str, is_told: bool) -> None:
+    """Case 62, and a bridge of the ports; what is after the first does not count."""
+    facts = lab(PAIR)
+    bridge = Interface("bridge0", "active", (), ("en5",))
+    interfaces = {**facts["mac1"][rdma.INTERFACES_KEY], "bridge0": bridge}
+    default = (Route(IPv4Network("0.0.0.0/0"), interface),)
+    facts = with_(facts, "mac1", rdma.INTERFACES_KEY, interfaces)
+    facts = with_(facts, "mac1", routes.KEY, (*default, *facts["mac1"][routes.KEY]))
+    _, found = cabling.cables(facts)
+    told = [each for each in found if each.check == "route"]
+    assert [each.what for each in told] == [
+        f"the default route goes over {interface}, a cable to another host"
+    ] * is_told
+
+
+def test_systems_that_are_known_bad() -> None:
+    facts = lab(PAIR)
+    facts = with_(facts, "mac1", machine.KEY, {"macos": "26.4.1 25E253"})
+    assert cabling.machines(facts) == []
+    other = with_(facts, "mac2", machine.KEY, {"macos": "26.4.1 25E254"})
+    assert [each.what for each in cabling.machines(other)] == [
+        "macOS 26.4.1 25E254, and mac1 has 26.4.1 25E253"
+    ]
+    old = with_(facts, "mac2", machine.KEY, {"macos": "26.2 25C56"})
+    assert "corrupts data" in cabling.machines(old)[0].what
 
 
 # What has moved.

@@ -170,12 +170,14 @@ def host(name: str, device: str, ips: list[str], self_at: int, **more: Any) -> d
 
 
 def test_hostfile_without_links_has_one_device_and_address_per_host() -> None:
-    wiring = links.from_hostfile(hostfile.load("hosts/hwstudio.json"))
-    assert [str(end) for end in wiring.ends] == [
-        "hwstudio1:en5:10.254.0.5",
-        "hwstudio2:en5:10.254.0.6",
-    ]
-    assert wiring.rdma
+    """Of our own range, as before there were `links`."""
+    old = file(host("a", "rdma_en5", ["10.254.0.5"], 0), host("b", "rdma_en5", ["10.254.0.6"], 1))
+    shipped = hostfile.load("hosts/hwstudio.json")
+    for made, names in ((old, "ab"), (shipped, ("hwstudio1", "hwstudio2"))):
+        wiring = links.from_hostfile(made)
+        ends = [f"{name}:en5:10.254.0.{n}" for name, n in zip(names, (5, 6), strict=True)]
+        assert [str(end) for end in wiring.ends] == ends
+        assert wiring.rdma
 
 
 def test_hostfile_with_links() -> None:

@@ -443,7 +443,7 @@ def test_stricter(
         (
             "jaccl",
             mesh_of(9),
-            "a mesh has at most 8 ranks, and these are 9: --backend jaccl-ring",
+            "a mesh has at most 8 ranks, and these are 9: jaccl-ring takes more: --backend,",
         ),
         ("jaccl-ring", mesh_of(9), None),
         (

@@ -164,10 +164,11 @@ def test_labels_are_near_their_own_hosts() -> None:
 
 @pytest.mark.parametrize("states", [["good"], ["missing", "good"], WORDS[::-1]])
 def test_the_legend_has_the_states_that_occur(states: list[str]) -> None:
-    root = ET.fromstring(drawn(wired([*combinations(range(4), 2)], states)))
+    pairs = [*combinations(range(5), 2)]
+    root = ET.fromstring(drawn(wired(pairs, states)))
     legend = [element.text for element in root.findall(f"{SVG}text")]
     assert legend == [state for state in WORDS if state in states]
-    samples = [path.attrib["stroke-dasharray"] for path in root.findall(f"{SVG}path")[6:]]
+    samples = [path.attrib["stroke-dasharray"] for path in root.findall(f"{SVG}path")[len(pairs) :]]
     assert samples == [STATES[state or ""].dash for state in legend]
 
 

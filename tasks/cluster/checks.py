@@ -449,7 +449,7 @@ def _address_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[s
     meeting = known(snapshot.on(node), reach_facts.MEETING_KEY)
     for ip, one, two in _calls(expected):
         if one.host.ssh == node:
-            if ip.startswith("127."):
+            if ranks.is_for_itself(ip):
                 what = f"{ip} is no address that {two.host.ssh} can reach"
                 return what, _own_address(one.host, two.host, snapshot)
             if meeting and meeting.own.get(ip, "bound") == "EADDRNOTAVAIL":
@@ -481,7 +481,7 @@ def _own_address(host: Host, other: Host, snapshot: Snapshot) -> str:
     seen = keyed[other.ssh] if host.is_local else keyed[host.ssh]
     ip = (seen.client if host.is_local else seen.server) if seen else ""
     whose = "this machine's" if host.is_local else f"{host.ssh}'s"
-    if not ip or ip.startswith("127.") or ":" in ip:
+    if not ip or ":" in ip or ranks.is_for_itself(ip):
         return f'give {whose} address on the network of {other.ssh} as its "ips" in a hostfile'
     return f'give {whose} address: {{"ssh": "{host.ssh}", "ips": ["{ip}"]}} in a hostfile'
 

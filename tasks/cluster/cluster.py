@@ -328,7 +328,7 @@ def _resolved(
     bare = [host for host in listening if not host.ips]
     addresses = each(connections.of(bare, ssh), lambda node: node.address) if bare else {}
     for host in hosts:
-        own = tuple(ip for ip in host.ips if not ip.startswith("127."))
+        own = tuple(ip for ip in host.ips if not ranks.is_for_itself(ip))
         if host in bare:
             host = replace(host, ips=(_lookup(addresses[host.ssh]),))
             notes.append(f"{host.ssh}: no ips given, using {host.ips[0]}")

@@ -54,6 +54,8 @@ def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
     unread = (f"unknown: {error.why}", "try it on the node (matrix)") if error else None
     wrong = rdma_off(values) or unread or matrix_wrong(values, json.loads(matrix_text(wiring)))
     wrong = wrong or corrupts(known(values, machine.KEY) or {})
+    if wrong and wiring.bare and wrong[1] == SETUP:
+        wrong = wrong[0], f"{wiring.discover} gives the links addresses, which setup needs"
     if wrong:
         return [Finding("rdma", FAIL, host, *wrong)]
     return [Finding("rdma", OK, host, "enabled, the matrix is right")]

@@ -17,7 +17,7 @@ from .errors import BadInput
 from .facts.rdma import Interface
 from .facts.routes import Route
 from .hostfile import Host, Hostfile, Rdma
-from .ranks import are_told, devices, impossible, one_link
+from .ranks import are_told, devices, forked, one_link
 
 PREFIX = 30  # two addresses: a cable has two ends
 
@@ -126,7 +126,7 @@ def from_hostfile(file: Hostfile) -> Wiring:
             f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
             f" the cables with inv rdma.discover --hosts {names} --write FILE"
         )
-    wrong = impossible(backend, file.hosts) if is_whole and file.backend != "ring" else None
+    wrong = forked(backend, file.hosts) if is_whole and file.backend != "ring" else None
     if wrong:
         raise BadInput(f"{file.source}: {wrong}")
     if not ends:

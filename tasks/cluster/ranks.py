@@ -92,9 +92,16 @@ def impossible(backend: str, hosts: Sequence[Host]) -> str | None:
         uneven = [index for index, host in enumerate(hosts) if len(host.ips) != len(hosts[0].ips)]
         return _uneven("ips", 0, uneven[0], [len(host.ips) for host in hosts]) if uneven else None
     if backend == "jaccl" and size > MESH:
-        return f"a mesh has at most {MESH} ranks, and these are {size}: --backend jaccl-ring"
-    wrong = filter(None, (_forked(hosts, i, partners(backend, size, i)) for i in range(size)))
-    return next(wrong, None) or (_uneven_rows(hosts) if backend == "jaccl-ring" else None)
+        most = f"a mesh has at most {MESH} ranks, and these are {size}"
+        return f'{most}: jaccl-ring takes more: --backend, or "backend" in the file'
+    return forked(backend, hosts) or (_uneven_rows(hosts) if backend == "jaccl-ring" else None)
+
+
+def forked(backend: str, hosts: Sequence[Host]) -> str | None:
+    """The first device that leads to two hosts, among those that the backend uses."""
+    size = len(hosts)
+    each = (_forked(hosts, i, partners(backend, size, i)) for i in range(size))
+    return next(filter(None, each), None)
 
 
 def partners(backend: str, size: int, rank: int) -> list[int]:
@@ -144,6 +151,12 @@ def _uneven(what: str, one: int, other: int, counts: Sequence[int]) -> str:
         f"hosts[{one}] has {counts[one]} {what}, hosts[{other}] has {counts[other]}: a ring wants"
         f" the same number of each: write {min(counts[one], counts[other])}"
     )
+
+
+def is_for_itself(ip: str) -> bool:
+    """Whether no other host can reach an address: loopback, or none at all."""
+    address = IPv4Address(ip)
+    return address.is_loopback or address.is_unspecified or address.is_multicast
 
 
 def one_link(host: Host) -> tuple[str, str] | None:
