@@ -117,15 +117,16 @@ def status(cluster: Cluster, as_json: bool) -> None:
     else:
         _print_status(found)
     unreachable(read)
-    if found["state"] == "degraded":
-        raise CheckFailed(f"degraded: {found['why']}")
+    if found["state"] in ("degraded", "unasked"):
+        raise CheckFailed(f"{found['state']}: {found['why']}")
 
 
 def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
 
-    `state` is "ready", "starting", "degraded", "stopped", or "unknown" where a node that may run a
-    rank gave no answer; times are in seconds, memory in bytes.
+    `state` is "ready", "starting", "degraded", "unasked" (it lives and can't be asked), "stopped",
+    or "unknown" where a node that may run a rank gave no answer; times are in seconds, memory in
+    bytes.
     """
     ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]
     strangers = _strangers(cluster, read)
@@ -171,16 +172,23 @@ def _serving(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     state = read.state(node)
     was_ready = state is not None and state.ready == record.run
     found: dict[str, Any] = {"url": api.url, "model": record.model or None}
-    if api.is_up(record.ready, timeout=5):
-        try:
-            found["model"] = record.model or api.models()[0]
-        except (ApiError, IndexError):
-            return {**found, "state": "degraded", "why": "GET /v1/models fails"}
+    page = api.page(record.ready, timeout=5)
+    try:
+        if page:
+            raise page
+        found["model"] = record.model or api.models()[0]
         return {**found, "state": "ready"}
+    except IndexError:
+        return {**found, "state": "degraded", "why": "GET /v1/models names no model"}
+    except ApiError as error:
+        if error.why.is_final:
+            return {**found, "state": "unasked", "why": f"running, can't be asked: {error}"}
+        if page is None:
+            return {**found, "state": "degraded", "why": f"GET /v1/models fails ({error})"}
     if not was_ready:
         return {**found, "state": "starting"}
     why = f"{record.ready} fails: busy, or a peer is lost; inv tp.health waits for a token"
-    return {**found, "state": "degraded", "why": why}
+    return {**found, "state": "degraded", "why": f"{why} ({page})"}
 
 
 def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import known, memory, ports, processes
+from .cluster.http.failure import Why
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import Rank
@@ -158,7 +159,9 @@ def launch(session: Session, cluster: Cluster) -> str:
         _print_scripts(cluster, run)
         return run.id
     known = session.known(cluster)
+    way = nodes.begin(Api.of(cluster).page, cluster.engine.ready)
     _collect_old(cluster, known)
+    _check_way(cluster, way.result())
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}")
     session.note(run=run.id)
@@ -176,6 +179,12 @@ def launch(session: Session, cluster: Cluster) -> str:
         _undo(session, cluster, run.id)
         raise
     return run.id
+
+
+def _check_way(cluster: Cluster, found: ApiError | None) -> None:
+    """Raise CheckFailed where no request could ever reach the server, before a rank is started."""
+    if found and found.why is Why.NO_WAY:
+        raise CheckFailed(f"{cluster.leader.name}: {found}; nothing was started")
 
 
 def _point_out(cluster: Cluster) -> None:
@@ -198,6 +207,8 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
             took = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {took:.1f} s")
         _note_ready(cluster, run)
+    except waiting.UnaskedError as found:
+        raise _unasked(found.why) from None
     except waiting.NotReadyError as failure:
         if run is None:
             raise ActionFailed(_not_ready(failure) + ": inv tp.logs, inv tp.stop") from None
@@ -205,6 +216,12 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
     except KeyboardInterrupt as error:
         _leave(session, cluster, error, run)
         raise
+
+
+def _unasked(why: ApiError) -> ActionFailed:
+    """The error for a server that lives, and that nobody can ask: it is left as it is."""
+    after = "the server is left as it is; then inv tp.wait and inv tp.health, or inv tp.stop"
+    return ActionFailed(f"running, can't be asked: {why}; {after}")
 
 
 def _note_ready(cluster: Cluster, run: str | None) -> None:
@@ -224,6 +241,8 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
     except ApiError as error:
+        if error.why.is_final:
+            raise _unasked(error) from None
         raise CheckFailed(
             f"health: {error}: see inv tp.logs; inv tp.stop stops the server"
         ) from None
@@ -263,6 +282,7 @@ def foreground(session: Session, cluster: Cluster, timeout: float | None = None)
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
         return
     _point_out(cluster)
+    _check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
@@ -496,7 +516,8 @@ def _left(nodes: Sequence[str]) -> str:
 
 def _not_ready(failure: waiting.NotReadyError) -> str:
     if not failure.dead:
-        return f"not ready within {failure.seconds:.1f} s"
+        page = f" ({failure.page})" if failure.page else ""
+        return f"not ready within {failure.seconds:.1f} s{page}"
     return ", ".join(
         f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"
         if view.exit is None
@@ -636,20 +657,27 @@ def _announce(session: Session, cluster: Cluster, ended: Mapping[int, Any], seco
     Raise ActionFailed or CheckFailed if they do not come; a rank that ends is told elsewhere.
     """
     api, end = Api.of(cluster), time.monotonic() + seconds
-    while not api.is_up(cluster.engine.ready):
+    page = waiting.Page(api, cluster.engine.ready)
+    while not page.look():
         if ended:
             return
         if time.monotonic() > end:
-            raise ActionFailed(f"not ready within {seconds:g} s; all ranks were stopped")
+            why = f"not ready within {seconds:g} s ({page.failure})"
+            raise ActionFailed(f"{why}; all ranks were stopped")
         time.sleep(0.2)
-    waiting.mark_ready(cluster)
+    if page.failure is None:
+        waiting.mark_ready(cluster)
     # It may serve for days: from here on it is there to be stopped.
     session.lock.let_go(cluster)
-    screen.say(f"ready: {api.url} (Ctrl-C stops it)")
     try:
+        if page.failure:
+            raise page.failure
+        screen.say(f"ready: {api.url} (Ctrl-C stops it)")
         model = api.one_token(cluster.model, cluster.engine.model, HEALTH_TIMEOUT)
     except ApiError as error:
-        if not ended:
+        if error.why.is_final:
+            screen.say(f"running, can't be asked: {error} (Ctrl-C stops it)")
+        elif not ended:
             raise CheckFailed(f"health: {error}; all ranks were stopped") from None
         return
     screen.say(curl(api, model))

@@ -76,8 +76,8 @@ class _Signs:
         self.run: str | None = None
         self.asked = float("-inf")
         self.token = time.monotonic()
-        self.refused = ""
-        self.probe: Future[str] | None = None
+        self.refused = self.unasked = ""
+        self.probe: Future[ApiError | None] | None = None
 
     def is_of(self, read: Snapshot) -> bool:
         """Whether it is still the same run."""
@@ -93,18 +93,22 @@ class _Signs:
             if record and state and state.ready == record.run and is_due:
                 self.run, self.asked = record.run, time.monotonic()
                 self.probe = nodes.begin(self._ask, show.api_of(self.cluster, node, record), record)
-        return Signs(time.monotonic() - self.token, self.refused)
+        return Signs(time.monotonic() - self.token, self.refused, self.unasked)
 
-    def _ask(self, api: Api, record: Record) -> str:
-        """ "" for a token, BUSY for no answer in time, else what the server said."""
+    def _ask(self, api: Api, record: Record) -> ApiError | None:
+        """Why there is no token, None where one came."""
         try:
             api.one_token(record.model, self.cluster.engine.model, TIMEOUT)
         except ApiError as error:
-            return verdict.BUSY if error.is_timeout else str(error)
-        return ""
+            return error
+        return None
 
-    def _take(self, said: str) -> None:
+    def _take(self, failed: ApiError | None) -> None:
         self.probe = None
-        if said != verdict.BUSY:
-            self.refused = said
-            self.token = self.token if said else time.monotonic()
+        if failed and failed.is_timeout:
+            return
+        is_final = failed is not None and failed.why.is_final
+        self.unasked = str(failed) if is_final else ""
+        self.refused = str(failed) if failed and not is_final else ""
+        # A server that can't be asked is not one that gives no token.
+        self.token = self.token if self.refused else time.monotonic()

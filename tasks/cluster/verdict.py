@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from .snapshot import Snapshot
 
 SERVING, BUSY, STARTING = "serving", "busy", "starting"
-FAILED, UNKNOWN, STOPPED = "failed", "unknown", "stopped"
+FAILED, UNKNOWN, STOPPED, UNASKED = "failed", "unknown", "stopped", "unasked"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`state` is serving, busy, starting, failed, stopped or unknown (a node gives no answer)."""
+    """`state` is serving, busy, starting, failed, stopped, unknown or unasked.
+
+    Unknown: a node gives no answer. Unasked: all ranks live, but the server takes no request.
+    """
 
     state: str
     why: str = ""
@@ -35,11 +38,13 @@ class Signs:
     """What the server's HTTP side said of late, in seconds since.
 
     `token` is since the last completion that held one; `refused` is why a completion failed though
-    the server answered (empty: none did, or it just gave no answer in time).
+    the server answered (empty: none did, or it just gave no answer in time); `unasked` why none can
+    be asked for (it wants a key, or no way leads to it).
     """
 
     token: float
     refused: str = ""
+    unasked: str = ""
 
 
 def judge(read: Snapshot, size: int, signs: Signs, patience: float) -> Verdict:
@@ -63,6 +68,8 @@ def judge(read: Snapshot, size: int, signs: Signs, patience: float) -> Verdict:
     state = read.state(node)
     if state and first.record and state.ready != first.record.run:
         return Verdict(STARTING)
+    if signs.unasked:
+        return Verdict(UNASKED, f"running, can't be asked: {signs.unasked}")
     if signs.refused:
         return Verdict(FAILED, f"all ranks live, but there is no token: {signs.refused}")
     if signs.token > patience:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import nodes, reading
-from .api import Api
+from .api import Api, ApiError
 from .cluster import Cluster
 from .facts import Fact, Key, known
 from .launch import HEADER, log_path
@@ -18,6 +18,7 @@ from .state import RankState
 from .text import plain as plain
 
 PAUSE = 0.2  # seconds between two looks at the nodes
+RELAYED = 1.0  # seconds between two looks at a page that a program on the node asks for
 # mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
 # (0.32.2). Errno numbers by system: macOS 48, 49; Linux 98, 99.
 _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
@@ -39,9 +40,21 @@ Show = Callable[[float, Sequence[RankView]], None]
 
 @dataclass(eq=False)
 class NotReadyError(Exception):
-    """The server did not become ready; `dead` are the ranks that ended, none at a timeout."""
+    """The server did not become ready; `dead` are the ranks that ended, none at a timeout.
+
+    `page` is why its page could not be had when it was last asked for.
+    """
 
     dead: Sequence[RankView]
+    seconds: float
+    page: str = ""
+
+
+@dataclass(eq=False)
+class UnaskedError(Exception):
+    """All ranks live, and no token can be asked for: `why`. It is no reason to stop them."""
+
+    why: ApiError
     seconds: float
 
 
@@ -50,11 +63,12 @@ def until_ready(
 ) -> float:
     """Wait until the server's ready page answers; the seconds it took.
 
-    Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds.
+    Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds, and
+    UnaskedError where the server lives but can't be asked.
     """
     start = time.monotonic()
-    over = threading.Event()
-    up = nodes.begin(_await_page, api, cluster.engine.ready, over)
+    page = Page(api, cluster.engine.ready)
+    up = nodes.begin(page.wait)
     try:
         while True:
             is_up = up.done()
@@ -63,21 +77,43 @@ def until_ready(
             show(spent, views)
             dead = [view for view in views if view.state == "dead"]
             if dead or spent > timeout:
-                raise NotReadyError(dead, spent)
+                raise NotReadyError(dead, spent, str(page.failure or ""))
             # A page that answers while a rank is unknown proves nothing about that rank.
             if is_up and all(view.state == "running" for view in views):
+                if why := up.result():
+                    raise UnaskedError(why, spent)
                 return spent
             if is_up:
-                up = nodes.begin(_await_page, api, cluster.engine.ready, over)
+                up = nodes.begin(page.wait)
                 time.sleep(PAUSE)
             nodes.settle([up], PAUSE)
     finally:
-        over.set()
+        page.over.set()
 
 
-def _await_page(api: Api, path: str, over: threading.Event) -> None:
-    while not over.is_set() and not api.is_up(path):
-        over.wait(PAUSE / 4)
+class Page:
+    """Asks for a page until it is there; `failure` is why it was not when it was last asked for."""
+
+    def __init__(self, api: Api, path: str) -> None:
+        self.api, self.path = api, path
+        self.over = threading.Event()
+        self.failure: ApiError | None = None
+        self._since = 0.0
+
+    def look(self) -> bool:
+        """Ask once: whether it is there, or it is clear that it can't be had (`failure`)."""
+        found = self.api.page(self.path)
+        if found and (self.failure is None or found.why is not self.failure.why):
+            self._since = time.monotonic()
+        self.failure = found
+        return found is None or time.monotonic() - self._since >= found.why.lasts
+
+    def wait(self) -> ApiError | None:
+        """Look until it is there, or why it can't be had."""
+        while not self.over.is_set() and not self.look():
+            # Each request through a relay is a process on the node.
+            self.over.wait(RELAYED if self.api.node.is_relayed else PAUSE / 4)
+        return self.failure
 
 
 def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
