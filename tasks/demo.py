@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
@@ -26,6 +27,8 @@ def demo(c: Context) -> None:
 
     c.config.tp = _settings(8000 if _is_free(8000) else _any_free())
     screen.say("$ inv tp.start")
+    if not _is_compiled():
+        screen.say("the first run takes some 30 s longer: Python compiles MLX's modules meanwhile")
     try:
         run(c.config, tp.start)
         if c.config.run.dry:
@@ -36,6 +39,15 @@ def demo(c: Context) -> None:
     finally:
         screen.say("$ inv tp.stop")
         run(c.config, tp.stop)
+
+
+def _is_compiled() -> bool:
+    """Whether Python has kept what it made of mlx-lm's server: uv installs sources alone."""
+    from importlib.util import cache_from_source, find_spec
+
+    found = find_spec("mlx_lm")
+    server = Path(found.origin).with_name("server.py") if found and found.origin else None
+    return server is None or Path(cache_from_source(str(server))).exists()
 
 
 def _settings(port: int) -> dict[str, Any]:

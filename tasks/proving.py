@@ -21,6 +21,7 @@ from .cluster.nodes import Answer
 from .cluster.ssh import scripts
 from .session import Session
 
+NEXT = "inv rdma.ping tells which link does not work, inv rdma.status what it is set to"
 TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes
 
 
@@ -39,7 +40,8 @@ def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -
     def attend() -> None:
         while len(ended) < len(cluster.ranks) and not _failed(ended):
             if time.monotonic() - started > seconds:
-                raise ActionFailed(f"verify: the ranks did not finish within {seconds:g} s")
+                why = f"verify: the ranks did not finish within {seconds:g} s"
+                raise ActionFailed(f"{why}: {NEXT} (or --timeout {2 * seconds:g})")
             time.sleep(0.05)
 
     steps.attached(session, _with_collective(cluster), Run.new(), ended, attend)
@@ -100,7 +102,7 @@ def _why(rank: int, ended: Mapping[int, Answer]) -> str:
     rows = ended[rank].out.splitlines()
     first = hints.first_error(rows) or (rows[-1:] or ["it said nothing"])[0]
     hint = hints.hint([first, *rows])
-    more = f" ({hint.cause}: {hint.remedy})" if hint else ""
+    more = f" ({hint.cause}: {hint.remedy})" if hint else f": {NEXT}"
     return f"verify: rank {rank}: {steps.how_it_ended(ended[rank])}: {first}{more}"
 
 
@@ -108,7 +110,7 @@ def _report(text: str) -> Mapping[str, Any]:
     """What a rank printed; other lines (warnings of libraries) are passed over."""
     rows = re.findall(r'^\{"rank": .*\}$', text, re.MULTILINE)
     if not rows:
-        raise ActionFailed(f"verify: a rank gave no result: {text.strip()[-200:]!r}")
+        raise ActionFailed(f"verify: a rank gave no result: {text.strip()[-200:]!r}: {NEXT}")
     report: Mapping[str, Any] = json.loads(rows[-1])
     return report
 
@@ -118,11 +120,12 @@ def _judge(reports: Sequence[Mapping[str, Any]], size: int) -> None:
         if report["world"] != size:
             raise CheckFailed(
                 f"verify: rank {report['rank']} was in a group of {report['world']}, not {size}:"
-                " the backend's configuration did not reach it"
+                f" the backend's configuration did not reach it: {NEXT}"
             )
         wrong = [each["bytes"] for each in report["sums"] if not each["right"]]
         if wrong:
-            raise CheckFailed(f"verify: rank {report['rank']}: wrong sum of {wrong[0]} bytes")
+            what = f"verify: rank {report['rank']}: wrong sum of {wrong[0]} bytes"
+            raise CheckFailed(f"{what}: start no server over these links: {NEXT}")
     screen.say(f"right sums on all {size} ranks")
 
 

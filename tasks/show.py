@@ -32,7 +32,11 @@ from .cluster.text import one_line
 
 TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
 TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
-SAID_LATER = (*readiness.FAILED, readiness.UNKNOWN)  # in the error's line, or in the nodes' rows
+SAID_LATER = (
+    *readiness.FAILED,
+    readiness.UNASKED,
+    readiness.UNKNOWN,
+)  # in the error's line, or in the nodes' rows
 
 
 def preflight(
@@ -125,7 +129,7 @@ def status(cluster: Cluster, as_json: bool) -> None:
     else:
         _print_status(found)
     unreachable(read)
-    if found["state"] in readiness.FAILED:
+    if found["state"] in (*readiness.FAILED, readiness.UNASKED):
         raise CheckFailed(f"{found['state']}: {found['why']}")
 
 

@@ -25,6 +25,7 @@ from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import known, memory, ports, processes
+from .cluster.http.failure import Why
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import FAST_SYNCH, Rank
@@ -157,6 +158,7 @@ def launch(session: Session, cluster: Cluster) -> str:
     if session.dry:
         _print_scripts(cluster, run)
         return run.id
+    _check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
     ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
     synch = _fast_synch(cluster)
     screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}{synch}")
@@ -186,6 +188,12 @@ def _fast_synch(cluster: Cluster) -> str:
     return f", {FAST_SYNCH} {'unset' if value is None else 'off' if value in ('', '0') else 'on'}"
 
 
+def _check_way(cluster: Cluster, found: ApiError | None) -> None:
+    """Raise CheckFailed where no request could ever reach the server, before a rank is started."""
+    if found and found.why is Why.NO_WAY:
+        raise CheckFailed(f"{cluster.leader.name}: {found}; nothing was started")
+
+
 def _point_out(cluster: Cluster) -> None:
     """Say who else can use the server, if anybody can."""
     said = engine.exposure(cluster.args, cluster.bind, cluster.http_port, cluster.leader.name)
@@ -206,9 +214,8 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
         _note_ready(cluster, run)
-    except waiting.UnaskedError as error:
-        why = f"running, can't be asked: {error}: it is left as it is, inv tp.stop stops it"
-        raise ActionFailed(why) from None
+    except waiting.UnaskedError as found:
+        raise _unasked(found.why) from None
     except waiting.NotReadyError as failure:
         if run is None:
             raise ActionFailed(f"{_not_ready(failure)}: inv tp.logs, inv tp.stop") from None
@@ -216,6 +223,12 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
     except KeyboardInterrupt as error:
         _leave(session, cluster, error, run)
         raise
+
+
+def _unasked(why: ApiError) -> ActionFailed:
+    """The error for a server that lives, and that nobody can ask: it is left as it is."""
+    after = "the server is left as it is; then inv tp.wait and inv tp.health, or inv tp.stop"
+    return ActionFailed(f"running, can't be asked: {why}; {after}")
 
 
 def _note_ready(cluster: Cluster, run: str | None) -> None:
@@ -236,6 +249,8 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
     except ApiError as error:
+        if error.why.is_final:
+            raise _unasked(error) from None
         if run:
             failure = waiting.NotReadyError([], time.monotonic() - start, refused=str(error))
             raise _failed(session, cluster, failure, run) from None
@@ -278,6 +293,7 @@ def foreground(session: Session, cluster: Cluster, timeout: float | None = None)
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
         return
     _point_out(cluster)
+    _check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
@@ -662,7 +678,7 @@ def _announce(
     try:
         ready = waiting.until_ready(cluster, api, seconds, lambda now: None, run)
     except waiting.UnaskedError as error:
-        screen.say(f"running, can't be asked: {error} (Ctrl-C stops it)")
+        screen.say(f"running, can't be asked: {error.why} (Ctrl-C stops it)")
         session.lock.let_go(cluster)
         return
     except waiting.NotReadyError as failure:

@@ -88,6 +88,8 @@ def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
         rows += work.show(targets) if session.dry else work.do(targets)
     order = [host.ssh for host in hosts]
     screen.table(sorted(rows, key=lambda row: order.index(row[1])))
+    if all(host.is_local for host in hosts):
+        screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")
     _raise(rows)
 
 

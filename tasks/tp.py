@@ -166,7 +166,8 @@ def start(
 
     What follows -- goes to the server exactly. Exit 3: a check failed, or another command is at
     work, and nothing was started; 4: a rank died or the timeout passed, and the others were
-    stopped; 5: a node can't be reached. Ctrl-C while it waits leaves the server as it is, twice
+    stopped, or the server runs and can't be asked (it wants a key: tp.api_key), and is left as it
+    is; 5: a node can't be reached. Ctrl-C while it waits leaves the server as it is, twice
     stops it.
 
     inv tp.start
@@ -287,7 +288,7 @@ def status(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
     Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
-    answer), 5 if a node can't be reached.
+    answer) and for one that can't be asked, 5 if a node can't be reached.
     """
     cluster.connect()
     from . import show

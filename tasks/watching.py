@@ -20,7 +20,6 @@ from .session import Session
 
 PROBE = 20.0  # seconds between two completions of one token
 TIMEOUT = 30.0  # seconds for one of those; a server that generates answers later
-BUSY = "no answer in time"
 PAUSE = 10.0  # seconds before the second restart, twice that before the third, and so on
 
 
@@ -100,7 +99,7 @@ class _Probe:
         self.asked = float("-inf")
         self.token = time.monotonic()
         self.refused = self.unasked = ""
-        self.probe: Future[str] | None = None
+        self.probe: Future[ApiError | None] | None = None
 
     def is_of(self, read: Snapshot) -> bool:
         """Whether it is still the same run."""
@@ -124,19 +123,21 @@ class _Probe:
             api = show.api_of(self.cluster, node, first.record)
             self.probe = nodes.begin(self._token, api, first.record)
 
-    def _token(self, api: Api, record: Record) -> str:
-        """ "" for a token, BUSY for no answer in time, else what the server said."""
+    def _token(self, api: Api, record: Record) -> ApiError | None:
+        """Why there is no token, None where one came."""
         try:
             api.one_token(record.model, self.cluster.engine.model, TIMEOUT)
         except ApiError as error:
-            self.unasked = str(error) if error.why.is_final else ""
-            return BUSY if error.is_timeout else str(error)
-        self.unasked = ""
+            return error
         waiting.mark_ready(self.cluster)
-        return ""
+        return None
 
-    def _take(self, said: str) -> None:
+    def _take(self, failed: ApiError | None) -> None:
         self.probe = None
-        if said != BUSY:
-            self.refused = said
-            self.token = self.token if said else time.monotonic()
+        if failed and failed.is_timeout:
+            return
+        is_final = failed is not None and failed.why.is_final
+        self.unasked = str(failed) if is_final else ""
+        self.refused = str(failed) if failed and not is_final else ""
+        # A server that can't be asked is not one that gives no token.
+        self.token = self.token if self.refused else time.monotonic()

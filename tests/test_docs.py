@@ -68,7 +68,8 @@ def test_every_dependency_has_its_reason() -> None:
 BLOCK = re.compile(r"^```sh( needs-mac)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`inv ((?:[^`*]|\n)+)`")
 ELSEWHERE = {  # what is no task of ours, and who runs it
-    "pip install uv": ".ci/run",
+    "python3 -m venv .uv": ".ci/run",
+    ".uv/bin/pip install -q uv": ".ci/run",
     "uv run pytest": ".ci/run",
     "source <(inv --print-completion-script": "tests/test_completion.py",
     'eval "$(inv --print-completion-script': "tests/test_completion.py",
@@ -87,7 +88,7 @@ def commands(page: Path, marked: bool) -> list[str]:
 def task_line(command: str) -> list[str] | None:
     """The words after inv, or None where it is no inv."""
     words = shlex.split(command)
-    while words[:1] == ["sudo"] or words[:2] == ["uv", "run"]:
+    while words[:1] == ["sudo"] or words[:2] in (["uv", "run"], [".uv/bin/uv", "run"]):
         words = words[1 if words[0] == "sudo" else 2 :]
     return words[1:] if words[:1] == ["inv"] else None
 
@@ -135,7 +136,8 @@ def test_every_command_is_run_or_marked() -> None:
     for page, line in HERE:
         words = task_line(line)
         if words is None or words[:1] == ["--print-completion-script"]:
-            start = next((each for each in ELSEWHERE if line.startswith(each)), None)
+            said = line.replace(".uv/bin/uv ", "uv ")
+            start = next((each for each in ELSEWHERE if said.startswith(each)), None)
             assert start, f"{page}: {line}: who runs it? mark its block: ```sh needs-mac"
             assert start in (ROOT / ELSEWHERE[start]).read_text(), start
         else:

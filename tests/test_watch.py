@@ -127,6 +127,13 @@ FINE = Signs(token=1.0)
         (ranks(True, True), Signs(token=599.0), verdict.BUSY, ""),
         (ranks(True, True), Signs(token=601.0), verdict.FAILED, "no token for 601 s"),
         (ranks(True, True), Signs(1.0, "GET /v1/models: no connection"), verdict.FAILED, "/models"),
+        (
+            ranks(True, True),
+            Signs(700.0, "", "it wants a key"),
+            verdict.UNASKED,
+            "can't be asked: it",
+        ),
+        (ranks(True, False), Signs(1.0, "", "it wants a key"), verdict.FAILED, "rank 1 on a"),
         (ranks(True, False), FINE, verdict.FAILED, "rank 1 on a (killed by SIGKILL)"),
         (ranks(True), FINE, verdict.FAILED, "only 1 of 2 ranks"),
         (ranks(True, True, ready=None), Signs(601.0, "x"), verdict.STARTING, ""),

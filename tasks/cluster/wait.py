@@ -25,6 +25,7 @@ from .text import plain as plain
 # Of the join limit (remote/entry.py); MLX's ring gives up by itself after some 31 s (0.32.4).
 WAITED = (1, NOT_JOINED)
 PAUSE = 0.2  # seconds between two looks at the nodes
+RELAYED = 1.0  # seconds between two looks at a page that a program on the node asks for
 # mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
 # (0.32.2). Errno numbers by system: macOS 48, 49; Linux 98, 99.
 _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
@@ -76,13 +77,20 @@ class Ready:
     name: str
 
 
+@dataclass(eq=False)
 class UnaskedError(Exception):
-    """All ranks live and have met, and the server can't be asked for a token: why."""
+    """All ranks live, and no token can be asked for: `why`. It is no reason to stop them."""
+
+    why: ApiError
+    seconds: float
 
 
 @dataclass(eq=False)
 class NotReadyError(Exception):
-    """The server did not become ready; `dead` are the ranks that ended, none at a timeout."""
+    """The server did not become ready; `dead` are the ranks that ended, none at a timeout.
+
+    `page` is why its page could not be had when it was last asked for.
+    """
 
     dead: Sequence[RankView]
     seconds: float
@@ -163,7 +171,8 @@ class _Waiting:
             return asked.result()
         except ApiError as error:
             self._refuse(error)
-            time.sleep(PAUSE / 4)
+            # Each request through a relay is a process on the node.
+            time.sleep(RELAYED if self.api.node.is_relayed else PAUSE / 4)
             return ""
 
     def _refuse(self, error: ApiError) -> None:
@@ -171,7 +180,7 @@ class _Waiting:
         self.refused, now = str(error), time.monotonic()
         since = self.finals.setdefault(error.why, now)
         if error.why.is_final and now - since >= error.why.lasts:
-            raise UnaskedError(self.refused)
+            raise UnaskedError(error, now - self.begun)
 
     def _token(self) -> str:
         # It comes when all is loaded, however long that takes: we look at the ranks meanwhile.
