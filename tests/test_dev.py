@@ -982,7 +982,9 @@ def test_node_that_fails(sync: Sync, macs: Macs, source: Path) -> None:
 def test_full_disk(sync: Sync, macs: Macs) -> None:
     rig = macs()
     rig.run(
-        "mac2", "mkdir -p ~/copy && mount -t tmpfs -o size=400k,mode=777 tmpfs ~/copy", root=True
+        "mac2",
+        "mkdir -p ~/copy && mount -t tmpfs -o size=400k,uid=501,gid=20 tmpfs ~/copy",
+        root=True,
     )
     try:
         done = sync("mac1,mac2", code=4)
