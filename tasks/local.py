@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,18 +25,23 @@ Nodes = Annotated[int, Whole("COUNT", 2, 6)]
 Topology = Literal["mesh", "ring", "two-cables"]
 NEEDED = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "lsof": "lsof"}
 NEEDED |= {"sshd": "openssh-server", "ssh-keygen": "openssh-client", "ping": "iputils-ping"}
+NEEDED |= {"perl": "perl"}
+# The user of strict hosts is not root.
+STRICT = {"bash": "bash", "dash": "dash", "sudo": "sudo"}
 
 
 @options_task(
     help={
         "nodes": "how many hosts: 2 to 6",
         "topology": "mesh: a cable between any two; ring; two-cables: two between two",
+        "strict": "as strict as a Mac: its user is not root, no /proc, BSD's words only",
     },
 )
 def up(
     c: Context,
     nodes: Nodes = 2,
     topology: Topology = "mesh",
+    strict: bool = False,
 ) -> None:
     """Start test hosts that are like Macs (needs Linux and root).
 
@@ -45,23 +51,27 @@ def up(
     live on until inv local.down.
 
     inv local.up --nodes 3 --topology ring
+    inv local.up --strict
     """
     from . import screen
 
     if topology == "two-cables" and nodes != 2:
         raise BadInput("--topology two-cables: it is for 2 nodes")
     base = _base(c)
-    _check("local.up")
+    _check("local.up", NEEDED | (STRICT if strict else {}))
     if base.exists():
         raise BadInput("test hosts are up already: inv local.down first")
     rig = _rig()
     cables = {"mesh": rig.mesh, "ring": rig.ring, "two-cables": lambda _: rig.two_cables()}
     try:
-        made = rig.Rig(base, rig.names(nodes), cables[topology](nodes)).up(detached=True)
+        hosts = rig.Rig(base, rig.names(nodes), cables[topology](nodes), is_strict=strict)
+        made = hosts.up(detached=True)
     except (OSError, RuntimeError) as error:
         raise ActionFailed(f"local.up: {error}") from None
     _write(made)
     screen.say(f"{nodes} hosts are up: {', '.join(made.names)}")
+    for line in rig.LESS if strict else ():
+        screen.say(f"less strict than a Mac: {line}")
     for line in _next(made):
         screen.out(line)
 
@@ -118,7 +128,7 @@ def reboot(c: Context, host: str) -> None:
     made.reboot(host)
 
 
-def _check(name: str) -> None:
+def _check(name: str, needed: Mapping[str, str] = NEEDED) -> None:
     """Say in one line what is missing, before anything is done."""
     import shutil
 
@@ -127,7 +137,7 @@ def _check(name: str) -> None:
     if os.getuid() != 0:
         raise BadInput(f"{name} needs root, for network namespaces: sudo uv run inv {name}")
     folders = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    for program, package in NEEDED.items():
+    for program, package in needed.items():
         if not shutil.which(program, path=folders):
             raise BadInput(f"{name} needs {program}: apt install {package}")
 

@@ -250,6 +250,24 @@ def test_listing(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("a-canary"))
 
 
+def test_listing_with_a_macs_wc(tmp_path: Path) -> None:
+    """It changes names that are not ASCII where the locale is C, and puts blanks before numbers."""
+    apples = (ROOT / "tests" / "rig" / "mac" / "wc.pl").read_text()
+    (tmp_path / "bin").mkdir()
+    wc = tmp_path / "bin" / "wc"
+    wc.write_text(apples.replace("/.rig/bin/gnu/wc", str(shutil.which("wc"))))
+    wc.chmod(0o755)
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name in ("größe", "12 3 x"):
+        (folder / name).write_bytes(bytes(2**20 + 1))
+    said = subprocess.run([wc, "-c", folder / "größe"], capture_output=True, env={"LC_ALL": "C"})
+    assert said.stdout == b" 1048577 " + bytes(folder) + b"/gr??" + b"??e\n"
+    path = f"{wc.parent}:{os.environ['PATH']}"
+    found = read(files.fact(str(folder)), LC_ALL="C", PATH=path)
+    assert found == {"größe": "1048577", "12 3 x": "1048577"}
+
+
 @pytest.mark.parametrize("text", ["1 2 ./a\nfind: ./b: Permission denied", "1 2 3 ./a", "x"])
 def test_a_listing_with_anything_else_in_it_is_unknown(text: str) -> None:
     with pytest.raises(ValueError, match="can't be listed"):
@@ -812,7 +830,7 @@ Sync = Callable[..., Any]
 def assert_no_canary(rig: Rig) -> None:
     for host in rig.names:
         found = rig.run(
-            host, 'find "$HOME" /tmp -xdev -name a-canary; ls -d /a-canary', check=False
+            host, 'find "$HOME" /tmp/ -xdev -name a-canary; ls -d /a-canary', check=False
         )
         assert found.stdout == ""
 
@@ -912,7 +930,7 @@ def test_names_that_are_not_plain(
     again = sync("mac1,mac2", folder=folder, to=NASTY_FOLDER)
     assert len(re.findall(r"^warn .*unchanged.*more than here: x/sub/", again.out, re.M)) == 2
     for host in rig.names:
-        for place in ('"$HOME"', "/tmp"):
+        for place in ('"$HOME"', "/tmp/"):
             found = rig.run(host, f"find {place} -name '-n'").stdout
             assert NASTY_FOLDER in found
     assert_no_canary(rig)
@@ -964,7 +982,9 @@ def test_node_that_fails(sync: Sync, macs: Macs, source: Path) -> None:
 def test_full_disk(sync: Sync, macs: Macs) -> None:
     rig = macs()
     rig.run(
-        "mac2", "mkdir -p ~/copy && mount -t tmpfs -o size=400k,mode=777 tmpfs ~/copy", root=True
+        "mac2",
+        "mkdir -p ~/copy && mount -t tmpfs -o size=400k,uid=501,gid=20 tmpfs ~/copy",
+        root=True,
     )
     try:
         done = sync("mac1,mac2", code=4)

@@ -53,7 +53,7 @@ MATRIX = '[[null, "rdma_en5"], ["rdma_en5", null]]\n'
 Parse = Callable[[str, int], Any]
 
 
-LISTING = "4038471504 3 ./a b\n7 0 ./empty\n 3000000 ./large\n 3000000 total\nlink ./gone\n"
+LISTING = "4038471504 3 ./a b\n7 0 ./empty\n3000000 ./large\nlink ./gone\n"
 PLACE = "folder /Users/me/copy\nid 16777232:42\nrsync\nis state\nholds store\nend 2\n"
 PART = "model-0000{}-of-00002.safetensors"
 WEIGHTS = (

@@ -747,8 +747,9 @@ class TestLocal:
         base = home / "my rig"
         inv.env["INVOKE_LOCAL_BASE"] = str(base)
         try:
-            up = inv("local.up", "--nodes", "3", "--topology", "ring")
+            up = inv("local.up", "--strict", "--nodes", "3", "--topology", "ring")
             assert "inv local.down" in up.out
+            assert "less strict than a Mac: file names mind case" in up.err
             inv("local.up", code=2).one_line()
             keepers = hosts_of(base)
             assert all(map(machine.is_alive, keepers))

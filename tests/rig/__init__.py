@@ -2,10 +2,12 @@
 
 from .faults import FAULTS
 from .rig import Rig, discard, sweep
+from .strict import LESS
 from .topology import PORTS, Cable, addresses, mesh, names, ring, two_cables, two_nodes
 
 __all__ = [
     "FAULTS",
+    "LESS",
     "PORTS",
     "Cable",
     "Rig",

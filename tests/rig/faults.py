@@ -75,7 +75,7 @@ def _no_twin(rig: Rig, host: str, path: str) -> None:
     rig.run(host, f"rmdir {shlex.quote(_other_case(path))}", root=True)
 
 
-# Apple's removes regular files, not links, and folders that are empty; what a process holds open, too.
+# It removes regular files, not links, what a process holds open too, and then empty folders.
 CLEANER = """\
 find -x /private/tmp/ -type f -delete
 find -x -d /private/tmp/ -mindepth 1 -type d -empty -delete

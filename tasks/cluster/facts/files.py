@@ -10,7 +10,7 @@ from ..ssh import scripts
 from . import FOLDER, Fact, Key
 
 DANGLING = "a link that leads nowhere"
-_ROW = re.compile(r"(?: *(\d+)|(\d+) (\d+)|(link)) \./(.+)| *\d+ total")
+_ROW = re.compile(r"(?:(\d+)|(\d+) (\d+)|(link)) \./(.+)")
 
 
 def parse_listing(text: str) -> dict[str, str]:
@@ -24,8 +24,7 @@ def parse_listing(text: str) -> dict[str, str]:
         if not row:
             raise ValueError("its files can't be listed")
         large, checksum, small, link, name = row.groups()
-        if name:
-            files[name] = large or (DANGLING if link else f"{small} {checksum}")
+        files[name] = large or (DANGLING if link else f"{small} {checksum}")
     return files
 
 

@@ -33,9 +33,12 @@ fi
 (
   enter
   (
+    # By exec: of a redirection of the whole some shells (mksh, yash) keep the old ends open in here,
+    # and whoever reads what this script says would wait for the rank's end.
+    exec </dev/null >/dev/null 2>&1
     trap '' HUP INT QUIT
     start "$@"
-  ) </dev/null >/dev/null 2>&1 &
+  ) &
 ) || exit
 n=0
 until [ -f "$base.pid" ]; do

@@ -81,5 +81,8 @@ start() { # words: starts the rank, writes down its pid and start, waits for it,
   } >"$base.pid.new" && mv "$base.pid.new" "$base.pid"
   wait "$pid"
   code=$?
-  printf '%s\n' "$code" >"$base.exit.new" && mv "$base.exit.new" "$base.exit"
+  # Of a signal some shells make more than a byte: 256 + 9 (ksh), 384 + 9 (yash).
+  [ "$code" -le 255 ] || code=$((128 + (code & 127)))
+  printf '%s
+' "$code" >"$base.exit.new" && mv "$base.exit.new" "$base.exit"
 }

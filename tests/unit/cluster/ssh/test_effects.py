@@ -1,0 +1,159 @@
+"""What the files for nodes do, done for real by each shell that may be a node's /bin/sh."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import free_ports, require, wait_for
+from test_injection import RUN, Scratch, cluster_of
+
+from tasks.cluster import audit, launch, lock, logs, state, stop
+from tasks.cluster.facts import Fact, files, ports, processes
+from tasks.cluster.ssh import scripts
+from tasks.cluster.stop import Stopped
+
+# macOS's is bash 3.2 with xpg_echo set, Debian's dash, busybox's ash.
+SHELLS = ["dash", "bash --posix -O xpg_echo", "mksh", "yash --posix", "busybox sh"]
+# A rank that says what it is, listens where it is told, and takes a backslash for a word.
+RANK = """\
+import os, socket, sys, time
+print("rank", os.environ["MLX_RANK"], sys.argv[-1], flush=True)
+listener = socket.create_server(("127.0.0.1", int(os.environ["AT"])))
+time.sleep(60)
+"""
+
+
+class Place:
+    """A node's home, where each script goes to the shell's stdin, as it does over SSH."""
+
+    def __init__(self, home: Path, shell: str) -> None:
+        self.home, self.shell = home, [*shlex.split(shell), "-s"]
+        require(shutil.which(self.shell[0]), f"needs {self.shell[0]}")
+
+    def run(self, script: str, status: int = 0) -> str:
+        done = subprocess.run(
+            self.shell, input=script, cwd=self.home, env={**os.environ, "HOME": str(self.home)},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (status, ""), done.stdout
+        return done.stdout
+
+    def read(self, fact: Fact[Any]) -> Any:
+        return fact.parse(self.run(fact.command), 0)
+
+    def begin(self, script: str) -> subprocess.Popen[str]:
+        """With its stdin open, as what keeps a lock has it."""
+        process = subprocess.Popen(
+            self.shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.home,
+            env={**os.environ, "HOME": str(self.home)},
+        )  # fmt: skip
+        assert process.stdin
+        process.stdin.write(script)
+        process.stdin.flush()
+        return process
+
+
+@pytest.fixture(params=SHELLS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    home = tmp_path / "my home"
+    home.mkdir()
+    yield Place(home, request.param)
+    for path in home.rglob("*.pid"):
+        with suppress(ValueError, ProcessLookupError):
+            os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
+
+
+def test_a_ranks_life(place: Place) -> None:
+    """Launched, seen with its log and port, signalled, gone with its status, and forgotten."""
+    port = free_ports(1)
+    (place.home / "rank.py").write_text(RANK)
+    engine = {"probe": {"command": [str(place.home / "rank.py")]}}
+    cluster = cluster_of(
+        Scratch(place.home, place.shell),
+        args=["a\\nb"],
+        env=[f"AT={port}"],
+        python=shutil.which("python3"),
+        state_dir="~/.state",
+        log_dir="~/logs",
+        engines=engine,
+    )
+    assert place.read(state.fact("~/.state")).ranks == {}
+    assert place.run(launch.background(cluster, cluster.ranks, RUN)) == ""
+    rank = place.read(state.fact("~/.state")).ranks[0]
+    assert rank.alive
+    assert rank.record is not None
+    assert rank.record.run == RUN.id
+    wait_for(lambda: port in place.read(ports.fact([port])))
+    assert rank.pid in place.read(processes.FACT)
+    log = launch.log_path(cluster, cluster.ranks[0])
+    piece, *_ = logs.parse("mac1", place.run(logs.read_script([(0, log, "", 0)], "n")), "n")
+    assert piece.data.splitlines()[-1] == rb"rank 0 a\nb"
+
+    target = stop.Target("mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start))
+    # One that is another by now is left alone.
+    other = replace(target, same=("start", rank.boot, "1"))
+    assert place.run(stop.script("~/.state", [other], [other], "TERM", 0)).strip() == "left"
+    assert place.read(state.fact("~/.state")).ranks[0].alive
+    left = place.run(stop.script("~/.state", [target], [target], "KILL", 20))
+    assert left.splitlines()[-1] == "left"
+    after = place.read(state.fact("~/.state"))
+    assert (after.ranks[0].alive, after.ranks[0].exit) == (False, 128 + signal.SIGKILL)
+    assert after.sigkill is not None
+    for script in stop.forget_scripts(cluster, [Stopped("mac1")]).values():
+        assert place.run(script) == ""
+    assert place.read(state.fact("~/.state")).ranks == {}
+
+
+def test_a_lock(place: Place) -> None:
+    """One has it, another is told who, its end gives it back, and unlock takes it."""
+    cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state", lock_wait=0)
+    first = place.begin(lock.script(cluster, "tp.start", RUN))
+    assert first.stdout
+    assert first.stdout.readline() == "held\n"
+    assert "refused" in place.run(lock.script(cluster, "tp.stop", RUN))
+    first.communicate()
+    assert not (place.home / ".state" / "lock").exists()
+    second = place.begin(lock.script(cluster, "tp.start", RUN))
+    assert second.stdout
+    assert second.stdout.readline() == "held\n"
+    unlock = scripts.script("lock/unlock.sh", state_dir="~/.state", silence=lock.SILENCE)
+    assert lock.parse(place.run(unlock)).what == "tp.start"
+    second.communicate()
+
+
+def test_an_audit_log(place: Place) -> None:
+    """A line is added as it is, and the last ones are told."""
+    for number in range(3):
+        entry = audit.Entry(f"2026-11-30T00:00:0{number}Z", "me", f"{number} a\\nb 'c' $x", "done")
+        place.run(audit.script("~/.state", entry))
+    told = place.read(audit.fact("~/.state", 2))
+    assert [each.what for each in told] == ["1 a\\nb 'c' $x", "2 a\\nb 'c' $x"]
+
+
+def test_where_a_copy_goes(place: Place) -> None:
+    """By any name, the home and what holds it is known for what it is."""
+    (place.home / "copy").mkdir()
+    (place.home / "link").symlink_to(".")
+    copy = place.read(files.place("~/copy", "/nowhere", "-"))
+    assert (copy.folder, copy.near) == (str((place.home / "copy").resolve()), ())
+    assert ("is", "home") in place.read(files.place("~/link", "/nowhere", "-")).near
+    assert ("holds", "home") in place.read(files.place("~/link/..", "/nowhere", "-")).near
+
+
+def test_a_listing(place: Place) -> None:
+    (place.home / "ü\\n").write_text("x")
+    (place.home / "large ü").write_bytes(bytes(2**20 + 1))
+    (place.home / "gone").symlink_to("nowhere")
+    found = place.read(files.fact("~"))
+    assert found.keys() == {"ü\\n", "large ü", "gone"}
+    assert found["large ü"] == "1048577"
