@@ -317,7 +317,7 @@ def logs(
 ) -> None:
     """All ranks' logs of the last run, tagged by rank.
 
-    Also written to tp_server.log in --log-dir here.
+    Also written to tp_server.log here, which /tmp/tp_server.log leads to (or in --log-dir).
 
     With --previous rank after rank, the last lines of each, from the nodes.
 

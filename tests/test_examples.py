@@ -82,7 +82,7 @@ def test_two_servers(inv: Inv, home: Path, tiny: Path) -> None:
             "hostfile": str(hostfile(home / f"{name}.json", LOCAL, tiny, port, **words)),
             "args": ["--port", str(port)],
             "starting_port": port + 1,
-            "state_dir": str(home / f".{name}"),
+            "cluster": name,
             "log_dir": str(home / "logs" / name),
             "engines": {"light": {**engine, "ready": "/v1/models"}},
         }

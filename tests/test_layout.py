@@ -155,8 +155,8 @@ def test_clusters_by_name_leave_each_other_alone(two: Inv, home: Path) -> None:
     ("name", "says"),
     [
         ("aa", "--cluster aa: no such cluster: choose one of a, default"),
-        ("../x", "--cluster ../x is wrong: give letters, digits, - and _"),
-        ("lock", "--cluster lock is wrong: give letters, digits, - and _"),
+        ("../x", "--cluster ../x: give letters, digits, - and _"),
+        ("lock", "--cluster lock: give letters, digits, - and _"),
     ],
 )
 def test_no_such_cluster(light: Inv, home: Path, name: str, says: str) -> None:

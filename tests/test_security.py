@@ -245,9 +245,9 @@ def test_records_that_another_user_laid_in_ours(light: Inv, home: Path) -> None:
         start, boot = (run / "rank-0.pid").read_text().split("\n")[1:3]
         fields = Path(f"/proc/{victim.pid}/stat").read_text().rpartition(") ")[2].split()
         assert start != fields[19]
+        record = {**layout.record(state), "rank": 8}
         other = state / "default" / "runs" / "other"
         other.mkdir()
-        record = {**layout.record(state), "rank": 8}
         (other / "record.json").write_text(json.dumps({"ranks": [record]}))
         (state / "rank9.json").write_text(json.dumps({**record, "rank": 9}))
         for path in (run / "rank-7.pid", other / "rank-8.pid", state / "rank9.pid"):

@@ -1,4 +1,4 @@
-"""Two servers on the same nodes, each with a hostfile, a port, logs and a state directory.
+"""Two servers on the same nodes, each a cluster with a name, a hostfile and ports of its own.
 
     inv -r docs/examples -c two_servers up
     inv -r docs/examples -c two_servers status
@@ -28,8 +28,8 @@ def server(name, port, starting_port):
         "hostfile": str(HERE / f"{name}.json"),
         "args": ["--port", str(port)],
         "starting_port": starting_port,
-        "state_dir": f"~/.mlx-tp/{name}",
-        "log_dir": f"/tmp/mlx-{name}",
+        # Its state and logs lie in ~/.mlx-tp/NAME, and /tmp/tp_server.NAME.log leads to them.
+        "cluster": name,
         # Each knows its own processes by their port: the other's are left alone.
         "engines": {"mlx-lm": {"process": rf"-m mlx_lm server .*--port {port}( |$)"}},
     }

@@ -3,6 +3,7 @@
 # ranks lay in `old`; it is still read.
 : "${state_dir:?}" "${cluster:?}"
 . ./prelude.sh
+umask 077
 resolve state_dir
 case $state_dir in /*) ;; *) state_dir=$PWD/$state_dir ;; esac
 here=$state_dir/$cluster

@@ -2,7 +2,6 @@
 # takes the place of is over.
 : "${run:?}" "${record:?}" "${who:?}" "${already:?}" "${keep_runs:?}" "${entry?}"
 . ./runs.sh
-umask 077
 at=$here/runs/$run
 for folder in "$state_dir" "$here" "$here/runs" "$at"; do
   own "$folder" && mkdir -p "$folder" && own "$folder" && chmod 700 "$folder" || exit

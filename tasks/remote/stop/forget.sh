@@ -1,7 +1,6 @@
 # Notes that a run (each, where none is said) is over on this node, where no rank of it lives.
 : "${run?}" "${who:?}" "${keep?}"
 . ./runs.sh
-umask 077
 # A script that was held up may come later: it finds that its run is over.
 [ -z "$run" ] || ! own "$here" || mkdir -p "$here/runs/$run" 2>/dev/null
 for at in "$here/runs"/${run:-*}; do

@@ -45,7 +45,6 @@ send() { # processes: $sent
 want_stopped "$who"
 send "$@"
 if [ "$signal" = KILL ]; then
-  umask 077
   if own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir" && [ -n "$sent" ]; then
     rm -rf "$state_dir/sigkill.new"
     printf '%s %s\n' "$(date +%s)" "$tp_boot" >"$state_dir/sigkill.new" &&
