@@ -20,6 +20,7 @@ from .cluster.errors import ActionFailed, BadInput
 from .cluster.facts import Fact, known, machine, memory, versions
 from .cluster.load import Load, Row, calibrate
 from .cluster.nodes import Node
+from .cluster.ranks import FAST_SYNCH
 
 FORMAT = 1  # of the file
 PROMPTS = (128, 2048)  # tokens
@@ -127,6 +128,7 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
         "model": record.model or server.model,
         "engine": record.engine,
         "backend": record.backend,
+        "fast_synch": record.fast_synch,
         "ranks": record.size,
         "run": record.run,
         "nodes": nodes,
@@ -213,7 +215,7 @@ def _compared(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                 (
                     f"{key[0]} tokens",
                     str(key[1]),
-                    str(run["label"]),
+                    _named(run, runs),
                     _seconds(first),
                     _change(base.get("first_token", {}).get("p50"), first),
                     _speed(total),
@@ -221,6 +223,13 @@ def _compared(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                 )
             )
     return found
+
+
+def _named(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """A run's label, with MLX_METAL_FAST_SYNCH where they differ in it; older files don't tell."""
+    label, synch = str(run["label"]), run.get("fast_synch")
+    differs = len({str(each.get("fast_synch")) for each in runs}) > 1
+    return f"{label} ({FAST_SYNCH} {synch})" if differs and isinstance(synch, str) else label
 
 
 def _by_key(run: Mapping[str, Any]) -> dict[tuple[int, int], Mapping[str, Any]]:

@@ -181,8 +181,9 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
     if first.rank != 0 or record is None:
         return {"state": "degraded", "why": "rank 0 has no record"}
     api = api_of(cluster, node, record)
-    synch = "set by env" if FAST_SYNCH in record.env else record.fast_synch
-    found: dict[str, object] = {"url": api.url, "model": record.model or None, "fast_synch": synch}
+    found: dict[str, object] = {
+        "url": api.url, "model": record.model or None, "fast_synch": record.fast_synch,
+    }  # fmt: skip
     state = read.state(node)
     if state and state.token is not None and state.now - state.token < TOKEN_AGE:
         return found

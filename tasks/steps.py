@@ -28,7 +28,7 @@ from .cluster.facts import known, memory, ports, processes
 from .cluster.http.failure import Why
 from .cluster.launch import Run
 from .cluster.nodes import Answer
-from .cluster.ranks import FAST_SYNCH, Rank
+from .cluster.ranks import FAST_SYNCH, Rank, fast_synch_of
 from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
 from .session import Session
@@ -182,10 +182,9 @@ def launch(session: Session, cluster: Cluster) -> str:
 
 def _fast_synch(cluster: Cluster) -> str:
     """What MLX_METAL_FAST_SYNCH is, where RDMA makes it matter or somebody has set it."""
-    value = cluster.ranks[0].env.get(FAST_SYNCH)
-    if value is None and not cluster.backend.startswith("jaccl"):
-        return ""
-    return f", {FAST_SYNCH} {'unset' if value is None else 'off' if value in ('', '0') else 'on'}"
+    value = fast_synch_of(cluster.ranks[0].env)
+    matters = value != "unset" or cluster.backend.startswith("jaccl")
+    return f", {FAST_SYNCH} {value}" if matters else ""
 
 
 def _check_way(cluster: Cluster, found: ApiError | None) -> None:

@@ -172,7 +172,7 @@ def start(
 
     inv tp.start
     inv tp.start --hosts mac1,mac2 --backend ring --engine mlx-lm -- --model M --port 8000
-    inv tp.start --hostfile hosts/hwstudio.json --env MLX_METAL_FAST_SYNCH=1 -- --model M
+    inv tp.start --hostfile hosts/hwstudio.json --fast-synch on -- --model M
     """
     from . import steps
 
@@ -408,10 +408,11 @@ def watch(
 
     Dead is an engine that gives no token, too.
 
-    A busy server is left alone. Ends with exit 3 when the server has failed and is not started
-    again. With --restart give the options and arguments that it was started with.
+    A busy server, and one that still loads, is left alone. Ends with exit 3 when the server has
+    failed and is not started again. --restart starts what ran, as its record has it, unless
+    somebody has stopped it (tp.stop).
 
-    inv tp.watch --restart -- --model M
+    inv tp.watch --restart
     """
     from . import watching
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from . import restarting, screen, show, steps
 from .cluster import nodes, reading
@@ -35,13 +37,14 @@ class Watch:
 def watch(session: Session, cluster: Cluster, how: Watch) -> None:
     """Say what changes, until Ctrl-C or until the server has failed and is not started again."""
     left = how.restarts
-    # What is to be started again is known while it runs, and refused before it is needed.
-    ran = restarting.recorded(session, cluster) if how.restarts else cluster
+    if how.restarts:
+        # What could not be started again is refused before that is needed.
+        restarting.recorded(session, cluster)
     while True:
         found = _until_failed(cluster, how)
         if found.state == readiness.STOPPED:
             raise CheckFailed(f"{found}: inv tp.start")
-        _still_wanted(cluster)
+        failed = _still_wanted(cluster)
         if not left:
             more = f" after {how.restarts} restarts" if how.restarts else ""
             raise CheckFailed(f"the server has failed{more}: {found.why}")
@@ -50,14 +53,29 @@ def watch(session: Session, cluster: Cluster, how: Watch) -> None:
         when = f" in {pause:g} s" if pause else ""
         _say(f"starting it again{when} ({left} restarts left after that)")
         time.sleep(pause)
-        steps.again(session, ran, "tp.watch --restart", first=lambda: _still_wanted(cluster))
+        ran = restarting.recorded(session, cluster)
+        with suppress(_StartedMeanwhileError):
+            first = partial(_still_wanted, cluster, failed)
+            steps.again(session, ran, "tp.watch --restart", first=first)
 
 
-def _still_wanted(cluster: Cluster) -> None:
-    """Raise CheckFailed where somebody has stopped the server: then it is not started again."""
+class _StartedMeanwhileError(Exception):
+    """Another command has started a server while we waited: that is watched, and not replaced."""
+
+
+def _still_wanted(cluster: Cluster, failed: str = "") -> str:
+    """The run that is wanted, which is `failed` where that is given.
+
+    Raise CheckFailed where somebody has stopped the server: then it is not started again.
+    """
     state = reading.states(cluster).state(cluster.leader.name)
-    if state and state.wanted and state.wanted.state == readiness.STOPPED:
-        raise CheckFailed(f"stopped by {state.wanted.by}: inv tp.start")
+    wanted = state.wanted if state else None
+    if wanted and wanted.state == readiness.STOPPED:
+        raise CheckFailed(f"stopped by {wanted.by}: inv tp.start")
+    run = wanted.run if wanted else ""
+    if failed and run not in ("", failed):
+        raise _StartedMeanwhileError
+    return run
 
 
 def _until_failed(cluster: Cluster, how: Watch) -> Health:
@@ -70,10 +88,7 @@ def _until_failed(cluster: Cluster, how: Watch) -> Health:
         seen = probe.look(read)
         size = readiness.size(read, len(cluster.ranks))
         found = readiness.judge(read, size, seen, how.patience)
-        is_busy = bool(
-            said and found.state == readiness.READY and bool(found.why) != bool(said.why)
-        )
-        if said is None or found.state != said.state or is_busy:
+        if said is None or found.state != said.state or _turned(said, found):
             _say(str(found))
         said = found
         if found.state in (*readiness.FAILED, readiness.STOPPED):

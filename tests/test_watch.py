@@ -8,17 +8,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import pytest
-from conftest import Inv
-from tasks.cluster.verdict import Signs
-
-from tasks.cluster import verdict
-from tasks.cluster.facts import NodeFacts
-from tasks.cluster.snapshot import Snapshot
-from tasks.cluster.state import KEY as STATE
-from tasks.cluster.state import RankState, Record, State
+import layout
+from commands import Commands
+from commands import commands as commands
+from commands import gates as gates
+from conftest import Inv, wait_for
 
 
 @contextmanager
@@ -49,9 +44,9 @@ def pids(inv: Inv) -> list[int]:
 def test_a_dead_rank_is_told(light: Inv) -> None:
     light("tp.start")
     with watching(light) as process:
-        assert re.match(r"\d\d:\d\d:\d\d  serving$", until(process, "serving"))
+        assert re.match(r"\d\d:\d\d:\d\d  ready$", until(process, "ready"))
         os.kill(pids(light)[1], signal.SIGKILL)
-        line = until(process, "failed")
+        line = until(process, "degraded")
         assert "died: rank 1 on 127.0.0.1 (killed by SIGKILL)" in line
         _, err = process.communicate(timeout=60)
         assert process.returncode == 3
@@ -70,7 +65,7 @@ def test_an_engine_without_tokens(served: Inv) -> None:
     os.kill(second, signal.SIGSTOP)
     try:
         with watching(served, "--patience", "3") as process:
-            assert "all ranks live, but no token for" in until(process, "failed")
+            assert "all ranks live, but no token for" in until(process, "degraded")
             process.communicate(timeout=60)
             assert process.returncode == 3
     finally:
@@ -78,72 +73,49 @@ def test_an_engine_without_tokens(served: Inv) -> None:
 
 
 def test_restart(light: Inv) -> None:
-    """The server that failed is stopped properly, and another serves in its place."""
+    """What ran is started again, at once the first time, whatever would be started now."""
     light.env["INVOKE_TP_COOLDOWN"] = "1"
-    light("tp.start")
+    light("tp.start", "--cwd", str(light.home), args=("--port", str(light.port), "--temp", "0.5"))
     first = pids(light)
     with watching(light, "--restart", "--max-restarts", "1") as process:
-        until(process, "serving")
+        until(process, "ready")
         os.kill(first[0], signal.SIGKILL)
-        until(process, "failed: died: rank 0")
-        assert "in 10 s (0 restarts left after that)" in until(process, "starting it again")
-        until(process, "serving")
+        until(process, "degraded: died: rank 0")
+        assert "again (0 restarts left after that)" in until(process, "starting it again")
+        until(process, "ready")
         second = pids(light)
         assert not set(first) & set(second)
+        ran = layout.record(light.home / layout.STATE)
+        assert (ran["command"][-1], ran["cwd"]) == ("0.5", str(light.home))
         os.kill(second[1], signal.SIGKILL)
-        until(process, "failed: died: rank 1")
+        until(process, "degraded: died: rank 1")
         _, err = process.communicate(timeout=60)
         assert process.returncode == 3
         assert "has failed after 1 restarts" in err
 
 
-# The server as its nodes and its HTTP side tell it -> what is made of it. Pure.
-
-RECORD = Record(
-    run="r1", rank=0, size=2, host="a", backend="ring", engine="mlx-lm", ready="/health",
-    model="", command=["python"], env=[], bind="127.0.0.1", port=8000, ports=[1], log=None,
-    started=0.0, by="me",
-)  # fmt: skip
-
-
-def ranks(*alive: bool, ready: str | None = "r1") -> Snapshot:
-    found = {
-        index: RankState(index, RECORD, 100 + index, "1", "b", lives, None if lives else 137)
-        for index, lives in enumerate(alive)
-    }
-    values = {STATE: State(0.0, found, None, ready)}
-    return Snapshot({"a": NodeFacts("a", values)}, {})
-
-
-GONE = Snapshot(ranks(True, True).nodes, {"b": ("SSH failed (Connection refused)", "ssh -v b")})
-FINE = Signs(token=1.0)
+def test_a_stop_is_not_undone(commands: Commands) -> None:
+    """One that comes while a restart waits for the lock: ann's stop holds it."""
+    commands.run("ann", "tp.start")
+    folder = commands.inv.home / "light"
+    watch = commands.start("bob", "tp.watch", "--interval", "0.2", "--restart")
+    watch.until("ready")
+    (folder / "term.shut").touch()
+    stop = commands.start("ann", "tp.stop", "--timeout", "60")
+    wait_for((folder / "term.0.arrived").exists)
+    os.kill(pids(commands.inv)[1], signal.SIGKILL)
+    watch.until("starting it again")
+    watch.until("waiting for")
+    (folder / "term.shut").unlink()
+    stop.end()
+    assert "stopped by ann@" in watch.end(3).err.splitlines()[-1]
+    assert commands.inv("tp.status").out.startswith("stopped")
 
 
-@pytest.mark.parametrize(
-    ("read", "signs", "state", "says"),
-    [
-        (ranks(True, True), FINE, verdict.SERVING, ""),
-        (ranks(True, True), Signs(token=70.0), verdict.BUSY, ""),
-        (ranks(True, True), Signs(token=599.0), verdict.BUSY, ""),
-        (ranks(True, True), Signs(token=601.0), verdict.FAILED, "no token for 601 s"),
-        (ranks(True, True), Signs(1.0, "GET /v1/models: no connection"), verdict.FAILED, "/models"),
-        (
-            ranks(True, True),
-            Signs(700.0, "", "it wants a key"),
-            verdict.UNASKED,
-            "can't be asked: it",
-        ),
-        (ranks(True, False), Signs(1.0, "", "it wants a key"), verdict.FAILED, "rank 1 on a"),
-        (ranks(True, False), FINE, verdict.FAILED, "rank 1 on a (killed by SIGKILL)"),
-        (ranks(True), FINE, verdict.FAILED, "only 1 of 2 ranks"),
-        (ranks(True, True, ready=None), Signs(601.0, "x"), verdict.STARTING, ""),
-        (ranks(True, False, ready=None), FINE, verdict.FAILED, "rank 1"),
-        (ranks(), FINE, verdict.STOPPED, ""),
-        (GONE, FINE, verdict.UNKNOWN, "b (SSH failed"),
-        (Snapshot({"a": NodeFacts("a", {})}, {}), FINE, verdict.UNKNOWN, "its state can't be read"),
-    ],
-)
-def test_verdict(read: Any, signs: Signs, state: str, says: str) -> None:
-    found = verdict.judge(read, 2, signs, patience=600)
-    assert found.state == state
-    assert says in found.why
+def test_what_could_not_be_started_again(light: Inv) -> None:
+    """It is refused while the server still runs."""
+    light("tp.start", "--env", "TOKEN=s3cret")
+    before = pids(light)
+    refused = light("tp.watch", "--restart", code=2).one_line()
+    assert "TOKEN, which is kept nowhere" in refused
+    assert pids(light) == before

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .known_errors import table
+from .ranks import FAST_SYNCH, fast_synch_of
 from .server import marks
 
 
@@ -40,8 +41,7 @@ def hint(lines: Iterable[str], facts: Mapping[str, str] | None = None) -> Hint |
 
 def facts(env: Mapping[str, str]) -> Mapping[str, str]:
     """What a rank's environment tells of the facts on which a known error's sentence depends."""
-    is_set = env.get("MLX_METAL_FAST_SYNCH", "0") not in ("", "0")
-    return {"MLX_METAL_FAST_SYNCH": "set" if is_set else "unset"}
+    return {FAST_SYNCH: "set" if fast_synch_of(env) == "on" else "unset"}
 
 
 def first_error(lines: list[str]) -> str | None:

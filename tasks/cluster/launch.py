@@ -16,7 +16,7 @@ from .config.settings import DEFAULT
 from .errors import ActionFailed, CheckFailed, Unreachable
 from .facts.processes import MARK, mark
 from .nodes import Answer
-from .ranks import Rank
+from .ranks import Rank, fast_synch_of
 from .ssh import scripts
 from .state import Record
 from .text import said
@@ -157,7 +157,7 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
         cwd=rank.cwd,
         log_dir=cluster.log_dir,
         entry=cluster.engine.has_entry,
-        fast_synch=cluster.fast_synch,
+        fast_synch=fast_synch_of(rank.env),
         keeps_env=cluster.keep_env,
     )
 

@@ -40,6 +40,12 @@ class Rank:
     ports: tuple[int, ...]
 
 
+def fast_synch_of(env: Mapping[str, str]) -> str:
+    """What an environment makes of MLX_METAL_FAST_SYNCH: unset, on or off."""
+    value = env.get(FAST_SYNCH)
+    return "unset" if value is None else "off" if value in ("", "0") else "on"
+
+
 def resolve(wanted: str, hosts: Sequence[Host]) -> str:
     """The backend that `any` (or nothing said) comes to: jaccl if every host has an RDMA row."""
     if wanted not in ("", "any"):

@@ -134,7 +134,7 @@ class _Waiting:
         self.cluster, self.api, self.run = cluster, api, run
         self.begun = self.grown = time.monotonic()
         self.first: tuple[float, int] | None = None  # when a byte was first seen, and how many
-        self.bytes = 0
+        self.bytes, self.share = 0, 0.0
         self.refused = ""
         self.finals: dict[Why, float] = {}  # when each was first met
         self.asked: Future[str] | None = None
@@ -156,7 +156,9 @@ class _Waiting:
             self.first = self.first or (now, done)
         since, before = self.first or (now, done)
         left = (of - done) * (now - since) / (done - before) if done > before else None
-        return done / of, left
+        # A node that gives no answer for a while takes nothing back.
+        self.share = max(self.share, done / of)
+        return self.share, left
 
     def ask(self, progress: Progress) -> str:
         """The name of the model once a token has come, "" until then; a pause at most."""

@@ -79,10 +79,14 @@ def size(read: Snapshot, default: int) -> int:
 
 
 def loaded(ranks: Sequence[tuple[str, RankState]]) -> tuple[int, int] | None:
-    """Bytes of the weights that all ranks have read, and that they will read; None if unknown."""
-    marks = [rank.marks.loading for _, rank in ranks]
-    found = [mark for mark in marks if mark]
-    return (sum(m.bytes for m in found), sum(m.of for m in found)) if found else None
+    """Bytes of the weights that all ranks have read, and that they will read; None if unknown.
+
+    One that has told nothing yet will read as much as the others do.
+    """
+    found = [rank.marks.loading for _, rank in ranks if rank.marks.loading]
+    if not found:
+        return None
+    return sum(m.bytes for m in found), sum(m.of for m in found) * len(ranks) // len(found)
 
 
 def _stopped(read: Snapshot) -> Health:
