@@ -1,18 +1,18 @@
-"""Is a model whole, and does a rank's share of it fit into its node? Pure: facts -> findings."""
+"""Is a model whole, does it divide over the ranks, and does each share fit? Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
-from .checks import FAIL, OK, WARN, Finding
-from .facts import Key, NodeFacts, gpu, known, memory, model, weights
+from .facts import NodeFacts, gpu, known, memory, model
 from .facts.files import DANGLING, size
 from .facts.gpu import NO_LIMIT
 from .facts.memory import GIB, Memory, in_words
 from .facts.model import Model
-from .facts.weights import Weights
+from .facts.split import KEY as SPLIT
+from .facts.split import PIPELINE, TENSOR, Row, Split, Weights
+from .finding import FAIL, OK, WARN, Finding
 
 MIB = 1024**2
 CONTEXT = 8192  # tokens, where config.json does not tell
@@ -24,39 +24,35 @@ CONTEXT = 8192  # tokens, where config.json does not tell
 DEFAULT_SHARE = 0.75
 DEFAULT_SHARE_MOST = 0.91
 SYSTEM = 8 * GIB  # what a limit should leave to the system
+TRY = "try again when that node is idle, choose --python and --cwd, or --skip model"
 
 
 def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:
-    """All weights are there, each as long as its header says."""
-    findings = []
-    for node, values in facts.items():
-        if values.get(model.KEY) == Model(None):
-            continue  # told by the check that compares the nodes
-        unknown = _unknown("complete", values, model.KEY, weights.KEY)
-        findings.append(unknown or _complete(node, values[model.KEY], values[weights.KEY]))
-    return findings
+    """All weights are there, for each layer, each file as long as its header says."""
+    return [
+        _complete(node, values[model.KEY], said)
+        for node, values in facts.items()
+        if (said := known(values, SPLIT)) and known(values, model.KEY)
+    ]
 
 
-def _unknown(check: str, values: NodeFacts, *keys: Key[object]) -> Finding | None:
-    """The finding for a node of which one of these facts is not known."""
-    error = values.lacks(*keys)
-    if error is None:
-        return None
-    fix = f"try it there ({error.name})"
-    return Finding(check, FAIL, values.node, f"unknown: {error.why}", fix)
-
-
-def _complete(node: str, model: Model, weights: Weights) -> Finding:
+def _complete(node: str, model: Model, said: Split) -> Finding:
     there = _weights(model)
-    wrong = _incomplete(there, weights)
+    wrong = _incomplete(there, said.weights)
     if wrong:
         return Finding("complete", FAIL, node, wrong, "copy or download the model again")
     if not there:
         what, fix = "there are no model*.safetensors", "is it a model for MLX?"
         return Finding("complete", FAIL, node, what, fix)
+    if said.bare:
+        # mlx_lm loads a model to be divided with strict=False: such a layer is random numbers.
+        what = f"no weights for layer {said.bare[0]}{_more(said.bare)} of {said.layers}"
+        fix = "take config.json and weights from one source"
+        return Finding("complete", FAIL, node, what, fix)
     files = f"{len(there)} file{'s' * (len(there) > 1)} of weights"
-    total = in_words(sum(there.values()))
-    return Finding("complete", OK, node, f"{files}, {total}, as long as the headers say")
+    layers = f", {said.layers} layers" if said.layers else ""
+    what = f"{files}, {in_words(sum(there.values()))}{layers}, as long as the headers say"
+    return Finding("complete", OK, node, what)
 
 
 def _incomplete(there: Mapping[str, int], weights: Weights) -> str | None:
@@ -67,13 +63,16 @@ def _incomplete(there: Mapping[str, int], weights: Weights) -> str | None:
     if absent:
         return f"{absent[0]} is missing{_more(absent)}"
     short = [name for name, length in there.items() if weights.implied.get(name) != length]
-    if not short:
-        return None
-    implied = weights.implied.get(short[0])
-    says = "has no header that can be read"
-    if implied is not None:
-        says = f"has {there[short[0]]} bytes, by its header {implied}"
-    return f"{short[0]} {says}{_more(short)}"
+    if short:
+        implied = weights.implied.get(short[0])
+        says = "has no header that can be read"
+        if implied is not None:
+            says = f"has {there[short[0]]} bytes, by its header {implied}"
+        return f"{short[0]} {says}{_more(short)}"
+    if weights.lost:
+        name, file = weights.lost
+        return f"{file} has no {name}, which the index names{_more(range(weights.lost_count))}"
+    return None
 
 
 def _weights(model: Model) -> dict[str, int]:
@@ -98,124 +97,161 @@ def _numbered(there: Mapping[str, int]) -> frozenset[str]:
     return frozenset(names)
 
 
-@dataclass(frozen=True)
-class Load:
-    """What one rank holds, in bytes; `cache` is None where its size is not known."""
+def divides(
+    facts: Mapping[str, NodeFacts], ranks: int, mode: str, foreign: str = "", hosts: int = 1
+) -> list[Finding]:
+    """Whether so many ranks can run it; `foreign` is an engine that does not divide by mlx-lm.
 
-    weights: int
-    cache: int | None
-    tokens: int
-    kind: str
-
-    @property
-    def total(self) -> int:
-        return self.weights + (self.cache or 0)
-
-
-def load(facts: Mapping[str, NodeFacts], ranks: int, tokens: int | None) -> Load | None:
-    """A rank's load, by the first node that has the whole model; None if there is none.
-
-    Weights are divided evenly, which is a little too little: mlx-lm's ranks each hold the whole
-    embeddings and norms.
+    Other numbers are told where so many `hosts` can have them.
     """
-    whole = {finding.node for finding in complete(facts) if finding.level == OK}
-    for values in (values for node, values in facts.items() if node in whole):
-        config = known(values, weights.CONFIG)
-        if config is not None:
-            text = _text(config)
-            limit = tokens or _number(text, "max_position_embeddings") or CONTEXT
-            total = sum(_weights(values[model.KEY]).values())
-            kind = str(config.get("model_type", "a model of no type"))
-            return Load(-(-total // ranks), cache(config, limit, ranks), limit, kind)
-    return None
-
-
-# Models that cache what all heads share (MLA), and those that look like it and cache each head's
-# keys and values: mlx-lm 0.32.2, mlx_lm/models/*.py, what is given to `update_and_fetch`.
-_LATENT = ("deepseek_v3", "kimi_k2", "kimi_k25", "glm4_moe_lite", "mistral4")
-_INDEXED = ("deepseek_v32", "glm_moe_dsa")
-_PER_HEAD = ("deepseek_v2", "minicpm3", "youtu_llm")
-# Layers that keep a state instead of keys and values, or heads of several sizes: not told here.
-_OTHER = re.compile(
-    r"ssm|mamba|conv|rwkv|recurrent|linear_|hybrid|block_types|layers_block|global_head_dim"
-)
-
-
-def cache(config: Mapping[str, object], tokens: int, ranks: int) -> int | None:
-    """Bytes of a rank's cache for `tokens`, or None for a kind of model not known here.
-
-    Keys and values: 2 x layers x KV heads x head size x tokens x bytes of a number; the heads are
-    divided between the ranks (`n_kv_heads //= N` in mlx-lm's `shard`). With MLA a token has one
-    latent vector and one key for all heads, which every rank keeps whole.
-    """
-    text = _text(config)
-    layers = _number(text, "num_hidden_layers")
-    per_token = _per_token(str(text.get("model_type")), text, ranks)
-    if layers is None or per_token is None or any(map(_OTHER.search, text)):
-        return None
-    kinds = text.get("layer_types") or ["full_attention"] * layers
-    window = _number(text, "sliding_window")
-    lengths = {"full_attention": tokens}
-    if window:
-        lengths["sliding_attention"] = min(tokens, window)
-    if not isinstance(kinds, list) or len(kinds) != layers or not {*map(str, kinds)} <= {*lengths}:
-        return None
-    width = 4 if text.get("torch_dtype", text.get("dtype")) == "float32" else 2
-    return per_token * width * sum(lengths[kind] for kind in kinds)
-
-
-def _per_token(kind: str, text: Mapping[str, object], ranks: int) -> int | None:
-    """Numbers that a layer of a rank keeps of each token."""
-    heads = _number(text, "num_attention_heads")
-    rope, latent = _number(text, "qk_rope_head_dim"), _number(text, "kv_lora_rank")
-    index, nope = _number(text, "index_head_dim"), _number(text, "qk_nope_head_dim")
-    value = _number(text, "v_head_dim")
-    if kind in _PER_HEAD and heads and rope and nope and value:
-        return -(-heads // ranks) * (nope + rope + value)
-    if kind in _LATENT and latent and rope:
-        return latent + rope
-    if kind in _INDEXED and latent and rope and index:
-        return latent + rope + 2 * index
-    if "kv_lora_rank" in text or not heads:
-        return None
-    size = _number(text, "head_dim") or (_number(text, "hidden_size") or 0) // heads
-    given = text.get("num_key_value_heads") is not None
-    pairs = _number(text, "num_key_value_heads") if given else heads
-    return -(-pairs // ranks) * (size + (value or size)) if pairs and size else None
-
-
-def _text(config: Mapping[str, object]) -> Mapping[str, object]:
-    """The language model's part of a configuration that has several."""
-    inner = config.get("text_config")
-    return {"model_type": config.get("model_type"), **inner} if isinstance(inner, dict) else config
-
-
-def _number(text: Mapping[str, object], key: str) -> int | None:
-    value = text.get(key)
-    return value if type(value) is int and 0 < value < 10**9 else None
-
-
-def fits(facts: Mapping[str, NodeFacts], load: Load, ranks: Mapping[str, int]) -> list[Finding]:
-    """Whether the ranks of each node (`ranks`: how many) find room in it and in its GPU's limit."""
     findings = []
     for node, values in facts.items():
-        unknown = _unknown("fit", values, memory.KEY, gpu.KEY)
-        findings.append(
-            unknown or _fit(node, values[memory.KEY], values[gpu.KEY], load, ranks[node])
-        )
+        if known(values, model.KEY) == Model(None):
+            continue  # told by the check that compares the nodes
+        said, error = known(values, SPLIT), values.lacks(SPLIT)
+        if said:
+            found = _divides(node, said, said.row(ranks, mode), hosts)
+        else:
+            why = f"unknown: {error.why if error else ''}"
+            found = Finding("divides", FAIL, node, why, TRY)
+        findings.append(_foreign(found, foreign) if foreign and ranks > 1 else found)
     return findings
 
 
-def _fit(node: str, memory: Memory, gpu: int, load: Load, ranks: int) -> Finding:
-    need = load.total * ranks
+def _divides(node: str, said: Split, row: Row, hosts: int) -> Finding:
+    if row.answer == "no":
+        return Finding("divides", FAIL, node, row.why, _instead(said, row, hosts))
+    if row.answer == "unknown":
+        fix = "only a start and tp.bench --canary will show"
+        return Finding("divides", WARN, node, f"unknown: {row.why}", fix)
+    heads = " and ".join(map(str, row.kv_heads))
+    each = f"{gigabytes(max(row.sizes))} of weights" + (f", {heads} KV heads" if heads else "")
+    by = "--pipeline over" if row.mode == PIPELINE and row.ranks > 1 else "by"
+    count = f"{row.ranks} ranks, each" if row.ranks > 1 else "1 rank,"
+    return Finding("divides", OK, node, f"{by} {count} {each} (mlx-lm {said.version})")
+
+
+def _foreign(found: Finding, engine: str) -> Finding:
+    what = found.what.removeprefix("unknown: ")
+    what = f"unknown: {engine} does not divide by mlx-lm, which says: {what}"
+    return Finding("divides", WARN, found.node, what, found.fix)
+
+
+def _instead(said: Split, row: Row, hosts: int) -> str:
+    """What would do in place of so many ranks: -n 2 or 4, or -- --pipeline."""
+    good = [each for each in said.rows if each.answer == "yes"]
+    numbers = [each.ranks for each in good if each.mode == row.mode]
+    several = [n for n in numbers if 1 < n <= hosts or (n > 1 and n % hosts == 0)] or numbers[:1]
+    ways = [f"-n {_or(several)}"] if several else []
+    if any(each.ranks == row.ranks and each.mode != row.mode for each in good):
+        ways.append("-- --pipeline" if row.mode == TENSOR else "without --pipeline")
+    return ", or ".join(ways) or "another model, or another version of mlx-lm"
+
+
+def _or(numbers: Sequence[int]) -> str:
+    """2, 4 or 8."""
+    return " or ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
+
+
+def asked(facts: Mapping[str, NodeFacts]) -> list[Finding]:
+    """What took longer than it will the next time, as a line of its own."""
+    new = {
+        node: said
+        for node, values in facts.items()
+        if (said := known(values, SPLIT)) and said.version and not said.kept
+    }
+    if not new:
+        return []
+    node = max(new, key=lambda each: new[each].seconds)
+    what = f"mlx-lm {new[node].version} worked this out in {new[node].seconds:.1f} s"
+    return [Finding("asked", OK, node, f"{what}, for the first time: the answer is kept there")]
+
+
+def fits(
+    facts: Mapping[str, NodeFacts],
+    ranks: Mapping[str, Sequence[int]],
+    mode: str,
+    tokens: int | None = None,
+) -> list[Finding]:
+    """Whether the ranks of each node (`ranks`: their numbers) find room in it.
+
+    With a cache of so many `tokens`; without, it is told how many there is room for.
+    """
+    whole = _whole(facts, sum(map(len, ranks.values())), mode)
+    if whole is None:
+        return []  # why is told elsewhere
+    findings = []
+    for node, values in facts.items():
+        error = values.lacks(memory.KEY, gpu.KEY)
+        if error:
+            fix = f"try it there ({error.name})"
+            findings.append(Finding("fit", FAIL, node, f"unknown: {error.why}", fix))
+            continue
+        load = Load.of(*whole, ranks[node], tokens)
+        findings.append(_fit(node, values[memory.KEY], values[gpu.KEY], load))
+    return findings
+
+
+def _whole(
+    facts: Mapping[str, NodeFacts], ranks: int, mode: str
+) -> tuple[Split, Row, Model] | None:
+    """What a node says that has the model and knows it best, for all: theirs must be the same."""
+    said = [
+        (split, split.row(ranks, mode), listed)
+        for values in facts.values()
+        if (split := known(values, SPLIT)) and (listed := known(values, model.KEY))
+    ]
+    found = {row.answer: (split, row, listed) for split, row, listed in reversed(said)}
+    return found.get("yes") or (None if "no" in found else found.get("unknown"))
+
+
+class Load:
+    """What the ranks of a node hold together: bytes of weights, and a cache for `tokens`."""
+
+    def __init__(self, row: Row, count: int, weights: int, most: int, tokens: int | None) -> None:
+        self.row, self.count, self.weights, self.most = row, count, weights, most
+        self.tokens = tokens
+
+    @classmethod
+    def of(
+        cls, said: Split, row: Row, model: Model, numbers: Iterable[int], tokens: int | None
+    ) -> Load:
+        # Of what can't be asked at least the files' size is known.
+        total = sum(_weights(model).values())
+        sizes = row.sizes or [-(-total // row.ranks)] * row.ranks
+        held = [sizes[number] for number in numbers]
+        return cls(row, len(held), sum(held), said.context or CONTEXT, tokens)
+
+    @property
+    def is_known(self) -> bool:
+        return self.row.answer == "yes"
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.count * self.row.cached(self.tokens or 0)
+
+    def words(self, room: float) -> str:
+        several = f"{self.count} ranks, together " if self.count > 1 else ""
+        weights = f"{in_words(self.weights)} of weights"
+        if not self.is_known:
+            return f"{several}{in_words(self.total)} ({weights}, ? of cache)"
+        if self.tokens is None:
+            left = self.row.room(max(room - self.weights, 0) / self.count, self.most)
+            return f"{several}{weights}, and a cache of {left} tokens"
+        cache = f"{in_words(self.total - self.weights)} for {self.tokens} tokens"
+        return f"{several}{in_words(self.total)} ({weights}, {cache})"
+
+
+def _fit(node: str, memory: Memory, gpu: int, load: Load) -> Finding:
+    need = load.total
     most, room, of = _room(memory, gpu)
-    what = f"{_words(load, ranks)} of {of}"
+    what = f"{load.words(room)} of {of}"
     if need > most:
         return Finding("fit", FAIL, node, f"too much: {what}", _remedy(memory, gpu, need))
     if need > room:
         return Finding("fit", WARN, node, f"perhaps too much: {what}", _remedy(memory, gpu, need))
-    if load.cache is None:
-        fix = f"how much its cache needs is not known here ({load.kind})"
+    if not load.is_known:
+        fix = "how much its cache needs is not known here"
         return Finding("fit", WARN, node, f"fits but for its cache: {what}", fix)
     if need + memory.wired > memory.total:
         fix = f"{in_words(memory.wired)} are wired there now: inv tp.status, inv tp.memory"
@@ -244,12 +280,10 @@ def _remedy(memory: Memory, gpu: int, need: int) -> str:
     return "more nodes, a smaller model, or a smaller --context"
 
 
-def _words(load: Load, ranks: int) -> str:
-    each = f"{ranks} ranks, each " if ranks > 1 else ""
-    cached = "?" if load.cache is None else in_words(load.cache)
-    parts = f"{in_words(load.weights)} of weights, {cached} for {load.tokens} tokens"
-    return f"{each}{in_words(load.total)} ({parts})"
+def gigabytes(size: int) -> str:
+    """Bytes as makers of models say them: 10.81 GB, 3.4 MB."""
+    return f"{size / 1e9:.2f} GB" if size >= 10**8 else f"{size / 1e6:.1f} MB"
 
 
-def _more(items: list[str]) -> str:
+def _more(items: Sequence[object]) -> str:
     return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
