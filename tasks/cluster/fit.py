@@ -125,7 +125,8 @@ def _divides(node: str, said: Split, row: Row, hosts: int) -> Finding:
         fix = "only a start and tp.bench --canary will show"
         return Finding("divides", WARN, node, f"unknown: {row.why}", fix)
     heads = " and ".join(map(str, row.kv_heads))
-    each = f"{gigabytes(max(row.sizes))} of weights" + (f", {heads} KV heads" if heads else "")
+    heads = heads and f", {heads} KV head{'s' * (heads != '1')}"
+    each = f"{gigabytes(max(row.sizes))} of weights{heads}"
     by = "--pipeline over" if row.mode == PIPELINE and row.ranks > 1 else "by"
     count = f"{row.ranks} ranks, each" if row.ranks > 1 else "1 rank,"
     return Finding("divides", OK, node, f"{by} {count} {each} (mlx-lm {said.version})")

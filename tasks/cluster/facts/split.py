@@ -90,9 +90,10 @@ def parse(text: str, status: int) -> Split:
     """The line of JSON that facts/split.py prints."""
     if status == model.MISSING:
         raise ValueError("the model is not there")
-    lines = text.strip().splitlines()
-    if status != 0 or not lines:
+    if status != 0:
         raise ValueError("python can't be asked")
+    # What it warns of may come after.
+    lines = [line for line in text.splitlines() if line.startswith("{")]
     try:
         said = json.loads(lines[-1])
         return Split(

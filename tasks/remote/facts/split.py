@@ -474,7 +474,7 @@ class Trial:
 
 
 def words(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split())[:300]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
