@@ -77,9 +77,9 @@ def known(name: str, how: str, folder: Path, *only: str) -> None:
 
 SURE = [(name, how) for name, each in KNOWN.items() for how in each if how[:3] in ("at_", "as_")]
 SURE = [(name, how) for name, how in SURE if KNOWN[name]["sure"]]
-# MLA, repeated KV heads, sizes that a group does not divide, no shard(), packed as published.
-SAMPLE = ("Kimi-K2.5", "Qwen3.5-122B-A10B", "GLM-4.5-Air", "gemma-4-26B-A4B", "gpt-oss-20b")
-SAMPLE = (*SAMPLE, "Qwen3-30B-A3B")
+# MLA, repeated KV heads, sizes that a group does not divide, no shard(), few KV heads.
+SAMPLE = ("Moonlight-16B-A3B-Instruct", "Qwen3.5-35B-A3B", "GLM-4.5-Air", "gemma-4-26B-A4B")
+SAMPLE = (*SAMPLE, "gpt-oss-20b", "Qwen3-30B-A3B")
 
 
 def test_there_are_forty() -> None:
@@ -377,7 +377,8 @@ class PipelineMixin:
 
     def pipeline(self, group):
         self.pipeline_rank, self.pipeline_size = group.rank(), group.size()
-        each = len(self.layers) // self.pipeline_size
+        each, extra = divmod(len(self.layers), self.pipeline_size)
+        each += self.pipeline_rank < extra
         self.start_idx = (self.pipeline_size - self.pipeline_rank - 1) * each
         self.end_idx = self.start_idx + each
         self.layers = self.layers[: self.end_idx]
@@ -524,7 +525,6 @@ def test_more_layers_than_weights(local: Any) -> None:
     """Case 52."""
     done = local("dev.model", "MODEL", "-n", "2", code=3, num_hidden_layers=5)
     assert re.search(r"^fail +complete .*no weights for layer 4 of 5", done.out, re.MULTILINE)
-    assert local("tp.preflight", code=3).out.count("no weights for layer 4") == 1
 
 
 def test_code_of_its_own_is_never_ok(local: Any) -> None:

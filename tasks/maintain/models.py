@@ -25,14 +25,18 @@ def run() -> None:
             if how in model:
                 said = _ask({**model["config"], **packed}, [*model[how]])
                 known["mlx_lm"] = said["mlx_lm"] or known["mlx_lm"]
-                new = {
-                    str(row["n"]): _answer(row) for row in said["rows"] if row["mode"] == "tensor"
-                }
-                changed = [n for n in new if _what(new[n]) != _what(model[how][n])]
-                rows = [(name, how, f"-n {n}", str(_what(new[n]))) for n in changed]
-                screen.table(rows)
-                model[how].update({n: new[n] for n in changed})
+                screen.table(_changed(name, how, model[how], said["rows"]))
     KNOWN.write_text(_text(known), encoding="utf-8")
+
+
+def _changed(
+    name: str, how: str, answers: dict[str, Any], said: list[dict[str, Any]]
+) -> list[tuple[str, str, str, str]]:
+    """Take the answers that are others than before, and tell them."""
+    new = {str(row["n"]): _answer(row) for row in said if row["mode"] == "tensor"}
+    changed = {n: new[n] for n in answers if _what(new[n]) != _what(answers[n])}
+    answers.update(changed)
+    return [(name, how, f"-n {n}", str(_what(row))) for n, row in changed.items()]
 
 
 def _ask(config: dict[str, Any], counts: list[str]) -> dict[str, Any]:
