@@ -23,6 +23,7 @@ from .cluster.hostfile import Host
 from .cluster.load import calibrate, prompt
 from .cluster.nodes import Node
 from .cluster.snapshot import Snapshot
+from .cluster.whole import complete
 from .session import Session
 
 LONG = 4096  # tokens
@@ -244,7 +245,7 @@ def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, Snapshot]:
         return [*checks.of_model(cluster, node, path, [1]), ports.FACT]
 
     read = reading.read(cluster.nodes, facts)
-    wrong = [each for each in fit.complete(read.nodes) if each.level == FAIL]
+    wrong = [each for each in complete(read.nodes) if each.level == FAIL]
     broken = {each.node for each in wrong}
     single = {node: [0] for node in read.nodes if node not in broken}
     whole = {node: read.nodes[node] for node in single}

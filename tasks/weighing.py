@@ -13,8 +13,9 @@ from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed
 from .cluster.facts import known, split
+from .cluster.facts.memory import gigabytes
 from .cluster.facts.split import PIPELINE, TENSOR, Row, Split
-from .cluster.fit import CONTEXT, gigabytes
+from .cluster.fit import CONTEXT
 
 TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 

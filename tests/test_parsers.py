@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import checks, facts, fit, logs, state
+from tasks.cluster import checks, divide, facts, logs, state, whole
 from tasks.cluster.checks import Expected
 from tasks.cluster.engine import MLX_LM
 from tasks.cluster.facts import (
@@ -160,8 +160,8 @@ def _no_wholer(value: split.Split, truth: split.Split) -> bool:
     damaged = [dict([pair]) for pair in lengths.items()] + [lengths]
     values = [{model.KEY: model.Model("/m", each), split.KEY: value} for each in damaged]
     facts = [{"n": NodeFacts("n", each)} for each in values]
-    found = [fit.complete(each)[0] for each in facts]
-    found += [fit.divides(each, 2, "tensor")[0] for each in facts]
+    found = [whole.complete(each)[0] for each in facts]
+    found += [divide.divides(each, 2, "tensor")[0] for each in facts]
     return all(each.level == checks.FAIL for each in found)
 
 

@@ -20,10 +20,11 @@ import pytest
 import small_models
 from conftest import DEADLINE, ROOT, Inv, free_ports
 
-from tasks.cluster import facts, fit
+from tasks.cluster import facts
 from tasks.cluster.facts import Unknown, model, split
 from tasks.cluster.facts.split import PIPELINE, TENSOR, Split
 from tasks.cluster.finding import OK
+from tasks.cluster.whole import complete
 
 KNOWN = json.loads((Path(__file__).parent / "data/models/known.json").read_text())["models"]
 PACKED = {"bits": 4, "group_size": 64}
@@ -209,8 +210,8 @@ def hold(ranks: GetRanks, kind: str, like: str, bits: int, counts: Sequence[int]
     assert ranks(0).order("make", str(at), small_models.config(kind, like), bits) == ["ok"]
     said = ask(at, TENSOR, 1, *counts)
     whole = read(model.fact(str(at), None)).values
-    (complete,) = fit.complete({"n": facts.NodeFacts("n", {**whole, split.KEY: said})})
-    assert complete.level == OK, complete
+    (found,) = complete({"n": facts.NodeFacts("n", {**whole, split.KEY: said})})
+    assert found.level == OK, found
     for count in counts:
         for mode in (TENSOR, PIPELINE):
             row = said.row(count, mode)

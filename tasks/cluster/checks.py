@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from . import fit
+from . import divide, fit, whole
 from . import state as record
 from .engine import Engine, is_pipeline
 from .facts import Fact, Key, NodeFacts, UnknownFactError, as_key, gpu, known, old, split
@@ -366,8 +366,8 @@ def of_model(
 def _model(cluster: Cluster, node: Node) -> list[Fact[object]]:
     if not cluster.model:
         return []
-    whole = of_model(cluster, node, cluster.model)
-    return whole if cluster.engine.has_mlx_lm else whole[:1]
+    wanted = of_model(cluster, node, cluster.model)
+    return wanted if cluster.engine.has_mlx_lm else wanted[:1]
 
 
 @check(
@@ -394,10 +394,10 @@ def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) ->
         what = f"unknown: {engine.name} does not divide by mlx-lm"
         return [Finding("divides", WARN, node, what) for node in facts if count > 1]
     return [
-        *fit.complete(facts),
-        *fit.divides(facts, count, mode, foreign, len(numbers)),
+        *whole.complete(facts),
+        *divide.divides(facts, count, mode, foreign, len(numbers)),
         *fit.fits(facts, numbers, mode, tokens),
-        *fit.asked(facts),
+        *divide.asked(facts),
     ]
 
 
