@@ -41,7 +41,7 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
     findings += checks.shares(expected, read, context)
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        envelope.give({"split": asdict(said) if said else None, "context": context}, findings)
+        envelope.give({"split": _document(said), "context": context}, findings)
     else:
         _print(findings, said, ranks, context)
     show.unreachable(read)
@@ -65,11 +65,17 @@ def _print(
         )
 
 
+def _document(said: Split | None) -> dict[str, object] | None:
+    """The answer without what is told of files: findings say what is wrong with these."""
+    if said is None:
+        return None
+    return {key: value for key, value in asdict(said).items() if key != "weights"}
+
+
 def _row(said: Split, number: int, tokens: int) -> tuple[str, str, str]:
     """A row of the table: what each rank holds, or why it can't."""
-    modes = (TENSOR, PIPELINE) if number > 1 else (TENSOR,)
-    cells = [_cell(said.row(number, mode), tokens) for mode in modes]
-    return (f"-n {number}", *cells, "")[:3]  # type: ignore[return-value]
+    pipeline = _cell(said.row(number, PIPELINE), tokens) if number > 1 else ""
+    return f"-n {number}", _cell(said.row(number, TENSOR), tokens), pipeline
 
 
 def _cell(row: Row, tokens: int) -> str:

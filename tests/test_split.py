@@ -522,10 +522,15 @@ def test_no_shard(local: Any) -> None:
     assert re.search(r"mlx-lm [\d.]+ can't divide gemma3_text \(no shard in its", done.err)
 
 
-def test_more_layers_than_weights(local: Any) -> None:
+def test_more_layers_than_weights(local: Any, tmp_path: Path) -> None:
     """Case 52."""
     done = local("dev.model", "MODEL", "-n", "2", code=3, num_hidden_layers=5)
     assert re.search(r"^fail +complete .*no weights for layer 4 of 5", done.out, re.MULTILINE)
+    index = {"weight_map": {"lost": "model.safetensors"}}
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    report = local("dev.model", "MODEL", "-n", "2", "--json", code=3).json()
+    assert report["split"]["layers"] == 5
+    assert "model.safetensors has no lost, which the index names" in str(report["findings"])
 
 
 def test_code_of_its_own_is_never_ok(local: Any) -> None:

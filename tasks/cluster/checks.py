@@ -390,7 +390,7 @@ def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) ->
     numbers = {r.host.ssh: [each.rank for each in expected.on(r.host.ssh)] for r in expected.ranks}
     engine = expected.engine
     foreign = "" if engine.divides_by_mlx_lm else engine.name
-    if not engine.has_mlx_lm:
+    if not engine.has_mlx_lm and not any(split.KEY in values for values in facts.values()):
         what = f"unknown: {engine.name} does not divide by mlx-lm"
         return [Finding("divides", WARN, node, what) for node in facts if count > 1]
     return [

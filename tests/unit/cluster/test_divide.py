@@ -111,8 +111,12 @@ def test_engines() -> None:
     no = replace(SAID, rows=(Row(2, TENSOR, "no", KV),))
     assert shares(MLX_LM, split=no)[1] == ("divides", "fail")
     assert shares(VLLM_MLX, split=no)[1] == ("divides", "warn")
-    assert shares(LIGHT) == [("divides", "warn")]
-    assert shares(LIGHT, count=1) == []
+    assert shares(LIGHT) == [("complete", "ok"), ("divides", "warn"), ("fit", "ok")]
+    # In a preflight it is not asked.
+    for count, found in ((1, []), (2, ["unknown: light does not divide by mlx-lm"])):
+        bare = Snapshot({"n0": NodeFacts("n0", {})}, {})
+        told = checks.shares(expected_of(LIGHT, count=count), bare)
+        assert [each.what for each in told] == found
     assert ("divides", "fail") in shares(MLX_LM, split=Unknown("it gave no answer in time"))
 
 
