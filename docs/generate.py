@@ -1,6 +1,7 @@
 """Writes what the code itself knows into docs/: the reference, settings and known errors.
 
-And what benchmarks/results.json holds: performance.md and its plots.
+And what benchmarks/results.json holds: performance.md and its plots; models.md from what
+`inv maintain.models` has asked mlx_lm.
 
 uv run python docs/generate.py            # with --check it only tells which are not current
 """
@@ -8,9 +9,10 @@ uv run python docs/generate.py            # with --check it only tells which are
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.cluster.known_errors.table import KnownError
@@ -84,6 +86,49 @@ def hanging() -> str:
     return _errors("joining")
 
 
+KNOWN = ROOT / "tests" / "data" / "models" / "known.json"
+MACS = (16, 24, 36, 48, 64, 96, 128, 256, 512)  # GB of memory that Macs with Thunderbolt 5 have
+COUNTS = (1, 2, 4, 8)
+TOKENS = 32_768
+
+
+def models() -> str:
+    """What each number of Macs must have for each known model, smallest first."""
+    known = json.loads(KNOWN.read_text(encoding="utf-8"))
+    every = {name: model["at_4bit_group_64"] for name, model in known["models"].items()}
+    every |= {
+        f"{name}, as published": model["as_published"]
+        for name, model in known["models"].items()
+        if "as_published" in model
+    }
+    rows = {name: each for name, each in every.items() if each["1"]["tp"] == "yes"}
+    titles = ["model", *(f"{n} Mac{'s' * (n > 1)}" for n in COUNTS)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for name, each in sorted(rows.items(), key=lambda pair: pair[1]["1"]["bytes"]):
+        cells = [_mac(each[str(n)]) for n in COUNTS]
+        star = "" if known["models"][name.partition(",")[0]]["sure"] else " *"
+        lines.append(f"| {' | '.join([name + star, *cells])} |")
+    about = f"As mlx-lm {known['mlx_lm']} with mlx {known['mlx']} says:"
+    left = sorted(set(every) - set(rows))
+    return (
+        "\n".join(
+            [about, "", *lines, "", f"It has no class for, or can't build: {', '.join(left)}."]
+        )
+        + "\n"
+    )
+
+
+def _mac(row: dict[str, Any]) -> str:
+    from tasks.cluster.facts.memory import GIB
+    from tasks.cluster.fit import DEFAULT_SHARE
+
+    if row["tp"] != "yes":
+        return "-"
+    need = row["bytes"] + TOKENS * row["kv_bytes_per_token"]
+    fitting = [size for size in MACS if need <= size * GIB * DEFAULT_SHARE]
+    return f"{f'{fitting[0]} GB' if fitting else 'none'} ({row['bytes'] / 1e9:.1f})"
+
+
 def _errors(about: str) -> str:
     from tasks.cluster.known_errors.table import table
 
@@ -115,6 +160,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "configuration.md": settings(),
         ROOT / "docs" / "troubleshooting.md": errors(),
         ROOT / "docs" / "it-hung.md": hanging(),
+        ROOT / "docs" / "models.md": models(),
         ROOT / "docs" / "performance.md": page.document(measure.load()),
     }
     whole = {path: _filled(path.read_text(encoding="utf-8"), text) for path, text in made.items()}

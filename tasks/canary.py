@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -12,18 +11,19 @@ from urllib.parse import urlsplit
 from . import asking, screen, show, steps
 from .asking import AFTER, Server
 from .cli import envelope
-from .cluster import fit, greedy, nodes, ports_free, ranks, reading
+from .cluster import checks, fit, greedy, nodes, ports_free, ranks, reading
 from .cluster import stop as stopping
 from .cluster.api import Api, ApiError
 from .cluster.checks import FAIL, OK, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import Fact, gpu, known, memory, model, ports, weights
+from .cluster.facts import Fact, known, ports, split
 from .cluster.greedy import Greedy
 from .cluster.hostfile import Host
 from .cluster.load import calibrate, prompt
 from .cluster.nodes import Node
 from .cluster.snapshot import Snapshot
+from .cluster.whole import complete
 from .session import Session
 
 LONG = 4096  # tokens
@@ -241,16 +241,18 @@ def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, Snapshot]:
     """The first node in which the whole model fits beside what is wired there now."""
 
     def facts(node: Node) -> list[Fact[object]]:
-        cwd = cluster.on(node)[0].cwd
-        of_model = [each(path, cwd) for each in (model.fact, weights.config, weights.fact)]
-        return [*of_model, memory.FACT, gpu.FACT, ports.FACT]
+        return [*checks.of_model(cluster, node, path, [1]), ports.FACT]
 
     read = reading.read(cluster.nodes, facts)
-    load = fit.load(read.nodes, 1, tokens)
-    single: Mapping[str, int] = Counter(read.nodes.keys())
-    findings = fit.fits(read.nodes, load, single) if load else fit.complete(read.nodes)
+    wrong = [each for each in complete(read.nodes) if each.level == FAIL]
+    broken = {each.node for each in wrong}
+    single = {node: [0] for node in read.nodes if node not in broken}
+    whole = {node: read.nodes[node] for node in single}
+    findings = [
+        f for node in whole for f in fit.fits({node: whole[node]}, single, split.TENSOR, tokens)
+    ]
     for finding in findings:
-        if load and finding.level == OK:
+        if finding.level == OK:
             host = next(rank.host for rank in cluster.ranks if rank.host.ssh == finding.node)
             return host, read
     raise CheckFailed(_why_not([*show.lost(read), *findings]))

@@ -56,7 +56,9 @@ def sync(
 @cluster_task(
     "hosts",
     "hostfile",
+    "engine",
     "num_ranks",
+    "python",
     "cwd",
     help={
         "path": "the model: a folder as the ranks see it, or its name at Hugging Face",
@@ -66,15 +68,18 @@ def sync(
 def model(
     session: Session, cluster: Cluster, path: str, context: Count | None = None, json: bool = False
 ) -> None:
-    """Is a model on all nodes, the same, and does it fit?
+    """Will a model run on these ranks?
 
-    It must be whole, too (safetensors index), and a rank's share fit into each node's memory.
+    It must be on all nodes, the same, whole, divisible by the ranks, and each share must fit.
 
-    Whole: all weights that the index names, as long as their headers say. Fits: weights divided
-    by the ranks, and the cache, against memory and iogpu.wired_limit_mb. Exit 3 if not.
+    Divisible: by the node's own mlx-lm, for -n ranks; without -n a table tells which numbers of
+    ranks would do, with GB for each rank. Fits: weights and cache of a node's ranks against its
+    memory and iogpu.wired_limit_mb. Exit 3 if not.
 
     inv dev.model models/Llama-3.3-70B-Instruct-4bit --context 32768
+    inv dev.model models/Llama-3.3-70B-Instruct-4bit -n 4 -- --pipeline
     """
     from . import weighing
 
-    weighing.weigh(cluster, path, context, json)
+    asked = session.call.passed.get("num_ranks") if session.call else None
+    weighing.weigh(cluster, path, context, json, is_one=asked is not None)

@@ -3,42 +3,83 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from . import screen, show
 from .cli import envelope
-from .cluster import checks, fit, reading
-from .cluster.checks import FAIL
+from .cluster import checks, nodes, reading
+from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed
-from .cluster.facts import Fact, gpu, memory, model, weights
-from .cluster.nodes import Node
+from .cluster.facts import known, split
+from .cluster.facts.memory import gigabytes
+from .cluster.facts.split import PIPELINE, TENSOR, Row, Split
+from .cluster.fit import CONTEXT
+
+TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 
 
-def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool) -> None:
-    """Is the model on all nodes, the same, whole, and does a rank's share fit? Raise if not."""
+def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: bool) -> None:
+    """Tell whether the model can run on these nodes; raise if not.
+
+    Unless `is_one` number of ranks was asked for, also which numbers it divides by.
+    """
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
-
-    def facts(node: Node) -> list[Fact[object]]:
-        cwd = cluster.on(node)[0].cwd
-        of_model = [each(path, cwd) for each in (model.fact, weights.config, weights.fact)]
-        return [*of_model, memory.FACT, gpu.FACT]
-
-    read = reading.read(cluster.nodes, facts)
-    ranks = Counter(rank.host.ssh for rank in cluster.ranks)
-    load = fit.load(read.nodes, len(cluster.ranks), tokens)
-    findings = show.lost(read)
-    findings += checks.model(replace(cluster.expected, model=path), read)
-    findings += fit.complete(read.nodes)
-    findings += fit.fits(read.nodes, load, ranks) if load else []
+    count = len(cluster.ranks)
+    ranks = () if is_one else sorted({*TABLE, count})
+    read = reading.read(
+        cluster.nodes,
+        lambda node: checks.of_model(cluster, node, path, ranks),
+        nodes.SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
+    )
+    said = next((s for each in read.nodes.values() if (s := known(each, split.KEY))), None)
+    context = tokens or (said.context if said else None) or CONTEXT
+    expected = replace(cluster.expected, model=path)
+    findings = show.lost(read) + checks.same_files(expected, read)
+    findings += checks.shares(expected, read, context)
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
-        envelope.give({"load": asdict(load) if load else None}, findings)
+        envelope.give({"split": _document(said), "context": context}, findings)
     else:
-        rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
-        screen.table(rows, sys.stdout)
+        _print(findings, said, ranks, context)
     show.unreachable(read)
     if failed:
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
+
+
+def _print(
+    findings: Sequence[Finding], said: Split | None, ranks: Sequence[int], tokens: int
+) -> None:
+    rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
+    screen.table(rows, sys.stdout)
+    if said and said.version and ranks:
+        screen.out("")
+        screen.table(
+            [
+                ("", "tensor parallel, a rank", "--pipeline, the largest rank"),
+                *(_row(said, number, tokens) for number in ranks),
+            ],
+            sys.stdout,
+        )
+
+
+def _document(said: Split | None) -> dict[str, object] | None:
+    """The answer without what is told of files: findings say what is wrong with these."""
+    if said is None:
+        return None
+    return {key: value for key, value in asdict(said).items() if key != "weights"}
+
+
+def _row(said: Split, number: int, tokens: int) -> tuple[str, str, str]:
+    """A row of the table: what each rank holds, or why it can't."""
+    pipeline = _cell(said.row(number, PIPELINE), tokens) if number > 1 else ""
+    return f"-n {number}", _cell(said.row(number, TENSOR), tokens), pipeline
+
+
+def _cell(row: Row, tokens: int) -> str:
+    if row.answer != "yes":
+        return f"{row.answer}: {row.why}"
+    weights, cache = max(row.sizes), row.cached(tokens)
+    return f"{gigabytes(weights)} + {gigabytes(cache)} for {tokens} tokens"

@@ -8,11 +8,10 @@ import pty
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import Rig
 
-from tasks.cluster import copying, excludes, facts, fit, nodes, patch
-from tasks.cluster.checks import Finding
+from tasks.cluster import copying, excludes, facts, nodes, patch
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import NodeFacts, Unknown, files, gpu, memory, weights
+from tasks.cluster.facts import Unknown, files
 from tasks.cluster.facts.files import DANGLING, Place
-from tasks.cluster.facts.memory import GIB, Memory, in_words
-from tasks.cluster.facts.model import KEY as MODEL
-from tasks.cluster.facts.model import Model
-from tasks.cluster.facts.weights import Weights
+from tasks.cluster.facts.memory import GIB
 from tasks.cluster.hostfile import Host
 
 Macs = Callable[..., Rig]
@@ -469,344 +464,6 @@ def test_target_is_safe_in_every_login_shell(shell: str, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert [each.name for each in folder.iterdir()] == ["it's"]
     assert not list(tmp_path.rglob("a-canary"))
-
-
-# Models: judging, as data.
-
-
-LLAMA_70B = {
-    "model_type": "llama", "num_hidden_layers": 80, "hidden_size": 8192,
-    "num_attention_heads": 64, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-    "torch_dtype": "bfloat16",
-}  # fmt: skip
-DEEPSEEK_V3 = {
-    "model_type": "deepseek_v3", "num_hidden_layers": 61, "num_attention_heads": 128,
-    "num_key_value_heads": 128, "hidden_size": 7168, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 128, "v_head_dim": 128,
-}  # fmt: skip
-GPT_OSS = {
-    "model_type": "gpt_oss", "num_hidden_layers": 36, "num_attention_heads": 64,
-    "num_key_value_heads": 8, "head_dim": 64, "hidden_size": 2880, "sliding_window": 128,
-    "layer_types": ["sliding_attention", "full_attention"] * 18,
-}  # fmt: skip
-QWEN3_MOE = {
-    "model_type": "qwen3_moe", "num_hidden_layers": 94, "num_attention_heads": 64,
-    "num_key_value_heads": 4, "head_dim": 128, "hidden_size": 4096, "num_experts": 128,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("config", "tokens", "ranks", "expected"),
-    [
-        # 2 x 80 layers x 8 heads x 128 x 2 bytes: the 320 KiB per token that is told of it.
-        (LLAMA_70B, 1, 1, 327_680),
-        (LLAMA_70B, 8192, 2, 327_680 * 8192 // 2),
-        (LLAMA_70B, 1, 3, 2 * 80 * 3 * 128 * 2),  # heads can't be cut
-        (LLAMA_70B, 1, 16, 2 * 80 * 1 * 128 * 2),
-        ({**LLAMA_70B, "torch_dtype": "float32"}, 1, 1, 655_360),
-        ({**LLAMA_70B, "num_key_value_heads": None}, 1, 1, 2_621_440),
-        ({"model_type": "llava", "text_config": LLAMA_70B}, 1, 1, 327_680),
-        (QWEN3_MOE, 1, 1, 192_512),
-        # 61 layers x (512 + 64) x 2 bytes, the same on every rank.
-        (DEEPSEEK_V3, 1, 1, 70_272),
-        (DEEPSEEK_V3, 1, 4, 70_272),
-        ({**DEEPSEEK_V3, "model_type": "deepseek_v2"}, 1, 4, 61 * 32 * (128 + 64 + 128) * 2),
-        ({**DEEPSEEK_V3, "model_type": "deepseek_v32", "index_head_dim": 128}, 1, 2,
-         61 * (512 + 64 + 256) * 2),
-        (GPT_OSS, 8192, 1, 2 * 8 * 64 * 2 * 18 * (8192 + 128)),
-        (GPT_OSS, 100, 1, 2 * 8 * 64 * 2 * 36 * 100),
-        # What is not known is not guessed.
-        ({**DEEPSEEK_V3, "model_type": "new_mla"}, 1, 1, None),
-        ({**GPT_OSS, "layer_types": ["linear_attention"] * 36}, 1, 1, None),
-        ({**GPT_OSS, "layer_types": ["full_attention"] * 35}, 1, 1, None),
-        ({**GPT_OSS, "layer_types": 7}, 1, 1, None),
-        ({**LLAMA_70B, "linear_num_value_heads": 32}, 1, 1, None),
-        ({**LLAMA_70B, "mamba_d_state": 128}, 1, 1, None),
-        ({**LLAMA_70B, "num_hidden_layers": "80"}, 1, 1, None),
-        ({**LLAMA_70B, "num_key_value_heads": [8, 4]}, 1, 1, None),
-        ({"model_type": "gpt2", "n_layer": 12, "n_head": 12}, 1, 1, None),
-        ({}, 1, 1, None),
-    ],
-)  # fmt: skip
-def test_cache(config: dict[str, Any], tokens: int, ranks: int, expected: int | None) -> None:
-    assert fit.cache(config, tokens, ranks) == expected
-
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
-)
-
-
-@given(st.dictionaries(st.sampled_from([*GPT_OSS, *DEEPSEEK_V3, "text_config", "dtype"]), JUNK))
-def test_no_configuration_crashes(config: dict[str, Any]) -> None:
-    found = fit.cache(config, 8192, 2)
-    assert found is None or found > 0
-
-
-SMALL = {
-    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 64, "vocab_size": 32, "rms_norm_eps": 1e-5, "rope_theta": 10000,
-    "max_position_embeddings": 512, "tie_word_embeddings": True,
-}  # fmt: skip
-EXPERTS = {
-    "num_experts": 2, "num_local_experts": 2, "num_experts_per_tok": 1, "decoder_sparse_step": 1,
-    "mlp_only_layers": [], "moe_intermediate_size": 32, "norm_topk_prob": True, "head_dim": 32,
-}  # fmt: skip
-SLIDING = {"sliding_window": 4096, "layer_types": ["sliding_attention", "full_attention"]}
-MLA = {
-    **SMALL, "num_key_value_heads": 4, "kv_lora_rank": 32, "q_lora_rank": 32, "v_head_dim": 24,
-    "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "index_head_dim": 32, "index_n_heads": 2,
-    "index_topk": 4096, "n_routed_experts": None, "n_shared_experts": None,
-    "num_experts_per_tok": 1, "moe_intermediate_size": 32, "attention_bias": False,
-    "rope_interleave": True, "rope_scaling": None, "topk_method": "noaux_tc",
-    "scoring_func": "sigmoid", "n_group": 1, "topk_group": 1, "norm_topk_prob": True,
-    "routed_scaling_factor": 1.0, "first_k_dense_replace": 9, "moe_layer_freq": 1,
-}  # fmt: skip
-ROUTED = {**MLA, "n_routed_experts": 2, "n_shared_experts": 1, "partial_rotary_factor": 1}
-YARN = {"type": "yarn", "factor": 1, "mscale_all_dim": 1}
-
-
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        ("llama", SMALL),
-        ("qwen3_moe", {**SMALL, **EXPERTS}),
-        ("gpt_oss", {**SMALL, **EXPERTS, **SLIDING}),
-        ("deepseek_v2", {**MLA, "rope_scaling": YARN}),
-        ("deepseek_v3", MLA),
-        ("deepseek_v32", MLA),
-        ("glm4_moe_lite", ROUTED),
-        ("youtu_llm", MLA),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_cache_is_that_of_mlx_lm(kind: str, config: dict[str, Any]) -> None:
-    """The bytes that the cache of a small model holds in mlx-lm itself."""
-    mx = pytest.importorskip("mlx.core", reason="needs mlx")
-    from importlib import import_module
-
-    from mlx_lm.models.cache import make_prompt_cache
-
-    config = {**config, "model_type": kind, "torch_dtype": "float32"}
-    module = import_module(f"mlx_lm.models.{kind}")
-    made = module.Model(module.ModelArgs.from_dict(config))
-    cache = make_prompt_cache(made)
-    tokens = 256  # which is what it grows by
-    mx.eval(made(mx.zeros((1, tokens), dtype=mx.int32), cache=cache))
-    parts = [part for each in cache for part in getattr(each, "caches", [each])]
-    held = sum(part.keys.nbytes + part.values.nbytes for part in parts)
-    assert fit.cache(config, tokens, 1) == held
-
-
-def facts_of(node: str = "n", **values: Any) -> NodeFacts:
-    """By the names of the facts."""
-    whole = {
-        "model": Model("/m", {"config.json": "9 1", "model.safetensors": str(200 * GIB)}),
-        "weights": Weights(None, {"model.safetensors": 200 * GIB}),
-        "config": LLAMA_70B,
-        "memory": Memory(512 * GIB, 9 * GIB, 16384),
-        "gpu": 0,
-    }
-    keys = (MODEL, weights.KEY, weights.CONFIG, memory.KEY, gpu.KEY)
-    given = {**whole, **values}
-    return NodeFacts(node, {key: given[key.name] for key in keys})
-
-
-def told(findings: list[Finding]) -> list[str]:
-    return [f"{each.level} {each.node}: {each.what}: {each.fix}" for each in findings]
-
-
-def safetensors(*names: str, length: int = 100) -> dict[str, str]:
-    return {name: str(length) for name in names}
-
-
-FIVE = [f"model-{number:05d}-of-00005.safetensors" for number in range(1, 6)]
-
-
-@pytest.mark.parametrize(
-    ("listed", "named", "implied", "expected"),
-    [
-        (safetensors(*FIVE), FIVE, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights, 500 B"),
-        (safetensors(*FIVE), None, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights"),
-        (safetensors("model.safetensors"), None, {"model.safetensors": 100}, "ok n: 1 file"),
-        (safetensors("model.safetensors", "consolidated.safetensors"), None,
-         {"model.safetensors": 100, "consolidated.safetensors": 7}, "ok n: 1 file of weights"),
-        (safetensors(*FIVE[:3]), FIVE, dict.fromkeys(FIVE, 100),
-         f"fail n: {FIVE[3]} is missing (and 1 more)"),
-        (safetensors(*FIVE[:4]), None, dict.fromkeys(FIVE, 100), f"fail n: {FIVE[4]} is missing"),
-        (safetensors(*FIVE[:4]), [*FIVE[:4], "other.safetensors"], dict.fromkeys(FIVE, 100),
-         "fail n: other.safetensors is missing"),
-        (safetensors(*FIVE), FIVE, {**dict.fromkeys(FIVE, 100), FIVE[1]: 101},
-         f"fail n: {FIVE[1]} has 100 bytes, by its header 101"),
-        (safetensors(*FIVE), FIVE, {**dict.fromkeys(FIVE, 100), FIVE[1]: None},
-         f"fail n: {FIVE[1]} has no header that can be read"),
-        (safetensors(*FIVE), FIVE, {}, f"fail n: {FIVE[0]} has no header that can be read"),
-        ({"model.safetensors": DANGLING}, None, {}, "fail n: model.safetensors has no header"),
-        (safetensors("model.safetensors"), [], {"model.safetensors": 100},
-         "fail n: model.safetensors.index.json names no weights"),
-        ({"config.json": "9 1"}, None, {}, "fail n: there are no model*.safetensors"),
-        ({"weights.npz": "9"}, None, {}, "fail n: there are no model*.safetensors"),
-    ],
-)  # fmt: skip
-def test_complete(
-    listed: dict[str, str],
-    named: list[str] | None,
-    implied: Mapping[str, int | None],
-    expected: str,
-) -> None:
-    of = Weights(None if named is None else frozenset(named), implied)
-    values = facts_of(model=Model("/m", listed), weights=of)
-    (found,) = told(fit.complete({"n": values}))
-    assert found.startswith(expected)
-
-
-def test_complete_without_an_answer() -> None:
-    unknown = {"n": facts_of(weights=Unknown("no answer"))}
-    assert told(fit.complete(unknown)) == ["fail n: unknown: no answer: try it there (weights)"]
-    assert told(fit.complete({"n": NodeFacts("n", {})}))[0].startswith(
-        "fail n: unknown: it was not asked"
-    )
-    assert fit.complete({"n": facts_of(model=Model(None))}) == []
-
-
-@pytest.mark.parametrize(
-    ("values", "ranks", "tokens", "expected"),
-    [
-        # 200 GiB by 2 ranks and 160 KiB per token: 101.2 of 384 GiB.
-        ({}, 1, 8192, "ok n: fits: 101.2 GiB (100.0 GiB of weights, 1.2 GiB for 8192 tokens) of"
-                      " about 384.0 GiB (macOS's default, about 75 % of 512.0 GiB)"),
-        ({}, 1, None, "ok n: fits: 120.0 GiB (100.0 GiB of weights, 20.0 GiB for 131072 tokens)"),
-        ({}, 2, 8192, "ok n: fits: 2 ranks, each 101.2 GiB"),
-        ({"gpu": 110 * GIB}, 1, 8192, "ok n: fits: 101.2 GiB (100.0 GiB of weights, 1.2 GiB for"
-                                      " 8192 tokens) of 110.0 GiB (iogpu.wired_limit_mb;"),
-        ({"gpu": 100 * GIB}, 1, 8192, "fail n: too much: 101.2 GiB"),
-        ({"memory": Memory(128 * GIB, 0, 16384)}, 1, 8192, "warn n: perhaps too much: 101.2 GiB"),
-        ({"memory": Memory(128 * GIB, 0, 16384), "gpu": 120 * GIB}, 1, 8192, "ok n: fits"),
-        ({"memory": Memory(96 * GIB, 0, 16384)}, 1, 8192, "fail n: too much: 101.2 GiB"),
-        ({"memory": Memory(96 * GIB, 0, 16384), "gpu": 500 * GIB}, 1, 8192, "fail n: too much"),
-        ({"memory": Memory(128 * GIB, 0, 4096), "gpu": gpu.NO_LIMIT}, 1, 8192, "ok n: fits"),
-        ({"memory": Memory(64 * GIB, 0, 4096), "gpu": gpu.NO_LIMIT}, 1, 8192, "fail n: too much"),
-        ({"memory": Memory(512 * GIB, 420 * GIB, 16384)}, 1, 8192, "warn n: not now: 101.2 GiB"),
-        ({"config": {"model_type": "mamba"}}, 1, 8192, "warn n: fits but for its cache: 100.0 GiB"),
-        ({"memory": Unknown("vm_stat can't be read")}, 1, 8192, "fail n: unknown: vm_stat"),
-        ({"gpu": Unknown("no")}, 1, 8192, "fail n: unknown: no"),
-    ],
-)  # fmt: skip
-def test_fit(values: dict[str, Any], ranks: int, tokens: int | None, expected: str) -> None:
-    all_facts = {"n": facts_of(**values)}
-    load = fit.load(all_facts, 2, tokens)
-    assert load is not None
-    (found,) = told(fit.fits(all_facts, load, {"n": ranks}))
-    assert found.startswith(expected)
-
-
-def test_the_remedy_is_a_limit_only_where_there_is_memory_for_it() -> None:
-    def remedy(memory: int, limit: int) -> str:
-        all_facts = {"n": facts_of(memory=Memory(memory * GIB, 0, 16384), gpu=limit * GIB)}
-        load = fit.load(all_facts, 2, 8192)
-        assert load is not None
-        return fit.fits(all_facts, load, {"n": 1})[0].fix
-
-    # 101.25 GiB and a twentieth more, in whole GiB.
-    assert (
-        remedy(128, 90)
-        == "on that node: sudo sysctl iogpu.wired_limit_mb=109568 (until it reboots)"
-    )
-    assert remedy(112, 90) == "more nodes, a smaller model, or a smaller --context"
-
-
-def test_load_is_that_of_a_node_with_the_whole_model() -> None:
-    broken = facts_of("a", weights=Weights(None, {}), config={})
-    load = fit.load({"a": broken, "b": facts_of("b")}, 2, 1)
-    assert load == fit.Load(100 * GIB, 327_680 // 2, 1, "llama")
-    assert fit.load({"a": broken}, 2, 1) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "status", "expected"),
-    [
-        ("iogpu.wired_limit_mb: 0\n", 0, 0),
-        ("iogpu.wired_limit_mb: 498000\n", 0, 498000 * 1024**2),
-        ("no limit\n", 0, gpu.NO_LIMIT),
-        ("sysctl: unknown oid 'iogpu.wired_limit_mb'\n", 1, None),
-        ("iogpu.wired_limit_mb: 498000\n", 1, None),
-        ("498000", 0, None),
-        ("iogpu.wired_limit_mb: -1", 0, None),
-        ("", 0, None),
-    ],
-)
-def test_gpu_limit(text: str, status: int, expected: int | None) -> None:
-    if expected is None:
-        with pytest.raises(ValueError, match="can't be read"):
-            gpu.parse(text, status)
-    else:
-        assert gpu.parse(text, status) == expected
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1.5 * GIB, "1.5 GiB"),
-        (2**45, "32768.0 GiB"),
-    ],
-)
-def test_sizes_in_words(size: float, words: str) -> None:
-    assert in_words(size) == words
-
-
-def tensor_file(path: Path, *ends: int, spaced: bool = False) -> int:
-    """A safetensors file whose tensors end at `ends`; its size."""
-    starts = [0, *ends]
-    header: dict[str, Any] = {
-        f"layer.{number}": {"dtype": "U8", "shape": [end], "data_offsets": [starts[number], end]}
-        for number, end in enumerate(ends)
-    }
-    # A name that looks like an offset is a name.
-    header["__metadata__"] = {"format": "mlx"}
-    text = json.dumps(header, separators=None if spaced else (",", ":")).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(max(ends, default=0)))
-    return path.stat().st_size
-
-
-def test_weights_are_read(tmp_path: Path) -> None:
-    folder = tmp_path / NASTY_FOLDER
-    folder.mkdir()
-    whole = tensor_file(folder / "model-00001-of-00002.safetensors", 10, 300, 1000)
-    spaced = tensor_file(folder / "model-00002-of-00002.safetensors", 4096, 70000, spaced=True)
-    empty = tensor_file(folder / "no tensors.safetensors")
-    cut = folder / "cut.safetensors"
-    full = tensor_file(cut, 5000)
-    cut.write_bytes(cut.read_bytes()[:2000])
-    (folder / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    (folder / "nothing.safetensors").touch()
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"a": FIVE[0], "b": FIVE[1], "c": FIVE[1]}}, indent=1)
-    )
-    found = read(weights.fact(str(folder), None))
-    assert found.named == {FIVE[0], FIVE[1]}
-    assert found.implied == {
-        "model-00001-of-00002.safetensors": whole,
-        "model-00002-of-00002.safetensors": spaced,
-        "no tensors.safetensors": empty,
-        "cut.safetensors": full,
-        "pointer.safetensors": None,
-        "nothing.safetensors": None,
-    }
-    (folder / "config.json").write_text('{"a": 1}')
-    assert read(weights.config(str(folder), None)) == {"a": 1}
-    (folder / "config.json").write_text("[]")
-    assert isinstance(read(weights.config(str(folder), None)), Unknown)
-
-
-def test_weights_of_a_real_model(tiny: Path) -> None:
-    found = read(weights.fact(str(tiny), None))
-    assert found.implied == {"model.safetensors": (tiny / "model.safetensors").stat().st_size}
-    assert isinstance(read(weights.fact(str(tiny / "gone"), None)), Unknown)
 
 
 # inv dev.sync on nodes.
@@ -1252,25 +909,36 @@ def model(macs: Macs, tiny: Path, inv: Inv) -> Rig:
 
 
 def weighed(inv: Inv, *words: str, code: int = 0, path: str = "~/models/tiny") -> Any:
-    return inv("dev.model", path, "--hosts", "mac1,mac2", *words, code=code)
+    where = ("--hosts", "mac1,mac2", "--engine", "mlx-lm", "--python", sys.executable)
+    return inv("dev.model", path, *where, *words, code=code)
 
 
-def test_model(inv: Inv, model: Rig) -> None:
+def test_model(inv: Inv, model: Rig, tiny: Path) -> None:
     done = weighed(inv, "--context", "1000")
     rows = re.findall(r"^(\w+) +(\w+) +(mac\d) +(.*)$", done.out, re.MULTILINE)
-    assert [row[:3] for row in rows] == [
-        ("ok", check, host) for check in ("model", "complete", "fit") for host in ("mac1", "mac2")
+    checked = ("model", "complete", "divides", "fit")
+    assert [row[:3] for row in rows if row[1] != "asked"] == [
+        ("ok", check, host) for check in checked for host in ("mac1", "mac2")
     ]
-    assert "for 1000 tokens) of about 384.0 GiB (macOS's default" in rows[-1][3]
+    (asked,) = [row[3] for row in rows if row[1] == "asked"]
+    assert "for the first time: the answer is kept there" in asked
+    assert "for 1000 tokens) of about 384.0 GiB (macOS's default" in done.out
+    table = re.findall(r"^-n (\d)  (.*)", done.out, re.MULTILINE)
+    assert [number for number, _ in table] == list("12345678")
+    size = (tiny / "model.safetensors").stat().st_size
+    assert f"{size / 1e6:.1f} MB + 6.1 MB for 1000 tokens" in table[0][1]  # but for its header
+    assert "no: 12 heads can't be divided by 8 ranks" in table[7][1]
+    # The second time neither asks mlx_lm.
     report = weighed(inv, "--json").json()
     assert report["ok"] is True
-    # 4 layers x 2 x 6 of 12 heads x 16 x 4 bytes x 8192 tokens.
-    assert report["load"]["cache"] == 4 * 2 * 6 * 16 * 4 * 8192
+    assert not [each for each in report["findings"] if each["check"] == "asked"]
+    rows = {row["ranks"]: row for row in report["split"]["rows"] if row["mode"] == "tensor"}
+    # 4 layers x 2 x 6 of 12 heads x 16 x 4 bytes.
+    assert rows[2]["cache"] == [[None, 4 * 2 * 6 * 16 * 4]]
     four = weighed(inv, "-n", "4", "--json").json()
-    assert four["load"]["weights"] == pytest.approx(report["load"]["weights"] / 2, abs=1)
-    assert "2 ranks, each " in four["findings"][-1]["what"]
+    assert "2 ranks, together " in str(four["findings"])
     # As a rank sees it: from its working directory.
-    inv("dev.model", "tiny", "--hosts", "mac1,mac2", "--cwd", "~/models")
+    weighed(inv, "--cwd", "~/models", "-n", "2", path="tiny")
 
 
 @pytest.mark.parametrize(
@@ -1290,7 +958,7 @@ def test_model(inv: Inv, model: Rig) -> None:
 )  # fmt: skip
 def test_model_that_is_broken(inv: Inv, model: Rig, damage: str, check: str, expected: str) -> None:
     model.run("mac2", damage)
-    done = weighed(inv, code=3)
+    done = weighed(inv, "-n", "2", code=3)
     assert re.search(rf"^fail +{check} +mac2 +{re.escape(expected)}", done.out, re.MULTILINE)
     # The good node tells how much it is.
     assert re.search(r"^ok +complete +mac1 ", done.out, re.MULTILINE)
@@ -1300,27 +968,29 @@ def test_model_that_is_broken(inv: Inv, model: Rig, damage: str, check: str, exp
 def test_model_that_does_not_fit(inv: Inv, model: Rig) -> None:
     model.set("mac2", memory_gib=8, wired_gib=1)
     tokens = str(4 * GIB // (4 * 2 * 6 * 16 * 4))  # 4 GiB of cache
-    assert re.search(r"^ok +fit +mac2 +fits: 4.0 GiB", weighed(inv, "--context", tokens).out, re.M)
+    assert re.search(
+        r"^ok +fit +mac2 +fits: 4.0 GiB", weighed(inv, "-n", "2", "--context", tokens).out, re.M
+    )
     more = str(7 * GIB // (4 * 2 * 6 * 16 * 4))
-    done = weighed(inv, "--context", more)
+    done = weighed(inv, "-n", "2", "--context", more)
     assert re.search(r"^warn +fit +mac2 +perhaps too much: 7.0 GiB", done.out, re.MULTILINE)
     model.set("mac2", wired_limit_mb=6000)
-    done = weighed(inv, "--context", more, code=3)
+    done = weighed(inv, "-n", "2", "--context", more, code=3)
     assert re.search(r"^fail +fit +mac2 +too much: 7.0 GiB .* of 5.9 GiB \(iogpu", done.out, re.M)
     assert "more nodes" in done.out
     model.set("mac2", memory_gib=512)
-    done = weighed(inv, "--context", more, code=3)
+    done = weighed(inv, "-n", "2", "--context", more, code=3)
     assert "sudo sysctl iogpu.wired_limit_mb=8192 (until it reboots)" in done.out
     model.run("mac2", "sudo -n sysctl iogpu.wired_limit_mb=8192")
-    weighed(inv, "--context", more)
+    weighed(inv, "-n", "2", "--context", more)
     model.fault("mac2", "wired_leak", "510")
-    done = weighed(inv, "--context", more)
+    done = weighed(inv, "-n", "2", "--context", more)
     assert re.search(r"^warn +fit +mac2 +not now: .*519.0 GiB are wired", done.out, re.MULTILINE)
 
 
 def test_model_on_a_node_that_is_gone(inv: Inv, model: Rig) -> None:
     model.ssh_off("mac2")
-    done = weighed(inv, code=5)
+    done = weighed(inv, "-n", "2", code=5)
     assert re.search(r"^fail +reachable +mac2 ", done.out, re.MULTILINE)
     assert re.search(r"^ok +fit +mac1 ", done.out, re.MULTILINE)
 
@@ -1329,9 +999,9 @@ def test_model_that_is_nasty(inv: Inv, macs: Macs, tiny: Path, tmp_path: Path) -
     rig = macs()
     path = tmp_path / NASTY_FOLDER
     shutil.copytree(tiny, path)
-    weighed(inv, path=str(path))
+    weighed(inv, "-n", "2", path=str(path))
     assert_no_canary(rig)
-    assert "-n" in weighed(inv, path="./-n", code=3).err
+    assert "-n" in weighed(inv, "-n", "2", path="./-n", code=3).err
 
 
 @pytest.mark.parametrize(
@@ -1352,4 +1022,4 @@ def test_copied_then_weighed(inv: Inv, macs: Macs, tiny: Path) -> None:
     macs()
     require(shutil.which("rsync"), "needs rsync")
     inv("dev.sync", "--source", str(tiny), "--target", "models/tiny", "--hosts", "mac1,mac2")
-    assert len(re.findall(r"^ok ", weighed(inv).out, re.MULTILINE)) == 6
+    assert len(re.findall(r"^ok ", weighed(inv, "-n", "2").out, re.MULTILINE)) == 9

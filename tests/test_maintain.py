@@ -1,7 +1,13 @@
-"""inv maintain.*: what it makes of a run of the long tests."""
+"""inv maintain.*: a run of the long tests, and of what mlx_lm says of known models."""
 
 from __future__ import annotations
 
+import copy
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
 from conftest import Inv
 
 from tasks.maintain.long import rows
@@ -23,3 +29,24 @@ def test_rows() -> None:
 
 def test_wrong_use(inv: Inv) -> None:
     assert "--only is empty" in inv("maintain.long", "--only", " ", code=2).one_line()
+
+
+def test_known_models_are_asked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An answer that is not mlx_lm's is mended and told, all else stays as it is."""
+    models = import_module("tasks.maintain.models")  # the package has a task of that name
+    known = json.loads(models.KNOWN.read_text())
+    model = known["models"]["gpt-oss-20b"]
+    for how in ("at_4bit_group_64", "as_published"):
+        model[how] = {"2": model[how]["2"]}
+    known["models"] = {"gpt-oss-20b": model}
+    wrong = copy.deepcopy(known)
+    wrong["models"]["gpt-oss-20b"]["as_published"]["2"]["bytes"] += 1
+    path = tmp_path / "known.json"
+    path.write_text(json.dumps(wrong))
+    monkeypatch.setattr(models, "KNOWN", path)
+    models.run()
+    (row,) = capsys.readouterr().out.splitlines()
+    assert row.startswith("gpt-oss-20b  as_published  -n 2  {'tp': 'yes', 'bytes': ")
+    assert json.loads(path.read_text()) == known

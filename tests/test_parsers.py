@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import checks, facts, fit, logs, state
+from tasks.cluster import checks, divide, facts, logs, state, whole
 from tasks.cluster.checks import Expected
 from tasks.cluster.engine import MLX_LM
 from tasks.cluster.facts import (
@@ -40,9 +40,9 @@ from tasks.cluster.facts import (
     processes,
     rdma,
     routes,
+    split,
     thunderbolt,
     versions,
-    weights,
 )
 from tasks.cluster.facts.routes import Route
 from tasks.cluster.hints import exit_words, first_error, hint
@@ -56,10 +56,23 @@ Parse = Callable[[str, int], Any]
 LISTING = "4038471504 3 ./a b\n7 0 ./empty\n3000000 ./large\nlink ./gone\n"
 PLACE = "folder /Users/me/copy\nid 16777232:42\nrsync\nis state\nholds store\nend 2\n"
 PART = "model-0000{}-of-00002.safetensors"
-WEIGHTS = (
-    f'index\nnamed "{PART.format(1)}"\nnamed "{PART.format(2)}"\n'
-    f"header 100 9000 ./{PART.format(1)}\nheader 200 8000 ./{PART.format(2)}\nend\n"
-)
+SPLIT = {
+    "mlx_lm": "0.32.2",
+    "kind": "llama",
+    "layers": 2,
+    "bare": [],
+    "context": 8192,
+    "rows": [
+        {"n": 2, "mode": "tensor", "answer": "no", "why": "1 KV head can't be divided by 2 ranks"},
+        {"n": 1, "mode": "tensor", "answer": "yes", "why": "", "bytes": [17000],
+         "kv_heads": [1], "cache": [[None, 64], [512, 32]], "state": 8},
+    ],
+    "named": [PART.format(1), PART.format(2)],
+    "implied": {PART.format(1): 9108, PART.format(2): 8208},
+    "lost": [["a.weight", PART.format(2)]],
+    "lost_count": 2,
+    "seconds": 0.4,
+}  # fmt: skip
 
 
 def data(name: str) -> str:
@@ -142,12 +155,14 @@ def _no_roomier(value: int, truth: int) -> bool:
     return 0 < value <= truth
 
 
-def _no_wholer(value: weights.Weights, truth: weights.Weights) -> bool:
-    """With a file too short and one too few, it is never taken for whole."""
+def _no_wholer(value: split.Split, truth: split.Split) -> bool:
+    """With a file too short and one too few, it is never taken for whole, nor for divisible."""
     lengths = {PART.format(1): "9108", PART.format(2): "8207"}
     damaged = [dict([pair]) for pair in lengths.items()] + [lengths]
-    values = [{model.KEY: model.Model("/m", each), weights.KEY: value} for each in damaged]
-    found = [fit.complete({"n": NodeFacts("n", each)})[0] for each in values]
+    values = [{model.KEY: model.Model("/m", each), split.KEY: value} for each in damaged]
+    facts = [{"n": NodeFacts("n", each)} for each in values]
+    found = [whole.complete(each)[0] for each in facts]
+    found += [divide.divides(each, 2, "tensor")[0] for each in facts]
     return all(each.level == checks.FAIL for each in found)
 
 
@@ -195,8 +210,7 @@ CASES: Mapping[str, Case] = {
     "files": Case(files.parse_files, LISTING, _differs_if_other, ("cut", "crlf", "indent")),
     "place": Case(files.parse_place, PLACE, _same, ("cut", "gap", "crlf")),
     "gpu": Case(gpu.parse, "iogpu.wired_limit_mb: 498000\n", _no_roomier, ("cut", "gap", "digits")),
-    "weights": Case(weights.parse, WEIGHTS, _no_wholer, ("cut", "crlf", "indent")),
-    "config": Case(weights.parse_config, '{"model_type": "llama"}\n', _same),
+    "split": Case(split.parse, json.dumps(SPLIT) + "\n", _no_wholer),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -272,6 +286,7 @@ anything = st.one_of(
                         "python",
                         "mlx",
                         "mlx-lm",
+                        *SPLIT,
                     ]
                 ),
                 inner,

@@ -32,10 +32,10 @@ from tasks.cluster.facts import (
     processes,
     rdma,
     routes,
+    split,
     sudo,
     thunderbolt,
     versions,
-    weights,
 )
 from tasks.cluster.facts.ping import Ping
 from tasks.cluster.facts.power import Power
@@ -811,8 +811,7 @@ PARSERS: Mapping[str, tuple[Reader, tuple[str, ...]]] = {
     ),
     "routes": (routes.parse, ("netstat_rn*",)),
     "gpu": (gpu.parse, ()),
-    "weights": (weights.parse, ()),
-    "config": (weights.parse_config, ("sp_thunderbolt_json_*",)),
+    "split": (split.parse, ()),
     "place": (files.parse_place, ()),
 }
 

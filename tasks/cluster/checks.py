@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from . import ranks
+from . import divide, fit, ranks, whole
 from . import state as record
-from .engine import Engine
-from .facts import Fact, Key, NodeFacts, UnknownFactError, as_key, known, old
+from .engine import Engine, is_pipeline
+from .facts import Fact, Key, NodeFacts, UnknownFactError, as_key, gpu, known, old, split
 from .facts import machine as machine_facts
 from .facts import memory as memory_facts
 from .facts import model as model_facts
@@ -25,6 +25,10 @@ from .facts.model import Model
 from .facts.ports import Holder
 from .facts.processes import Process, mark
 from .facts.rdma import MATRIX
+from .finding import FAIL as FAIL
+from .finding import OK as OK
+from .finding import WARN as WARN
+from .finding import Finding as Finding
 from .ranks import Rank
 from .snapshot import Snapshot
 from .state import State
@@ -35,21 +39,9 @@ if TYPE_CHECKING:
     from .nodes import Node
 
 T = TypeVar("T")
-OK, WARN, FAIL = "ok", "warn", "fail"
 REBOOT = "reboot it: nothing else frees it"
 LEAK = 0.1  # of a node's memory: more than a graceful exit leaves (5 GiB of 512, omlx#2184)
 SWAP = GIB // 4  # bytes: macOS itself may swap out a little on a node that has nothing to do
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found: `level` is ok, warn or fail; `fix` says what to do about it."""
-
-    check: str
-    level: str
-    node: str
-    what: str
-    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +64,12 @@ class Expected:
     def meeting_ports(self) -> frozenset[int]:
         """The ports of the coordinator or of the ring, on whatever node."""
         return frozenset(port for rank in self.ranks for port in rank.ports)
+
+    @property
+    def mode(self) -> str:
+        """How the server is told to divide its model."""
+        words = self.ranks[0].command if self.ranks else ()
+        return split.PIPELINE if is_pipeline(words) else split.TENSOR
 
     def on(self, node: str) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node]
@@ -486,21 +484,56 @@ def _own_address(host: Host, other: Host, snapshot: Snapshot) -> str:
     return f'give {whose} address: {{"ssh": "{host.ssh}", "ips": ["{ip}"]}} in a hostfile'
 
 
+def of_model(
+    cluster: Cluster, node: Node, path: str, ranks: Sequence[int] = ()
+) -> list[Fact[object]]:
+    """What there is to know of a model on a node, for the cluster's number of ranks or others."""
+    rank, expected = cluster.on(node)[0], cluster.expected
+    how = expected.mode, ranks or [len(cluster.ranks)]
+    asked = split.fact(path, rank.cwd, rank.command[0], cluster.state_dir, *how)
+    return [model_facts.fact(path, rank.cwd), asked, memory_facts.FACT, gpu.FACT]
+
+
 def _model(cluster: Cluster, node: Node) -> list[Fact[object]]:
-    return [model_facts.fact(cluster.model, cluster.on(node)[0].cwd)] if cluster.model else []
+    if not cluster.model:
+        return []
+    wanted = of_model(cluster, node, cluster.model)
+    return wanted if cluster.engine.has_mlx_lm else wanted[:1]
 
 
 @check(
     "model",
     _model,
     remedy="check --cwd and the model's permissions on that node",
-    what="the same files on all nodes",
+    what="the same files on all nodes, whole, divisible by the ranks, not too large",
 )
 def model(expected: Expected, snapshot: Snapshot) -> list[Finding]:
-    """The model is on every node, and the same."""
+    """The model is on every node, the same, whole, and each rank's share fits."""
     if not expected.model:
         node = expected.ranks[0].host.ssh
         return [Finding("model", WARN, node, "no model is named", "-- --model PATH")]
+    return [*same_files(expected, snapshot), *shares(expected, snapshot)]
+
+
+def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) -> list[Finding]:
+    """The model is whole, divides over the ranks, and each share fits, with a cache of `tokens`."""
+    count, mode, facts = len(expected.ranks), expected.mode, snapshot.nodes
+    numbers = {r.host.ssh: [each.rank for each in expected.on(r.host.ssh)] for r in expected.ranks}
+    engine = expected.engine
+    foreign = "" if engine.divides_by_mlx_lm else engine.name
+    if not engine.has_mlx_lm and not any(split.KEY in values for values in facts.values()):
+        what = f"unknown: {engine.name} does not divide by mlx-lm"
+        return [Finding("divides", WARN, node, what) for node in facts if count > 1]
+    return [
+        *whole.complete(facts),
+        *divide.divides(facts, count, mode, foreign, len(numbers)),
+        *fit.fits(facts, numbers, mode, tokens),
+        *divide.asked(facts),
+    ]
+
+
+def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """The model is on every node, and the same."""
     there = [
         m for m in (known(f, model_facts.KEY) for f in snapshot.nodes.values()) if m and m.path
     ]

@@ -63,6 +63,16 @@ class Engine:
         """Whether its ranks leave marks: only what is a Python module can be run by our entry."""
         return self.entry == "module" and self.command[:1] == ("-m",)
 
+    @property
+    def divides_by_mlx_lm(self) -> bool:
+        """Whether the ranks load by mlx_lm's sharded_load: its answer is theirs."""
+        return self.command[:2] in (("-m", "mlx_lm"), ("-m", "mlx_lm.server"))
+
+    @property
+    def has_mlx_lm(self) -> bool:
+        """Whether its python has mlx_lm, and can be asked what that makes of a model."""
+        return self.divides_by_mlx_lm or self.command[:2] == VLLM_MLX.command[:2]
+
     def is_server(self, program: str, command_line: str) -> bool:
         """Whether a process is a rank of this engine (`ps -o comm=` and `ps -o command=`)."""
         # Most are none, and a regular expression takes long to say so.
@@ -193,6 +203,11 @@ def option(args: Sequence[str], name: str) -> str | None:
         elif word.startswith(name + "="):
             found = word[len(name) + 1 :]
     return found
+
+
+def is_pipeline(args: Sequence[str]) -> bool:
+    """Whether mlx_lm.server is told to divide layers, not heads (argparse takes it shortened)."""
+    return any(word[:4] == "--pi" and "--pipeline".startswith(word) for word in args)
 
 
 def key(args: Sequence[str]) -> str | None:

@@ -19,5 +19,17 @@ def long(c: Context, only: str | None = None) -> None:
     run(c, only)
 
 
+@task(auto_shortflags=False)
+def models(c: Context) -> None:
+    """Ask this Python's mlx_lm anew of all known models, and say which answers changed.
+
+    They are tests/data/models/known.json; then docs/generate.py makes docs/models.md of them.
+    """
+    from .models import run
+
+    run()
+
+
 ns = Collection("maintain")
 ns.add_task(long)
+ns.add_task(models)

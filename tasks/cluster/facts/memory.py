@@ -22,6 +22,11 @@ def in_words(size: float) -> str:
     return f"{size:.1f} {unit}"
 
 
+def gigabytes(size: int) -> str:
+    """Bytes as makers of models say them: 10.81 GB, 3.4 MB."""
+    return f"{size / 1e9:.2f} GB" if size >= 10**8 else f"{size / 1e6:.1f} MB"
+
+
 @dataclass(frozen=True)
 class Memory:
     """`wired` can't be paged out; on Linux it is what can't be reclaimed (unevictable, kernel).

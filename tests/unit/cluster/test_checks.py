@@ -91,14 +91,15 @@ def test_which_checks_there_are_and_what_each_reads(cluster: Cluster) -> None:
         "ports": ["ports"],
         "rdma": [*of_rdma, "domains_in_use", "machine"],
         "hosts": ["meeting", "identity"],
-        "model": ["model"],
+        "model": ["model", "split", "memory", "gpu"],
         "versions": ["versions"],
         "cooldown": ["state"],
     }
     assert {*asked(cluster)} == {name for names in alone.values() for name in names}
     assert {*asked(cluster, *OURS)} == {"state"}
     for name in ("memory", "processes", "ports", "rdma", "hosts", "model", "versions"):
-        assert {*alone[name]} - {"state"} == {*asked(cluster)} - {*asked(cluster, name)}
+        shared = {"state", "memory"}  # that other checks read, too
+        assert {*alone[name]} - shared == {*asked(cluster)} - {*asked(cluster, name)} - shared
     assert "rdma_enabled" not in asked(replace(cluster, backend="ring"))
     assert "model" not in asked(replace(cluster, model=None))
 

@@ -1,3 +1,0 @@
-# The model's config.json.
-. ./facts/enter_model.sh
-cat config.json
