@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..ssh import scripts
-from . import Fact, Key, model
+from . import FOLDER, Fact, Key, model
 
 SECONDS = 25  # a model of 1T takes under 5 on an idle node
 TABLE_SECONDS = 80
@@ -183,4 +183,4 @@ def fact(
         state_dir=state_dir,
         seconds=TABLE_SECONDS if len(words) > 2 else SECONDS,
     )
-    return Fact(KEY, text, parse)
+    return Fact(KEY, text, parse, FOLDER, is_raw=True)
