@@ -28,6 +28,7 @@ from .cluster.facts import known, memory, ports, processes
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import FAST_SYNCH, Rank, fast_synch_of
+from .cluster.server import readiness
 from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
 from .session import Session
@@ -227,7 +228,7 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     seconds = timeout or HEALTH_TIMEOUT
     # What this command has started itself need not be read.
     run = session.known(cluster).started
-    api = Api.of(cluster) if run else recorded(cluster)
+    api = Api.of(cluster) if run else _loaded(session, cluster, timeout)
     start = time.monotonic()
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
@@ -244,6 +245,15 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
     screen.out(curl(api.url, model))
+
+
+def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:
+    """The HTTP side of the recorded server, once it has given a first token."""
+    read = reading.states(cluster)
+    node, _, record = show.leader(read)
+    if readiness.judge(read, record.size).state in readiness.COMING:
+        wait(session, cluster, timeout)
+    return show.api_of(cluster, node, record)
 
 
 def recorded(cluster: Cluster) -> Api:

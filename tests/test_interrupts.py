@@ -91,7 +91,7 @@ LEFT = "Ctrl-C again within 3 s stops it"
 STAGES = {
     "preflight": Stage(PREFLIGHT),
     "before rank 0": Stage(
-        LAUNCH, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "degraded")
+        LAUNCH, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "starting")
     ),
     "between ranks": Stage(
         LAUNCH, 1, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "ready")
@@ -100,7 +100,7 @@ STAGES = {
         RANK,
         more="rank 1 on 127.0.0.1: running",
         between=LEFT,
-        after=("starting", "stopped", "starting", "starting", "starting"),
+        after=("loading", "stopped", "loading", "loading", "loading"),
     ),
 }
 
