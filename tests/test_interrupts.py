@@ -209,8 +209,8 @@ def test_stop(commands: Commands, gates: Gates, stage: str, numbers: Numbers, no
     assert "Traceback" not in done.err
     assert ("inv tp.stop goes on" in done.err) == (numbers[0] is not KILL)
     # No rank has ended, and nobody says so.
-    assert state(commands) == "starting"
-    note("tp.stop", stage, numbers, done, "starting")
+    assert state(commands) == "loading"
+    note("tp.stop", stage, numbers, done, "loading")
     commands.inv.env["INVOKE_TP_STOP_TIMEOUT"] = "1"
     clean_up(commands, gates)
 
@@ -343,7 +343,7 @@ def test_terminal_that_is_closed(commands: Commands, gates: Gates, stage: str) -
     terminal.close()
     if stage == "waiting":
         terminal.command.end(129)
-        assert state(commands) == "starting"
+        assert state(commands) == "loading"
     else:
         wait_for(lambda: not rows(commands))
         gates.open(LAUNCH)
