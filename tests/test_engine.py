@@ -203,6 +203,25 @@ def test_configured(entry: dict[str, Any], expected: dict[str, Any]) -> None:
     assert {key: getattr(made["mine"], key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [
+        ({"mlx": "0.30.6", "mlx-lm": "0.30.7"}, None),
+        ({"mlx": "0.31.0", "mlx-lm": "0.30.7"}, None),
+        ({"mlx": "0.32.4", "mlx-lm": "0.30.7"}, "vllm-mlx runs with mlx 0.30 or 0.31, not 0.32.4"),
+        ({"mlx": "0.3.0", "mlx-lm": "0.30.7"}, "vllm-mlx runs with mlx 0.30 or 0.31, not 0.3.0"),
+        ({"mlx": "0.31.1", "mlx-lm": "0.32.2"}, "vllm-mlx runs with mlx-lm 0.30, not 0.32.2"),
+        # What is missing, or can't be told, is another check's.
+        ({"mlx": "missing"}, None),
+        ({}, None),
+    ],
+)
+def test_versions_that_vllm_mlx_runs_with(versions: dict[str, str], says: str | None) -> None:
+    found = VLLM_MLX.unfit(versions)
+    assert (found and found[0]) == says
+    assert MLX_LM.unfit(versions) is None
+
+
 def test_configured_process() -> None:
     """Without a pattern of its own, an engine's processes are those that run its command."""
     engine = engines({"mine": {"command": ["-m", "my.server", "up"]}})["mine"]
