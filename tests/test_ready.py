@@ -235,6 +235,7 @@ def test_fewer_ranks(slow: Inv) -> None:
 def test_values_that_are_kept(slow: Inv) -> None:
     """With tp.keep_env: for this user alone, used in place, in no output, gone with a stop."""
     slow.env["INVOKE_TP_KEEP_ENV"] = "true"
+    slow.env["INVOKE_TP_KEEP_LOGS"] = "0"
     texts = [slow("tp.start", "--env", "TOKEN=s3cret '\n x")]
     (kept, *_) = slow.home.rglob("rank-*.env/TOKEN")
     assert kept.read_text() == "s3cret '\n x"
