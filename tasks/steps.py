@@ -219,7 +219,7 @@ def _note_ready(cluster: Cluster, run: str | None) -> None:
     """Note on rank 0's node that it was ready, and take the logs so far: one round trip."""
     # What this very start has written down need not be read.
     read = Snapshot({}, {}) if run else reading.states(cluster)
-    mark = {cluster.leader.name: waiting.ready_script(cluster)}
+    mark = {cluster.leader.name: waiting.ready_script(cluster, run)}
     _collect(cluster, read, beside=mark, run=run)
 
 
@@ -671,7 +671,7 @@ def _announce(
         if not failure.dead:
             raise ActionFailed(f"{_not_ready(failure)}; all ranks were stopped") from None
         return
-    waiting.mark_ready(cluster)
+    waiting.mark_ready(cluster, run)
     # It may serve for days: from here on it is there to be stopped.
     session.lock.let_go(cluster)
     screen.say(f"ready: {api.url} (Ctrl-C stops it)")

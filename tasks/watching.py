@@ -145,7 +145,7 @@ class _Probe:
             api.one_token(record.model, self.cluster.engine.model, TIMEOUT)
         except ApiError as error:
             return BUSY if error.is_timeout else str(error)
-        waiting.mark_ready(self.cluster)
+        waiting.mark_ready(self.cluster, record.run)
         return ""
 
     def _take(self, said: str) -> None:
