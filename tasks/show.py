@@ -195,7 +195,7 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
             return {**found, "state": readiness.UNASKED, "why": why}
         why = f"no token within {TOKEN_LIMIT:g} s" if error.is_timeout else str(error)
         return found if health.state == readiness.LOADING else {**found, "why": why}
-    waiting.mark_ready(cluster)
+    waiting.mark_ready(cluster, record.run)
     return {**found, "state": readiness.READY, "why": ""}
 
 

@@ -29,6 +29,7 @@ from .cluster.http.failure import Why
 from .cluster.launch import Run
 from .cluster.nodes import Answer
 from .cluster.ranks import FAST_SYNCH, Rank, fast_synch_of
+from .cluster.server import readiness
 from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
 from .session import Session
@@ -234,7 +235,7 @@ def _note_ready(cluster: Cluster, run: str | None) -> None:
     """Note on rank 0's node that it was ready, and take the logs so far: one round trip."""
     # What this very start has written down need not be read.
     read = Snapshot({}, {}) if run else reading.states(cluster)
-    mark = {cluster.leader.name: waiting.ready_script(cluster)}
+    mark = {cluster.leader.name: waiting.ready_script(cluster, run)}
     _collect(cluster, read, beside=mark, run=run)
 
 
@@ -243,7 +244,7 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     seconds = timeout or HEALTH_TIMEOUT
     # What this command has started itself need not be read.
     run = session.known(cluster).started
-    api = Api.of(cluster) if run else recorded(cluster)
+    api = Api.of(cluster) if run else _loaded(session, cluster, timeout)
     start = time.monotonic()
     try:
         model = api.one_token(cluster.model, cluster.engine.model, seconds)
@@ -262,6 +263,15 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
     screen.out(curl(api, model))
+
+
+def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:
+    """The HTTP side of the recorded server, once it has given a first token."""
+    read = reading.states(cluster)
+    node, _, record = show.leader(read)
+    if readiness.judge(read, record.size).state in readiness.COMING:
+        wait(session, cluster, timeout)
+    return show.api_of(cluster, node, record)
 
 
 def recorded(cluster: Cluster) -> Api:
@@ -684,7 +694,7 @@ def _announce(
         if not failure.dead:
             raise ActionFailed(f"{_not_ready(failure)}; all ranks were stopped") from None
         return
-    waiting.mark_ready(cluster)
+    waiting.mark_ready(cluster, run)
     # It may serve for days: from here on it is there to be stopped.
     session.lock.let_go(cluster)
     screen.say(f"ready: {api.url} (Ctrl-C stops it)")

@@ -144,7 +144,7 @@ class _Probe:
             api.one_token(record.model, self.cluster.engine.model, TIMEOUT)
         except ApiError as error:
             return error
-        waiting.mark_ready(self.cluster)
+        waiting.mark_ready(self.cluster, record.run)
         return None
 
     def _take(self, failed: ApiError | None) -> None:

@@ -637,14 +637,13 @@ def test_ring_goes_round(size: int, picks: list[tuple[int, int]]) -> None:
 
 # Hostfiles.
 
-SYNCH = ["MLX_METAL_FAST_SYNCH=1"]
 HOSTFILES: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
     "two hosts share their link": (
         PAIR,
         None,
         {
             "backend": "jaccl",
-            "envs": SYNCH,
+            "envs": [],
             "hosts": [
                 {
                     "ssh": "mac1",
@@ -666,7 +665,7 @@ HOSTFILES: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
         None,
         {
             "backend": "jaccl",
-            "envs": SYNCH,
+            "envs": [],
             "hosts": [
                 {
                     "ssh": "mac1",
@@ -688,7 +687,7 @@ HOSTFILES: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
         None,
         {
             "backend": "jaccl",
-            "envs": SYNCH,
+            "envs": [],
             "hosts": [
                 {
                     "ssh": "mac1",
@@ -716,7 +715,7 @@ HOSTFILES: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
         None,
         {
             "backend": "jaccl-ring",
-            "envs": SYNCH,
+            "envs": [],
             "hosts": [
                 {
                     "ssh": "mac1",
@@ -1239,7 +1238,7 @@ def test_merged_keeps_what_people_wrote() -> None:
     assert made["envs"] == ["A=1", "MLX_METAL_FAST_SYNCH=0"]
     assert made["hosts"][0] == BASE["hosts"][0]
     assert made["hosts"][1] == {"python": "/opt/python", **BASE["hosts"][1]}
-    assert drift.merged(old["hosts"], BASE)["envs"] == SYNCH
+    assert drift.merged(old["hosts"], BASE)["envs"] == []
 
 
 def test_merged_drops_what_is_no_longer_there() -> None:

@@ -11,6 +11,7 @@ from tasks.cluster.engine import BUILT_IN, MLX_LM, VLLM_MLX, Engine, engines, ht
 from tasks.cluster.errors import BadInput
 
 # (ps -o comm=, ps -o command=): on Linux a name of at most 15 letters, on macOS a path.
+ENTRY = "/Users/a/.mlx-tp/default/runs/20261130T091500ab12cd34/entry.py"
 PYTHON_APP = (
     "/opt/homebrew/Cellar/python@3.14/3.14.2/Frameworks/Python.framework/Versions/3.14"
     "/Resources/Python.app/Contents/MacOS/Python"
@@ -21,6 +22,9 @@ MLX_LM_SERVERS = [
     ("python3", "/usr/bin/python3 -m mlx_lm server"),
     ("python3.11", "/srv/v/bin/python3.11 -m mlx_lm.server --port 1 --host 0.0.0.0"),
     ("python", "python -u -X dev -m mlx_lm server"),
+    # As we start it.
+    ("python", f"/srv/v/bin/python {ENTRY} -m mlx_lm server --model m"),
+    (PYTHON_APP, f"{PYTHON_APP} /Users/a b/.mlx-tp/x y/runs/1a/entry.py -m mlx_lm server"),
     ("python", "/srv/v/bin/python -W ignore::Warning -m mlx_lm server"),
     ("python", ".venv/bin/python -m mlx_lm server"),
     (".venv/bin/python", ".venv/bin/python .venv/bin/mlx_lm.server"),
@@ -56,6 +60,9 @@ WRAPPER = (
 OTHERS = [
     ("python", "/srv/v/bin/python"),
     ("python", "/srv/v/bin/python -m mlx_lm"),
+    ("python", f"/srv/v/bin/python {ENTRY} -m my_mlx_lm.server"),
+    ("python", "/srv/v/bin/python /srv/notes/entry.py -m mlx_lm server"),
+    ("vim", f"/usr/bin/vim {ENTRY} -m mlx_lm server"),
     ("python", "/srv/v/bin/python -m mlx_lm generate --prompt server"),
     ("python", "/srv/v/bin/python -m mlx_lm server_of_mine"),
     ("python", "/srv/v/bin/python -m mlx_lm.servers"),
@@ -181,6 +188,10 @@ GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"command": ["x"], "env": {"A": 1, "B": "{backend}"}}, {"env": {"A": "1", "B": "{backend}"}}),
     ({"command": ["x"], "defaults": {"--port": 9000}}, {"defaults": {"--port": "9000"}}),
     ({"command": ["x"], "prepare": ""}, {"prepare": ""}),
+    ({"command": ["-m", "x"]}, {"has_entry": True}),
+    ({"command": ["-m", "x"], "entry": "none"}, {"has_entry": False}),
+    # What is no module can't be run by an entry.
+    ({"command": ["x"], "entry": "module"}, {"has_entry": False}),
     ({"command": ["x"], "process": "-m x( |$)"}, {"process": "-m x( |$)"}),
 ]
 
@@ -190,6 +201,25 @@ def test_configured(entry: dict[str, Any], expected: dict[str, Any]) -> None:
     made = engines({"mine": entry})
     assert made.keys() == {*BUILT_IN, "mine"}
     assert {key: getattr(made["mine"], key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [
+        ({"mlx": "0.30.6", "mlx-lm": "0.30.7"}, None),
+        ({"mlx": "0.31.0", "mlx-lm": "0.30.7"}, None),
+        ({"mlx": "0.32.4", "mlx-lm": "0.30.7"}, "vllm-mlx runs with mlx 0.30 or 0.31, not 0.32.4"),
+        ({"mlx": "0.3.0", "mlx-lm": "0.30.7"}, "vllm-mlx runs with mlx 0.30 or 0.31, not 0.3.0"),
+        ({"mlx": "0.31.1", "mlx-lm": "0.32.2"}, "vllm-mlx runs with mlx-lm 0.30, not 0.32.2"),
+        # What is missing, or can't be told, is another check's.
+        ({"mlx": "missing"}, None),
+        ({}, None),
+    ],
+)
+def test_versions_that_vllm_mlx_runs_with(versions: dict[str, str], says: str | None) -> None:
+    found = VLLM_MLX.unfit(versions)
+    assert (found and found[0]) == says
+    assert MLX_LM.unfit(versions) is None
 
 
 def test_configured_process() -> None:
@@ -230,7 +260,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"mine": {"command": ["a\0"]}}, "tp.engines.mine.command: give at least one word"),
     ({"mine": {"command": "  "}}, "tp.engines.mine.command: give at least one word"),
     ({"mlx-lm": {"command": []}}, "tp.engines.mlx-lm.command: give at least one word"),
-    ({"mine": {**X, "redy": "/"}}, "tp.engines.mine.redy is unknown: command, defaults, env"),
+    ({"mine": {**X, "redy": "/"}}, "tp.engines.mine.redy is unknown: command, defaults, entry"),
     ({"mine": {**X, 5: "/", "z": 1}}, "tp.engines.mine.5 is unknown"),
     ({"mine": {**X, "ready": None}}, "tp.engines.mine.ready: give text, in quotes"),
     ({"mine": {**X, "ready": ""}}, "tp.engines.mine.ready: give text, in quotes"),

@@ -91,7 +91,7 @@ LEFT = "Ctrl-C again within 3 s stops it"
 STAGES = {
     "preflight": Stage(PREFLIGHT),
     "before rank 0": Stage(
-        LAUNCH, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "degraded")
+        LAUNCH, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "starting")
     ),
     "between ranks": Stage(
         LAUNCH, 1, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "ready")
@@ -100,7 +100,7 @@ STAGES = {
         RANK,
         more="rank 1 on 127.0.0.1: running",
         between=LEFT,
-        after=("starting", "stopped", "starting", "starting", "starting"),
+        after=("loading", "stopped", "loading", "loading", "loading"),
     ),
 }
 
@@ -209,8 +209,8 @@ def test_stop(commands: Commands, gates: Gates, stage: str, numbers: Numbers, no
     assert "Traceback" not in done.err
     assert ("inv tp.stop goes on" in done.err) == (numbers[0] is not KILL)
     # No rank has ended, and nobody says so.
-    assert state(commands) == "starting"
-    note("tp.stop", stage, numbers, done, "starting")
+    assert state(commands) == "loading"
+    note("tp.stop", stage, numbers, done, "loading")
     commands.inv.env["INVOKE_TP_STOP_TIMEOUT"] = "1"
     clean_up(commands, gates)
 
@@ -343,7 +343,7 @@ def test_terminal_that_is_closed(commands: Commands, gates: Gates, stage: str) -
     terminal.close()
     if stage == "waiting":
         terminal.command.end(129)
-        assert state(commands) == "starting"
+        assert state(commands) == "loading"
     else:
         wait_for(lambda: not rows(commands))
         gates.open(LAUNCH)

@@ -182,7 +182,7 @@ def test_killed_holder(commands: Commands, gates: Gates, place: str) -> None:
     start.process.kill()
     wait_for(lambda: not folder(commands.inv).exists())
     status = commands.inv.run("tp.status", "--json").json()
-    assert status["state"] == ("starting" if place == RANK else "degraded")
+    assert status["state"] == ("loading" if place == RANK else "starting")
     assert "rank 0" in commands.run("bob", "tp.stop").out
     # A script that was held up on its way starts nothing any more.
     gates.open()

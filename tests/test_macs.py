@@ -84,7 +84,7 @@ def test_setup_start_chat_stop(
     inv: Inv, ready: Ready, count: int, cables: Any, engine: str
 ) -> None:
     rig = ready(count, cables, engine)
-    started = inv("tp.start")
+    started = inv("tp.start", "--skip", "versions")
     assert "healthy: a token" in started.err
     status = inv("tp.status", "--json").json()
     assert status["state"] == "ready"
@@ -137,7 +137,7 @@ def test_verify_finds_a_cut_link(inv: Inv, ready: Ready) -> None:
 
 def test_verify_beside_a_server_is_refused(inv: Inv, ready: Ready) -> None:
     ready(2, two_nodes())
-    inv("tp.start")
+    inv("tp.start", "--skip", "versions")
     refused = inv("rdma.verify", code=3)
     assert "already runs: rank 0" in refused.err
     assert inv("tp.status", "--json").json()["state"] == "ready"
@@ -146,7 +146,7 @@ def test_verify_beside_a_server_is_refused(inv: Inv, ready: Ready) -> None:
 def test_memory_that_a_killed_server_left(inv: Inv, ready: Ready) -> None:
     """The absolute limit, and the node's own baseline, which a smaller Mac needs."""
     rig = ready(2, two_nodes())
-    inv("tp.start")
+    inv("tp.start", "--skip", "versions")
     rig.fault("mac1", "wired_leak", "60")
     rig.fault("mac2", "wired_leak", "380")
     stopped = inv("tp.stop", "--force")
@@ -186,7 +186,7 @@ def test_protection_domains_that_failed_starts_used_up(inv: Inv, ready: Ready) -
 
 def test_logs_stay_on_their_nodes_and_are_collected(inv: Inv, ready: Ready) -> None:
     rig = ready(2, two_nodes())
-    inv("tp.start")
+    inv("tp.start", "--skip", "versions")
     inv("tp.stop")
     combined = (inv.home / "logs" / "tp_server.log").read_text()
     for rank in (0, 1):
@@ -197,9 +197,9 @@ def test_logs_stay_on_their_nodes_and_are_collected(inv: Inv, ready: Ready) -> N
 def test_a_reboot_ends_the_record(inv: Inv, ready: Ready) -> None:
     """A record from before a reboot is of no server, whatever has its pid now."""
     rig = ready(2, two_nodes())
-    inv("tp.start")
+    inv("tp.start", "--skip", "versions")
     rig.reboot("mac2")
     assert "rank 1" in inv("tp.status", code=3).err
     inv("tp.stop")
     inv("rdma.setup")
-    inv("tp.start")
+    inv("tp.start", "--skip", "versions")

@@ -592,8 +592,36 @@ def test_engine_has_the_last_word(tmp_path: Path) -> None:
             VLLM_MLX,
             envs=["MLX_DISTRIBUTED_BACKEND=user's"],
         )
-        assert {rank.env["MLX_DISTRIBUTED_BACKEND"] for rank in planned} == {backend}
+        # To MLX a jaccl ring is jaccl: it has no backend of the other name.
+        name = "ring" if backend == "ring" else "jaccl"
+        assert {rank.env["MLX_DISTRIBUTED_BACKEND"] for rank in planned} == {name}
         assert planned[1].command == ("python3", "-m", "vllm_mlx.distributed_launcher")
+
+
+def test_one_rank_of_vllm_mlx() -> None:
+    """Its launcher refuses to be alone."""
+    (rank,) = ranks.plan([Host("a", ("10.0.0.1",))], "ring", VLLM_MLX, args=["--model", "m"])
+    assert rank.command == ("python3", "-m", "vllm_mlx.server", "--model", "m")
+
+
+@pytest.mark.parametrize(
+    ("choice", "envs", "value", "called"),
+    [
+        ("unset", [], None, "unset"),
+        ("on", [], "1", "on"),
+        ("off", [], "0", "off"),
+        # A hostfile's own envs win.
+        ("off", ["MLX_METAL_FAST_SYNCH=1"], "1", "on"),
+        ("on", ["MLX_METAL_FAST_SYNCH=0"], "0", "off"),
+        ("on", ["MLX_METAL_FAST_SYNCH="], "", "off"),
+        ("unset", ["MLX_METAL_FAST_SYNCH=2"], "2", "on"),
+    ],
+)
+def test_fast_synch(choice: str, envs: list[str], value: str | None, called: str) -> None:
+    hosts = [Host("a", ("10.0.0.1",))]
+    (rank,) = ranks.plan(hosts, "ring", MLX_LM, envs=envs, fast_synch=choice)
+    assert rank.env.get("MLX_METAL_FAST_SYNCH") == value
+    assert ranks.fast_synch_of(rank.env) == called
 
 
 def test_engine_env_is_text() -> None:

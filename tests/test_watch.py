@@ -46,7 +46,7 @@ def test_a_dead_rank_is_told(light: Inv) -> None:
     with watching(light) as process:
         assert re.match(r"\d\d:\d\d:\d\d  ready$", until(process, "ready"))
         os.kill(pids(light)[1], signal.SIGKILL)
-        line = until(process, "degraded")
+        line = until(process, "degraded|dead")
         assert "died: rank 1 on 127.0.0.1 (killed by SIGKILL)" in line
         _, err = process.communicate(timeout=60)
         assert process.returncode == 3
@@ -80,7 +80,7 @@ def test_restart(light: Inv) -> None:
     with watching(light, "--restart", "--max-restarts", "1") as process:
         until(process, "ready")
         os.kill(first[0], signal.SIGKILL)
-        until(process, "degraded: died: rank 0")
+        until(process, "(degraded|dead): died: rank 0")
         assert "again (0 restarts left after that)" in until(process, "starting it again")
         until(process, "ready")
         second = pids(light)
@@ -88,7 +88,7 @@ def test_restart(light: Inv) -> None:
         ran = layout.record(light.home / layout.STATE)
         assert (ran["command"][-1], ran["cwd"]) == ("0.5", str(light.home))
         os.kill(second[1], signal.SIGKILL)
-        until(process, "degraded: died: rank 1")
+        until(process, "(degraded|dead): died: rank 1")
         _, err = process.communicate(timeout=60)
         assert process.returncode == 3
         assert "has failed after 1 restarts" in err

@@ -12,11 +12,10 @@ from .text import LINE
 
 # A process is a server only if its program is a Python that runs it: mlx.launch, its bash wrapper,
 # its ssh client and an editor carry the same words in their arguments. An absolute path may hold
-# spaces, but a space before "-" or "/" begins the next argument.
+# spaces, but a space before "-" or "/" begins the next argument. Ours run through their entry.
 _PROGRAM = re.compile(r"(.*/)?[Pp]ython[0-9.]*t?$")
 _PYTHON = r"([^ ]*/|/((?! [-/])[^;&|'\"])*/)?[Pp]ython[0-9.]*t?( -[XW] [^ -][^ ]*| -[^ ]+)*? "
-
-_ENTRY = r"(/[^;&|'\"]*/entry\.py )?"  # which runs it in the same process
+_ENTRY = r"(/[^;&|'\"]*/runs/[0-9A-Za-z]+/entry\.py )?"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Engine:
         script = rf"{_PYTHON}([^ ]*/)?{re.escape(program)}"
         if not _PROGRAM.match(program) and not (program and re.match(script, command_line)):
             return False
-        return re.match(_PYTHON + _ENTRY + self.process, command_line) is not None
+        return re.match(f"{_PYTHON}{_ENTRY}({self.process})", command_line) is not None
 
     def arguments(self, args: Sequence[str], model: str | None, host: str) -> tuple[str, ...]:
         """The server's arguments: the user's, and the defaults that they leave open."""

@@ -175,6 +175,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
         who=run.by,
         already=ALREADY,
         keep_runs=cluster.keep_logs,
+        spare=cluster.recalled[0],
         entry=scripts.text("entry.py") if cluster.engine.has_entry else "",
     )
 

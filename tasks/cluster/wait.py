@@ -213,14 +213,15 @@ def _views(cluster: Cluster, read: Snapshot, run: str | None) -> list[RankView]:
     return views
 
 
-def mark_ready(cluster: Cluster) -> None:
+def mark_ready(cluster: Cluster, run: str | None = None) -> None:
     """Note on rank 0's node that this run has given a token: later it is degraded, not starting."""
-    nodes.sh([cluster.leader], ready_script(cluster))
+    nodes.sh([cluster.leader], ready_script(cluster, run))
 
 
-def ready_script(cluster: Cluster) -> str:
+def ready_script(cluster: Cluster, run: str | None = None) -> str:
     """What `mark_ready` runs."""
-    return scripts.script("ready.sh", state_dir=cluster.state_dir, cluster=cluster.name)
+    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
+    return scripts.script("ready.sh", **where, run=run or "")
 
 
 def _view(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STARTING, JOINING, LOADING, READY = "starting", "joining", "loading", "ready"
 DEGRADED, DEAD, UNASKED, STOPPED = "degraded", "dead", "unasked", "stopped"
 UNKNOWN = "unknown"  # a node gives no answer
+COMING = (STARTING, JOINING, LOADING)
 FAILED = (DEGRADED, DEAD)
 BUSY_AFTER = 60.0  # seconds without a token: until then the next look may just not be due
 

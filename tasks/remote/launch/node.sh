@@ -1,6 +1,7 @@
 # Before ranks of a run start on a node: its folder, ours alone, with the record of them; what it
 # takes the place of is over.
-: "${run:?}" "${record:?}" "${who:?}" "${already:?}" "${keep_runs:?}" "${entry?}"
+: "${run:?}" "${record:?}" "${who:?}" "${already:?}" "${keep_runs:?}" "${spare?}"
+: "${entry?}"
 . ./runs.sh
 at=$here/runs/$run
 for folder in "$state_dir" "$here" "$here/runs" "$at"; do
@@ -36,11 +37,11 @@ rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
 printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" || exit
 [ -z "$entry" ] || printf '%s\n' "$entry" >"$at/entry.py" || exit
 want running "$run" "$who" || exit
-# Earlier runs go, but for the newest: their names begin with the time.
+# Earlier runs go, but for the newest (names begin with the time) and one whose values are used.
 newest
 n=0
 for other in $runs; do
   [ -e "$here/runs/$other/ended" ] || continue
   n=$((n + 1))
-  [ $n -le "$keep_runs" ] || rm -rf "$here/runs/$other"
+  [ $n -le "$keep_runs" ] || [ "$other" = "$spare" ] || rm -rf "$here/runs/$other"
 done

@@ -73,6 +73,9 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     assert words == ["--model", f"{tmp_path}/model", "a\\nb", "--", "~"]
     assert folder == f"{tmp_path}/a b"
     assert env.items() >= {**ENV, "MORE": str(tmp_path), "MLX_RANK": "1"}.items()
+    # A token of a run that is over says nothing of the next.
+    sh(wait.ready_script(cluster, "abc"))
+    assert read(sh, cluster).ready is None
     sh(wait.ready_script(cluster))
     assert read(sh, cluster).ready == "def"
     where = [(rank.rank, launch.log_path(cluster, rank, "def"), "", 0) for rank in cluster.ranks]
