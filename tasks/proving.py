@@ -65,11 +65,9 @@ def _with_collective(cluster: Cluster) -> Cluster:
 
 
 def _check_free(cluster: Cluster) -> None:
-    running, hosts = reading.running_facts(cluster), checks.CHECKS["hosts"]
-    read = reading.read(cluster.nodes, lambda node: [*running(node), *hosts.facts(cluster, node)])
+    read = reading.running(cluster)
     show.unreachable(read)
     found = [
-        *hosts.findings(cluster.expected, read),
         *checks.processes(cluster.expected, read),
         *checks.ports(replace(cluster.expected, http_port=0), read),
     ]

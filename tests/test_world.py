@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from conftest import ROOT, Inv, require
+from conftest import ROOT, Inv
 from mlx._distributed_utils import common, config
 from rig import Rig, ring
 
@@ -152,7 +152,7 @@ def test_ethernet_files_of_mlx(written: Callable[..., Path], capsys: Any) -> Non
 
 
 # The inputs of the field: (file, what is said where a cluster is made of it, None where one is).
-CASES = ROOT.parent / "shared" / "field-cases"
+CASES = ROOT / "tests" / "data" / "hostfiles"
 FIELD: list[tuple[str, str | None]] = [
     ("20-hf-mlx-distributed-config-lan-ips", None),
     ("21-hf-wwdc-4node", None),
@@ -172,7 +172,6 @@ FIELD: list[tuple[str, str | None]] = [
 
 @pytest.mark.parametrize(("name", "says"), FIELD, ids=[name for name, _ in FIELD])
 def test_field_cases(name: str, says: str | None) -> None:
-    require(CASES.is_dir(), f"needs the inputs of the field in {CASES}")
     path = CASES / f"{name}.json"
     if says is None:
         made = cluster.build({}, hostfile=str(path), engine="mlx-lm")
@@ -188,7 +187,6 @@ def test_field_cases(name: str, says: str | None) -> None:
 
 def test_nine_hosts_as_a_ring() -> None:
     """The way out of case 24 is one."""
-    require(CASES.is_dir(), f"needs the inputs of the field in {CASES}")
     path = str(CASES / "24-hf-nine-hosts-jaccl.json")
     made = cluster.build({}, hostfile=path, engine="mlx-lm", backend="jaccl-ring")
     assert len(made.ranks) == 9
