@@ -423,7 +423,8 @@ def test_records(record: dict[str, Any]) -> None:
         cluster = cluster_of(place, [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}])
         read = reading_of(record)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(apis.Api, "is_up", lambda *_, **__: False)
+            silent = lambda _, path, **__: apis.ApiError(f"GET {path}: no")  # noqa: E731
+            patch.setattr(apis.Api, "page", silent)
             found = show.summary(cluster, read)
         out = io.StringIO()
         with redirect_stdout(out):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .api import Api, ApiError
+from .http import stream
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,8 @@ def parse(data: Mapping[str, Any]) -> Greedy:
     """A completion as OpenAI's form has it; mlx-lm adds the tokens' ids."""
     try:
         choice = data["choices"][0]
-        message = choice.get("message") or {}
-        thought = message.get("reasoning") or message.get("reasoning_content") or ""
-        text = f"{thought}{message.get('content') or ''}"
+        said, thought, _ = stream.parts(choice.get("message") or {})
+        text = thought + said
         told = (choice.get("logprobs") or {}).get("content") or []
         tokens = [_token(each) for each in told]
         rivals = [_rivals(each) for each in told]

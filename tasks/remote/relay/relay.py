@@ -20,7 +20,7 @@ if said != "connected":
     sys.exit(1)
 peer.settimeout(None)
 while True:
-    for ready in select.select([0, peer], [], [])[0]:
+    for ready in select.select([0, peer.fileno()], [], [])[0]:
         data = os.read(0, 65536) if ready == 0 else peer.recv(65536)
         # Who asks closes when he has his answer, or is gone.
         if not data:
