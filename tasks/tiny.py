@@ -56,6 +56,7 @@ def ensure(model: str | None, dry: bool = False) -> None:
     PATH.parent.mkdir(parents=True, exist_ok=True)
     # Made beside and moved: one that was interrupted must not be taken for a whole one.
     work = Path(tempfile.mkdtemp(dir=PATH.parent))
+    work.chmod(0o755)  # for the user of test hosts, too
     try:
         make(work)
         shutil.rmtree(PATH, ignore_errors=True)

@@ -54,7 +54,7 @@ class Scene:
         self.data: dict[str, Any] = {}
         self.model = folder / "model"
         self.model.mkdir()
-        for path in (folder, gate_folder):
+        for path in (folder.parent, folder, folder / "logs", gate_folder):
             path.chmod(0o777)  # the hosts' user is not root
         (self.model / "config.json").write_text("{}")
         (self.model / "model.safetensors").touch()

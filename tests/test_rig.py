@@ -146,6 +146,62 @@ class TestHosts:
         assert ssh(two_macs, "mac1", "true").stdout == "forced\n"
 
 
+class TestStrict:
+    """What a host has that only Linux would not have, or has not that only a Mac would not."""
+
+    def test_nothing_of_linux_shows(self, two_macs: Rig) -> None:
+        look = "ls /proc; readlink /tmp; uname -s; id -u; id -gn; cd /tmp && pwd -P"
+        told = two_macs.run("mac1", look).stdout.split()
+        assert told == ["private/tmp", "Darwin", "501", "staff", "/private/tmp"]
+        assert two_macs.run("mac1", ["/bin/sh", "-c", "echo 'a\\nb'"]).stdout == "a\nb\n"
+
+    @pytest.mark.parametrize(
+        ("command", "line", "status"),
+        [
+            ("stat -c %i /", "stat: illegal option -- c", 1),
+            ("date -d @0", "date: illegal option -- d", 1),
+            ("find /tmp -printf x", "find: -printf: unknown primary or operator", 1),
+            ("sed -z p", "sed: illegal option -- z", 1),
+            ("ps -o cgroup= -p 1", "ps: cgroup: keyword not found", 1),
+            ("netstat -an -p tcp4", "netstat: tcp4: unknown or uninstrumented protocol", 0),
+        ],
+    )
+    def test_words_that_apples_do_not_know(
+        self, two_macs: Rig, command: str, line: str, status: int
+    ) -> None:
+        text, code = said(two_macs, "mac1", command)
+        assert (text.partition("\n")[0], code) == (line, status)
+
+    def test_words_that_only_apples_know(self, two_macs: Rig) -> None:
+        told = two_macs.run("mac1", "stat -f '%z %Su' /etc/passwd; printf ab | wc -c").stdout
+        assert re.fullmatch(r"\d+ root\n {7}2\n", told)
+
+    def test_a_users_own_processes(self, two_macs: Rig) -> None:
+        """Environments and sockets of others are not shown, their command lines are."""
+        two_macs.run("mac1", "OWN=1 sleep 301 >/dev/null 2>&1 &")
+        two_macs.run("mac1", "OTHER=1 sleep 302 >/dev/null 2>&1 &", root=True)
+        shown = two_macs.run("mac1", "ps axwwE -o command=").stdout
+        assert re.search(r"^sleep 301 .*OWN=1", shown, re.MULTILINE)
+        assert re.search(r"^sleep 302$", shown, re.MULTILINE)
+        listeners = "lsof -nP -iTCP -sTCP:LISTEN -F p"
+        assert two_macs.run("mac1", listeners, check=False).stdout == ""
+        assert two_macs.run("mac1", listeners, root=True).stdout
+
+    def test_a_command_ends_with_whoever_asked(self, two_macs: Rig) -> None:
+        """What process 1 does for a client is over when that is killed, and says how it ended."""
+        line = "iostat -n 0 -c 2 -w 300 >/dev/null & p=$!; sleep 0.3; kill -9 $p; wait $p; echo $?"
+        assert two_macs.run("mac1", line).stdout == "137\n"
+        wait_for(lambda: len(two_macs.run("mac1", "ps ax -o command=").stdout.splitlines()) <= 4)
+
+    def test_a_kinder_host(self, rigs: Callable[..., Rig]) -> None:
+        """As `inv local.up` has it without --strict."""
+        rig = rigs(2, two_nodes(), is_strict=False)
+        assert rig.run("mac1", "id -u; ls -d /proc/self").stdout.split() == ["0", "/proc/self"]
+        assert read(rig, "mac1", "processes")
+        assert said(rig, "mac1", "ifconfig en5 10.1.0.1")[1] == 1
+        rig.run("mac1", "sudo -n ifconfig en5 10.1.0.1")
+
+
 class TestLinks:
     def test_ping_over_a_link(self, two_macs: Rig) -> None:
         assert said(two_macs, "mac1", "ping -c 1 -w 1 10.254.0.6")[1] != 0
@@ -457,6 +513,9 @@ SHOWN: dict[tuple[str, str], list[tuple[Look, Any, Any]]] = {
         (lambda rig: said(rig, "mac1", "ping -c 1 -w 1 10.254.0.6")[1], 0, 1),
         (lambda rig: len(peers(rig, "mac1")), 1, 0),
     ],
+    ("other_case", "/Users/mac1"): [
+        (lambda rig: said(rig, "mac1", "[ /USERS/MAC1 -ef ~ ]")[1], 1, 0),
+    ],
     ("sudo_password", ""): [(lambda rig: said(rig, "mac1", "sudo -n true"), ("", 0), NEEDED)],
     ("wired_leak", "380"): [(lambda rig: read(rig, "mac1", "memory").wired // GIB, 9, 389)],
     ("os_build", "25F80"): [(lambda rig: word(rig, "sw_vers -buildVersion"), "25E253", "25F80")],
@@ -494,7 +553,14 @@ class TestFaults:
 
     def test_every_fault_is_shown(self) -> None:
         # What configd has put into a bridge stays there when it is told to stop: see TestBoot.
-        assert {name for name, _ in SHOWN} | {"rebridge"} == set(FAULTS)
+        assert {name for name, _ in SHOWN} | {"rebridge", "tmp_cleaned"} == set(FAULTS)
+
+    def test_what_the_cleaner_takes(self, two_macs: Rig) -> None:
+        two_macs.run("mac1", "cd /tmp; mkdir -p a/b c; touch a/x ~/x; ln -s ~/x c/link")
+        two_macs.fault("mac1", "tmp_cleaned")
+        left = two_macs.run("mac1", "find /tmp/ -xdev ! -name 'pytest*'; ls ~").stdout.split()
+        assert {"/tmp/c/link", "x"} <= set(left)
+        assert not {"/tmp/a", "/tmp/a/x"} & set(left)
 
     def test_a_cut_link_stays_up(self, two_macs: Rig) -> None:
         """As on a Mac: no carrier, but the interface is not taken down."""

@@ -59,7 +59,7 @@ def _restored(name: str) -> Callable[..., None]:
 
 
 def _other_case(path: str) -> str:
-    """Its name with the letters of the first folder, and its own, in the other case."""
+    """Its name in capitals, or in small letters where it is in capitals."""
     if path == path.swapcase() or not path.startswith("/"):
         raise ValueError(f"{path} has no other case, or does not begin with /")
     return path.upper() if path != path.upper() else path.lower()
@@ -77,8 +77,8 @@ def _no_twin(rig: Rig, host: str, path: str) -> None:
 
 # It removes regular files, not links, what a process holds open too, and then empty folders.
 CLEANER = """\
-find -x /private/tmp/ -type f -delete
-find -x -d /private/tmp/ -mindepth 1 -type d -empty -delete
+find /tmp/ -xdev -type f -delete
+find /tmp/ -xdev -mindepth 1 -type d -empty -delete
 """
 
 

@@ -13,7 +13,10 @@ from .mac.server import SUDO
 
 USER, UID, GID = "admin", 501, 20
 PASSWORD = "secret"
-LESS = ("file names mind case (local.fault HOST other_case:PATH gives a folder its other name)",)
+LESS = (
+    "file names mind case (local.fault HOST other_case:PATH gives a folder its other name)",
+    "bash is this machine's, a Mac's is 3.2",
+)
 HERE = Path(__file__).parent
 
 # A Mac's: the password is the user's own, and no lecture is read to scripts.
