@@ -46,7 +46,7 @@ from tasks.cluster import (
     wait,
 )
 from tasks.cluster.errors import ActionFailed
-from tasks.cluster.facts import NodeFacts, files, model, ports, processes, rdma, versions, weights
+from tasks.cluster.facts import NodeFacts, files, model, ports, processes, rdma, split, versions
 from tasks.cluster.hostfile import Host
 from tasks.cluster.launch import Run
 from tasks.cluster.nodes import Answer, Node
@@ -223,8 +223,7 @@ def test_readings(sh: str, folder: str, cwd: str, path: str) -> None:
             state.fact(f"{cwd}/{folder}", "default"),
             model.fact(folder, cwd),
             model.fact(path or "x", cwd),
-            weights.fact(folder, cwd),
-            weights.config(folder, cwd),
+            split.fact(folder, cwd, str(python), folder, "tensor", [2]),
             versions.fact(str(python), cwd),
             files.place(f"{where}/{folder}", path or "x", "boot"),
         ):
