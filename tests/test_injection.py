@@ -279,7 +279,7 @@ def test_forgetting(sh: str, state_dir: str, by: str, run: str) -> None:
         wait.mark_ready(cluster)
         assert (runs / "abc123" / "token").exists()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stop, "who", lambda: by)
+            patch.setattr(stop, "who", lambda: f"me{by}")
             stop.forget(cluster, [Stopped("mac1")], run)
             assert (runs / run / "ended").exists()
             assert (runs / "abc123" / "ended").exists() == (run == "abc123")
@@ -409,7 +409,9 @@ RECORD = st.builds(
 
 def reading_of(record: Any) -> Snapshot:
     """What a node would tell that has this record, of a process that lives."""
-    text = f"now 5\nboot b\nrank 0\nrecord {json.dumps(record)}\npid 1\nstart 2\nof b\nalive\nend"
+    told = json.dumps({"run": "1f", "ranks": [record]})
+    rank = "rank 0\npid 1\nstart 2\nof b\nalive"
+    text = f"now 5\nboot b\nrun 1f\nrecord {told}\n{rank}\nend"
     values = {state.KEY: state.parse(text, 0), processes.KEY: {}, ports.KEY: {}}
     return Snapshot({"127.0.0.1": NodeFacts("127.0.0.1", values)}, {})
 
@@ -428,7 +430,9 @@ def test_records(record: dict[str, Any]) -> None:
             show._print_status(found)
             envelope.give(found)
         assert not ORDERS.search(out.getvalue())
-        assert logs.place(cluster, read).combined == Path("/tmp/tp_server.log")
+        combined = logs.place(cluster, read).combined
+        assert combined.is_relative_to(Path(cluster.folder).expanduser() / "runs")
+        assert ".." not in combined.parts
         (_, rank), *_ = read.ranks
         target = stop._recorded("mac1", rank)
         assert place.run(stop.script(cluster, [target], [target], "CONT", 0)) == "left\n"

@@ -274,7 +274,7 @@ def plain_files(beat: str, text: str) -> Callable[[Path], None]:
 
 
 def link(path: Path) -> None:
-    elsewhere = path.parents[1] / "elsewhere"
+    elsewhere = path.parents[2] / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "canary").touch()
     path.symlink_to(elsewhere)
