@@ -15,6 +15,7 @@ from .cluster import cluster as clusters
 from .cluster import reading
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed, Unreachable
+from .cluster.server import readiness
 from .cluster.state import Record
 from .executor import server_arguments
 from .session import Session
@@ -80,7 +81,9 @@ def _record(cluster: Cluster) -> Record:
     state = read.state(name)
     if state is None or 0 not in state.last:
         raise CheckFailed(f"{name}: no server was ever started there: inv tp.start")
-    return state.last[0]
+    # With a stop the values are gone that a node has kept.
+    is_stopped = state.wanted is not None and state.wanted.state == readiness.STOPPED
+    return replace(state.last[0], keeps_env=state.last[0].keeps_env and not is_stopped)
 
 
 def _arguments(record: Record, command: Sequence[str], with_: str | None) -> list[str]:

@@ -1,0 +1,51 @@
+"""What a restart of tp.watch finds once it has the lock: others may have acted while it waited."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks import watching
+from tasks.cluster.errors import CheckFailed
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.snapshot import Snapshot
+from tasks.cluster.state import KEY, State, Wanted
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of a node `a`, on which `cluster.wanted` is what is wanted."""
+    made = SimpleNamespace(leader=SimpleNamespace(name="a"), wanted=None)
+
+    def states(cluster: Any) -> Snapshot:
+        state = State(0.0, {}, None, None, wanted=cluster.wanted)
+        return Snapshot({"a": NodeFacts("a", {KEY: state})}, {})
+
+    monkeypatch.setattr(watching.reading, "states", states)
+    return made
+
+
+def test_it_is_still_wanted(cluster: Any) -> None:
+    cluster.wanted = Wanted("running", "r1", 5.0, "ann@desk")
+    assert watching._still_wanted(cluster) == "r1"
+    assert watching._still_wanted(cluster, "r1") == "r1"
+
+
+def test_somebody_has_stopped_it(cluster: Any) -> None:
+    cluster.wanted = Wanted("stopped", "r1", 5.0, "ann@desk")
+    with pytest.raises(CheckFailed, match="stopped by ann@desk"):
+        watching._still_wanted(cluster, "r1")
+
+
+def test_somebody_has_started_another(cluster: Any) -> None:
+    cluster.wanted = Wanted("running", "r2", 5.0, "ann@desk")
+    with pytest.raises(watching._StartedMeanwhileError):
+        watching._still_wanted(cluster, "r1")
+
+
+def test_a_server_of_a_version_before(cluster: Any) -> None:
+    """There nothing is written down of what is wanted."""
+    assert watching._still_wanted(cluster) == ""
+    assert watching._still_wanted(cluster, "") == ""
