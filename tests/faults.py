@@ -69,7 +69,7 @@ def drop_packets(scene: Scene) -> None:
     bridge, address = f"{network.PREFIX}{rig.number}", rig.address(scene.victim)
     rig.run(scene.other, "true")
     # A neighbour that is known for good: else this machine notices that nobody is there.
-    mac = scene.rig.run(scene.victim, "cat /sys/class/net/en0/address").stdout.strip()
+    mac = scene.rig.run(scene.victim, "cat /.sys/class/net/en0/address").stdout.strip()
     known = f"neigh {{}} {address} lladdr {mac} dev {bridge} nud permanent"
     # Last: a bridge forgets its neighbours when it loses the port whose address it had.
     network.ip([f"link set {wire} nomaster", known.format("replace")])
@@ -89,10 +89,11 @@ def silent(scene: Scene) -> None:
     scene.rig.run(
         scene.victim,
         f"{python} -c {shlex.quote(listen)} >/dev/null 2>&1 & echo $! >/tmp/silent",
+        root=True,
     )
 
     def off() -> None:
-        scene.rig.run(scene.victim, "kill $(cat /tmp/silent)", check=False)
+        scene.rig.run(scene.victim, "kill $(cat /tmp/silent)", check=False, root=True)
         scene.rig.ssh(scene.victim)
 
     scene.undo.append(off)
