@@ -21,9 +21,10 @@ def long(c: Context, only: str | None = None) -> None:
 
 @task(auto_shortflags=False)
 def models(c: Context) -> None:
-    """Ask this Python's mlx_lm anew of all known models, and say which answers changed.
+    """Ask mlx_lm anew of all known models.
 
-    They are tests/data/models/known.json; then docs/generate.py makes docs/models.md of them.
+    By this Python; it says which answers changed. They are tests/data/models/known.json, of which
+    docs/generate.py makes docs/models.md.
     """
     from .models import run
 
