@@ -176,7 +176,7 @@ def test_build_reads_options_by_the_table() -> None:
     with pytest.raises(BadInput, match=r"^tp.timout is unknown: did you mean timeout\?$"):
         build({"timout": 5}, hosts=["mac1"])
     made = build({"lock_wait": 5, "wired_limit_gib": 2}, hosts=["10.0.0.1"], lock_wait="0.5")
-    assert (made.lock_wait, made.wired_limit, made.timeout) == (0.5, 2 * 1024**3, 600)
+    assert (made.lock_wait, made.wired_limit, made.timeout) == (0.5, 2 * 1024**3, 900)
 
 
 @names(ALL)
