@@ -338,11 +338,28 @@ def test_versions(mac1: Any, mac2: Any, expected: list[str]) -> None:
 
 
 def test_another_engine_needs_no_mlx_lm() -> None:
-    whole = {**NO_LM, "vllm-mlx": "0.2.6"}
+    bare = {**NO_LM, "mlx": "0.31.2"}
+    whole = {**bare, "vllm-mlx": "0.2.6"}
     levels = [each.level for each in found("versions", whole, whole, engine=VLLM_MLX)]
     assert levels == [OK, OK]
-    levels = [each.level for each in found("versions", NO_LM, NO_LM, engine=VLLM_MLX)]
+    levels = [each.level for each in found("versions", bare, bare, engine=VLLM_MLX)]
     assert levels == [WARN, WARN]
+
+
+def test_versions_that_an_engine_does_not_run_with() -> None:
+    fit = {**SAME, "mlx": "0.31.2", "mlx-lm": "0.30.7", "vllm-mlx": "0.2.6"}
+    fine, wrong = found("versions", fit, {**fit, "mlx": "0.32.4"}, engine=VLLM_MLX)
+    assert fine.level == OK
+    assert (wrong.level, wrong.what) == (FAIL, "vllm-mlx runs with mlx 0.30 or 0.31, not 0.32.4")
+    assert wrong.fix == "install mlx 0.30 or 0.31.x there, or choose --python"
+
+
+def test_an_mlx_without_jaccl() -> None:
+    """It is told before anything starts: N worlds of one came of it."""
+    fine, wrong = found("versions", {**SAME, "backend": "yes"}, {**SAME, "backend": "no"})
+    assert fine.level == OK
+    assert "backend" not in fine.what
+    assert (wrong.level, wrong.what) == (FAIL, "mlx 0.32.4 has no jaccl")
 
 
 COOLDOWN = [

@@ -144,9 +144,9 @@ def test_clusters_by_name_leave_each_other_alone(two: Inv, home: Path) -> None:
     assert (Path(launch.LINKS) / f"tp_server.{b}.log").is_symlink()
     stopped = two("tp.stop", "--cluster", a).out
     assert re.search(r"^stopped .*rank 0, rank 1", stopped, re.MULTILINE)
-    assert two("tp.status", "--cluster", a).out.strip() == "stopped"
+    assert two("tp.status", "--cluster", a).out.startswith("stopped")
     assert pids(b) == of_b
-    assert two("tp.status").out.strip() == "stopped"
+    assert two("tp.status").out.startswith("stopped")
     assert "serving" in two("tp.logs", "--cluster", b).out
     two("tp.stop", "--cluster", b)
 

@@ -500,12 +500,15 @@ def test_bench(served: Inv, home: Path, stranger: str) -> None:
     assert [row["concurrency"] for row in run["rows"]] == [1, 2]
     assert all(row["prompt_tokens"] in range(62, 67) for row in run["rows"])
     assert all(sample["tokens"] == 4 for row in run["rows"] for sample in row["samples"])
-    assert run["ranks"] == 2
+    assert (run["ranks"], run["fast_synch"]) == (2, "unset")
     assert run["nodes"][0]["versions"]["mlx"]
     plot = home / "change.svg"
     files = f"{home}/before.json,{home}/after.json"
+    # On against off is told where runs differ in it.
+    other = json.loads((home / "after.json").read_text())
+    (home / "after.json").write_text(json.dumps({**other, "fast_synch": "on"}))
     table = served("tp.bench", "--compare", files, "--out", str(plot)).out
-    assert re.search(r"64 tokens +2 +after +[\d.]+ s +[+-]\d+ %", table)
+    assert re.search(r"64 tokens +2 +after \(MLX_METAL_FAST_SYNCH on\) +[\d.]+ s +[+-]\d+ %", table)
     titles = [each.text for each in ET.parse(plot).getroot()]
     assert "tokens/s of all requests together" in titles
     canary(served, stranger, home)

@@ -60,8 +60,8 @@ def test_help() -> None:
     shown = dict(context(typed).help_tuples())
     assert shown == {
         "--name=NAME": "",
-        "--timeout=SECONDS": "seconds until a server that is not ready is stopped"
-        " (default: tp.timeout, 600)",
+        "--timeout=SECONDS": "seconds until a server that has given no token is stopped; while it"
+        " reads weights they do not run (default: tp.timeout, 900)",
         "--count=COUNT": "how many (default 5)",
         "--ports=PORTS": " (default 1,2)",
         "--order=ORDER": " (default leader)",
