@@ -87,31 +87,31 @@ def test_a_ranks_life(place: Place) -> None:
         log_dir="~/logs",
         engines=engine,
     )
-    assert place.read(state.fact("~/.state")).ranks == {}
+    assert place.read(state.fact("~/.state", "default")).ranks == {}
     assert place.run(launch.background(cluster, cluster.ranks, RUN)) == ""
-    rank = place.read(state.fact("~/.state")).ranks[0]
+    rank = place.read(state.fact("~/.state", "default")).ranks[0]
     assert rank.alive
     assert rank.record is not None
     assert rank.record.run == RUN.id
     wait_for(lambda: port in place.read(ports.fact([port])))
     assert rank.pid in place.read(processes.FACT)
-    log = launch.log_path(cluster, cluster.ranks[0])
+    log = launch.log_path(cluster, cluster.ranks[0], RUN.id)
     piece, *_ = logs.parse("mac1", place.run(logs.read_script([(0, log, "", 0)], "n")), "n")
     assert piece.data.splitlines()[-1] == rb"rank 0 a\nb"
 
     target = stop.Target("mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start))
     # One that is another by now is left alone.
     other = replace(target, same=("start", rank.boot, "1"))
-    assert place.run(stop.script("~/.state", [other], [other], "TERM", 0)).strip() == "left"
-    assert place.read(state.fact("~/.state")).ranks[0].alive
-    left = place.run(stop.script("~/.state", [target], [target], "KILL", 20))
+    assert place.run(stop.script(cluster, [other], [other], "TERM", 0)).strip() == "left"
+    assert place.read(state.fact("~/.state", "default")).ranks[0].alive
+    left = place.run(stop.script(cluster, [target], [target], "KILL", 20))
     assert left.splitlines()[-1] == "left"
-    after = place.read(state.fact("~/.state"))
+    after = place.read(state.fact("~/.state", "default"))
     assert (after.ranks[0].alive, after.ranks[0].exit) == (False, 128 + signal.SIGKILL)
     assert after.sigkill is not None
     for script in stop.forget_scripts(cluster, [Stopped("mac1")]).values():
         assert place.run(script) == ""
-    assert place.read(state.fact("~/.state")).ranks == {}
+    assert place.read(state.fact("~/.state", "default")).ranks == {}
 
 
 def test_a_lock(place: Place) -> None:
@@ -122,11 +122,12 @@ def test_a_lock(place: Place) -> None:
     assert first.stdout.readline() == "held\n"
     assert "refused" in place.run(lock.script(cluster, "tp.stop", RUN))
     first.communicate()
-    assert not (place.home / ".state" / "lock").exists()
+    assert not (place.home / ".state" / "default" / "lock").exists()
     second = place.begin(lock.script(cluster, "tp.start", RUN))
     assert second.stdout
     assert second.stdout.readline() == "held\n"
-    unlock = scripts.script("lock/unlock.sh", state_dir="~/.state", silence=lock.SILENCE)
+    where = {"state_dir": "~/.state", "cluster": "default"}
+    unlock = scripts.script("lock/unlock.sh", **where, silence=lock.SILENCE)
     assert lock.parse(place.run(unlock)).what == "tp.start"
     second.communicate()
 
