@@ -182,8 +182,10 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
         return {"state": "degraded", "why": "rank 0 has no record"}
     api = api_of(cluster, node, record)
     found: dict[str, object] = {
-        "url": api.url, "model": record.model or None, "fast_synch": record.fast_synch,
-    }  # fmt: skip
+        "url": api.url,
+        "model": record.model or _served_model(api),
+        "fast_synch": record.fast_synch,
+    }
     state = read.state(node)
     if state and state.token is not None and state.now - state.token < TOKEN_AGE:
         return found
@@ -197,6 +199,14 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
         return found if health.state == readiness.LOADING else {**found, "why": why}
     waiting.mark_ready(cluster, record.run)
     return {**found, "state": readiness.READY, "why": ""}
+
+
+def _served_model(api: Api) -> str | None:
+    """What the server calls its model, where nobody has named one."""
+    try:
+        return next(iter(api.models(TOKEN_LIMIT)), None)
+    except ApiError:
+        return None
 
 
 def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
