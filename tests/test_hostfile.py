@@ -117,7 +117,7 @@ def test_what_the_project_ships() -> None:
     assert all(host.is_local for host in local.hosts)
     macs = hostfile.load(str(ROOT / "hosts" / "hwstudio.json"))
     assert macs.backend == "jaccl"
-    assert "MLX_METAL_FAST_SYNCH=1" in macs.envs
+    assert macs.envs == ()
     assert [host.rdma for host in macs.hosts] == [(None, "rdma_en5"), ("rdma_en5", None)]
     assert not any(host.is_local for host in macs.hosts)
 

@@ -604,7 +604,7 @@ def test_facts_here(fact: Fact[Any]) -> None:
 
 def test_processes_without_ps(tmp_path: Path) -> None:
     """A bare Debian has no ps: /proc tells the same."""
-    for name in ("cat", "tr"):
+    for name in ("cat", "tr", "head"):
         (tmp_path / name).symlink_to(f"/bin/{name}")
     found = _run(processes.FACT, env={"PATH": str(tmp_path)})
     assert not isinstance(found, Unknown), found
@@ -636,7 +636,7 @@ def test_marks_of_a_rank(tmp_path: Path) -> None:
 
 def test_listeners_without_ss(tmp_path: Path) -> None:
     """A bare Debian has no ss: /proc tells the same ports."""
-    for name in ("cat", "grep"):
+    for name in ("cat", "grep", "head"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -151,6 +151,8 @@ def good(draw: st.DrawFn, backend: str) -> list[dict[str, Any]]:
         if backend == "ring" or i == 0 or draw(st.booleans()):
             # An address of two hosts is refused (STRICTER).
             fresh = IPS if is_local else IPS.filter(seen.isdisjoint)
+            if not is_local:
+                fresh = fresh.filter(lambda ips: not any(map(ranks.is_for_itself, ips)))
             host["ips"] = draw(fresh)
             seen |= {*host["ips"]}
         hosts.append(host)

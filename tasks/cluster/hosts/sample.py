@@ -123,6 +123,13 @@ def _processes(text: str) -> str:
     return head + mark + re.sub(row, cut, rest, flags=re.MULTILINE)
 
 
+# What is shown of a record in place of what may be private.
+_SHOWN: Mapping[str, object] = {
+    "command": ["python3", "-m", "mlx_lm", "server"],
+    **{"env": [], "hosts": [], "model": "model", "cwd": None, "log_dir": None},
+}
+
+
 def _state(text: str) -> str:
     """Records without the server's command line."""
     return re.sub(r"^record (.*)$", lambda found: f"record {_record(found[1])}", text, flags=re.M)
@@ -130,11 +137,11 @@ def _state(text: str) -> str:
 
 def _record(text: str) -> str:
     try:
-        record: Mapping[str, object] = json.loads(text)
-        told = {**record, "command": ["python3", "-m", "mlx_lm", "server"], "env": []}
-    except (ValueError, TypeError, RecursionError):
+        record = json.loads(text)
+        ranks = [{k: _SHOWN.get(k, v) for k, v in rank.items()} for rank in record["ranks"]]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "{}"
-    return json.dumps({**told, "model": "model"} if "model" in told else told)
+    return json.dumps({**record, "ranks": ranks})
 
 
 def _assumed(text: str) -> str:
