@@ -195,8 +195,12 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
         if error.why.is_final:
             why = f"running, can't be asked: {error}"
             return {**found, "state": readiness.UNASKED, "why": why}
-        why = f"no token within {TOKEN_LIMIT:g} s" if error.is_timeout else str(error)
-        return found if health.state == readiness.LOADING else {**found, "why": why}
+        if health.state == readiness.LOADING:
+            return found
+        if error.is_timeout:
+            return {**found, "why": f"no token within {TOKEN_LIMIT:g} s"}
+        why = f"all ranks live, but there is no token: {error}"
+        return {**found, "state": readiness.DEGRADED, "why": why}
     waiting.mark_ready(cluster, record.run)
     return {**found, "state": readiness.READY, "why": ""}
 

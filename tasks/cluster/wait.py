@@ -113,7 +113,7 @@ def until_ready(
     Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds in
     which no rank has read any more of its weights; UnaskedError where it can't be asked for one.
     """
-    waiting = _Waiting(cluster, api, run)
+    waiting, name = _Waiting(cluster, api, run), ""
     while True:
         progress = waiting.look()
         show(progress)
@@ -122,9 +122,10 @@ def until_ready(
             raise NotReadyError(
                 dead, progress.seconds, progress.health, waiting.refused, progress.ranks
             )
-        name = waiting.ask(progress)
+        # Seen once more after its token: another server may have come to the same port.
         if name:
-            return Ready(time.monotonic() - waiting.begun, name)
+            return Ready(progress.seconds, name)
+        name = waiting.ask(progress)
 
 
 class _Waiting:

@@ -552,13 +552,17 @@ def recall(path: str, folder: str) -> dict[str, Any] | None:
 
 
 def keep(path: str, folder: str, said: dict[str, Any]) -> None:
-    """Write it down for the next time, in a folder that is ours alone; the oldest go."""
+    """Write it down for the next time, in a folder that is ours alone; the oldest go.
+
+    Where nothing was ever started there is no such folder, and checks make none.
+    """
     place = os.path.dirname(path)
     os.umask(0o077)
     with contextlib.suppress(OSError):
         seen = {each: digest(each) for each in sources(folder)}
         kept = {"homes": homes(), "listed": sorted(os.listdir(folder)), "seen": seen, "said": said}
-        os.makedirs(place, exist_ok=True)
+        if not os.path.isdir(place):
+            os.mkdir(place)
         new = f"{path}.{os.getpid()}"
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(kept, file)
