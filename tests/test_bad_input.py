@@ -23,7 +23,12 @@ WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
     (["tp.start", "--hosts=-oProxyCommand=x"], None, 2, "not allowed"),
     (["tp.start", "--hosts", "a", "--hostfile", "hosts/local.json"], None, 2, "not both"),
     (["tp.start", "--hosts", "no-such-host.invalid"], None, 2, "no IPv4 address found"),
-    (["tp.start", "--backend", "nccl"], None, 2, "--backend nccl: choose one of jaccl"),
+    (
+        ["tp.start", "--backend", "nccl"],
+        None,
+        2,
+        "--backend nccl: MLX knows it, and it is not run here",
+    ),
     (["tp.start", "--backend", "jaccl"], None, 2, "needs one (or use --backend ring)"),
     (["tp.start", "--backend", "RING"], None, 2, "choose one of"),
     (["tp.start", "--engine", "vllm"], None, 2, "engine 'vllm' is unknown"),

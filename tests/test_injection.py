@@ -183,7 +183,8 @@ def test_launch(
         end = layout.of_rank(home, 0, "exit")
         wait_for(end.exists)
         assert end.read_text() == "0\n"
-        assert place.words() == list(cluster.ranks[0].command[1:])
+        entry = end.with_name("entry.py")
+        assert place.words() == [str(entry), *cluster.ranks[0].command[1:]]
         # The program is a shell itself, which keeps IFS to itself.
         assert place.environment().items() >= {k: v for k, v in envs.items() if k != "IFS"}.items()
         assert (place.folder / "out.cwd").read_text() == f"{place.folder / cwd}\n"

@@ -63,7 +63,7 @@ LINES: list[tuple[str, int, str]] = [
     # tp.start, and what it is made of.
     ("tp.start --backend ''", 2, "--backend is empty"),
     ("tp.start --backend 'ring '", 2, "choose one of"),
-    ("tp.start --backend mpi", 2, "--backend mpi: choose one of"),
+    ("tp.start --backend mpi", 2, "--backend mpi: MLX knows it"),
     ("tp.start --backend jaccl-ring", 2, "jaccl-ring needs one"),
     ("tp.start --python ''", 2, "--python is empty"),
     ("tp.start --python $'a\\tb'", 2, "python 'a\\tb': give a path on one line"),
@@ -365,6 +365,8 @@ def _of_each_key() -> Iterator[tuple[str, str]]:
             values: list[Any] = [5, "x", ["a"]]
         elif isinstance(default, list):
             values = [5, {"a": "b"}, [["a"]], [{"a": "b"}]]
+        elif isinstance(default, bool):
+            values = ["x", "yes", 5, [], {"a": 1}]
         elif isinstance(default, (int, float)):
             values = ["x", "", -1, [], {"a": 1}, None, True, "1e3"]
         else:
@@ -384,7 +386,7 @@ VARIABLES: list[tuple[str, str, str]] = [
     ("INVOKE_TP_HOSTS", "a b", "hosts[0].ssh is not allowed"),
     ("INVOKE_TP_HOSTS", "$(touch canary)", "hosts[0].ssh is not allowed"),
     ("INVOKE_TP_SSH_CONFIG", "nope", "tp.ssh_config nope: no such file"),
-    ("INVOKE_TP_BACKEND", "nccl", "INVOKE_TP_BACKEND nccl: choose one of jaccl, jaccl-ring, ring"),
+    ("INVOKE_TP_BACKEND", "nccl", "INVOKE_TP_BACKEND nccl: MLX knows it, and it is not run here"),
     ("INVOKE_TP_ENGINE", "nope", "engine 'nope' is unknown"),
     ("INVOKE_TP_PYTHON", "a\nb", "INVOKE_TP_PYTHON 'a\\nb': give a path on one line"),
     ("INVOKE_TP_CWD", "a\x1bb", "INVOKE_TP_CWD 'a\\x1bb': give a path on one line"),

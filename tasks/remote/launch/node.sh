@@ -1,6 +1,6 @@
 # Before ranks of a run start on a node: its folder, ours alone, with the record of them; what it
 # takes the place of is over.
-: "${run:?}" "${record:?}" "${who:?}" "${already:?}" "${keep_runs:?}" "${spare?}"
+: "${run:?}" "${record:?}" "${who?}" "${already:?}" "${keep_runs:?}" "${spare?}"
 : "${entry?}"
 . ./runs.sh
 at=$here/runs/$run

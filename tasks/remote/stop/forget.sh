@@ -1,5 +1,5 @@
 # Notes that a run (each, where none is said) is over on this node, where no rank of it lives.
-: "${run?}" "${who:?}" "${keep?}"
+: "${run?}" "${who?}" "${keep?}"
 . ./runs.sh
 # A script that was held up may come later: it finds that its run is over.
 [ -z "$run" ] || ! own "$here" || mkdir -p "$here/runs/$run" 2>/dev/null

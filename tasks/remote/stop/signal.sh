@@ -3,7 +3,7 @@
 # start knows to wait.
 # Its words, by process: whether it is signalled (yes or no), PID, and how it is known: KIND BOOT
 # TEXT (start: its boot and start; child: its boot and command line; command: its command line).
-: "${signal:?}" "${looks:?}" "${who:?}"
+: "${signal:?}" "${looks:?}" "${who?}"
 . ./runs.sh
 command_of() { # pid: its command line, blanks made one
   set -f

@@ -152,7 +152,8 @@ def guard(command: str, real: str, first: Sequence[str] = (), unbuilt: str = "")
 
 
 def _functions(row: Row) -> str:
-    longs = [name + takes for name, takes in row.long.items() if "=" not in name]
+    # One of sort has a "=" in its name: it can not be written whole, but begun it is ambiguous.
+    longs = [name.replace("=", "_") + takes for name, takes in row.long.items()]
     start = _START.format(
         name=row.command,
         status=row.status or 1,
