@@ -61,7 +61,9 @@ def _with_collective(cluster: Cluster) -> Cluster:
     ranks = [
         replace(rank, command=(rank.command[0], "-c", text, backend)) for rank in cluster.ranks
     ]
-    return replace(cluster, ranks=ranks, engine=replace(cluster.engine, prepare=""))
+    engine = replace(cluster.engine, prepare="", entry="none")
+    # A name of its own: what the server was started with stays what a restart starts.
+    return replace(cluster, ranks=ranks, engine=engine, name=f"{cluster.name}-verify")
 
 
 def _check_free(cluster: Cluster) -> None:

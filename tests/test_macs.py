@@ -122,9 +122,8 @@ def test_verify(inv: Inv, ready: Ready) -> None:
     assert {ip for _, ip in pings} <= links(inv)
     report = inv("rdma.verify", "--json").json()
     assert [each["world"] for each in report["ranks"]] == [3, 3, 3]
-    assert not any(
-        "rank" in rig.run(host, "find ~/.mlx-tp 2>/dev/null; true").stdout for host in rig.names
-    )
+    left = "for run in ~/.mlx-tp/*/runs/*; do [ -e $run/ended ] || echo $run; done"
+    assert [rig.run(host, left).stdout for host in rig.names] == [""] * 3
 
 
 def test_verify_finds_a_cut_link(inv: Inv, ready: Ready) -> None:

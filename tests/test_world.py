@@ -293,14 +293,14 @@ def test_a_stale_neighbour(inv: Inv, macs: Rigs, tmp_path: Path) -> None:
     as_mlx_sets_up(rig)
     file = ("--hostfile", str(lan(rig, tmp_path / "mlx.json")))
     stale = "/.rig/bin/ip neigh replace 192.168.0.2 lladdr 02:00:00:00:00:99 dev en5 nud permanent"
-    rig.run("mac1", stale)
+    rig.run("mac1", stale, root=True)
     found = inv("rdma.ping", *file, code=3).out
     ether = re.search(r"ether (\S+)", rig.run("mac2", "/sbin/ifconfig en5").stdout)
     assert ether
     line = f"arp -n 192.168.0.2 must say {ether[1]}; if it does not: sudo arp -d 192.168.0.2"
     assert line in found
     assert "inv rdma.status" not in found
-    rig.run("mac1", "/.rig/bin/ip neigh del 192.168.0.2 dev en5")
+    rig.run("mac1", "/.rig/bin/ip neigh del 192.168.0.2 dev en5", root=True)
     inv("rdma.ping", *file)
 
 
@@ -309,7 +309,8 @@ def test_cables_to_be_moved_and_a_default_route(inv: Inv, macs: Rigs, tmp_path: 
     rig = macs(2, [("mac1", "en2", "mac2", "en5")])
     rig.run("mac2", "/sbin/ifconfig en5 inet 192.168.1.57 netmask 255.255.255.0", root=True)
     rig.unbridge("mac2", "en5")
-    rig.run("mac2", "/.rig/bin/ip route replace default via 192.168.1.1 dev en5 onlink")
+    leads = "/.rig/bin/ip route replace default via 192.168.1.1 dev en5 onlink"
+    rig.run("mac2", leads, root=True)
     path = tmp_path / "made.json"
     found = inv("rdma.discover", "--hosts", "mac1,mac2", "--write", str(path))
     assert "en2, beside the Ethernet port of a Mac Studio, does no RDMA (exo#1551)" in found.err

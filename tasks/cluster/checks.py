@@ -586,9 +586,6 @@ def versions(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         if missing:
             fix = f"install {missing[0]} there (or choose --python)"
             return Finding("versions", FAIL, node, what, fix)
-        if value.get("backend") == "no":
-            fix = f"install another mlx there, or choose --backend ring (not {expected.backend})"
-            return Finding("versions", FAIL, node, f"mlx {value['mlx']} has no jaccl", fix)
         wrong = expected.engine.unfit(value)
         if wrong:
             return Finding("versions", FAIL, node, *wrong)
@@ -596,6 +593,9 @@ def versions(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         if differ:
             what = ", ".join(f"{name} {value[name]}, not {there[0].get(name)}" for name in differ)
             return Finding("versions", FAIL, node, what, "bring the nodes to the same versions")
+        if value.get("backend") == "no":
+            fix = f"install another mlx there, or choose --backend ring (not {expected.backend})"
+            return Finding("versions", FAIL, node, f"mlx {value['mlx']} has no jaccl", fix)
         if expected.engine.name == "vllm-mlx" and "vllm-mlx" not in value:
             # No failure: a PYTHONPATH of --env may still lead to it.
             fix = "install it there, or choose --python or --cwd"
