@@ -209,6 +209,7 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
     """
     seconds = timeout or cluster.timeout
     api = Api.of(cluster) if run else recorded(cluster)
+    _ = api.session  # a key that is not where it should be is told before anything is waited for
     try:
         with screen.progress() as display:
             ready = waiting.until_ready(cluster, api, seconds, display, run)

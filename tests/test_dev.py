@@ -296,7 +296,7 @@ def test_place(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("a-canary"))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "stat").symlink_to(shutil.which("stat") or "")
-    for name in ("cat", "sed"):
+    for name in ("cat", "sed", "head"):
         (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
     bare = read(files.place("~", "/", "-"), tmp_path, HOME=str(home), PATH=str(tmp_path / "bin"))
     assert not bare.has_rsync
@@ -588,7 +588,7 @@ def test_names_that_are_not_plain(
     assert len(re.findall(r"^warn .*unchanged.*more than here: x/sub/", again.out, re.M)) == 2
     for host in rig.names:
         for place in ('"$HOME"', "/tmp/"):
-            found = rig.run(host, f"find {place} -name '-n'").stdout
+            found = rig.run(host, f"find {place} -name '-n'", root=True).stdout
             assert NASTY_FOLDER in found
     assert_no_canary(rig)
     assert not list(tmp_path.rglob("a-canary"))
@@ -904,7 +904,7 @@ def model(macs: Macs, tiny: Path, inv: Inv) -> Rig:
     """Two hosts that have the tiny model in their homes."""
     rig = macs()
     for host in rig.names:
-        rig.run(host, f"mkdir ~/models && cp -R {tiny} ~/models/tiny")
+        rig.run(host, f"mkdir ~/models ~/.mlx-tp && cp -R {tiny} ~/models/tiny")
     return rig
 
 

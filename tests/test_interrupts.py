@@ -253,7 +253,7 @@ def test_foreground(commands: Commands, gates: Gates, numbers: Numbers, note: No
         start.send(number)
     done = start.end(CODES[numbers[0]])
     assert "Traceback" not in done.err
-    expected = "starting" if numbers[0] is KILL else "stopped"
+    expected = "loading" if numbers[0] is KILL else "stopped"
     assert state(commands) == expected
     note("tp.start --foreground", "its ranks run", numbers, done, expected)
     clean_up(commands, gates)
@@ -327,7 +327,7 @@ def test_ctrl_c_at_a_terminal(commands: Commands, gates: Gates, is_twice: bool) 
         terminal.press("\x03")
         terminal.until("stopping it")
     terminal.command.end(130)
-    assert state(commands) == ("stopped" if is_twice else "starting")
+    assert state(commands) == ("stopped" if is_twice else "loading")
     clean_up(commands, gates)
 
 
@@ -397,7 +397,7 @@ def test_another_control_machine(
     start.end(CODES[numbers[0]])
     wait_for(lambda: not has_lock(rig))
     status = other.run("tp.status", "--json").json()
-    assert status["state"] == ("stopped" if len(numbers) > 1 else "starting")
+    assert status["state"] == ("stopped" if len(numbers) > 1 else "loading")
     if len(numbers) == 1:
         assert [row["host"] for row in status["ranks"]] == ["mac1", "mac2"]
         gates.open(RANK)

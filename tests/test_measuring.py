@@ -292,7 +292,7 @@ def test_vitals_of_a_mac(home: Path) -> None:
         (home / "bin" / name).chmod(0o755)
     log = home / "rank0.log"
     log.write_text('"POST /v1/chat/completions HTTP/1.1" 200 -\n')
-    wanted = vitals.Wanted(str(home / "state"), ["en5"], [501], 8000, str(log))
+    wanted = vitals.Wanted(str(home / "state"), "default", ["en5"], [501], 8000, str(log))
     script = vitals.loop(wanted, 1, "NONCE").replace("/proc/stat", "/nowhere")
     environ = {**os.environ, "PATH": f"{home / 'bin'}:{os.environ['PATH']}"}
     process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, env=environ)
@@ -330,7 +330,7 @@ def test_requests_of_a_log(home: Path, log: str, more: str, posts: int | None) -
     """0 is said only of a log that has told of requests or pages."""
     file = home / "rank0.log"
     file.write_text(log)
-    wanted = vitals.Wanted(str(home / "state"), log=str(file))
+    wanted = vitals.Wanted(str(home / "state"), "default", log=str(file))
     script = vitals.loop(wanted, 1, "NONCE").replace("/proc/stat", "/nowhere")
     (home / "bin").mkdir()
     # The pause is where the log grows.

@@ -334,8 +334,7 @@ class TestCommands:
         [
             ("rdma_enabled", True),
             ("ibv_devices", tuple(f"rdma_{port}" for port in PORTS)),
-            ("memory", memory.Memory(512 * GIB, 9 * GIB, 16384)),
-            ("matrix", None),
+            ("memory", memory.Memory(512 * GIB, 9 * GIB, 16384, 0)),
         ],
     )
     def test_facts(self, two_macs: Rig, name: str, value: object) -> None:

@@ -423,6 +423,7 @@ def test_other_versions(version: str, ranks: GetRanks, tmp_path: Path) -> None:
 
 def test_an_answer_is_kept_until_something_changes(tiny: Path, tmp_path: Path) -> None:
     folder, state = broken(tiny, tmp_path / "m"), str(tmp_path / "state")
+    Path(state).mkdir(0o700)  # as a start has made it: checks make none
     place = checkout(tmp_path / "code")
 
     def is_kept(*ranks: int, cwd: Path | None = place) -> bool:
