@@ -166,6 +166,7 @@ def launch(session: Session, cluster: Cluster) -> str:
     session.note(run=run.id)
     _point_out(cluster)
     known = session.known(cluster)
+    _tell_stale_cache(cluster, known.reading)
     known.forget()
     try:
         launching.launch(cluster, run)
@@ -179,6 +180,16 @@ def launch(session: Session, cluster: Cluster) -> str:
         _undo(session, cluster, run.id)
         raise
     return run.id
+
+
+def _tell_stale_cache(cluster: Cluster, reading: tuple[float, Snapshot] | None) -> None:
+    state = reading and reading[1].state(cluster.leader.name)
+    before = state.last.get(0) if state else None
+    if before and before.engine == cluster.engine.name:
+        size = len(cluster.ranks)
+        told = engine.stale_cache(cluster.engine, cluster.args, before.size, size)
+        if told:
+            screen.say(told)
 
 
 def _fast_synch(cluster: Cluster) -> str:

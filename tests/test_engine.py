@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from tasks.cluster.cluster import build
-from tasks.cluster.engine import BUILT_IN, MLX_LM, VLLM_MLX, Engine, engines, http_port, option
+from tasks.cluster.engine import (
+    BUILT_IN,
+    MLX_LM,
+    VLLM_MLX,
+    Engine,
+    engines,
+    http_port,
+    option,
+    stale_cache,
+)
 from tasks.cluster.errors import BadInput
 
 # (ps -o comm=, ps -o command=): on Linux a name of at most 15 letters, on macOS a path.
@@ -296,3 +305,19 @@ def test_configured_wrong(configured: Any, says: str) -> None:
         with pytest.raises(BadInput) as shown:
             build({"engines": configured})
         assert (shown.value.code, shown.value.message) == (2, str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "args", "before", "now", "is_told"),
+    [
+        (VLLM_MLX, [], 4, 2, True),
+        (VLLM_MLX, [], 2, 2, False),
+        (VLLM_MLX, ["--no-prefix-cache"], 4, 2, False),
+        (MLX_LM, [], 4, 2, False),
+    ],
+)
+def test_a_cache_of_another_number_of_ranks(
+    chosen: Engine, args: list[str], before: int, now: int, is_told: bool
+) -> None:
+    told = stale_cache(chosen, args, before, now)
+    assert (told is not None and "of 4 ranks on disk, which break 2" in told) == is_told

@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import layout
 import pytest
-from conftest import LOCAL, ROOT, Done, Inv, clean_up, hostfile, processes, wait_for
+from conftest import LOCAL, ROOT, Done, Inv, Sshd, clean_up, hostfile, processes, wait_for
 
 WEIGHTS = 20_000_000  # bytes
 
@@ -95,6 +96,18 @@ def test_a_load_that_takes_longer_than_the_timeout(slow: Inv) -> None:
     assert start.returncode == 0, err
     assert re.search(r"s  loading: ", err)
     assert re.search(r"^ready after \d\d\.\d s$", err, re.MULTILINE)
+    assert status(slow)["state"] == "ready"
+
+
+def test_a_load_of_85_seconds(slow: Inv) -> None:
+    """What waits has no limit of its own; it waits here beside other tests."""
+    rank(slow, "load", 0, "time.sleep(85)")
+    start = slow.start("tp.start", "--skip-checks")
+    wait_for(lambda: status(slow)["state"] == "loading")
+    asked = [slow.start("tp.wait"), slow.start("tp.health")]
+    for process in (start, *asked):
+        _, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err
     assert status(slow)["state"] == "ready"
 
 
@@ -248,3 +261,46 @@ def test_values_that_are_kept(slow: Inv) -> None:
     assert not any("s3cret" in done.out + done.err for done in texts)
     assert not [*slow.home.rglob("rank-*.env")]
     assert "TOKEN" in slow("tp.restart", code=2).one_line()
+
+
+def test_ctrl_c_while_the_token_is_awaited(slow: Inv) -> None:
+    """The request that waits keeps nobody: the server is left, and the command ends."""
+    rank(slow, "load", 0, "time.sleep(600)")
+    start = slow.start("tp.start", "--skip-checks")
+    wait_for(lambda: status(slow)["state"] == "loading")
+    start.send_signal(signal.SIGINT)
+    _, err = start.communicate(timeout=30)
+    assert start.returncode == 130
+    assert "the server is left as it is" in err
+    assert status(slow)["state"] == "loading"
+    slow("tp.stop")
+    nothing_is_left(slow)
+
+
+def test_a_restart_is_of_what_ran(slow: Inv, tmp_path: Path) -> None:
+    """With its log folder, Python and folder; what would fail is found while it still serves."""
+    logs = tmp_path / "own logs"
+    more = ("--log-dir", str(logs), "--cwd", str(slow.home / "slow"))
+    slow("tp.start", *more, "--env", f"PYTHONPATH={':'.join(filter(None, sys.path))}")
+    before = pids(slow)
+    refused = slow("tp.restart", "--python", "/usr/bin/false", "--env", "PYTHONPATH=", code=3)
+    assert "versions" in refused.err
+    assert pids(slow) == before
+    slow("tp.restart", "--env", f"PYTHONPATH={':'.join(filter(None, sys.path))}")
+    found = layout.record(slow.home / layout.STATE)
+    assert (found["log_dir"], found["cwd"]) == (str(logs), str(slow.home / "slow"))
+    assert not {*before} & {*pids(slow)}
+    assert (logs / "tp_server.rank0.log.1").exists()
+
+
+def test_a_host_that_the_hostfile_names_no_longer(light_remote: Inv, sshd: Sshd) -> None:
+    """Its rank is an orphan of nobody: the record on the other host names it."""
+    light_remote("tp.start")
+    file = light_remote.home / "hosts.json"
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps({**data, "hosts": data["hosts"][:1]}))
+    shown = light_remote("tp.status").out
+    assert "mac2" in shown
+    done = light_remote("tp.stop")
+    assert re.search(r"^stopped +mac2 +rank 1", done.out, re.MULTILINE)
+    assert not processes(sshd.node_home("mac2"))

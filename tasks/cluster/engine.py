@@ -214,6 +214,19 @@ def key(args: Sequence[str]) -> str | None:
     return option(args, "--api-key")
 
 
+def stale_cache(engine: Engine, args: Sequence[str], before: int, now: int) -> str | None:
+    """What a cache on disk does to a start with `now` ranks after one with `before`, if anything.
+
+    vllm-mlx keeps prefixes over restarts, each rank its part of the heads.
+    """
+    if engine.name != "vllm-mlx" or before == now or "--no-prefix-cache" in args:
+        return None
+    return (
+        f"warn: {engine.name} has prefixes of {before} ranks on disk, which break {now}:"
+        " -- --no-prefix-cache"
+    )
+
+
 def exposure(args: Sequence[str], bind: str, port: int, node: str) -> str | None:
     """Who else can use the server, and how to keep them out; None where nobody can."""
     if bind.startswith("127.") or bind in ("localhost", "::1") or key(args):
