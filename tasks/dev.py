@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 @cluster_task(
     "hosts",
+    "cluster",
     "hostfile",
     of=options.machines,
     help={"delete": "delete what is in the target and not in the source"},
@@ -55,6 +56,7 @@ def sync(
 
 @cluster_task(
     "hosts",
+    "cluster",
     "hostfile",
     "engine",
     "num_ranks",

@@ -80,6 +80,7 @@ def selftest(
 
 @cluster_task(
     "hosts",
+    "cluster",
     "hostfile",
     of=options.machines,
     help={"yes": "accept the keys that are shown without asking"},

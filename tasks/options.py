@@ -48,7 +48,7 @@ HELP = {
 WHERE = ("cluster", "hostfile", "hosts", "engine")
 WHAT = (*WHERE, "num_ranks", "backend", "fast_synch", "env", "python", "cwd", "log_dir")
 CLUSTER = (*WHAT, "keep_logs", "lock_wait")
-LINKS = ("node", "proxy", "netmask", "hostfile")
+LINKS = ("node", "proxy", "netmask", "cluster", "hostfile")
 
 
 class CheckNames(Words):
@@ -282,11 +282,13 @@ def wiring(
     node: list[str] | None = None,
     proxy: list[str] | None = None,
     netmask: str | None = None,
+    cluster: str | None = None,
     hostfile: str | None = None,
 ) -> Wiring:
     """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
-    from .cluster import cluster, links
+    from .cluster import cluster as clusters
     from .cluster import hostfile as hostfiles
+    from .cluster import links
 
     if node and hostfile:
         raise BadInput("give --node or --hostfile, not both")
@@ -294,7 +296,7 @@ def wiring(
         return links.from_specs(node, proxy or [], netmask or str(links.PREFIX))
     if proxy or netmask:
         raise BadInput("--proxy and --netmask belong to --node: a hostfile says gateway and links")
-    path = hostfile or cluster.configured(dict(c.config.get("tp", {})))
+    path = hostfile or clusters.configured(dict(c.config.get("tp", {})), cluster)
     return links.from_hostfile(hostfiles.load(path))
 
 
@@ -306,16 +308,21 @@ class Machines:
     hostfile: str | None
 
 
-def machines(c: Context, hosts: list[str] | None = None, hostfile: str | None = None) -> Machines:
+def machines(
+    c: Context,
+    hosts: list[str] | None = None,
+    cluster: str | None = None,
+    hostfile: str | None = None,
+) -> Machines:
     """The hosts of `--hosts`, else those of the hostfile."""
-    from .cluster import cluster
+    from .cluster import cluster as clusters
     from .cluster import hostfile as hostfiles
 
     if hosts and hostfile:
         raise BadInput("give --hosts or --hostfile, not both")
     if hosts:
         return Machines(hostfiles.from_names(hosts).hosts, None)
-    path = hostfile or cluster.configured(dict(c.config.get("tp", {})))
+    path = hostfile or clusters.configured(dict(c.config.get("tp", {})), cluster)
     found = {host.ssh: host for host in hostfiles.load(path).hosts}
     return Machines(tuple(found.values()), path)
 

@@ -194,6 +194,7 @@ def verify(
 
 @cluster_task(
     "hosts",
+    "cluster",
     "hostfile",
     of=options.machines,
     help={
@@ -229,6 +230,7 @@ def discover(
 
 @cluster_task(
     "hosts",
+    "cluster",
     "hostfile",
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},

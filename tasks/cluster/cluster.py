@@ -252,9 +252,9 @@ def _hostfile(settings: Settings, said: Collection[str]) -> Hostfile:
     return hostfiles.load(path if "hostfile" in said else _from_root(path))
 
 
-def configured(config: Mapping[str, object]) -> str:
-    """The path of the configured hostfile."""
-    return _from_root(_read(config).hostfile)
+def configured(config: Mapping[str, object], name: str | None = None) -> str:
+    """The path of the hostfile that is configured, for the cluster of that name or in any case."""
+    return _from_root(_of_cluster(config, name).hostfile)
 
 
 def state_dir(config: Mapping[str, object]) -> str:
