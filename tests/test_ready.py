@@ -123,7 +123,9 @@ def test_long_loads(slow: Inv, seconds: int) -> None:
         _, err = process.communicate(timeout=seconds + 60)
         assert process.returncode == 0, err
     before = pids(slow)
-    slow("tp.restart")
+    restart = slow.start("tp.restart")
+    _, err = restart.communicate(timeout=seconds + 60)
+    assert restart.returncode == 0, err
     between = pids(slow)
     watch = slow.start("tp.watch", "--restart", "--max-restarts", "1", stdout=subprocess.DEVNULL)
     time.sleep(5)
