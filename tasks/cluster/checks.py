@@ -589,9 +589,10 @@ def versions(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         wrong = expected.engine.unfit(value)
         if wrong:
             return Finding("versions", FAIL, node, *wrong)
-        differ = [name for name in value if value[name] != there[0].get(name)]
+        same = there[0]
+        differ = [name for name in value if name != "backend" and value[name] != same.get(name)]
         if differ:
-            what = ", ".join(f"{name} {value[name]}, not {there[0].get(name)}" for name in differ)
+            what = ", ".join(f"{name} {value[name]}, not {same.get(name)}" for name in differ)
             return Finding("versions", FAIL, node, what, "bring the nodes to the same versions")
         if value.get("backend") == "no":
             fix = f"install another mlx there, or choose --backend ring (not {expected.backend})"
