@@ -15,7 +15,7 @@ from typing import Any
 
 import layout
 import pytest
-from conftest import DEADLINE, wait_for
+from conftest import DEADLINE, Inv, wait_for
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster import launch, logs, reading
@@ -242,3 +242,11 @@ def test_the_view_is_of_the_last_run(tmp_path: Path) -> None:
     assert logs.tail(combined, 1, 0, "n") == ["rank 0 | newer"]
     combined.write_text("rank 0 | no header\n")
     assert logs.tail(combined, 0) == ["rank 0 | no header"]
+
+
+def test_nothing_was_ever_started(light: Inv) -> None:
+    """It is said in a line, and nothing is made to say it."""
+    light("tp.stop")
+    line = light("tp.logs", code=4).one_line()
+    assert "no log yet: inv tp.start makes one" in line
+    assert not list(light.home.rglob("tp_server*"))

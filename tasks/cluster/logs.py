@@ -132,6 +132,8 @@ def collect(
     `beside` runs in the same round trip, after its logs have been read.
     """
     answers: dict[str, Answer] = {}
+    if not where.paths:  # nothing was ever started: no file is made for it
+        return Collected({}, nodes.sh(cluster.nodes, beside or {}), True)
     if where.link and not where.combined.exists():
         _begin(where, where.link, cluster.keep_logs)
     with _locked(where) as (log, taken):
