@@ -29,6 +29,7 @@ from .finding import FAIL as FAIL
 from .finding import OK as OK
 from .finding import WARN as WARN
 from .finding import Finding as Finding
+from .finding import more
 from .ranks import Rank
 from .snapshot import Snapshot
 from .state import State
@@ -210,7 +211,7 @@ def _blocked(expected: Expected, found: Sequence[Process]) -> tuple[str, str]:
     first = found[0]
     whose = "of another cluster" if first.mark else "that no record knows"
     what = f"rank {first.rank} {whose} runs (pid {first.pid}, {first.user or 'user unknown'})"
-    what += f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    what += more(found)
     skip = "or --skip processes"
     if not first.is_own:
         return what, f"ask {first.user or 'its user'}, {skip}"
@@ -359,7 +360,7 @@ def rdma(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         if wrong:
             findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
         elif unseen:
-            what = f"{unseen[0]}: its GID table can't be seen" + _more(unseen)
+            what = f"{unseen[0]}: its GID table can't be seen" + more(unseen)
             findings.append(Finding("rdma", WARN, node, what, "ibv_devinfo -v on the node"))
         else:
             findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
@@ -427,7 +428,7 @@ def hosts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
 def self_assigned(node: str, addresses: Sequence[str], names: str) -> Finding:
     """One finding for all addresses that interfaces took by themselves (169.254)."""
-    what = f"{addresses[0]}{_more(addresses)}: self-assigned, will change with the next replug"
+    what = f"{addresses[0]}{more(addresses)}: self-assigned, will change with the next replug"
     fix = f"inv rdma.discover --hosts {names} --write FILE gives links fixed ones"
     return Finding("address", WARN, node, what, fix)
 
@@ -548,7 +549,7 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         if other:
             is_there = other[0] in value.files
             how = "differs from the first node's" if is_there else "is missing"
-            what = f"{other[0]} {how}" + _more(other)
+            what = f"{other[0]} {how}" + more(other)
             return Finding("model", FAIL, node, what, "copy the model to all nodes again")
         if "config.json" not in value.files:
             return Finding(
@@ -727,10 +728,6 @@ def unknown(check: str, error: UnknownFactError) -> Finding:
     """The finding for a fact that a check needs and has not."""
     remedy = CHECKS[check].remedy if check in CHECKS else RUN_IT
     return Finding(check, FAIL, error.node, f"unknown: {error.why}", remedy)
-
-
-def _more(items: Sequence[str]) -> str:
-    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
 
 
 if not TYPE_CHECKING:

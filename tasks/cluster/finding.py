@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -16,3 +17,8 @@ class Finding:
     node: str
     what: str
     fix: str = ""
+
+
+def more(items: Sequence[object]) -> str:
+    """What is said behind the first of several."""
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""

@@ -195,12 +195,8 @@ def _read(cluster: Cluster) -> Snapshot:
     return reading.states(cluster, lambda node: [lines])
 
 
-def look(cluster: Cluster, run: str | None = None) -> list[RankView]:
-    """Every rank of the cluster (of that `run`) as it is now, with the last line of its log."""
-    return _views(cluster, _read(cluster), run)
-
-
 def _views(cluster: Cluster, read: Snapshot, run: str | None) -> list[RankView]:
+    """Every rank of the cluster (of that `run`) as it is now, with the last line of its log."""
     views = []
     for rank in cluster.ranks:
         node = rank.host.ssh

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from .facts import NodeFacts, known, model, split
 from .facts.files import DANGLING, size
 from .facts.memory import in_words
 from .facts.model import Model
 from .facts.split import Split, Weights
-from .finding import FAIL, OK, Finding
+from .finding import FAIL, OK, Finding, more
 
 
 def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:
@@ -32,7 +32,7 @@ def _complete(node: str, model: Model, said: Split) -> Finding:
         return Finding("complete", FAIL, node, what, fix)
     if said.bare:
         # mlx_lm loads a model to be divided with strict=False: such a layer is random numbers.
-        what = f"no weights for layer {said.bare[0]}{_more(said.bare)} of {said.layers}"
+        what = f"no weights for layer {said.bare[0]}{more(said.bare)} of {said.layers}"
         fix = "take config.json and weights from one source"
         return Finding("complete", FAIL, node, what, fix)
     files = f"{len(there)} file{'s' * (len(there) > 1)} of weights"
@@ -47,17 +47,17 @@ def _incomplete(there: Mapping[str, int], weights: Weights) -> str | None:
         return "model.safetensors.index.json names no weights"
     absent = sorted((weights.named or _numbered(there)) - set(there))
     if absent:
-        return f"{absent[0]} is missing{_more(absent)}"
+        return f"{absent[0]} is missing{more(absent)}"
     short = [name for name, length in there.items() if weights.implied.get(name) != length]
     if short:
         implied = weights.implied.get(short[0])
         says = "has no header that can be read"
         if implied is not None:
             says = f"has {there[short[0]]} bytes, by its header {implied}"
-        return f"{short[0]} {says}{_more(short)}"
+        return f"{short[0]} {says}{more(short)}"
     if weights.lost:
         name, file = weights.lost
-        return f"{file} has no {name}, which the index names{_more(range(weights.lost_count))}"
+        return f"{file} has no {name}, which the index names{more(range(weights.lost_count))}"
     return None
 
 
@@ -81,7 +81,3 @@ def _numbered(there: Mapping[str, int]) -> frozenset[str]:
             numbers = range(1, min(int(count), 9999) + 1)
             names |= {f"{head}{number:05d}{of}{count}{tail}" for number in numbers}
     return frozenset(names)
-
-
-def _more(items: Sequence[object]) -> str:
-    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""

@@ -83,6 +83,5 @@ start() { # words: starts the rank, writes down its pid and start, waits for it,
   code=$?
   # Of a signal some shells make more than a byte: 256 + 9 (ksh), 384 + 9 (yash).
   [ "$code" -le 255 ] || code=$((128 + (code & 127)))
-  printf '%s
-' "$code" >"$base.exit.new" && mv "$base.exit.new" "$base.exit"
+  printf '%s\n' "$code" >"$base.exit.new" && mv "$base.exit.new" "$base.exit"
 }
