@@ -40,20 +40,21 @@ rank() { # number, base: what is known of the rank whose files begin so
 }
 {
   wanted
-  line wanted "$here/wanted"
+  [ -z "$want" ] || printf 'wanted %s %s %s %s\n' "$want" "$want_run" "$since" "$by"
   line sigkill "$state_dir/sigkill"
   is_own "$state_dir/baseline" && head -c 65536 "$state_dir/baseline" | sed 's/^/baseline /'
   for at in "$here"/runs/*; do
     if is_open "$at"; then
-      printf 'run %s\n' "${at##*/}"
+      kind=run
     elif [ -n "$want_run" ] && [ "$at" = "$here/runs/$want_run" ]; then
-      printf 'ended %s\n' "$want_run" # for what is to be started again, and its logs
+      kind=ended # for what is to be started again, and its logs
     else
       continue
     fi
+    printf '%s %s\n' "$kind" "${at##*/}"
     text record "$at/record.json"
     line token "$at/token"
-    ! is_open "$at" || for file in "$at"/rank-*.pid; do
+    [ $kind = ended ] || for file in "$at"/rank-*.pid; do
       is_own "$file" || continue
       file=${file%.pid}
       rank "${file##*/rank-}" "$file"
