@@ -99,6 +99,11 @@ class Cluster:
         """Its state on each node, and its logs here."""
         return f"{self.state_dir}/{self.name}"
 
+    @property
+    def where(self) -> dict[str, str]:
+        """The values by which a script on a node finds its state there (remote/runs.sh)."""
+        return {"state_dir": self.state_dir, "cluster": self.name}
+
     def on(self, node: Node) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node.name]
 

@@ -168,8 +168,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
     logs = {rank.rank: log_path(cluster, rank, run.id) if has_log else None for rank in here}
     return scripts.script(
         "launch/node.sh",
-        state_dir=cluster.state_dir,
-        cluster=cluster.name,
+        **cluster.where,
         run=run.id,
         record=state.dump(run.id, [record(cluster, r, run, logs[r.rank]) for r in here]),
         who=run.by,

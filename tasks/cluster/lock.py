@@ -147,8 +147,7 @@ def _let_go(node: Node, folder: str) -> None:
 
 def unlock(cluster: Cluster) -> Holder | None:
     """Remove the lock, whoever has it: who had it, None if there was none."""
-    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
-    text = scripts.script("lock/unlock.sh", **where, silence=SILENCE)
+    text = scripts.script("lock/unlock.sh", **cluster.where, silence=SILENCE)
     answer = cluster.leader.sh(text)
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
@@ -282,8 +281,7 @@ def script(cluster: Cluster, what: str, run: Run) -> str:
     words = [one_line(text).replace("\t", " ") or "?" for text in (what, run.by)]
     return scripts.script(
         "lock/keeper.sh",
-        state_dir=cluster.state_dir,
-        cluster=cluster.name,
+        **cluster.where,
         silence=SILENCE,
         token=run.id,
         wait=math.ceil(cluster.lock_wait),

@@ -222,14 +222,13 @@ def earlier(
     combined log will be in `folder`; nodes that gave no answer are told with why. Raise
     CheckFailed if rank 0's node has no such log.
     """
-    named = {"state_dir": cluster.state_dir, "cluster": cluster.name}
     where = place(cluster, read)
     texts = {}
     for node in cluster.nodes:
         logs = [path for (name, _), path in where.paths.items() if name == node.name]
         folders = [os.path.dirname(path) for path in logs if not _OF_RUN.search(path)]
         folder_of = (folders or [cluster.log_dir or LINKS])[0]
-        texts[node.name] = scripts.script("logs/kept.sh", **named, folder=folder_of)
+        texts[node.name] = scripts.script("logs/kept.sh", **cluster.where, folder=folder_of)
     answers = nodes.sh(cluster.nodes, texts)
     found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
     first = [log for log in found if log.rank == 0]

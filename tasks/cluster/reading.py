@@ -23,7 +23,7 @@ def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
     asked = [check for name, check in checks.CHECKS.items() if name not in set(skip)]
 
     def wanted(node: Node) -> list[Fact[object]]:
-        ours = state.fact(cluster.state_dir, cluster.name)
+        ours = state.fact(**cluster.where)
         return [ours, *(fact for check in asked for fact in check.facts(cluster, node))]
 
     return wanted
@@ -65,12 +65,12 @@ def running_facts(cluster: Cluster) -> Wants:
 
 
 def _alive(cluster: Cluster) -> list[Fact[object]]:
-    return [state.fact(cluster.state_dir, cluster.name), processes.FACT, ports.FACT]
+    return [state.fact(**cluster.where), processes.FACT, ports.FACT]
 
 
 def states(cluster: Cluster, more: Wants = lambda node: ()) -> Snapshot:
     """Only the state directories; `more(node)` may name further facts."""
-    base = state.fact(cluster.state_dir, cluster.name)
+    base = state.fact(**cluster.where)
     return read(cluster.nodes, lambda node: [base, *more(node)])
 
 

@@ -114,10 +114,10 @@ def dump(run: str, records: Sequence[Record]) -> str:
 KEY = Key[State]("state")
 
 
-def fact(directory: str, cluster: str) -> Fact[State]:
+def fact(state_dir: str, cluster: str) -> Fact[State]:
     """The whole state of a cluster on a node in one reading; a missing folder is an empty state."""
     return Fact(
-        KEY, scripts.script("state.sh", state_dir=directory, cluster=cluster), parse, is_raw=True
+        KEY, scripts.script("state.sh", state_dir=state_dir, cluster=cluster), parse, is_raw=True
     )
 
 

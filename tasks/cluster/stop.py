@@ -245,9 +245,8 @@ def forget_scripts(
 ) -> dict[str, str]:
     """What `forget` runs, by node; `keep` lets them keep values for the next start."""
     clean = [report.node for report in reports if not report.left and not report.failure]
-    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
     text = scripts.script(
-        "stop/forget.sh", **where, run=run or "", who=who(), keep="1" if keep else ""
+        "stop/forget.sh", **cluster.where, run=run or "", who=who(), keep="1" if keep else ""
     )
     return dict.fromkeys(clean, text)
 
@@ -357,5 +356,6 @@ def script(
     for target in waited:
         words += ["yes" if target in signalled else "no", str(target.pid), *target.same]
     looks = int(seconds * 20)
-    where = {"state_dir": cluster.state_dir, "cluster": cluster.name, "who": who()}
-    return scripts.script("stop/signal.sh", words, **where, signal=name, looks=looks)
+    return scripts.script(
+        "stop/signal.sh", words, **cluster.where, who=who(), signal=name, looks=looks
+    )

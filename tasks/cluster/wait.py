@@ -217,8 +217,7 @@ def mark_ready(cluster: Cluster, run: str | None = None) -> None:
 
 def ready_script(cluster: Cluster, run: str | None = None) -> str:
     """What `mark_ready` runs."""
-    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
-    return scripts.script("ready.sh", **where, run=run or "")
+    return scripts.script("ready.sh", **cluster.where, run=run or "")
 
 
 def _view(
@@ -249,8 +248,7 @@ _LAST = Key[Mapping[int, str]]("last")
 
 
 def _last_lines(cluster: Cluster) -> Fact[Mapping[int, str]]:
-    where = {"state_dir": cluster.state_dir, "cluster": cluster.name}
-    return Fact(_LAST, scripts.script("logs/last.sh", **where), _parse_last)
+    return Fact(_LAST, scripts.script("logs/last.sh", **cluster.where), _parse_last)
 
 
 def _parse_last(text: str, status: int) -> dict[int, str]:

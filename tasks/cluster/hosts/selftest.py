@@ -59,7 +59,6 @@ def _arguments(python: str, cwd: str | None, state_dir: str) -> dict[str, object
             "python": python,
             "cwd": cwd,
             "state_dir": state_dir,
-            "directory": state_dir,
             "cluster": DEFAULT,
         },
         **{"model": FOLDER, "path": FOLDER, "folder": FOLDER, "source": FOLDER, "target": "~"},
