@@ -27,6 +27,8 @@ from rig.fixtures import two_macs as two_macs
 from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
 
+from tasks.cluster import facts
+
 ROOT = Path(__file__).parents[1]
 # A job in the background of a shell ignores these, and so would the commands of tests.
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -60,6 +62,21 @@ def wait_for(what: Callable[[], Any], seconds: float = DEADLINE, pause: float = 
             return found
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(pause)
+
+
+def read_here(*asked: facts.Fact[Any], cwd: Path | None = None, **env: str) -> facts.NodeFacts:
+    """What /bin/sh makes of these facts' commands, started in `cwd`."""
+    done = subprocess.run(
+        ["/bin/sh", "-s"],
+        input=facts.script(asked, "n0nce"),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+        env={**os.environ, **env},
+        timeout=DEADLINE,
+    )
+    return facts.read(asked, done.stdout, "n0nce", "n")
 
 
 # Below 32768: above it the kernel hands out ports to clients, ours among them. Each worker has

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT, Inv, Sshd, require, wait_for
+from conftest import DEADLINE, ROOT, Inv, Sshd, read_here, require, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import Rig
@@ -214,17 +214,7 @@ def test_what_rsync_prints(
 
 def read(fact: facts.Fact[Any], cwd: Path | None = None, **environment: str) -> Any:
     """The fact's value on this machine, read as on a node."""
-    script = facts.script([fact], "nonce")
-    done = subprocess.run(
-        ["/bin/sh", "-s"],
-        input=script,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        check=True,
-    )
-    return facts.read([fact], done.stdout, "nonce").get(fact.key)
+    return read_here(fact, cwd=cwd, **environment).get(fact.key)
 
 
 def test_listing(tmp_path: Path) -> None:

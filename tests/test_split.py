@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import small_models
-from conftest import DEADLINE, ROOT, Inv, free_ports
+from conftest import DEADLINE, ROOT, Inv, free_ports, read_here
 
 from tasks.cluster import facts
 from tasks.cluster.facts import Unknown, model, split
@@ -31,28 +31,13 @@ PACKED = {"bits": 4, "group_size": 64}
 NASTY_FOLDER = 'it\'s $(touch a-canary) "ü 日" {a} \\n %d ; touch a-canary'
 
 
-def read(*asked: facts.Fact[Any], cwd: Path | None = None, **env: str) -> facts.NodeFacts:
-    """What /bin/sh makes of these facts' commands, started in `cwd`."""
-    done = subprocess.run(
-        ["/bin/sh", "-s"],
-        input=facts.script(asked, "n0nce"),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=cwd,
-        env={**os.environ, **env},
-        timeout=DEADLINE,
-    )
-    return facts.read(asked, done.stdout, "n0nce", "n")
-
-
 def ask(
     folder: Path | str, mode: str, *ranks: int, state: str = "/dev/null", cwd: Path | None = None
 ) -> Split:
     """What this Python's mlx_lm says; no answer is kept without a `state`."""
     where = None if cwd is None else str(cwd)
     fact = split.fact(str(folder), where, sys.executable, state, mode, ranks)
-    said = read(fact).get(split.KEY)
+    said = read_here(fact).get(split.KEY)
     assert isinstance(said, Split), said
     return said
 
@@ -209,7 +194,7 @@ def hold(ranks: GetRanks, kind: str, like: str, bits: int, counts: Sequence[int]
     """dev.model's answer for so many ranks is that of so many real ranks, in both modes."""
     assert ranks(0).order("make", str(at), small_models.config(kind, like), bits) == ["ok"]
     said = ask(at, TENSOR, 1, *counts)
-    whole = read(model.fact(str(at), None)).values
+    whole = read_here(model.fact(str(at), None)).values
     (found,) = complete({"n": facts.NodeFacts("n", {**whole, split.KEY: said})})
     assert found.level == OK, found
     for count in counts:
@@ -296,7 +281,7 @@ def test_weights_are_read(tmp_path: Path) -> None:
 
 def test_a_model_that_is_gone(tmp_path: Path) -> None:
     fact = split.fact(str(tmp_path / "no"), None, sys.executable, "/dev/null", TENSOR, [2])
-    assert read(fact).get(split.KEY) == Unknown("the model is not there (exit status 3)")
+    assert read_here(fact).get(split.KEY) == Unknown("the model is not there (exit status 3)")
 
 
 def broken(tiny: Path, folder: Path, **config: Any) -> Path:
@@ -470,7 +455,7 @@ def test_nothing_is_kept_where_another_could_lay_it(tiny: Path, tmp_path: Path) 
 def test_a_python_without_mlx_lm(tiny: Path) -> None:
     """Files are read by any Python; what is unknown is never ok."""
     fact = split.fact(str(tiny), None, "/usr/bin/python3", "/dev/null", TENSOR, [2])
-    said = read(fact, PYTHONPATH="", PYTHONNOUSERSITE="1").get(split.KEY)
+    said = read_here(fact, PYTHONPATH="", PYTHONNOUSERSITE="1").get(split.KEY)
     assert isinstance(said, Split)
     assert (said.row(2, TENSOR).answer, said.version) == ("unknown", "")
     assert "No module named 'mlx_lm'" in said.row(2, TENSOR).why
