@@ -29,6 +29,7 @@ class Reach:
         return self.nc and self.python in ("EHOSTUNREACH", "EPERM", "EACCES")
 
 
+_ASK = scripts.text("facts/meet.py")
 KEY = Key[Reach]("reach")
 
 
@@ -46,7 +47,7 @@ def fact(python: str, cwd: str | None, address: str, port: int) -> Fact[Reach]:
         "facts/reach.sh",
         python=python,
         cwd=cwd or "",
-        ask=scripts.text("facts/reach.py"),
+        ask=_ASK,
         address=address,
         port=port,
     )
@@ -88,5 +89,5 @@ def meeting(
 ) -> Fact[Meeting]:
     """Asks the node's `python`, started in `cwd`, for addresses of its own and for peers' ports."""
     words = [*(f"own={ip}" for ip in own), *(f"peer={ip}:{port}" for ip, port in peers)]
-    values = {"python": python, "cwd": cwd or "", "ask": scripts.text("facts/meet.py")}
+    values = {"python": python, "cwd": cwd or "", "ask": _ASK}
     return Fact(MEETING_KEY, scripts.script("facts/meet.sh", words, **values), parse_meeting)

@@ -1,6 +1,7 @@
 """Whether `own=IP` of the arguments are this machine's addresses, and `peer=IP:PORT` are reached.
 
-A socket is bound to the one, on a port that nobody knows, and connected to the other.
+A socket is bound to the one, on a port that nobody knows, and connected to the other: a refused
+connection has reached the peer, too.
 """
 
 import errno
@@ -16,7 +17,7 @@ def own(ip: str) -> str:
 
 
 def peer(place: str) -> str:
-    ip, _, port = place.partition(":")
+    ip, _, port = place.rpartition(":")
     socket.create_connection((ip, int(port)), 3).close()
     return "connected"
 

@@ -5,8 +5,8 @@
 resolve cwd python
 (
   [ -z "$cwd" ] || cd "$cwd" || exit
-  "$python" -c "$ask" "$address" "$port"
-) 2>&1
+  "$python" -c "$ask" "peer=$address:$port"
+) 2>&1 | sed 's/^peer [^ ]*/python/'
 nc=/usr/bin/nc
 [ -x "$nc" ] || nc=nc
 # Apple's -w limits no connect (netcat.c); that would wait for 75 s, and macOS has no timeout.
