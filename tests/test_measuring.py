@@ -523,7 +523,8 @@ def canary(served: Inv, stranger: str, home: Path) -> None:
     # The reference is gone, and nothing else is.
     pids = [row["pid"] for row in served("tp.status", "--json").json()["ranks"]]
     assert pids == [row["pid"] for row in before]
-    wait_for(lambda: apis.Api(_here(), "127.0.0.1", int(stranger[17:])).is_up("/health"))
+    reference = apis.Api(_here(), "127.0.0.1", int(stranger[17:]))
+    wait_for(lambda: reference.page("/health") is None)
     wrong = served("tp.bench", "--canary-url", stranger, *few, code=4)
     assert re.search(r"canary: 8 of 8 answers are wrong: short 0: token 0 is \d+ inst", wrong.err)
     os.kill(pids[0], signal.SIGKILL)

@@ -78,10 +78,6 @@ class Api:
         """Give the key in a line for a shell; one that is in the server's arguments stays there."""
         return self.key.shell if isinstance(self.key, KeySource) else "$API_KEY"
 
-    def is_up(self, path: str, timeout: float = 2) -> bool:
-        """Whether `path` answers 200."""
-        return self.page(path, timeout) is None
-
     def page(self, path: str, timeout: float = 2) -> ApiError | None:
         """Ask for a page; why it can't be had, None where it answers 200."""
         try:
@@ -90,7 +86,8 @@ class Api:
             return error
         if status == 200:
             return None
-        return ApiError(f"GET {path}: it answers {status}", _of_status(status))
+        why = Why.NO_PAGE if status == 404 else Why.STATUS
+        return ApiError(f"GET {path}: it answers {status}", why)
 
     def models(self, timeout: float = 10) -> list[str]:
         """The ids of `GET /v1/models`."""
@@ -187,10 +184,6 @@ class Api:
             f"the server wants a key ({status}): set tp.api_key to where it is (env:NAME,"
             " file:PATH or command:LINE), or start it with -- --api-key"
         )
-
-
-def _of_status(status: int) -> Why:
-    return {401: Why.KEY, 403: Why.KEY, 404: Why.NO_PAGE}.get(status, Why.STATUS)
 
 
 def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, Any]:
