@@ -32,11 +32,8 @@ from .cluster.text import one_line
 
 TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
 TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
-SAID_LATER = (
-    *readiness.FAILED,
-    readiness.UNASKED,
-    readiness.UNKNOWN,
-)  # in the error's line, or in the nodes' rows
+# Why, of these, is said in the error's line, or in the nodes' rows.
+SAID_LATER = (*readiness.FAILED, readiness.UNASKED, readiness.UNKNOWN)
 
 
 def preflight(
