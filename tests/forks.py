@@ -49,7 +49,8 @@ def run(words: list[str], env: dict[str, str], seconds: float) -> tuple[int, str
         asked.connect(_server())
         asked.settimeout(seconds)
         asked.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MUCH)
-        socket.send_fds(asked, [json.dumps([words, env]).encode()], [out.fileno(), err.fileno()])
+        text = json.dumps([[os.fsdecode(word) for word in words], env]).encode()
+        socket.send_fds(asked, [text], [out.fileno(), err.fileno()])
         pid = int(asked.recv(MUCH))
         try:
             code = int(asked.recv(MUCH))

@@ -203,16 +203,15 @@ def _words(cluster: Cluster, rank: Rank, run: Run, mask: bool) -> list[str]:
     pairs.append(f"{MARK}={mark(run.id, rank.rank)}")
     if cluster.engine.has_entry:
         # In its environment, where it takes it out again: the server's words are the user's.
-        pairs += [f"{ENTRY}{name}={value}" for name, value in _entry(cluster, run).items()]
+        pairs += [f"{ENTRY}{name}={value}" for name, value in _entry(cluster).items()]
     return [*files, "--", *pairs, "--", *rank.command[1:]]
 
 
-def _entry(cluster: Cluster, run: Run) -> dict[str, str]:
+def _entry(cluster: Cluster) -> dict[str, str]:
     """What a rank's entry (remote/entry.py) is told."""
     return {
         "BACKEND": cluster.backend,
         "SIZE": str(len(cluster.ranks)),
-        "RUN": run.id,
         "LIMIT": f"{cluster.join_timeout:g}",
         "MODEL": cluster.model or "",
     }

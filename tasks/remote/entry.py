@@ -7,7 +7,6 @@ out of it (a child of the server must not take itself for a rank's entry):
     MLX_TP_ENTRY_MARKS    file that marks are appended to
     MLX_TP_ENTRY_BACKEND  ring, jaccl or jaccl-ring
     MLX_TP_ENTRY_SIZE     number of ranks; which one this is stands in MLX_RANK
-    MLX_TP_ENTRY_RUN      name of the run, which all ranks must have in common; may be missing
     MLX_TP_ENTRY_LIMIT    seconds within which all must have met
     MLX_TP_ENTRY_MODEL    folder of the weights, or a name in Hugging Face's cache; may be missing
 
@@ -123,7 +122,7 @@ def join(mx: Any, mark: Mark, given: dict[str, str]) -> None:
     mark("meeting", limit=given["LIMIT"])
     start = time.monotonic()
     if size > 1:  # one rank is no group, to MLX either
-        meet(mx, backend, size, given)
+        meet(mx, backend, size, float(given["LIMIT"]))
     mark(
         "joined",
         rank=os.environ.get("MLX_RANK", "0"),
@@ -134,7 +133,7 @@ def join(mx: Any, mark: Mark, given: dict[str, str]) -> None:
     )
 
 
-def meet(mx: Any, backend: str, size: int, given: dict[str, str]) -> None:
+def meet(mx: Any, backend: str, size: int, limit: float) -> None:
     """Make MLX's group and check it; every later init() gives the same, of its backend or of any.
 
     MLX keeps groups by name, and the first that it made as "any" too (mlx/distributed/
@@ -145,22 +144,23 @@ def meet(mx: Any, backend: str, size: int, given: dict[str, str]) -> None:
         end(NO_BACKEND, f"MLX {mx.__version__} of {sys.executable} has no backend {name}")
     # SIGINT ends a rank that waits: by Python's handler MLX would fail, or wait on.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    faulthandler.dump_traceback_later(float(given["LIMIT"]), exit=True)
+    faulthandler.dump_traceback_later(limit, exit=True)
     try:
         group = mx.distributed.init(strict=True, backend=name)
     except (RuntimeError, ValueError) as error:
         end(NOT_JOINED, f"MLX could not join the ranks over {backend}: {error}")
-    check(mx, group, size, given.get("RUN", ""))
+    check(mx, group, size)
     faulthandler.cancel_dump_traceback_later()
     signal.signal(signal.SIGINT, handler)
 
 
-def check(mx: Any, group: Any, size: int, run: str) -> None:
+def check(mx: Any, group: Any, size: int) -> None:
     """End where the world is not what was asked for: MLX takes for a rank whoever comes to it."""
     found, wanted = (group.rank(), group.size()), (int(os.environ["MLX_RANK"]), size)
     if found != wanted:
         words = "this is rank {} of {}, not {} of {} as asked"
         end(WRONG_WORLD, words.format(*found, *wanted))
+    run = os.environ.get("MLX_TP_RANK_OF", "").partition(".")[0]
     mine = zlib.crc32(run.encode())
     runs = mx.distributed.all_gather(mx.array([mine], mx.uint32), group=group, stream=mx.cpu)
     strangers = [rank for rank, each in enumerate(runs.tolist()) if each != mine]
