@@ -210,7 +210,7 @@ def option(args: Sequence[str], name: str) -> str | None:
 
 
 def name_of(args: Sequence[str], model: str | None) -> str:
-    """What clients call the model: as its folder is called, or its repository; "" if that is "."."""
+    """What clients call the model: as its folder, or its repository; "" where that has no name."""
     given = option(args, "--served-model-name")
     cached = re.search(r"/models--[^/]+?--([^/]+)/snapshots/", model or "")
     last = cached[1] if cached else (model or "").rstrip("/").rpartition("/")[2]

@@ -22,11 +22,11 @@ blanks; tasks/cluster/server/marks.py reads them:
     left 1799.0 status=0                     in order: by return, SystemExit or KeyboardInterrupt
 
 It ends by itself with WRONG_WORLD, NO_BACKEND, NOT_JOINED or NOT_KEPT and one line on stderr, and
-with 1 and all stacks where the ranks have not met in time. In between, MLX 0.32.4 holds the GIL, so no Python
-thread or signal handler runs; faulthandler's are C, and restart what they interrupt (SA_RESTART),
-where a handler of Python's makes MLX's accept(2) fail with EINTR ("error: 4"). SIGURG asks for
-stacks since its default action is to be ignored, on macOS as on Linux (signal(3), signal(7)): sent
-to a process that is not, or no longer, a rank, it ends nothing.
+with 1 and all stacks where the ranks have not met in time. In between, MLX 0.32.4 holds the GIL, so
+no Python thread or signal handler runs; faulthandler's are C, and restart what they interrupt
+(SA_RESTART), where a handler of Python's makes MLX's accept(2) fail with EINTR ("error: 4"). SIGURG
+asks for stacks since its default action is to be ignored, on macOS as on Linux (signal(3),
+signal(7)): sent to a process that is not, or no longer, a rank, it ends nothing.
 """
 
 from __future__ import annotations

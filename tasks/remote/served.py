@@ -109,20 +109,24 @@ def check_request(request: Any, args: Any, provider: Any) -> None:
     wrong = {*(args.logits.logit_bias or ())}.difference(tokens)
     if wrong:
         raise ValueError(f"logit_bias: there is no token {min(wrong)}")
-    if not isinstance(args.stop_words, list) or not all(
-        isinstance(w, str) for w in args.stop_words
-    ):
+    words = args.stop_words
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError("stop: give a text, or a list of texts")
-    if request.request_type == "text" and not isinstance(request.prompt, str):
-        raise ValueError("prompt: give one text")
-    if request.request_type == "text" and not request.prompt.strip():
-        if not provider.tokenizer.encode(request.prompt):
-            raise ValueError("prompt: it is empty")
+    if request.request_type == "text":
+        check_prompt(request.prompt, provider.tokenizer)
     if args.sampling.top_k >= provider.tokenizer.vocab_size:
         args.sampling.top_k = 0  # of all
     most = getattr(getattr(provider.model, "args", None), "max_position_embeddings", None)
     if isinstance(most, int):
         args.max_tokens = min(args.max_tokens, most)
+
+
+def check_prompt(prompt: object, tokenizer: Any) -> None:
+    """Raise ValueError for a prompt that is no text, or of which nothing is left."""
+    if not isinstance(prompt, str):
+        raise ValueError("prompt: give one text")
+    if not prompt.strip() and not tokenizer.encode(prompt):
+        raise ValueError("prompt: it is empty")
 
 
 def check_part(what: str, asked: object, loaded: object) -> None:
