@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ class Client:
     def ask(self, timeout: float = 20, **body: Any) -> requests.Response:
         body = {"messages": MESSAGES, "max_tokens": 2, **body}
         return requests.post(f"{self.url}/v1/chat/completions", json=body, timeout=timeout)
+
+    def leave(self, **body: Any) -> None:
+        """Ask, and be gone before the answer has come."""
+        with requests.Session() as session, suppress(requests.Timeout):
+            body = {"messages": MESSAGES, **body}
+            session.post(f"{self.url}/v1/chat/completions", json=body, timeout=0.5, stream=True)
 
     def models(self, name: str = "") -> requests.Response:
         return requests.get(f"{self.url}/v1/models{name}", timeout=20)
@@ -66,7 +73,31 @@ def test_names(inv: Inv, apart: Rig) -> None:
     body = '{"model": "M", "messages": [{"role": "user", "content": "Hello"}]}'
     said = apart.run("mac2", f"{known.format(url, body)} -s").stdout
     assert json.loads(said)["usage"]["completion_tokens"] > 0
+    hostile(client)
     assert inv("tp.status", "--json").json()["state"] == "ready"
-    inv("tp.health")
     inv("tp.chat", "Hello", "--max-tokens", "2")
     inv("tp.stop")
+
+
+# Each of these ended a rank of mlx-lm 0.32.2, or kept all of them waiting for ever.
+HOSTILE: list[dict[str, Any]] = [
+    {"logit_bias": {"99999999": 5}},
+    {"stop": [5]},
+    {"stop": 5},
+    {"top_k": 10**6, "temperature": 1.0},
+    {"top_k": 10**6, "temperature": 1.0, "seed": 1},
+    {"adapters": "/Users/mac1/models/Other"},
+    {"draft_model": "/Users/mac1/models/Other"},
+]
+
+
+def hostile(client: Client) -> None:
+    for body in HOSTILE:
+        assert client.ask(**body).status_code == (200 if "top_k" in body else 404)
+    for prompt in ("", ["a"]):
+        answer = requests.post(f"{client.url}/v1/completions", json={"prompt": prompt}, timeout=20)
+        assert answer.status_code == 404
+    # Who has gone: of an answer that has no end, and of one that rank 0 alone would break off.
+    client.leave(max_tokens=10**30)
+    client.leave(max_tokens=200, stream=True, seed=1)
+    assert client.ask(timeout=60).status_code == 200

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import sys
+import threading
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -53,6 +56,7 @@ def keep_mlx_lm(server: Any, served: Served) -> None:
     """
     generator, handler = server.ResponseGenerator, server.APIHandler
     generate, single = generator.generate, generator._serve_single
+    complete, client = handler.handle_completion, threading.local()
 
     def generate_loaded(self: Any, request: Any, args: Any, *more: Any, **given: Any) -> Any:
         asked, loaded = args.model, self.cli_args
@@ -65,7 +69,12 @@ def keep_mlx_lm(server: Any, served: Served) -> None:
         elif asked.model in served.names:
             asked.model = "default_model"
         check_request(request, args, loaded_by(self))
-        return generate(self, request, args, *more, **given)
+        context, answer = generate(self, request, args, *more, **given)
+        return context, while_asked(answer, client.connection)
+
+    def handle_completion(self: Any, *given: Any) -> Any:
+        client.connection = self.connection  # of this thread
+        return complete(self, *given)
 
     def serve_single(self: Any, request: Any, *more: Any) -> Any:
         """Serve to the end though the client has gone: rank 0 alone would leave, and all hang."""
@@ -86,7 +95,25 @@ def keep_mlx_lm(server: Any, served: Served) -> None:
 
     _ = handler.handle_models_request
     generator.generate, generator._serve_single = generate_loaded, serve_single
-    handler.handle_models_request = list_served
+    handler.handle_completion, handler.handle_models_request = handle_completion, list_served
+
+
+def while_asked(answer: Iterator[Any], connection: socket.socket) -> Iterator[Any]:
+    """Give an answer while there is a client: who has gone would keep the ranks from others.
+
+    mlx_lm.server itself sees that as it writes, so not before the end of what is not streamed.
+    """
+    for piece in answer:
+        if select.select([connection], [], [], 0)[0] and has_ended(connection):
+            return
+        yield piece
+
+
+def has_ended(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
 
 
 def loaded_by(generator: Any) -> Any:
@@ -103,7 +130,7 @@ def check_request(request: Any, args: Any, provider: Any) -> None:
     """Raise ValueError for what ends the ranks (0.32.2), or occupies them for good.
 
     Tokens that there are not lead out of an array, which ends a rank by a signal; the others end
-    its generation. A client that has gone leaves an answer that is not streamed to its end.
+    its generation. What is served alone (with a seed, or --kv-bits) goes on to its end.
     """
     tokens = provider.tokenizer.get_vocab().values() if args.logits.logit_bias else ()
     wrong = {*(args.logits.logit_bias or ())}.difference(tokens)
