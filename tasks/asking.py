@@ -49,7 +49,7 @@ def running(cluster: Cluster) -> Server:
 def name_of(cluster: Cluster, api: Api, record: Record) -> str:
     """The name by which a server of the recorded kind is to be asked for its model."""
     try:
-        return api.name_of(record.model or None, engine_of(cluster, record).model)
+        return api.name_of(record.asked_by or None, engine_of(cluster, record).model)
     except ApiError as error:
         raise ActionFailed(f"{api.url}: {error}: {AFTER}") from None
 

@@ -187,7 +187,7 @@ def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, obje
     if state and state.token is not None and state.now - state.token < TOKEN_AGE:
         return found
     try:
-        api.one_token(record.model, cluster.engine.model, TOKEN_LIMIT)
+        api.one_token(record.asked_by, cluster.engine.model, TOKEN_LIMIT)
     except ApiError as error:
         if error.why.is_final:
             why = f"running, can't be asked: {error}"

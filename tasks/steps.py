@@ -259,7 +259,7 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     api = Api.of(cluster) if run else _loaded(session, cluster, timeout)
     start = time.monotonic()
     try:
-        model = api.one_token(cluster.model, cluster.engine.model, seconds)
+        model = api.one_token(cluster.served, cluster.engine.model, seconds)
     except ApiError as error:
         if error.why.is_final:
             raise _unasked(error) from None
@@ -274,6 +274,7 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
         raise
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
+    screen.say(f"clients ask for the model {model}")
     screen.out(curl(api, model))
 
 

@@ -141,7 +141,7 @@ class _Probe:
     def _token(self, api: Api, record: Record) -> ApiError | None:
         """Why there is no token, None where one came."""
         try:
-            api.one_token(record.model, self.cluster.engine.model, TIMEOUT)
+            api.one_token(record.asked_by, self.cluster.engine.model, TIMEOUT)
         except ApiError as error:
             return error
         waiting.mark_ready(self.cluster, record.run)

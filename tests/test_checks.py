@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.cluster import checks, ranks, state
-from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding
+from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding, one_path
 from tasks.cluster.engine import MLX_LM, VLLM_MLX, Engine
 from tasks.cluster.facts import (
     Key,
@@ -303,6 +303,24 @@ def test_model(mac1: Any, mac2: Any, expected: list[str]) -> None:
     judged = [each for each in found("model", mac1, mac2) if each.check == "model"]
     assert [("! " if each.level == FAIL else "") + each.what for each in judged] == expected
     assert all(each.fix for each in judged if each.level == FAIL)
+
+
+@pytest.mark.parametrize(
+    ("engine", "path", "levels"),
+    [
+        (MLX_LM, "/Users/b/m", []),
+        (replace(MLX_LM, entry="none"), "/Users/b/m", ["mac2"]),
+        (replace(MLX_LM, entry="none"), "/Users/a/m", []),
+        (replace(MLX_LM, entry="none"), "/h/hub/models--a--b/snapshots/1", []),
+    ],
+)
+def test_one_path_where_requests_name_it(engine: Engine, path: str, levels: list[str]) -> None:
+    """Field case 92, for an engine that would load what a request names."""
+    models = [{model.KEY: Model(each, FILES)} for each in ("/Users/a/m", path)]
+    read = told(**dict(zip(("mac1", "mac2"), models, strict=True)))
+    found = one_path(expected(engine=engine), read)
+    assert [(each.node, each.level) for each in found] == [(node, FAIL) for node in levels]
+    assert one_path(expected(engine=engine), told(mac1={}, mac2=models[1])) == []
 
 
 def test_no_model_is_said() -> None:

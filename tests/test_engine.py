@@ -14,6 +14,7 @@ from tasks.cluster.engine import (
     Engine,
     engines,
     http_port,
+    name_of,
     option,
     stale_cache,
 )
@@ -188,6 +189,36 @@ def test_no_http_port(text: str) -> None:
 def test_arguments(engine: Engine, args: list[str], model: str | None, added: list[str]) -> None:
     """The user's stay as they are, and first; only what they leave open is added."""
     assert engine.arguments(args, model, "0.0.0.0") == (*args, *added)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("~/models/Kimi-K2.5-4bit", "Kimi-K2.5-4bit"),
+        ("/srv/my models/M/", "M"),
+        ("mlx-community/Kimi-K2.5-4bit", "Kimi-K2.5-4bit"),
+        ("/h/hub/models--org--tiny--x/snapshots/0a1b", "tiny--x"),
+        ("M", "M"),
+        *((path, "") for path in (".", "..", "~", "/", None)),
+    ],
+)
+def test_name_of_a_model(model: str | None, name: str) -> None:
+    assert name_of([], model) == name
+    assert name_of(["--served-model-name", "other"], model) == "other"
+
+
+@pytest.mark.parametrize(
+    ("entry", "keeps"),
+    [
+        ({}, True),
+        ({"command": ["-m", "mlx_lm.server"]}, True),
+        ({"entry": "none"}, False),
+        ({"command": ["-m", "my.server"]}, False),
+    ],
+)
+def test_engines_that_are_kept_to_their_model(entry: dict[str, Any], keeps: bool) -> None:
+    assert engines({"mlx-lm": entry})["mlx-lm"].keeps_to_model is keeps
+    assert VLLM_MLX.keeps_to_model
 
 
 GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [

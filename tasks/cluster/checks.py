@@ -513,7 +513,28 @@ def model(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     if not expected.model:
         node = expected.ranks[0].host.ssh
         return [Finding("model", WARN, node, "no model is named", "-- --model PATH")]
-    return [*same_files(expected, snapshot), *shares(expected, snapshot)]
+    found = [*same_files(expected, snapshot), *one_path(expected, snapshot)]
+    return [*found, *shares(expected, snapshot)]
+
+
+def one_path(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """Where the server is not kept to its model all ranks find it by rank 0's path.
+
+    That is its id, by which clients ask; a rank that finds nothing there would hang all.
+    """
+    if expected.engine.keeps_to_model or len(expected.ranks) < 2:
+        return []
+    nodes = dict.fromkeys(rank.host.ssh for rank in expected.ranks)
+    models = {node: known(snapshot.on(node), model_facts.KEY) for node in nodes}
+    paths = {node: each.path for node, each in models.items() if each and each.path}
+    first = paths.get(next(iter(nodes)), "")
+    fix = "give all nodes the same path (a link will do)"
+    what = f"not {first}, by which clients would ask for it"
+    return [
+        Finding("model", FAIL, node, f"{path}, {what}", fix)
+        for node, path in paths.items()
+        if first and path != first and "/models--" not in path
+    ]
 
 
 def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) -> list[Finding]:

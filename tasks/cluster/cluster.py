@@ -70,6 +70,13 @@ class Cluster:
     ssh_config: str | None = None
     recalled: tuple[str, Sequence[str]] = ("", ())
     api_key: KeySource | None = None
+    other_models: bool = False
+
+    @property
+    def served(self) -> str:
+        """What requests call the model, where the server knows it by that, else `model`."""
+        names = self.engine.keeps_to_model and engines.name_of(self.args, self.model)
+        return names or self.model or ""
 
     @property
     def leader(self) -> Node:
@@ -213,6 +220,7 @@ def build(
         connections=connections,
         ssh_config=ssh,
         api_key=settings.api_key,
+        other_models=settings.other_models,
     )
 
 

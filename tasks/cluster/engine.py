@@ -63,6 +63,11 @@ class Engine:
         return self.entry == "module" and self.command[:1] == ("-m",)
 
     @property
+    def keeps_to_model(self) -> bool:
+        """Whether its ranks' entry keeps it to the model that it has loaded (remote/served.py)."""
+        return self.has_entry and self.has_mlx_lm
+
+    @property
     def divides_by_mlx_lm(self) -> bool:
         """Whether the ranks load by mlx_lm's sharded_load: its answer is theirs."""
         return self.command[:2] in (("-m", "mlx_lm"), ("-m", "mlx_lm.server"))
@@ -202,6 +207,14 @@ def option(args: Sequence[str], name: str) -> str | None:
         elif word.startswith(name + "="):
             found = word[len(name) + 1 :]
     return found
+
+
+def name_of(args: Sequence[str], model: str | None) -> str:
+    """What clients call the model: as its folder, or its repository; "" where that has no name."""
+    given = option(args, "--served-model-name")
+    cached = re.search(r"/models--[^/]+?--([^/]+)/snapshots/", model or "")
+    last = cached[1] if cached else (model or "").rstrip("/").rpartition("/")[2]
+    return given or ("" if last in (".", "..", "~") else last)
 
 
 def is_pipeline(args: Sequence[str]) -> bool:

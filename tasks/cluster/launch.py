@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import secrets
 import socket
@@ -159,6 +160,7 @@ def record(cluster: Cluster, rank: Rank, run: Run, log: str | None) -> Record:
         entry=cluster.engine.has_entry,
         fast_synch=fast_synch_of(rank.env),
         keeps_env=cluster.keep_env,
+        served=cluster.served,
     )
 
 
@@ -176,6 +178,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
         keep_runs=cluster.keep_logs,
         spare=cluster.recalled[0],
         entry=scripts.text("entry.py") if cluster.engine.has_entry else "",
+        served=scripts.text("served.py") if cluster.engine.keeps_to_model else "",
     )
 
 
@@ -209,12 +212,17 @@ def _words(cluster: Cluster, rank: Rank, run: Run, mask: bool) -> list[str]:
 
 def _entry(cluster: Cluster) -> dict[str, str]:
     """What a rank's entry (remote/entry.py) is told."""
-    return {
+    told = {
         "BACKEND": cluster.backend,
         "SIZE": str(len(cluster.ranks)),
         "LIMIT": f"{cluster.join_timeout:g}",
         "MODEL": cluster.model or "",
     }
+    if cluster.model and cluster.engine.keeps_to_model:
+        names = filter(None, (cluster.served, cluster.engine.model))
+        told["NAMES"] = json.dumps(list(names))
+        told |= {"OTHERS": "1"} if cluster.other_models else {}
+    return told
 
 
 def _check(answers: dict[str, Answer]) -> None:

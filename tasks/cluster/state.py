@@ -33,7 +33,7 @@ class Record:
 
     `hosts` are the nodes of the run in the order of its ranks, `log` the path of the rank's log
     (None: attached), `log_dir` the folder that the user named for logs. With `entry` it leaves
-    marks of how far it is.
+    marks of how far it is. `served` is what requests call its `model`.
     """
 
     run: str
@@ -58,6 +58,12 @@ class Record:
     entry: bool = False
     fast_synch: str = "unset"
     keeps_env: bool = False
+    served: str = ""
+
+    @property
+    def asked_by(self) -> str:
+        """What requests call the model; a start of a version before wrote down its path alone."""
+        return self.served or self.model
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ class _Waiting:
 
     def _token(self) -> str:
         # It comes when all is loaded, however long that takes: we look at the ranks meanwhile.
-        return self.api.one_token(self.cluster.model, self.cluster.engine.model, 86400)
+        return self.api.one_token(self.cluster.served, self.cluster.engine.model, 86400)
 
 
 def _read(cluster: Cluster) -> Snapshot:

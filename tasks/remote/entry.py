@@ -9,6 +9,8 @@ out of it (a child of the server must not take itself for a rank's entry):
     MLX_TP_ENTRY_SIZE     number of ranks; which one this is stands in MLX_RANK
     MLX_TP_ENTRY_LIMIT    seconds within which all must have met
     MLX_TP_ENTRY_MODEL    folder of the weights, or a name in Hugging Face's cache; may be missing
+    MLX_TP_ENTRY_NAMES    what requests may call it (JSON), the first as its id; may be missing
+    MLX_TP_ENTRY_OTHERS   1 where requests may name other models, which are then loaded
 
 A mark is a line `NAME UNIX_TIME KEY=VALUE...`, appended whole by one write(2), values without
 blanks; tasks/cluster/server/marks.py reads them:
@@ -19,12 +21,12 @@ blanks; tasks/cluster/server/marks.py reads them:
     loading 1765.9 bytes=123 of=456          at most each second, never falling
     left 1799.0 status=0                     in order: by return, SystemExit or KeyboardInterrupt
 
-It ends by itself with WRONG_WORLD, NO_BACKEND or NOT_JOINED and one line on stderr, and with 1 and
-all stacks where the ranks have not met in time. In between, MLX 0.32.4 holds the GIL, so no Python
-thread or signal handler runs; faulthandler's are C, and restart what they interrupt (SA_RESTART),
-where a handler of Python's makes MLX's accept(2) fail with EINTR ("error: 4"). SIGURG asks for
-stacks since its default action is to be ignored, on macOS as on Linux (signal(3), signal(7)): sent
-to a process that is not, or no longer, a rank, it ends nothing.
+It ends by itself with WRONG_WORLD, NO_BACKEND, NOT_JOINED or NOT_KEPT and one line on stderr, and
+with 1 and all stacks where the ranks have not met in time. In between, MLX 0.32.4 holds the GIL, so
+no Python thread or signal handler runs; faulthandler's are C, and restart what they interrupt
+(SA_RESTART), where a handler of Python's makes MLX's accept(2) fail with EINTR ("error: 4"). SIGURG
+asks for stacks since its default action is to be ignored, on macOS as on Linux (signal(3),
+signal(7)): sent to a process that is not, or no longer, a rank, it ends nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import contextlib
 import ctypes
 import faulthandler
 import functools
+import importlib
 import importlib.util
 import json
 import os
@@ -53,6 +56,13 @@ STACKS = signal.SIGURG
 WRONG_WORLD = 80  # MLX made another group than the one that was asked for
 NO_BACKEND = 81  # this MLX has not got the backend
 NOT_JOINED = 82  # MLX could not join the ranks, and said why
+NOT_KEPT = 83  # this server can't be kept to the model that it has loaded
+SERVERS = {  # where the server of a module is that is run
+    "mlx_lm": "mlx_lm.server",
+    "mlx_lm.server": "mlx_lm.server",
+    "vllm_mlx.distributed_launcher": "vllm_mlx.server",
+    "vllm_mlx.server": "vllm_mlx.server",
+}
 QUIET = 600  # seconds without a byte after which the weights are taken for loaded
 
 
@@ -68,7 +78,7 @@ def main() -> None:
     join(mx, write, given)
     load = (mx, write, given.get("MODEL", ""), int(given["SIZE"]), "--pipeline" in sys.argv)
     threading.Thread(target=tell_loading, args=load, daemon=True).start()
-    serve(write)
+    serve(write, given)
 
 
 def taken(environment: MutableMapping[str, str]) -> dict[str, str]:
@@ -283,12 +293,12 @@ def read_bytes() -> int:
     return 0 if failed else int(usage[18])
 
 
-def serve(mark: Mark) -> None:
+def serve(mark: Mark, given: dict[str, str]) -> None:
     """Be the module, as `python -m` would; its orderly end is marked once its threads are done."""
     module = sys.argv.pop(1)
     status: int | None = None
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        start(module, given)
         status = 0
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else int(left.code is not None)
@@ -299,6 +309,33 @@ def serve(mark: Mark) -> None:
     finally:
         if status is not None:
             atexit.register(mark, "left", status=status)
+
+
+def start(module: str, given: dict[str, str]) -> None:
+    """Run the module; rank 0's server is kept to its model (served.py), where it has names."""
+    server = SERVERS.get(module, "")
+    is_kept = server and given.get("NAMES") and os.environ.get("MLX_RANK", "0") == "0"
+    if is_kept and (module != "mlx_lm" or sys.argv[1:2] == ["server"]):
+        kept = importlib.import_module(server)
+        why = beside("served").keep(kept, given["NAMES"], given.get("MODEL", ""), given)
+        if why:
+            end(NOT_KEPT, f"{server} of {sys.executable} can't be kept to its model: {why}")
+        if module == server:  # by runpy it would be made anew, and not be kept to anything
+            sys.argv[0] = str(kept.__file__)
+            kept.main()
+            return
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def beside(name: str) -> Any:
+    """The module of that name that lies beside this file, off sys.path as this one is."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"mlx_tp_{name}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

@@ -190,6 +190,11 @@ class Settings:
         "where the server's key is, if it wants one of its clients: env:NAME, file:PATH, or"
         " command:LINE (as in command:op read op://vault/mlx/key); never the key itself",
     )
+    other_models: Annotated[bool, Flag()] = _row(
+        False,
+        "whether the server loads another model where a request names one (all ranks wait for ever"
+        " where one of them does not find it by that name); else that is a 404",
+    )
     log_dir: Path | None = _row(
         None,
         "folder of the logs, on each node and here; without it they lie with their run in"

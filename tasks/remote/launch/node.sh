@@ -1,7 +1,7 @@
 # Before ranks of a run start on a node: its folder, ours alone, with the record of them; what it
 # takes the place of is over.
 : "${run:?}" "${record:?}" "${who?}" "${already:?}" "${keep_runs:?}" "${spare?}"
-: "${entry?}"
+: "${entry?}" "${served?}"
 . ./runs.sh
 at=$here/runs/$run
 for folder in "$state_dir" "$here" "$here/runs" "$at"; do
@@ -36,6 +36,7 @@ over "$old"/rank[0-9]*.pid
 rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
 printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" || exit
 [ -z "$entry" ] || printf '%s\n' "$entry" >"$at/entry.py" || exit
+[ -z "$served" ] || printf '%s\n' "$served" >"$at/served.py" || exit
 want running "$run" "$who" || exit
 # Earlier runs go, but for the newest (names begin with the time) and one whose values are used.
 newest

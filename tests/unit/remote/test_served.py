@@ -1,0 +1,165 @@
+"""What keeps a server to its model: by names, before anything is shared or loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def served() -> ModuleType:
+    path = ROOT / "tasks" / "remote" / "served.py"
+    spec = importlib.util.spec_from_file_location("served", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_names(served: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever leads to the folder is one of its names, on rank 0's node."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path / "M")
+    made = served.Served(["M", "default"], "~/link")
+    for name in ("M", "default", "~/link", f"{tmp_path}/link", f"{tmp_path}/M"):
+        assert made.refused(name) == ""
+    for name in ("m", "N", "", None, 5, f"{tmp_path}/N"):
+        assert made.refused(name).endswith("ask for 'M'")
+    assert served.Served(["M"], "~/link", others=True).refused("N") == ""
+
+
+class Vllm:
+    """What of vllm_mlx.server is changed (tried with develop e01f24f, two ranks)."""
+
+    __name__ = "vllm_mlx.server"
+
+    def __init__(self) -> None:
+        self.app = SimpleNamespace(add_middleware=self.add)
+        self.ModelInfo = dict
+
+    def add(self, kind: Any, **more: Any) -> None:
+        self.asgi = kind(self.answer, **more)
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        parts = [await receive()]
+        while parts[-1].get("more_body"):
+            parts.append(await receive())
+        body = b"".join(each.get("body", b"") for each in parts)
+        await send({"status": 200, "body": body, "after": (await receive())["type"]})
+
+
+def asked(server: Vllm, *body: bytes, method: str = "POST", kind: str = "http") -> Any:
+    """What is sent back, for a body in these parts; then the client goes."""
+    parts = [
+        {"type": "http.request", "body": each, "more_body": n < len(body)}
+        for n, each in enumerate(body, 1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return parts.pop(0) if parts else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(server.asgi({"type": kind, "method": method}, receive, send))
+    return sent
+
+
+def test_vllm_mlx(served: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["server", "--embedding-model", "org/e"])
+    server = Vllm()
+    assert served.keep(server, '["M", "default"]', "~/M", {}) == ""
+    assert server.ModelInfo(id="/Users/a/M", owned_by="x") == {"id": "M", "owned_by": "x"}
+    for name in ("M", "default", "org/e"):
+        whole = json.dumps({"model": name}).encode()
+        for parts in ((whole,), (whole[:3], whole[3:])):
+            (answer,) = asked(server, *parts)
+            assert answer == {"status": 200, "body": whole, "after": "http.disconnect"}
+    start, body = asked(server, b'{"model": "N"}')
+    assert start["status"] == 404
+    assert json.loads(body["body"])["error"]["message"].endswith("ask for 'M'")
+    # What names none, or is no JSON, is the server's own to judge.
+    for other in (b"", b"[]", b"5", b'{"x": 1}', b"\xff", b"not json"):
+        assert asked(server, other)[0]["status"] == 200
+    assert asked(server, b'{"model": "N"}', method="GET")[0]["status"] == 200
+
+
+def test_a_server_that_is_made_otherwise(served: ModuleType) -> None:
+    """Of a version to come: it is told, and nothing runs that is not kept to its model."""
+    server = SimpleNamespace(__name__="mlx_lm.server", ResponseGenerator=object)
+    why = served.keep(server, '["M"]', "M", {})
+    assert "no attribute" in why
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_parts_of_a_model(served: ModuleType, others: bool) -> None:
+    """An adapter or draft model that is not loaded: refused, or, where that is allowed, passed."""
+    given: list[Any] = []
+
+    class Generator:
+        cli_args = SimpleNamespace(adapter_path=None, draft_model="d")
+        model_provider = SimpleNamespace(
+            tokenizer=SimpleNamespace(vocab_size=9),
+            model=SimpleNamespace(args=SimpleNamespace(max_position_embeddings=100)),
+        )
+        _generation_thread = None
+
+        def generate(self, request: Any, args: Any) -> tuple[None, list[Any]]:
+            given.append((*args.model, args.sampling.top_k, args.max_tokens))
+            return None, []
+
+        def _serve_single(self, request: Any) -> None: ...
+
+    class Model(list[Any]):
+        def __init__(self, *parts: Any) -> None:
+            super().__init__(parts)
+
+        model = property(lambda self: self[0], lambda self, value: self.__setitem__(0, value))
+        draft = property(lambda self: self[1])
+        adapter = property(lambda self: self[2])
+
+    class Handler:
+        connection = None
+        handle_models_request = None
+
+        def handle_completion(self, request: Any, args: Any) -> None:
+            Generator().generate(request, args)
+
+    server = SimpleNamespace(
+        __name__="mlx_lm.server",
+        ResponseGenerator=Generator,
+        APIHandler=Handler,
+        ModelDescription=Model,
+    )
+    assert served.keep(server, '["M"]', "/x/M", {"OTHERS": "1"} if others else {}) == ""
+
+    def ask(*names: Any) -> None:
+        args = SimpleNamespace(
+            model=Model(*names), logits=SimpleNamespace(logit_bias=None), stop_words=[],
+            sampling=SimpleNamespace(top_k=9), max_tokens=10**30,
+        )  # fmt: skip
+        Handler().handle_completion(SimpleNamespace(request_type="chat"), args)
+
+    ask("M", "default_model", None)
+    ask("/x/M", "d", None)
+    if others:
+        ask("N", "e", "a")
+        assert given == [
+            ("default_model", "default_model", None, 0, 100),
+            ("default_model", "d", None, 0, 100),
+            ("N", "e", "a", 0, 100),
+        ]
+        return
+    for names in (("N", None, None), ("M", "e", None), ("M", ["e"], None), ("M", None, "a")):
+        with pytest.raises(ValueError, match=r"is not (served|loaded)"):
+            ask(*names)
+    assert given == [("default_model", "default_model", None, 0, 100)] * 2
