@@ -179,6 +179,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
         spare=cluster.recalled[0],
         entry=scripts.text("entry.py") if cluster.engine.has_entry else "",
         served=scripts.text("served.py") if cluster.engine.keeps_to_model else "",
+        score=scripts.text("score.py") if cluster.engine.has_entry else "",
     )
 
 
