@@ -89,13 +89,16 @@ def unlock(session: Session, cluster: Cluster) -> None:
     if session.dry:
         screen.out(f"rm -rf {cluster.folder}/lock  # on {name}")
         return
-    was = lock.unlock(cluster)
+    was, missed = lock.unlock(cluster)
     what = f"tp.unlock: {was or 'there was no lock'}"
     session.audit.record([cluster.leader], cluster.state_dir, what)
     if was is None:
         screen.out(f"{name}: there is no lock")
     else:
         screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))
+    if missed:
+        why = "can't be reached: there, whoever had the lock may still act"
+        raise Unreachable(f"{', '.join(missed)}: {why}")
 
 
 def again(
@@ -424,6 +427,7 @@ def _hold_to_stop(session: Session, cluster: Cluster) -> None:
         raise
     except (ActionFailed, CheckFailed, Unreachable) as error:
         screen.say(f"warn: stopping without the lock: {error.message}")
+        lock.take_over(cluster, "tp.stop")
 
 
 def _ask(cluster: Cluster) -> None:

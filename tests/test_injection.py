@@ -261,6 +261,7 @@ class Here:
         self.place = place
         self.name = "mac1"
         self.pending: set[Any] = set()
+        self.fences: dict[str, Any] = {}
 
     def sh(self, script: str, timeout: float = 0, **_: Any) -> Answer:
         return Answer(self.name, self.place.run(script), status=0)

@@ -38,6 +38,11 @@ def folder(inv: Inv) -> Path:
     return inv.home / layout.CLUSTER / "lock"
 
 
+def left(inv: Inv) -> list[str]:
+    """What there is of the cluster on this node."""
+    return sorted(each.name for each in folder(inv).parent.iterdir())
+
+
 def holds(path: Path, command: str) -> bool:
     """Whether the lock is had for this command."""
     holder = path / "holder"
@@ -230,7 +235,7 @@ def test_silent_holder(commands: Commands, gates: Gates) -> None:
     running = commands.inv("tp.status", "--json").json()["ranks"]
     # It wakes up: what it has begun is no more, and what another has begun is not its own.
     os.kill(start.pid, signal.SIGCONT)
-    assert "another start took its place" in start.end(4).err
+    assert "the cluster was taken over by tp.start of bob@" in start.end(4).err
     now = commands.inv("tp.status", "--json").json()
     assert now["state"] == "ready"
     assert [row["pid"] for row in now["ranks"]] == [row["pid"] for row in running]
@@ -316,7 +321,8 @@ def test_lock_of_nobody(inv: Inv, home: Path, name: str) -> None:
     done = inv("tp.stop")
     assert re.match(rf"127.0.0.1: removed the lock of {says}\n", done.err), done.err
     assert "nothing was running" in done.err
-    assert [each.name for each in path.parents[1].iterdir()] == ["audit.log"]
+    assert left(inv) == ["fence"]
+    assert sorted(each.name for each in path.parents[1].iterdir()) == ["audit.log", "default"]
     assert not list(home.rglob("canary")) or (home / "elsewhere" / "canary").exists()
 
 
@@ -344,7 +350,7 @@ def test_many_who_find_a_dead_lock(inv: Inv) -> None:
             enter = f"echo {index} >>'{log}'; sleep 0.02; echo {index} >>'{log}'; exec </dev/null\n"
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
             assert process.stdin
-            process.stdin.write(script.replace("echo held\n", enter).encode())
+            process.stdin.write(script.replace(HELD, enter).encode())
             process.stdin.close()
             keepers.append(process)
         for process in keepers:
@@ -354,6 +360,9 @@ def test_many_who_find_a_dead_lock(inv: Inv) -> None:
         assert lines[::2] == lines[1::2], lines
         log.unlink()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+HELD = "printf 'held\\t%s\\n' \"$fence\"\n"
 
 
 def keeper(inv: Inv, run: str = "abc", wait: float = 0) -> str:
@@ -377,7 +386,7 @@ def test_shells(inv: Inv, shell: str) -> None:
     assert process.stdout
     process.stdin.write(keeper(inv))
     process.stdin.flush()
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "held\t1\n"
     assert holds(folder(inv), "tp.start")
     refused(inv("tp.stop", code=3))
     beat = folder(inv) / "beat"
@@ -387,7 +396,7 @@ def test_shells(inv: Inv, shell: str) -> None:
     wait_for(lambda: beat.read_text() not in ("1\n", ""))
     assert process.communicate(timeout=DEADLINE) == ("", "")
     assert process.returncode == 0
-    assert not folder(inv).parents[1].exists()
+    assert left(inv) == ["fence"]
 
 
 @given(st.text(alphabet=st.sampled_from("busy\t 0123456789ada@x\x1b[2Jé\r")) | st.text())
@@ -414,7 +423,8 @@ def test_unlock(commands: Commands, gates: Gates) -> None:
     assert "gone" not in done.out
     assert re.search(r"^stopped .*rank 0, rank 1", done.out, re.MULTILINE)
     failed = start.end(4)
-    assert re.search(r"rank 0 on 127.0.0.1 died", failed.err)
+    taken = r"127.0.0.1: the cluster was taken over by tp.(unlock|stop) of bob@\S+ at \d\d:\d\d;"
+    assert re.match(taken, failed.err.splitlines()[-1])
     assert commands.inv("tp.status").out.startswith("stopped")
     assert commands.run("bob", "tp.unlock").out == "127.0.0.1: there is no lock\n"
 
@@ -428,7 +438,7 @@ def test_a_keeper_that_lost_its_lock(inv: Inv) -> None:
     assert process.stdout
     process.stdin.write(keeper(inv))
     process.stdin.flush()
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "held\t1\n"
     inv("tp.unlock")
     path = folder(inv)
     plain_files(NOW, holder(token="def"))(path)

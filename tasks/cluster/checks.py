@@ -142,7 +142,7 @@ def check(
 
 
 def _record(cluster: Cluster, node: Node) -> list[Fact[object]]:
-    return [record.fact(**cluster.where)]
+    return [record.fact(cluster.state_dir, cluster.name)]
 
 
 @check("memory", _record, memory_facts.FACT, what="wired memory, and what a killed server left")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import nodes, state
+from . import fence, nodes, reading, state
 from .cluster import Cluster
 from .config.settings import DEFAULT
 from .errors import ActionFailed, CheckFailed, Unreachable
@@ -55,6 +55,7 @@ def who() -> str:
 
 def launch(cluster: Cluster, run: Run) -> None:
     """Start rank 0, then the others all at once; raise what keeps a rank from being started."""
+    reading.align(cluster)
     _check(nodes.sh(cluster.nodes[:1], {cluster.leader.name: first_script(cluster, run)}, 90))
     _check(nodes.sh(cluster.nodes, other_scripts(cluster, run)))
 
@@ -171,6 +172,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
     return scripts.script(
         "launch/node.sh",
         **cluster.where,
+        **fence.values(cluster),
         run=run.id,
         record=state.dump(run.id, [record(cluster, r, run, logs[r.rank]) for r in here]),
         who=run.by,
@@ -227,6 +229,7 @@ def _entry(cluster: Cluster) -> dict[str, str]:
 
 
 def _check(answers: dict[str, Answer]) -> None:
+    fence.check(answers)
     for name, answer in answers.items():
         if answer.failure:
             remedy = f": {answer.remedy}" if answer.remedy else ""

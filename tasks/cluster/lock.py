@@ -18,14 +18,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import nodes
+from . import nodes, reading
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed, Unreachable
+from .fence import Fence
 from .launch import Run
 from .nodes import Answer, Node
 from .ssh import scripts
+from .state import NO_HOLD
 from .text import one_line
 
 BEAT = 5.0  # seconds between two signs of life
@@ -99,6 +101,8 @@ class Locks:
     def _release(self, node: Node, folder: str) -> None:
         mine = node.locks.get(folder)
         if not self._times[node, folder]:
+            if mine is None:
+                node.fences.pop(folder, None)  # of who went on without the lock
             return
         self._times[node, folder] -= 1
         if mine is not None:
@@ -141,17 +145,45 @@ def _taken(cluster: Cluster, what: str, say: Say) -> LockClient:
 
 def _let_go(node: Node, folder: str) -> None:
     mine = node.locks.pop(folder, None)
+    node.fences.pop(folder, None)
     if mine is not None:
         mine.let_go()
 
 
-def unlock(cluster: Cluster) -> Holder | None:
-    """Remove the lock, whoever has it: who had it, None if there was none."""
-    text = scripts.script("lock/unlock.sh", **cluster.where, silence=SILENCE)
+def _fence(cluster: Cluster, what: str, run: Run, number: int) -> Fence:
+    return Fence(number, run.id, one_line(f"{what} of {run.by}"), cluster.name)
+
+
+def _set(cluster: Cluster, held: Fence) -> None:
+    cluster.leader.fences[cluster.folder] = held
+
+
+def take_over(cluster: Cluster, what: str) -> list[str]:
+    """Get a number above all that the nodes have seen, without the lock; who has that acts no more.
+
+    Give the nodes that could not be asked: on those it still may.
+    """
+    cluster.leader.fences.pop(cluster.folder, None)
+    before = reading.states(cluster)
+    seen = [state.fence for name in before.nodes if (state := before.state(name))]
+    number = 1 + max((each.number for each in seen if each), default=0)
+    names = frozenset(node.name for node in cluster.nodes)
+    _set(cluster, replace(_fence(cluster, what, Run.new(), number), asked=names))
+    return [*reading.states(cluster).unreachable]
+
+
+def unlock(cluster: Cluster) -> tuple[Holder | None, list[str]]:
+    """Take the cluster from whoever has its lock: who that was, None if there was none.
+
+    And the nodes that could not be told: there, who had the lock may still act.
+    """
+    missed = take_over(cluster, "tp.unlock")
+    cluster.leader.fences.pop(cluster.folder)
+    text = scripts.script("lock/unlock.sh", **cluster.where, **NO_HOLD, silence=SILENCE)
     answer = cluster.leader.sh(text)
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
-    return parse(rows[0]) if rows else None
+    return parse(rows[0]) if rows else None, missed
 
 
 def parse(line: str) -> Holder:
@@ -199,7 +231,8 @@ class LockClient:
     def __init__(self, cluster: Cluster, what: str) -> None:
         self.cluster = cluster
         self.times = 0
-        self.script = script(cluster, what, Run.new())
+        self.what, self.run = what, Run.new()
+        self.script = script(cluster, what, self.run)
         self.lines: queue.Queue[str | Answer] = queue.Queue()
         self.has_lock = threading.Event()
         self.released = threading.Event()
@@ -235,6 +268,7 @@ class LockClient:
                 raise Unreachable(f"{name}: the lock's keeper has ended: {line.err.strip()}")
             word = line.partition("\t")[0]
             if word == "held":
+                self._number(line)
                 self.has_lock.set()
                 return
             if word == "busy":
@@ -246,6 +280,11 @@ class LockClient:
                     f"{name}: busy with {parse(line)}; nothing was changed: wait for it"
                     " (--lock-wait SECONDS), or take its lock away (inv tp.unlock)"
                 )
+
+    def _number(self, line: str) -> None:
+        number = line.rpartition("\t")[2]
+        if number.isdigit():
+            _set(self.cluster, _fence(self.cluster, self.what, self.run, int(number)))
 
     def let_go(self) -> None:
         """End the keeper, and wait until it has removed the lock: another command may follow."""
@@ -282,6 +321,7 @@ def script(cluster: Cluster, what: str, run: Run) -> str:
     return scripts.script(
         "lock/keeper.sh",
         **cluster.where,
+        **_fence(cluster, what, run, 0).values,
         silence=SILENCE,
         token=run.id,
         wait=math.ceil(cluster.lock_wait),

@@ -37,6 +37,7 @@ from .ssh.auth import LoginError
 from .ssh.connection import Way
 
 if TYPE_CHECKING:
+    from .fence import Fence
     from .lock import LockClient
 
 T = TypeVar("T")
@@ -148,7 +149,8 @@ class Node:
     """One machine of the cluster; it is connected when it is first asked something.
 
     `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
-    through it, by their state directory; `is_relayed` that its sshd forwards no connections.
+    through it, by their state directory, and `fences` the numbers of these; `is_relayed` that its
+    sshd forwards no connections.
     """
 
     _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
@@ -159,6 +161,7 @@ class Node:
         self.ssh = ssh or SshConfig()
         self.pending: set[Future[Any]] = set()
         self.locks: dict[str, LockClient] = {}
+        self.fences: dict[str, Fence] = {}
         self.is_relayed = False
         self._alive.add(self)
         self._context: Any = None

@@ -75,7 +75,9 @@ class Watch:
 
     def _listen(self, node: Node, pulse: Pulse) -> str:
         """Take blocks until the loop ends; why it ended, if it should not have."""
-        read = reading.read([node], lambda _: [state.fact(**self.cluster.where)])
+        read = reading.read(
+            [node], lambda _: [state.fact(self.cluster.state_dir, self.cluster.name)]
+        )
         if node.name in read.unreachable:
             why, fix = read.unreachable[node.name]
             return f"{why}: {fix}" if fix else why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
 
-from . import checks, nodes, state
+from . import checks, fence, nodes, state
 from .cluster import Cluster
 from .facts import Fact, memory, ports, processes, rdma
 from .nodes import SCRIPT_TIMEOUT, Node
@@ -15,7 +15,7 @@ Wants = Callable[[Node], Iterable[Fact[object]]]
 
 def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Snapshot:
     """All facts that the checks need, but for those of skipped checks."""
-    return read(cluster.nodes, preflight_facts(cluster, skip))
+    return _held(cluster, cluster.nodes, lambda: preflight_facts(cluster, skip))
 
 
 def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
@@ -23,7 +23,7 @@ def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
     asked = [check for name, check in checks.CHECKS.items() if name not in set(skip)]
 
     def wanted(node: Node) -> list[Fact[object]]:
-        ours = state.fact(**cluster.where)
+        ours = _state(cluster)
         return [ours, *(fact for check in asked for fact in check.facts(cluster, node))]
 
     return wanted
@@ -31,7 +31,7 @@ def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
 
 def running(cluster: Cluster) -> Snapshot:
     """What runs: the record, the processes, the memory, the ports and, with RDMA, what it holds."""
-    return read(cluster.nodes, running_facts(cluster))
+    return _held(cluster, cluster.nodes, lambda: running_facts(cluster))
 
 
 def alive(cluster: Cluster, names: Container[str] | None = None) -> Snapshot:
@@ -40,7 +40,7 @@ def alive(cluster: Cluster, names: Container[str] | None = None) -> Snapshot:
     A node whose memory can't be read (vm_stat hangs) is no reason to wait for that.
     """
     asked = [node for node in cluster.nodes if names is None or node.name in names]
-    return read(asked, lambda node: _alive(cluster))
+    return _held(cluster, asked, lambda: lambda node: _alive(cluster))
 
 
 def whole(cluster: Cluster, read: Snapshot) -> tuple[Cluster, Snapshot]:
@@ -65,13 +65,39 @@ def running_facts(cluster: Cluster) -> Wants:
 
 
 def _alive(cluster: Cluster) -> list[Fact[object]]:
-    return [state.fact(**cluster.where), processes.FACT, ports.FACT]
+    return [_state(cluster), processes.FACT, ports.FACT]
 
 
 def states(cluster: Cluster, more: Wants = lambda node: ()) -> Snapshot:
     """Only the state directories; `more(node)` may name further facts."""
-    base = state.fact(**cluster.where)
-    return read(cluster.nodes, lambda node: [base, *more(node)])
+    return _held(cluster, cluster.nodes, lambda: lambda node: [_state(cluster), *more(node)])
+
+
+def align(cluster: Cluster) -> None:
+    """Have the number of our hold above all that its nodes have seen, where none was read yet."""
+    if not fence.is_aligned(cluster):
+        states(cluster)
+
+
+def _state(cluster: Cluster) -> Fact[state.State]:
+    return state.fact(cluster.state_dir, cluster.name, fence.values(cluster))
+
+
+def _held(cluster: Cluster, targets: Sequence[Node], wanted: Callable[[], Wants]) -> Snapshot:
+    """`read`; under our lock all of its nodes then know its number, by which they let us act.
+
+    A node may have seen a higher one (rank 0's was another, or its state was wiped): then ours
+    becomes higher, and they are asked once more. Raise TakenOver where another has the cluster.
+    """
+    found = read(targets, wanted())
+    while fence.raised(cluster, _seen(found)):
+        found = read(targets, wanted())
+    return found
+
+
+def _seen(found: Snapshot) -> dict[str, state.Seen | None]:
+    states = {name: found.state(name) for name in found.nodes}
+    return {name: each.fence for name, each in states.items() if each}
 
 
 def read(targets: Sequence[Node], wanted: Wants, timeout: float = SCRIPT_TIMEOUT) -> Snapshot:

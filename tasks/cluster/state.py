@@ -22,8 +22,11 @@ from .facts import Fact, Key, memory
 from .server.marks import Marks
 from .server.marks import parse as parse_marks
 from .ssh import scripts
+from .text import one_line
 
 NO_MARKS = Marks()
+HoldValues = Mapping[str, str]
+NO_HOLD: HoldValues = dict.fromkeys(("fence", "fence_of", "hold", "holder"), "")
 VERSION = 1  # of the record; what a later one has besides is passed over
 
 
@@ -91,13 +94,24 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The highest number that a node has seen: of which hold, since when by its clock, of whom."""
+
+    number: int
+    hold: str
+    since: float
+    holder: str
+
+
+@dataclass(frozen=True)
 class State:
     """A cluster on a node; times are seconds since the epoch by the node's clock.
 
     `ranks` are those of runs that are not over. `sigkill` is when a rank was last killed in this
     boot, `ready` the run that has given a token and `token` when it last did, `baseline` how many
     bytes were wired before this boot's first start (None if that is unknown), `last` are the
-    records of the run that was wanted last, over or not, by rank. `folders` are where it all is.
+    records of the run that was wanted last, over or not, by rank. `folders` are where it all is,
+    and `fence` who acted there last.
     """
 
     now: float
@@ -109,6 +123,7 @@ class State:
     folders: tuple[str, ...] = ()
     wanted: Wanted | None = None
     token: float | None = None
+    fence: Seen | None = None
 
 
 def dump(run: str, records: Sequence[Record]) -> str:
@@ -120,11 +135,14 @@ def dump(run: str, records: Sequence[Record]) -> str:
 KEY = Key[State]("state")
 
 
-def fact(state_dir: str, cluster: str) -> Fact[State]:
-    """The whole state of a cluster on a node in one reading; a missing folder is an empty state."""
-    return Fact(
-        KEY, scripts.script("state.sh", state_dir=state_dir, cluster=cluster), parse, is_raw=True
-    )
+def fact(state_dir: str, cluster: str, held: HoldValues = NO_HOLD) -> Fact[State]:
+    """The whole state of a cluster on a node in one reading; a missing folder is an empty state.
+
+    With `held`, the values of a hold (fence.py), the node lets nobody with a lower number act
+    from then on.
+    """
+    text = scripts.script("state.sh", state_dir=state_dir, cluster=cluster, **held)
+    return Fact(KEY, text, parse, is_raw=True)
 
 
 def parse(text: str, status: int) -> State:
@@ -151,7 +169,14 @@ def parse(text: str, status: int) -> State:
         folders=tuple(dict.fromkeys(re.findall(r"^(?:at|old) (/.*)$", head, re.MULTILINE))),
         wanted=wanted,
         token=tokens[-1][1] if tokens else None,
+        fence=parse_fence(head),
     )
+
+
+def parse_fence(text: str) -> Seen | None:
+    """The line of a node that tells the highest number that it has seen."""
+    found = re.search(r"^fence (\d{1,11}) (\w+) (\d{1,12}) (.*)$", text, re.MULTILINE)
+    return found and Seen(int(found[1]), found[2], float(found[3]), one_line(found[4]))
 
 
 def _wanted(head: str) -> Wanted | None:

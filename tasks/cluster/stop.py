@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import nodes, reading, state
+from . import fence, nodes, reading, state
 from .checks import servers, strange_ranks, unrecorded
 from .cluster import Cluster
 from .facts import NodeFacts, Unknown, known, ports
@@ -237,7 +237,7 @@ def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None)
 
     A rank that lives, since a script that was held up has started it meanwhile, stays known.
     """
-    nodes.sh(cluster.nodes, forget_scripts(cluster, reports, run))
+    fence.check(nodes.sh(cluster.nodes, forget_scripts(cluster, reports, run)))
 
 
 def forget_scripts(
@@ -246,7 +246,12 @@ def forget_scripts(
     """What `forget` runs, by node; `keep` lets them keep values for the next start."""
     clean = [report.node for report in reports if not report.left and not report.failure]
     text = scripts.script(
-        "stop/forget.sh", **cluster.where, run=run or "", who=who(), keep="1" if keep else ""
+        "stop/forget.sh",
+        **cluster.where,
+        **fence.values(cluster),
+        run=run or "",
+        who=who(),
+        keep="1" if keep else "",
     )
     return dict.fromkeys(clean, text)
 
@@ -320,6 +325,7 @@ def _signal(
         for node in nodes_in
     }
     answers = nodes.sh(cluster.nodes, texts, seconds + nodes.SCRIPT_TIMEOUT)
+    fence.check(answers)
     left = []
     for target in waited:
         if _is_left(answers[target.node], target):
@@ -357,5 +363,11 @@ def script(
         words += ["yes" if target in signalled else "no", str(target.pid), *target.same]
     looks = int(seconds * 20)
     return scripts.script(
-        "stop/signal.sh", words, **cluster.where, who=who(), signal=name, looks=looks
+        "stop/signal.sh",
+        words,
+        **cluster.where,
+        **fence.values(cluster),
+        who=who(),
+        signal=name,
+        looks=looks,
     )

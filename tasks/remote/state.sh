@@ -1,10 +1,16 @@
 # Tells all that is known of a cluster on this node; a folder that is not there is an empty state.
-. ./runs.sh
+. ./fence.sh
 printf 'now %s\nboot %s\nat %s\nold %s\n' "$(date +%s)" "$tp_boot" "$here" "$old"
 # One that is there but is not ours, or can't be entered, is no empty state.
 for folder in "$state_dir" "$here"; do
   own "$folder" && { [ ! -e "$folder" ] || (cd "$folder"); } || exit
 done
+# Who has the cluster says so to each node with the first question: none lets others act from then on.
+[ -z "$fence" ] || { seen; [ "$hold" = "$of" ] && [ "$fence" -le "$highest" ]; } || {
+  guard
+  claim
+  exec 9<&-
+}
 # A shell's own `read`: what is asked every second should start few programs.
 line() { # word file: the word and the file's first line
   line=''
@@ -39,6 +45,8 @@ rank() { # number, base: what is known of the rank whose files begin so
   [ -z "$loading" ] || printf 'mark %s\n' "$loading"
 }
 {
+  seen
+  [ -z "$of" ] || printf 'fence %s %s %s %s\n' "$highest" "$of" "$when" "$whose"
   wanted
   [ -z "$want" ] || printf 'wanted %s %s %s %s\n' "$want" "$want_run" "$since" "$by"
   line sigkill "$state_dir/sigkill"

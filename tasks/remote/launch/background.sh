@@ -26,23 +26,26 @@ fi
 [ "$log" = "$base.log" ] || ln -s "$log" "$base.log"
 # A name that is known leads to it, unless another user has taken that.
 [ -z "$link" ] || { make_way "$link"; rm -f "$link" && ln -s "$log" "$link"; } 2>/dev/null
-[ ! -e "$at/ended" ] || {
-  echo "rank $rank was stopped before it had started" >&2
-  exit 1
-}
-(
-  enter
+begin() { # words: as of `start`
+  [ ! -e "$at/ended" ] || {
+    echo "rank $rank was stopped before it had started" >&2
+    exit 1
+  }
   (
-    # By exec: of a redirection of the whole some shells (mksh, yash) keep the old ends open in here,
-    # and whoever reads what this script says would wait for the rank's end.
-    exec </dev/null >/dev/null 2>&1
-    trap '' HUP INT QUIT
-    start "$@"
-  ) &
-) || exit
-n=0
-until [ -f "$base.pid" ]; do
-  n=$((n + 1))
-  [ $n -lt 100 ] || { echo "the rank was not started" >&2; exit 1; }
-  sleep 0.05
-done
+    enter
+    (
+      # By exec: of a redirection of the whole some shells (mksh, yash) keep the old ends open in here,
+      # and whoever reads what this script says would wait for the rank's end.
+      exec </dev/null >/dev/null 2>&1
+      trap '' HUP INT QUIT
+      start "$@"
+    ) &
+  ) || exit
+  n=0
+  until [ -f "$base.pid" ]; do
+    n=$((n + 1))
+    [ $n -lt 100 ] || { echo "the rank was not started" >&2; exit 1; }
+    sleep 0.05
+  done
+}
+fenced begin "$@"

@@ -3,5 +3,5 @@
 log=''
 enter
 trap '' HUP INT QUIT
-start "$@"
+fenced start "$@"
 exit $code

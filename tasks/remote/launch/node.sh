@@ -2,11 +2,44 @@
 # takes the place of is over.
 : "${run:?}" "${record:?}" "${who?}" "${already:?}" "${keep_runs:?}" "${spare?}"
 : "${entry?}" "${served?}" "${score?}"
-. ./runs.sh
+. ./fence.sh
 at=$here/runs/$run
-for folder in "$state_dir" "$here" "$here/runs" "$at"; do
-  own "$folder" && mkdir -p "$folder" && own "$folder" && chmod 700 "$folder" || exit
-done
+# A rank that still lives is never forgotten, whatever checks were skipped.
+over() { # pid files
+  ! living "$@" || {
+    printf 'rank %s already runs (pid %s): inv tp.stop\n' "$number" "$pid" >&2
+    exit "$already"
+  }
+}
+enrol() {
+  for folder in "$state_dir" "$here" "$here/runs" "$at"; do
+    own "$folder" && mkdir -p "$folder" && own "$folder" && chmod 700 "$folder" || exit
+  done
+  for other in "$here"/runs/*; do
+    [ "$other" = "$at" ] || ! is_open "$other" || { over "$other"/rank-*.pid && : >"$other/ended"; }
+  done
+  over "$old"/rank[0-9]*.pid
+  # A script that was held up starts no rank once its run has been stopped.
+  [ ! -e "$at/ended" ] || {
+    echo "the run was stopped before it had started here" >&2
+    exit 1
+  }
+  rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
+  printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" || exit
+  [ -z "$entry" ] || printf '%s\n' "$entry" >"$at/entry.py" || exit
+  [ -z "$served" ] || printf '%s\n' "$served" >"$at/served.py" || exit
+  [ -z "$score" ] || printf '%s\n' "$score" >"$at/score.py" || exit
+  want running "$run" "$who" || exit
+  # Earlier runs go, but for the newest (names begin with the time) and one whose values are used.
+  newest
+  n=0
+  for other in $runs; do
+    [ -e "$here/runs/$other/ended" ] || continue
+    n=$((n + 1))
+    [ $n -le "$keep_runs" ] || [ "$other" = "$spare" ] || rm -rf "$here/runs/$other"
+  done
+}
+fenced enrol
 # What is wired before this boot's first start. Ranks of one node, and starts at one time, may all
 # write it: each from a file of its own.
 [ "$(head -n 1 "$state_dir/baseline" 2>/dev/null)" = "$tp_boot" ] || {
@@ -17,33 +50,3 @@ done
     )
   } >"$state_dir/baseline.$$" 2>/dev/null && mv "$state_dir/baseline.$$" "$state_dir/baseline"
 }
-# A rank that still lives is never forgotten, whatever checks were skipped.
-over() { # pid files
-  ! living "$@" || {
-    printf 'rank %s already runs (pid %s): inv tp.stop\n' "$number" "$pid" >&2
-    exit "$already"
-  }
-}
-for other in "$here"/runs/*; do
-  [ "$other" = "$at" ] || ! is_open "$other" || { over "$other"/rank-*.pid && : >"$other/ended"; }
-done
-over "$old"/rank[0-9]*.pid
-# A script that was held up starts no rank once its run has been stopped.
-[ ! -e "$at/ended" ] || {
-  echo "the run was stopped before it had started here" >&2
-  exit 1
-}
-rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
-printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" || exit
-[ -z "$entry" ] || printf '%s\n' "$entry" >"$at/entry.py" || exit
-[ -z "$served" ] || printf '%s\n' "$served" >"$at/served.py" || exit
-[ -z "$score" ] || printf '%s\n' "$score" >"$at/score.py" || exit
-want running "$run" "$who" || exit
-# Earlier runs go, but for the newest (names begin with the time) and one whose values are used.
-newest
-n=0
-for other in $runs; do
-  [ -e "$here/runs/$other/ended" ] || continue
-  n=$((n + 1))
-  [ $n -le "$keep_runs" ] || [ "$other" = "$spare" ] || rm -rf "$here/runs/$other"
-done

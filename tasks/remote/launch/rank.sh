@@ -72,13 +72,14 @@ become() { # words: this shell becomes the rank; what is set from here on may be
 }
 start() { # words: starts the rank, writes down its pid and start, waits for it, writes down its end
   # Only the process that becomes the rank has its environment: no other shows a secret in it.
-  become "$@" </dev/null &
+  become "$@" </dev/null 9<&- &
   pid=$!
   {
     printf '%s\n' "$pid"
     start_id "$pid"
     printf '%s\n' "$tp_boot"
   } >"$base.pid.new" && mv "$base.pid.new" "$base.pid"
+  exec 9<&- # it has been started: others may act (fence.sh)
   wait "$pid"
   code=$?
   # Of a signal some shells make more than a byte: 256 + 9 (ksh), 384 + 9 (yash).

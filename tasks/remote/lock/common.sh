@@ -1,6 +1,6 @@
 # How a cluster's lock stands, for what takes it and for what removes it.
 : "${silence:?}"
-. ./runs.sh
+. ./fence.sh
 lock=$here/lock
 # Whoever makes or removes the lock has `lock.busy` meanwhile, and only then knows how it stands:
 # of two who both saw a dead holder, the second would else remove the living one of the first. It

@@ -21,6 +21,14 @@ take() {
   fi
   said=$(make 2>&1)
 }
+number() { # of this hold: one more than the highest that was seen here
+  guard
+  seen
+  fence=$((highest + 1))
+  write_fence
+  echo "$fence"
+}
+release() { is_mine && remove "$token"; }
 trap '' HUP INT QUIT TERM
 began=$(start_id $$) failed=0 told='' end=$(($(date +%s) + wait))
 while :; do
@@ -39,14 +47,14 @@ while :; do
   sleep 0.1
   [ $failed -lt 5 ] || { printf 'error %s\n' "${said:-$lock can not be made}"; exit 1; }
 done
+fence=$(number) || { alone release; exit 1; }
 # In braces, so that it is read before it runs: what follows in its stdin is for `read` alone.
 {
-  echo held
+  printf 'held\t%s\n' "$fence"
   while read -r beat; do
     is_mine || { echo lost; exit 0; }
     date +%s >"$lock/beat.new" && mv "$lock/beat.new" "$lock/beat"
   done 2>/dev/null
-  release() { is_mine && remove "$token"; }
   alone release
   rmdir "$here" "$state_dir" 2>/dev/null
   exit 0

@@ -4,7 +4,7 @@
 # Its words, by process: whether it is signalled (yes or no), PID, and how it is known: KIND BOOT
 # TEXT (start: its boot and start; child: its boot and command line; command: its command line).
 : "${signal:?}" "${looks:?}" "${who?}"
-. ./runs.sh
+. ./fence.sh
 command_of() { # pid: its command line, blanks made one
   set -f
   # shellcheck disable=SC2046
@@ -41,16 +41,17 @@ send() { # processes: $sent
     shift 5
   done
 }
-# First: who watches must not start again what is being stopped.
-want_stopped "$who"
-send "$@"
-if [ "$signal" = KILL ]; then
-  if own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir" && [ -n "$sent" ]; then
-    rm -rf "$state_dir/sigkill.new"
-    printf '%s %s\n' "$(date +%s)" "$tp_boot" >"$state_dir/sigkill.new" &&
-      mv "$state_dir/sigkill.new" "$state_dir/sigkill"
-  fi
-fi
+act() { # processes
+  # First: who watches must not start again what is being stopped.
+  want_stopped "$who"
+  send "$@"
+  [ "$signal" = KILL ] || return 0
+  own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir" && [ -n "$sent" ] || return 0
+  rm -rf "$state_dir/sigkill.new"
+  printf '%s %s\n' "$(date +%s)" "$tp_boot" >"$state_dir/sigkill.new" &&
+    mv "$state_dir/sigkill.new" "$state_dir/sigkill"
+}
+fenced act "$@"
 # A bounded loop: date has no fractions on macOS, so looks are counted.
 n=0
 look "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -12,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from conftest import free_ports, require, wait_for
@@ -19,7 +21,9 @@ from test_injection import RUN, Scratch, cluster_of
 
 from tasks.cluster import audit, launch, lock, logs, state, stop
 from tasks.cluster.facts import Fact, files, ports, processes
+from tasks.cluster.fence import Fence
 from tasks.cluster.ssh import scripts
+from tasks.cluster.state import Seen
 from tasks.cluster.stop import Stopped
 
 # macOS's is bash 3.2 with xpg_echo set, Debian's dash, busybox's ash.
@@ -33,6 +37,9 @@ time.sleep(60)
 """
 
 
+HOLDS = ((6, "early", "tp.start"), (7, "late", "tp.stop"))
+
+
 class Place:
     """A node's home, where each script goes to the shell's stdin, as it does over SSH."""
 
@@ -40,13 +47,21 @@ class Place:
         self.home, self.shell = home, [*shlex.split(shell), "-s"]
         require(shutil.which(self.shell[0]), f"needs {self.shell[0]}")
 
-    def run(self, script: str, status: int = 0) -> str:
-        done = subprocess.run(
+    def _done(self, script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             self.shell, input=script, cwd=self.home, env={**os.environ, "HOME": str(self.home)},
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
+
+    def run(self, script: str, status: int = 0) -> str:
+        done = self._done(script)
         assert (done.returncode, done.stderr) == (status, ""), done.stdout
         return done.stdout
+
+    def refused(self, script: str) -> str:
+        done = self._done(script)
+        assert (done.returncode, done.stdout) == (76, "")
+        return done.stderr
 
     def read(self, fact: Fact[Any]) -> Any:
         return fact.parse(self.run(fact.command), 0)
@@ -119,17 +134,50 @@ def test_a_lock(place: Place) -> None:
     cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state", lock_wait=0)
     first = place.begin(lock.script(cluster, "tp.start", RUN))
     assert first.stdout
-    assert first.stdout.readline() == "held\n"
+    assert first.stdout.readline() == "held\t1\n"
     assert "refused" in place.run(lock.script(cluster, "tp.stop", RUN))
     first.communicate()
     assert not (place.home / ".state" / "default" / "lock").exists()
     second = place.begin(lock.script(cluster, "tp.start", RUN))
     assert second.stdout
-    assert second.stdout.readline() == "held\n"
+    assert second.stdout.readline() == "held\t2\n"
     where = {"state_dir": "~/.state", "cluster": "default"}
-    unlock = scripts.script("lock/unlock.sh", **where, silence=lock.SILENCE)
+    unlock = scripts.script("lock/unlock.sh", **where, **state.NO_HOLD, silence=lock.SILENCE)
     assert lock.parse(place.run(unlock)).what == "tp.start"
     second.communicate()
+
+
+def test_a_fence(place: Place) -> None:
+    """Once a later hold has been seen, what an earlier one sends changes nothing."""
+    cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state")
+    where, fences = cluster.folder, cluster.leader.fences
+    early, late = (Fence(n, hold, f"{what} of a\\nb", "default") for n, hold, what in HOLDS)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        target = stop.Target("mac1", process.pid, "it", ("command", "", "sleep 60"))
+
+        def scripts_of(fence: Fence) -> list[str]:
+            fences[where] = fence
+            return [
+                launch.background(cluster, cluster.ranks, RUN),
+                launch.foreground(cluster, cluster.ranks[0], RUN),
+                stop.script(cluster, [target], [target], "KILL", 5),
+                *stop.forget_scripts(cluster, [Stopped("mac1")], "abc123").values(),
+            ]
+
+        late_scripts, early_scripts = scripts_of(late), scripts_of(early)
+        place.run(state.fact("~/.state", "default", early.values).command)
+        assert place.read(state.fact("~/.state", "default", late.values)).fence == Seen(
+            7, "late", ANY, "tp.stop of a\\nb"
+        )
+        (place.home / ".state" / "default" / "runs").mkdir()
+        before = sorted(place.home.rglob("*"))
+        for script in early_scripts:
+            assert re.fullmatch(r"fence 7 late \d+ tp.stop of a\\nb\n", place.refused(script))
+        assert sorted(place.home.rglob("*")) == before
+        assert process.poll() is None
+        assert place.read(state.fact("~/.state", "default", early.values)).fence.hold == "late"
+        assert place.run(late_scripts[2]) == "left\n"
+        assert place.run(late_scripts[3]) == ""
 
 
 def test_an_audit_log(place: Place) -> None:

@@ -126,8 +126,8 @@ def test_an_action_is_noted(sh: Sh, cluster: Any) -> None:
 
 
 def test_the_lock_ends_with_its_stdin(sh: Sh, cluster: Any, tmp_path: Path) -> None:
-    assert sh(lock.script(cluster, "tp.start", Run("abc", "me", 0.0))).split() == ["held"]
-    assert not (tmp_path / ".mlx-tp").exists()
+    assert sh(lock.script(cluster, "tp.start", Run("abc", "me", 0.0))).split() == ["held", "1"]
+    assert [each.name for each in (tmp_path / ".mlx-tp" / "default").iterdir()] == ["fence"]
 
 
 def read(sh: Sh, cluster: Any) -> Any:
