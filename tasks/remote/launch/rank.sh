@@ -79,6 +79,7 @@ start() { # words: starts the rank, writes down its pid and start, waits for it,
     start_id "$pid"
     printf '%s\n' "$tp_boot"
   } >"$base.pid.new" && mv "$base.pid.new" "$base.pid"
+  [ -z "$log" ] || keep_short
   wait "$pid"
   code=$?
   # Of a signal some shells make more than a byte: 256 + 9 (ksh), 384 + 9 (yash).
