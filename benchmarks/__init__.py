@@ -14,6 +14,7 @@ NAMES = {
     "server": "server",
     "notice": "notice",
     "logs": "following",
+    "tail": "tail",
     "watch": "watching",
     "growth": "growth",
 }

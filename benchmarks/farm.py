@@ -74,6 +74,12 @@ class Farm:
         self.inv.config.write_text(json.dumps({"tp": tp}))
         self.use(names, engine="stub", envs=[f"STUB={self.home}"])
 
+    def have_run(self) -> None:
+        """Stubs have run and are stopped: their logs are known."""
+        self.use_stub(self.names)
+        self.inv("tp.start")
+        self.inv("tp.stop", "--order", "all")
+
 
 @contextmanager
 def farm(count: int, real: bool = False) -> Iterator[Farm]:

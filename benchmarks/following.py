@@ -23,6 +23,7 @@ SIZES = (64, 1000)  # MB in all, to see whether memory grows with what has been 
 
 def run() -> Result:
     with farm(RANKS) as nodes:
+        nodes.have_run()
         ours, theirs = [], []
         for turn in range(TIMES):
             _clear(nodes, turn)

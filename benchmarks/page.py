@@ -77,6 +77,7 @@ TITLES = {
     "server": "A server's start, life and end",
     "notice": "Noticing",
     "logs": "Logs",
+    "tail": "Long logs",
     "watch": "Watching",
     "growth": "Growth",
 }

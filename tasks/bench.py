@@ -24,6 +24,7 @@ BENCHMARKS = {
     "server": "Start, stop, idle: against by hand and mlx.launch",
     "notice": "How fast readiness and a dead rank are told",
     "logs": "tp.logs --follow against tail -f over ssh",
+    "tail": "tp.logs --lines 5 of logs of 1 GB",
     "watch": "What tp.watch and tp.top cost",
     "growth": "Time, memory, threads and files from 2 to 256 nodes",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -13,12 +14,12 @@ from typing import Any
 
 from . import screen
 from .cli import envelope
-from .cluster import audit, checks, engine, logs, reading, state
+from .cluster import audit, checks, combined, engine, logs, reading, state
 from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
-from .cluster.errors import BadInput, CheckFailed, Unreachable
+from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import Unknown, known, processes
 from .cluster.facts import memory as memories
 from .cluster.facts.memory import GIB
@@ -298,13 +299,24 @@ def show_logs(
     if previous:
         failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
-        failed = logs.collect(cluster, where).failed
-        for line in logs.tail(where.combined, lines, rank, grep):
+        taken = logs.collect(cluster, where)
+        failed = taken.failed
+        for line in combined.tail(where.combined, lines, rank, grep):
             screen.log_line(line)
+        tell_left(taken)
+        if taken.unwritten:
+            raise ActionFailed(taken.unwritten)
     if follow:
         _follow(cluster, where, rank, grep)
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
+
+
+def tell_left(taken: logs.Collected) -> None:
+    """What of the logs was not collected."""
+    for (node, rank), size in taken.left.items():
+        what = f"{memories.in_words(size)} of rank {rank}'s log were passed over"
+        screen.say(f"{what}: {node} has what is kept of them")
 
 
 def _previous(
@@ -313,11 +325,15 @@ def _previous(
     """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         old, failed = logs.earlier(cluster, read, number, Path(folder))
-        failed.update(logs.collect(cluster, old, final=True).failed)
+        taken = logs.collect(cluster, old, final=True)
+        failed.update(taken.failed)
+        if taken.unwritten:
+            raise ActionFailed(taken.unwritten)
         for each in sorted(each for _, each in old.paths):
             if rank in (None, each):
-                for line in logs.tail(old.combined, lines, each, grep):
+                for line in combined.tail(old.combined, lines, each, grep):
                     screen.log_line(line)
+        tell_left(taken)
     return failed
 
 
@@ -345,10 +361,14 @@ def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | N
         file.seek(0, 2)
         while True:
             # What has come is shown before more is asked for, however much that is.
-            is_all = logs.collect(cluster, where, whole=False).is_all
-            for line in logs.select(file, rank, grep):
+            taken = logs.collect(cluster, where, stream=True)
+            if taken.unwritten:
+                raise ActionFailed(taken.unwritten)
+            if file.tell() > os.fstat(file.fileno()).st_size:  # it was shortened
+                file.seek(0)
+            for line in combined.select(file, rank, grep):
                 screen.log_line(line)
-            if is_all:
+            if taken.is_all:
                 time.sleep(0.3)
 
 

@@ -591,6 +591,9 @@ def _collect(
         return nodes.sh(cluster.nodes, beside or {})
     for node, why in taken.failed.items():
         screen.say(f"warn: {node}: its logs could not be collected: {why}")
+    show.tell_left(taken)
+    if taken.unwritten:
+        screen.say(f"warn: {taken.unwritten}")
     return taken.answers
 
 

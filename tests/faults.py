@@ -133,6 +133,16 @@ def fill_state(scene: Scene) -> None:
     mount(scene, state(scene), ",size=16k", full)
 
 
+def roomy_state(scene: Scene) -> None:
+    """The state has a file system of its own, for a start to come."""
+    mount(scene, state(scene), ",size=4m")
+
+
+def fill_roomy_state(scene: Scene) -> None:
+    full = f"cat /dev/zero >{shlex.quote(state(scene))}/full 2>/dev/null; true"
+    scene.rig.run(scene.victim, full)
+
+
 def fill_logs(scene: Scene) -> None:
     logs = scene.inv.home / "logs"
     mount(scene, logs, ",size=16k", f"cat /dev/zero >{logs}/full 2>/dev/null; true")
@@ -244,10 +254,14 @@ NODES = [
         [("tp.start", 4, rf"(?i)mac2: .*no space left.*; {NONE}")], ci=True),
     Row("node", "has a full disk (state)", BETWEEN, fill_state,
         [("tp.start", 4, rf"(?i)mac2: .*no space left.*; {NONE}")]),
+    Row("node", "has a full disk (state)", READY, fill_roomy_state,
+        [("tp.status", 0, r"ready"),
+         ("tp.stop", 0, r"(?s)stopped +mac1 +rank 0.*stopped +mac2 +rank 1")],
+        before=roomy_state, ci=True),
     Row("node", "has a full disk (logs)", PREFLIGHT, fill_logs,
-        [("tp.start", 4, rf"mac2: .*can't write the log.*; {NONE}")], ci=True),
+        [("tp.start", 4, rf"mac2: .*can't write the log .* \(No space left.*; {NONE}")], ci=True),
     Row("node", "has a full disk (logs)", BETWEEN, fill_logs,
-        [("tp.start", 4, rf"mac2: .*can't write the log.*; {NONE}")]),
+        [("tp.start", 4, rf"mac2: .*can't write the log .* \(No space left.*; {NONE}")]),
     Row("node", "can't write its log folder", PREFLIGHT, read_only_logs,
         NO_LOG, ci=True),
     Row("node", "can't write its log folder", BETWEEN, read_only_logs,

@@ -18,7 +18,7 @@ import pytest
 from conftest import DEADLINE, Inv, wait_for
 
 from tasks.cluster import cluster as clusters
-from tasks.cluster import launch, logs, reading
+from tasks.cluster import combined, launch, logs, reading
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.launch import Run
 from tasks.cluster.logs import Kept, Place
@@ -26,22 +26,20 @@ from tasks.cluster.logs import Kept, Place
 NOTE = "print('rank', __import__('os').environ['MLX_RANK'])"
 
 
-def cluster_in(home: Path, ranks: int, keep: int, log_dir: str | None) -> Any:
+def cluster_in(home: Path, ranks: int, keep: int, log_dir: str | None, **more: Any) -> Any:
     """Ranks on this machine that say their number and end."""
     local = [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * ranks
     (home / "hosts.json").write_text(json.dumps(local))
     config = {"engines": {"note": {"command": ["-c", NOTE]}}, "engine": "note"}
     config["state_dir"] = str(home / layout.STATE)
     options = {"hostfile": str(home / "hosts.json"), "python": sys.executable, "keep_logs": keep}
+    config |= more
     return clusters.build(config, log_dir=log_dir and str(home / log_dir), cwd=str(home), **options)
 
 
 def start(home: Path, run: str, ranks: int = 1, keep: int = 2, log_dir: str | None = "logs") -> Any:
     cluster = cluster_in(home, ranks, keep, log_dir)
-    script = launch.background(cluster, cluster.ranks, Run(run, "me", 0.0))
-    line = ["/bin/sh", "-s"]
-    env = {**os.environ, "HOME": str(home)}
-    subprocess.run(line, input=script, env=env, check=True, text=True, timeout=DEADLINE)
+    run_here(home, launch.background(cluster, cluster.ranks, Run(run, "me", 0.0)))
     ends = [layout.newest(home / layout.STATE) / f"rank-{rank}.exit" for rank in range(ranks)]
     wait_for(lambda: all(end.exists() for end in ends))
     return cluster
@@ -94,7 +92,7 @@ def test_an_earlier_run_is_that_of_all_its_ranks(
         assert (len(old.paths), failed) == (ranks, {})
         logs.collect(cluster, old, final=True)
         for rank in range(ranks):
-            first, said = logs.tail(old.combined, 0, rank)
+            first, said = combined.tail(old.combined, 0, rank)
             assert f"run={run} rank={rank}" in first
             assert said == f"rank {rank} | rank {rank}"
     with pytest.raises(CheckFailed, match="it has 2"):
@@ -124,10 +122,10 @@ def test_the_known_names_lead_to_the_last_run(home: Path, links: Path) -> None:
         assert f"run={run} " in known.read_text()
     where = logs.place(cluster, reading.states(cluster))
     logs.collect(cluster, where, final=True)
-    combined = links / "tp_server.log"
-    assert combined.readlink() == layout.newest(home / layout.STATE) / "tp_server.log"
-    assert combined.read_text().splitlines()[-1] == "rank 0 | rank 0"
-    assert stat.S_IMODE(combined.stat().st_mode) == 0o600
+    known = links / "tp_server.log"
+    assert known.readlink() == layout.newest(home / layout.STATE) / "tp_server.log"
+    assert known.read_text().splitlines()[-1] == "rank 0 | rank 0"
+    assert stat.S_IMODE(known.stat().st_mode) == 0o600
 
 
 def test_a_cluster_has_links_of_its_own_name(home: Path) -> None:
@@ -140,17 +138,17 @@ def test_a_log_of_the_layout_before_is_kept_and_found(
     home: Path, tmp_path: Path, links: Path
 ) -> None:
     """It has the known name: the link takes its place."""
-    known, combined = links / "tp_server.rank0.log", links / "tp_server.log"
+    known, all_ranks = links / "tp_server.rank0.log", links / "tp_server.log"
     known.write_text(f"{launch.HEADER}before rank=0 host=127.0.0.1 by=me\nold\n")
-    combined.write_text("rank 0 | old\n")
+    all_ranks.write_text("rank 0 | old\n")
     cluster = start(home, "a", log_dir=None)
     read = reading.states(cluster)
     logs.collect(cluster, logs.place(cluster, read), final=True)
     assert known.with_name(f"{known.name}.1").read_text().endswith("old\n")
-    assert combined.with_name(f"{combined.name}.1").read_text() == "rank 0 | old\n"
+    assert all_ranks.with_name(f"{all_ranks.name}.1").read_text() == "rank 0 | old\n"
     old, _ = logs.earlier(cluster, read, 1, tmp_path)
     logs.collect(cluster, old, final=True)
-    assert logs.tail(old.combined, 1) == ["rank 0 | old"]
+    assert [*combined.tail(old.combined, 1)] == ["rank 0 | old"]
 
 
 def test_earlier_runs_go_but_for_the_last(home: Path, links: Path) -> None:
@@ -202,7 +200,7 @@ def test_logs_survive_the_cleaner_of_tmp(home: Path, links: Path) -> None:
     read = reading.states(cluster)
     where = logs.place(cluster, read)
     assert not logs.collect(cluster, where, final=True).failed
-    assert logs.tail(where.combined, 1) == ["rank 0 | rank 0"]
+    assert [*combined.tail(where.combined, 1)] == ["rank 0 | rank 0"]
     start(home, "b", log_dir=None)
     assert (links / "tp_server.rank0.log").is_symlink()
 
@@ -236,12 +234,12 @@ def test_the_view_is_of_the_last_run(tmp_path: Path) -> None:
     """Its lines begin with the first header of any of its ranks; an unfinished start counts."""
     rows = ["junk", "# mlx-tp run=a rank=0 x", "old", "# mlx-tp run=b rank=0 x", "new"]
     rows += ["# mlx-tp run=b rank=1 x", "newer"]
-    combined = tmp_path / "log"
-    combined.write_text("".join(f"rank {row.count('=1 ')} | {row}\n" for row in rows))
-    assert [line.partition(" | ")[2] for line in logs.tail(combined, 0)] == rows[3:]
-    assert logs.tail(combined, 1, 0, "n") == ["rank 0 | newer"]
-    combined.write_text("rank 0 | no header\n")
-    assert logs.tail(combined, 0) == ["rank 0 | no header"]
+    path = tmp_path / "log"
+    path.write_text("".join(f"rank {row.count('=1 ')} | {row}\n" for row in rows))
+    assert [line.partition(" | ")[2] for line in combined.tail(path, 0)] == rows[3:]
+    assert [*combined.tail(path, 1, 0, "n")] == ["rank 0 | newer"]
+    path.write_text("rank 0 | no header\n")
+    assert [*combined.tail(path, 0)] == ["rank 0 | no header"]
 
 
 def test_nothing_was_ever_started(light: Inv) -> None:
@@ -250,3 +248,149 @@ def test_nothing_was_ever_started(light: Inv) -> None:
     line = light("tp.logs", code=4).one_line()
     assert "no log yet: inv tp.start makes one" in line
     assert not list(light.home.rglob("tp_server*"))
+
+
+# However much ranks print.
+
+FLOOD = """
+import faulthandler, os, time
+faulthandler.enable()
+for number in range(150):
+    os.write(2, b"".join(b"%06d %s\\n" % (number * 500 + n, b"x" * 92) for n in range(500)))
+    time.sleep(0.01)
+os.abort()
+"""
+
+
+def test_a_log_is_capped_while_its_rank_prints(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7.5 MB, at some 4 MB/s. The rank keeps its file, as `tail -f` does; its last words stay."""
+    monkeypatch.setitem(globals(), "NOTE", FLOOD)
+    cluster = cluster_in(home, 1, 2, "logs", log_limit=1)
+    log, peak = home / "logs" / "tp_server.rank0.log", 0
+    run_here(home, launch.background(cluster, cluster.ranks, Run("a", "me", 0.0)))
+    end = layout.newest(home / layout.STATE) / "rank-0.exit"
+    with (tmp_path / "seen").open("wb") as seen:
+        follower = subprocess.Popen(
+            ["tail", "-n", "+1", "-f", log], stdout=seen, stderr=subprocess.DEVNULL
+        )
+        try:
+            while not end.exists():
+                peak = max(peak, sum(p.stat().st_size for p in log.parent.glob(f"{log.name}*")))
+                time.sleep(0.01)
+            assert end.read_text() == "134\n"
+            wait_for(lambda: b"Fatal Python error: Abort" in (tmp_path / "seen").read_bytes())
+        finally:
+            follower.kill()
+            follower.wait()
+    first, *rest = log.read_text().splitlines()
+    assert first == f"{launch.HEADER}a rank=0 host=127.0.0.1 by=me"
+    older = log.with_name(f"{log.name}.older").read_text().splitlines()
+    numbers = [int(line[:6]) for line in [*older, *rest] if line.endswith("x")]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 74_999
+    assert 75_000 - numbers[0] - len(numbers) <= 1000  # of a write in the moment of a cut
+    assert any("Fatal Python error: Abort" in line for line in rest)
+    assert 1_000_000 < peak < 1_000_000 + 3_000_000  # what comes between two looks
+
+
+def run_here(home: Path, script: str) -> None:
+    env = {**os.environ, "HOME": str(home)}
+    subprocess.run(["sh", "-s"], input=script, env=env, check=True, text=True, timeout=DEADLINE)
+
+
+def test_collecting_is_bounded_and_says_what_it_passed_over(home: Path) -> None:
+    """The begin, where the first error is, and the end; then what is new."""
+    cluster = start(home, "a")
+    where = logs.place(cluster, reading.states(cluster))
+    log = home / "logs" / "tp_server.rank0.log"
+    with log.open("a") as file:
+        file.writelines(f"{number:07d}\n" for number in range(500_000))
+    taken = logs.collect(cluster, where)
+    shown = list(combined.tail(where.combined, 0))
+    (note,) = [line for line in shown if "bytes are not here" in line]
+    assert note == f"rank 0 | # mlx-tp: {taken.left['127.0.0.1', 0]} bytes are not here: see {log}"
+    numbers = [int(line[-7:]) for line in shown if re.fullmatch(r"rank 0 \| \d{7}", line)]
+    assert (numbers[0], numbers[-1]) == (0, 499_999)
+    assert taken.left["127.0.0.1", 0] + 8 * len(numbers) == 4_000_000
+    assert where.combined.stat().st_size < 3 * logs.CHUNK
+    assert list(logs.errors(cluster, where)[0][1]) == [f"{499_990 + n:07d}" for n in range(10)]
+    with log.open("a") as file:
+        file.write("more\nhalf a li")
+    taken = logs.collect(cluster, where)
+    assert (taken.left, list(combined.tail(where.combined, 1))) == ({}, ["rank 0 | more"])
+
+
+def test_a_stream_leaves_nothing_out(home: Path) -> None:
+    cluster = start(home, "a")
+    where = logs.place(cluster, reading.states(cluster))
+    with (home / "logs" / "tp_server.rank0.log").open("a") as file:
+        file.writelines(f"{number:07d}\n" for number in range(500_000))
+    trips = 1
+    while not logs.collect(cluster, where, stream=True).is_all:
+        trips += 1
+    shown = list(combined.tail(where.combined, 0))
+    assert [int(line[-7:]) for line in shown[2:]] == list(range(500_000))
+    assert trips == 4
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / logs.NAME
+
+
+def test_the_combined_log_is_capped(home: Path, path: Path) -> None:
+    """It is the same file then, of which a view of many lines has the older ones too."""
+    path.write_text("".join(f"rank 0 | {number}\n" for number in range(1000)))
+    inode = path.stat().st_ino
+    for number, limit in enumerate((0, 10**6, 2 * path.stat().st_size)):
+        with combined.own(path, "ab") as log:
+            assert combined.shorten(log, path, limit) == (0 if number == 2 else log.tell())
+            log.write(b"rank 1 | new\n")
+    assert path.read_text() == "rank 1 | new\n"
+    assert path.stat().st_ino == inode
+    assert list(combined.tail(path, 2)) == ["rank 1 | new", "rank 1 | new"]
+    assert list(combined.tail(path, 2, rank=0)) == ["rank 0 | 998", "rank 0 | 999"]
+    assert len(list(combined.tail(path, 0))) == 1003
+
+
+def test_the_end_of_a_large_log_is_shown_at_once(path: Path) -> None:
+    """It is read from its end: 1 GB, of which just the first and last lines are on the disk."""
+    path.write_text(f"rank 0 | {launch.HEADER}a rank=0 x\n")
+    with path.open("ab") as file:
+        file.truncate(10**9)
+        file.write(b"\n" + b"".join(b"rank %d | %d\n" % (n % 2, n) for n in range(1000)))
+    begun = time.monotonic()
+    assert list(combined.tail(path, 2)) == ["rank 0 | 998", "rank 1 | 999"]
+    assert list(combined.tail(path, 1, 0, "^99")) == ["rank 0 | 998"]
+    assert time.monotonic() - begun < 0.5
+
+
+def test_lines_of_any_length_are_read_from_the_end(path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(combined, "_BLOCK", 64)
+    rows = [f"rank 0 | {'x' * length}" for length in (0, 1, 54, 55, 56, 200, 63, 64, 65)]
+    path.write_text("\n".join(rows) + "\n")
+    for count in range(1, len(rows) + 1):
+        assert list(combined.tail(path, count)) == rows[-count:]
+
+
+def test_a_full_disk_here_is_a_line_and_tears_nothing(home: Path, light: Inv) -> None:
+    """Of what could not be written nothing counts as taken."""
+    light("tp.start")
+    log, combined_log = (home / "logs" / name for name in ("tp_server.rank0.log", logs.NAME))
+    with log.open("a") as file:
+        file.write("more\n" * 20_000)
+    before = combined_log.read_bytes()
+    full = light.start("tp.logs", "--lines", "1", preexec_fn=lambda: limit_files(len(before) + 999))
+    out, err = full.communicate(timeout=DEADLINE)
+    assert (full.returncode, out.count("\n")) == (4, 1)
+    assert err == f"{combined_log}: can't be written (File too large): choose another --log-dir\n"
+    assert combined_log.read_bytes() == before
+    assert light("tp.logs", "--lines", "0").out.count("| more\n") == 20_000
+
+
+def limit_files(size: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

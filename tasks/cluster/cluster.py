@@ -57,6 +57,7 @@ class Cluster:
     log_dir: str | None
     log_dir_given: bool
     keep_logs: int
+    log_limit: int
     name: str
     state_dir: str
     timeout: float
@@ -208,6 +209,7 @@ def build(
         log_dir=settings.log_dir,
         log_dir_given="log_dir" in said,
         keep_logs=settings.keep_logs,
+        log_limit=settings.log_limit * 1_000_000,
         name=settings.cluster,
         state_dir=_folder(settings.state_dir),
         timeout=settings.timeout,

@@ -101,6 +101,8 @@ def background(cluster: Cluster, ranks: Sequence[Rank], run: Run, mask: bool = F
                 header=header(run, rank),
                 rotate=scripts.text("launch/rotate.py"),
                 keep=cluster.keep_logs,
+                cap=scripts.text("launch/cap.py"),
+                limit=cluster.log_limit,
             )
         )
     return "".join(parts)

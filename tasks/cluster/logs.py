@@ -1,26 +1,26 @@
 """The ranks' logs, collected into one `tp_server.log` on the control machine.
 
-The combined log is the single source of every view. What has been taken so far is kept beside
-it, by the log's first line (which names the run), so that collecting goes on where it left off.
+The combined log (`combined.py`) is the single source of every view. What has been taken so far is
+kept beside it, by the log's first line (which names the run), so that collecting goes on where it
+left off. However long logs are, one round trip takes a bounded part of them.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO
 
-from . import nodes
+from . import combined, nodes
 from .cluster import Cluster
 from .errors import ActionFailed, CheckFailed
 from .hints import first_error
@@ -29,9 +29,11 @@ from .nodes import Answer
 from .snapshot import Snapshot
 from .ssh import scripts
 from .state import Record
-from .text import plain
+from .text import LINE, plain
 
-CHUNK = 1024 * 1024  # bytes of one log per round trip
+CHUNK = 1024 * 1024  # bytes of one log per round trip, at most
+ALL = 8 * CHUNK  # bytes of all logs per round trip
+LONG = 64 * 1024  # bytes after which a line that has no end yet is taken as it is
 NAME = "tp_server.log"
 
 Source = tuple[str, int]  # node, rank
@@ -46,6 +48,14 @@ class Piece:
     key: str
     offset: int
     data: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.data)
+
+    @property
+    def source(self) -> Source:
+        return self.node, self.rank
 
 
 @dataclass(frozen=True)
@@ -99,8 +109,7 @@ def _placed(
         return Place(paths, _combined(folder))
     runs = Path(os.path.expanduser(cluster.folder)) / "runs"
     newest = max(runs.glob(f"*/{NAME}"), default=runs / NAME)
-    combined = runs / run / NAME if run else newest
-    return Place(paths, combined, Path(LINKS) / link(cluster))
+    return Place(paths, runs / run / NAME if run else newest, Path(LINKS) / link(cluster))
 
 
 def _combined(folder: str) -> Path:
@@ -111,12 +120,15 @@ def _combined(folder: str) -> Path:
 class Collected:
     """Why the logs of a node could not be collected, and what it said to the script beside.
 
-    `is_all` says that there was no more when we looked.
+    `left` are bytes of logs that were too long, and where they are; `unwritten` is why nothing
+    could be written down here. `is_all` says that there was no more when we looked.
     """
 
     failed: Mapping[str, str]
     answers: Mapping[str, Answer]
-    is_all: bool
+    is_all: bool = True
+    left: Mapping[Source, int] = field(default_factory=dict)
+    unwritten: str = ""
 
 
 def collect(
@@ -124,81 +136,48 @@ def collect(
     where: Place,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
-    whole: bool = True,
+    stream: bool = False,
 ) -> Collected:
-    """Append what is new of every rank to the combined log; all of it if `whole`, else a part.
+    """Append what is new of every rank to the combined log: one round trip, and bounded.
 
-    Only whole lines are taken, unless `final` says that no more will come. A node's script in
-    `beside` runs in the same round trip, after its logs have been read.
+    Of a log with more than `CHUNK` that is new its beginning and its end are taken, and a line
+    tells what is left out; as a `stream` it is taken in parts, one each time. Only whole lines
+    are, unless `final` says that no more will come. A node's script in `beside` runs in the same
+    round trip, after its logs have been read.
     """
-    answers: dict[str, Answer] = {}
     if not where.paths:  # nothing was ever started: no file is made for it
-        return Collected({}, nodes.sh(cluster.nodes, beside or {}), True)
+        return Collected({}, nodes.sh(cluster.nodes, beside or {}))
     if where.link and not where.combined.exists():
         _begin(where, where.link, cluster.keep_logs)
-    with _locked(where) as (log, taken):
-        while True:
-            pieces, found = _fetch(cluster, where, taken, {} if answers else beside or {})
-            answers = answers or found
-            for piece in pieces:
-                _append(log, piece, taken, final)
-            failed = {name: a.failure for name, a in found.items() if a.failure}
-            is_all = all(len(piece.data) < CHUNK for piece in pieces)
-            if failed or is_all or not whole:
-                return Collected(failed, {name: _utf_8(a) for name, a in answers.items()}, is_all)
+    with _locked(where) as (log, positions):
+        taken = _positions(positions.read())
+        pieces, found = _fetch(cluster, where, taken, beside or {}, stream)
+        left, why = _append(log, positions, pieces, taken, where, cluster.log_limit, final)
+    return Collected(
+        failed={name: each.failure for name, each in found.items() if each.failure},
+        answers={name: _utf_8(each) for name, each in found.items()},
+        is_all=all(len(piece.data) < limit(where) for piece in pieces),
+        left=left,
+        unwritten=why,
+    )
 
 
 def _utf_8(answer: Answer) -> Answer:
     return replace(answer, out=answer.out.encode("latin-1").decode("utf-8", "replace"))
 
 
-def tail(where: Path, lines: int, rank: int | None = None, grep: str | None = None) -> list[str]:
-    """The last `lines` lines (0: all) of the last run in the combined log, as `select` has them."""
-    with _readable(where) as file:
-        file.seek(_last_run(file))
-        return _last(select(file, rank, grep), lines)
-
-
-def _last(found: Iterable[str], lines: int) -> list[str]:
-    from collections import deque
-
-    return list(deque(found, maxlen=lines or None))
-
-
-def _last_run(file: Iterable[bytes]) -> int:
-    """Where the last run of a combined log begins: at the first of its ranks' headers."""
-    run, begin, offset = b"", 0, 0
-    for line in file:
-        header = _COMBINED_HEADER.match(line)
-        if header and header[1] != run:
-            run, begin = header[1], offset
-        offset += len(line)
-    return begin
-
-
-_COMBINED_HEADER = re.compile(rf"rank \d+ \| {HEADER}(\S+)".encode())
-
-
-def select(file: Iterable[bytes], rank: int | None, grep: str | None) -> Iterator[str]:
-    """The lines of a combined log, from where it stands, of one rank and that match `grep`."""
-    pattern = re.compile(grep) if grep else None
-    tag = f"rank {rank} | " if rank is not None else ""
-    for raw in file:
-        line = plain(raw.decode("utf-8", "replace").rstrip("\n"))
-        if line.startswith(tag) and (not pattern or pattern.search(line.partition(" | ")[2])):
-            yield line
-
-
 def errors(
     cluster: Cluster, where: Place, lines: int = 10
 ) -> dict[int, tuple[str | None, list[str]]]:
     """Rank -> (first error, last lines) of the logs as they are on the nodes now."""
+    texts: dict[int, list[bytes]] = {}
+    for piece in _fetch(cluster, where, {}, {})[0]:
+        texts.setdefault(piece.rank, []).append(piece.data)
     logs = {}
-    pieces, _ = _fetch(cluster, where, {}, {})
-    for piece in pieces:
-        text = piece.data.decode("utf-8", "replace").replace("\r", "\n")
-        rows = [plain(line) for line in text.split("\n") if line.strip()][1:]
-        logs[piece.rank] = (first_error(rows), rows[-lines:])
+    for rank, parts in texts.items():
+        text = b"\n".join(parts).decode("utf-8", "replace").replace("\r", "\n")
+        rows = [plain(line[:LINE]) for line in text.split("\n") if line.strip()][1:]
+        logs[rank] = (first_error(rows), rows[-lines:])
     return logs
 
 
@@ -269,12 +248,13 @@ def _fetch(
     where: Place,
     taken: Mapping[str, tuple[str, int]],
     beside: Mapping[str, str],
+    stream: bool = False,
 ) -> tuple[list[Piece], dict[str, Answer]]:
     nonce = secrets.token_hex(8)
     logs: dict[str, list[tuple[int, str, str, int]]] = {}
     for (node, rank), path in where.paths.items():
         logs.setdefault(node, []).append((rank, path, *taken.get(_name(node, rank), ("", 0))))
-    texts = {node: read_script(each, nonce) for node, each in logs.items()}
+    texts = {node: read_script(each, nonce, limit(where), stream) for node, each in logs.items()}
     for node, script in beside.items():
         texts[node] = texts.get(node, "") + f"(\n{script}\n)\n"
     # Bytes come through unharmed as latin-1, and logs may hold anything.
@@ -289,18 +269,34 @@ def _fetch(
 
 
 def parse(node: str, text: str, nonce: str) -> list[Piece]:
-    """The parts that a node printed between marks; an unfinished one is left out."""
-    pattern = rf"\n{nonce} begin (\d+) (\d+) (\d+ \d+)\n(.*?)\n{nonce} end\n"
-    return [
-        Piece(node, int(rank), key, int(offset), data.encode("latin-1"))
-        for rank, offset, key, data in re.findall(pattern, text, re.DOTALL)
-    ]
+    """The parts that a node printed between marks, joined; an unfinished one is left out."""
+    pieces: list[Piece] = []
+    for found in re.finditer(rf"\n{nonce} begin (\d+) (\d+) (\d+ \d+)\n", text):
+        end = text.find(f"\n{nonce} end\n", found.end())
+        if end < 0:
+            break
+        data = text[found.end() : end].encode("latin-1")
+        piece = Piece(node, int(found[1]), found[3], int(found[2]), data)
+        before = pieces[-1] if pieces else None
+        if before and (before.rank, before.end) == (piece.rank, piece.offset):
+            pieces[-1] = replace(before, data=before.data + data)
+        else:
+            pieces.append(piece)
+    return pieces
 
 
-def read_script(logs: Iterable[tuple[int, str, str, int]], nonce: str) -> str:
+def read_script(
+    logs: Iterable[tuple[int, str, str, int]], nonce: str, limit: int = CHUNK, stream: bool = False
+) -> str:
     """Tells what is new in logs: of each its rank, its path, and its key and length as taken."""
     words = [str(word) for log in logs for word in log]
-    return scripts.script("logs/new.sh", words, nonce=nonce, limit=CHUNK)
+    given = {"nonce": nonce, "limit": limit, "stream": "yes" if stream else ""}
+    return scripts.script("logs/new.sh", words, **given)
+
+
+def limit(where: Place) -> int:
+    """Bytes of one log per round trip: of many ranks' logs less, for all come at once."""
+    return max(min(CHUNK, ALL // max(len(where.paths), 1)), LONG)
 
 
 def _name(node: str, rank: int) -> str:
@@ -308,26 +304,21 @@ def _name(node: str, rank: int) -> str:
 
 
 @contextmanager
-def _locked(where: Place) -> Iterator[tuple[IO[bytes], dict[str, tuple[str, int]]]]:
-    """The combined log, open for appending by us alone, and what has been taken so far."""
+def _locked(where: Place) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """The combined log, open for appending by us alone, and the file of what has been taken."""
     try:
         _make(where.combined.parent)
-        log = _own(where.combined, "ab")
-        positions = _own(where.positions, "r+b")
+        log = combined.own(where.combined, "ab")
+        positions = combined.own(where.positions, "r+b")
     except OSError as error:
-        raise ActionFailed(
-            f"{where.combined}: can't be written ({error.strerror}): choose another --log-dir"
-        ) from None
+        raise ActionFailed(_unwritten(where, error)) from None
     with log, positions:
         fcntl.flock(positions, fcntl.LOCK_EX)
-        taken = _positions(positions.read())
-        try:
-            yield log, taken
-        finally:
-            log.flush()
-            positions.seek(0)
-            positions.truncate()
-            positions.write(json.dumps(taken).encode())
+        yield log, positions
+
+
+def _unwritten(where: Place, error: OSError) -> str:
+    return f"{where.combined}: can't be written ({error.strerror}): choose another --log-dir"
 
 
 def _begin(where: Place, known_name: Path, keep: int) -> None:
@@ -353,22 +344,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _own(path: Path, mode: str) -> IO[bytes]:
-    """Open or create `path` for us alone: in /tmp another user may have laid something there.
-
-    A link is not followed, and neither is a hard link to a file of ours, a pipe or another's file
-    written to.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    flags |= os.O_APPEND if "a" in mode else 0
-    file = os.open(path, flags, 0o600)
-    found = os.fstat(file)
-    if found.st_uid != os.getuid() or found.st_nlink != 1 or not stat.S_ISREG(found.st_mode):
-        os.close(file)
-        raise PermissionError(errno.EPERM, "it is another user's, or no file of its own")
-    return os.fdopen(file, mode)
-
-
 def _positions(text: bytes) -> dict[str, tuple[str, int]]:
     """Rank and node -> (key, offset); what can't be read counts as nothing taken."""
     try:
@@ -381,22 +356,58 @@ def _positions(text: bytes) -> dict[str, tuple[str, int]]:
         return {}
 
 
-def _append(log: IO[bytes], piece: Piece, taken: dict[str, tuple[str, int]], final: bool) -> None:
-    data = piece.data
-    # The rest of a line that is still being written is taken the next time.
-    if len(data) == CHUNK or not final:
-        data = data[: data.rfind(b"\n") + 1] or (data if len(data) == CHUNK else b"")
-    tag = b"rank %d | " % piece.rank
-    lines = data.removesuffix(b"\n").split(b"\n") if data else []
-    log.write(b"".join(tag + line + b"\n" for line in lines))
-    taken[_name(piece.node, piece.rank)] = (piece.key, piece.offset + len(data))
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[IO[bytes]]:
+def _append(
+    log: IO[bytes],
+    positions: IO[bytes],
+    pieces: Sequence[Piece],
+    taken: dict[str, tuple[str, int]],
+    where: Place,
+    most: int,
+    final: bool,
+) -> tuple[dict[Source, int], str]:
+    """Write down all pieces, or none: bytes that are passed over, and why nothing was written."""
+    left: dict[Source, int] = {}
+    parts = []
+    for piece, after in zip_longest(pieces, pieces[1:]):
+        is_last = not after or after.source != piece.source
+        passed, lines = _lines(piece, taken, final and is_last)
+        if passed:
+            left[piece.source] = left.get(piece.source, 0) + passed
+            path = where.paths[piece.source]
+            lines.insert(0, b"# mlx-tp: %d bytes are not here: see %s" % (passed, path.encode()))
+        tag = b"rank %d | " % piece.rank
+        parts += [tag + line + b"\n" for line in lines]
+    size = log.seek(0, os.SEEK_END)
     try:
-        file = path.open("rb")
-    except OSError:
-        raise ActionFailed(f"{path}: no log yet: inv tp.start makes one") from None
-    with file:
-        yield file
+        size = combined.shorten(log, where.combined, most)
+        _write(log, b"".join(parts))
+        text = json.dumps(taken).encode()
+        os.lseek(positions.fileno(), 0, os.SEEK_SET)
+        _write(positions, text)
+        os.truncate(positions.fileno(), len(text))
+    except OSError as error:
+        os.truncate(log.fileno(), size)
+        return {}, _unwritten(where, error)
+    return left, ""
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    """Write all of it now; what is buffered would be tried again when the file is closed."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file.fileno(), view) :]
+
+
+def _lines(piece: Piece, taken: dict[str, tuple[str, int]], final: bool) -> tuple[int, list[bytes]]:
+    """Note that a piece is taken: bytes before it that never were, and its whole lines."""
+    name = _name(piece.node, piece.rank)
+    key, offset = taken.get(name, ("", 0))
+    passed = max(piece.offset - (offset if key == piece.key else 0), 0)
+    data, begin = piece.data, piece.offset
+    if passed:  # its first line began in what is passed over
+        rest = data.find(b"\n") + 1
+        passed, begin, data = passed + rest, begin + rest, data[rest:]
+    if not final:  # the rest of a line that is still being written is taken the next time
+        data = data[: data.rfind(b"\n") + 1] or (data if len(data) >= LONG else b"")
+    taken[name] = (piece.key, begin + len(data))
+    return passed, data.removesuffix(b"\n").split(b"\n") if data else []

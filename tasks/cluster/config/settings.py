@@ -204,6 +204,11 @@ class Settings:
     keep_logs: Annotated[int, Whole("COUNT", 0, 1000)] = _row(
         5, "earlier runs whose logs are kept, on each node and here", "keep_logs"
     )
+    log_limit: Annotated[int, Whole("MB", 0, 1_000_000)] = _row(
+        256,
+        "MB (of 1,000,000 bytes) that a rank's log may take on its node, and the combined log here,"
+        " in two files each: older lines go (0: no limit)",
+    )
     cluster: Annotated[str, ClusterName("NAME")] = _row(
         DEFAULT, "the cluster's name: what runs under another one is left alone", "cluster"
     )

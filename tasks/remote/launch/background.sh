@@ -1,5 +1,6 @@
 # Starts a rank, detached, with a log of its own: in the run's folder with a `link` to it, or `log`.
 : "${log?}" "${link?}" "${begins:?}" "${header:?}" "${rotate:?}" "${keep:?}"
+: "${cap:?}" "${limit:?}" # what keeps a log short, and to how many bytes; 0: as long as it gets
 . ./launch/rank.sh
 make_way() { # log: what is there is kept if it is a log of ours
   if is_own "$1" && head -n 1 "$1" | grep -q "^$begins"; then
@@ -16,13 +17,17 @@ case $log in
 *) log=$PWD/$log; make_way "$log" ;;
 esac
 # Created exclusively: in /tmp another user may have laid a link to elsewhere.
-if ! {
-  mkdir -p "$(dirname "$log")" && rm -f "$log" &&
-    (set -C; printf '%s\n' "$header" >"$log") && is_own "$log"
-}; then
-  printf "can't write the log %s: is it another user's? choose another --log-dir\n" "$log" >&2
+why=$({ mkdir -p "$(dirname "$log")" && rm -f "$log" "$log.older" &&
+  (set -C; printf '%s\n' "$header" >"$log"); } 2>&1) && is_own "$log" || {
+  why=${why##*: }
+  printf "can't write the log %s%s: is it another user's? choose another --log-dir\n" \
+    "$log" "${why:+ ($why)}" >&2
   exit 1
-fi
+}
+printf '%s\n' "$cap" >"$at/cap.py" || exit
+keep_short() { # beside the rank, whose end it sees
+  [ "$limit" = 0 ] || "$python" -I "$at/cap.py" "$log" "$limit" "$base.exit" "$pid" </dev/null &
+}
 [ "$log" = "$base.log" ] || ln -s "$log" "$base.log"
 # A name that is known leads to it, unless another user has taken that.
 [ -z "$link" ] || { make_way "$link"; rm -f "$link" && ln -s "$log" "$link"; } 2>/dev/null

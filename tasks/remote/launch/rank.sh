@@ -80,6 +80,7 @@ start() { # words: starts the rank, writes down its pid and start, waits for it,
     printf '%s\n' "$tp_boot"
   } >"$base.pid.new" && mv "$base.pid.new" "$base.pid"
   exec 9<&- # it has been started: others may act (fence.sh)
+  [ -z "$log" ] || keep_short
   wait "$pid"
   code=$?
   # Of a signal some shells make more than a byte: 256 + 9 (ksh), 384 + 9 (yash).
