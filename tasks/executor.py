@@ -1,6 +1,6 @@
 """Invoke's executor with two additions: hooks inherit options, and `--` arguments stay exact.
 
-invoke.yaml names it as `tasks.executor_class`.
+`inv` takes it wherever no `tasks.executor_class` names another.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from .cluster.errors import BadInput, Interrupted
 from .session import Options, Session, SessionCall
 
 _ABSENT = object()
+OURS = (
+    "write tasks: {executor_class: tasks.executor.Executor} into the invoke.yaml beside your task"
+    " file, or take out the other one"
+)
 
 
 class Executor(InvokeExecutor):

@@ -20,7 +20,7 @@ from .cli import envelope
 from .cluster.config.settings import option_name
 from .cluster.config.values import Kind, Text, Words
 from .cluster.errors import BadInput
-from .executor import server_arguments
+from .executor import OURS, server_arguments
 from .session import Options, Session
 
 if TYPE_CHECKING:
@@ -260,10 +260,7 @@ def _session(c: Context) -> Session:
     session = sessions.of(c)
     if session is None:
         # Hooks would work on another cluster.
-        raise BadInput(
-            "our hooks need our executor: write tasks: {executor_class: tasks.executor.Executor}"
-            " into the invoke.yaml beside your task file"
-        )
+        raise BadInput(f"our hooks need our executor: {OURS}")
     return session
 
 

@@ -163,7 +163,6 @@ def mine(inv: Inv, home: Path) -> Inv:
     folder = home / "own folder"
     folder.mkdir()
     (folder / "mytasks.py").write_text(MINE.format(root=str(ROOT), engine=engine))
-    (folder / "invoke.yaml").write_text("tasks: {executor_class: tasks.executor.Executor}\n")
     file = hostfile(home / "hosts.json", LOCAL, home, port)
     data = json.loads(file.read_text())
     file.write_text(json.dumps({key: data[key] for key in ("backend", "args", "hosts")}))
@@ -224,12 +223,15 @@ def test_configuration_reaches_own_tasks(mine: Inv) -> None:
     mine.env["INVOKE_TP_HOSTFLIE"] = "x"
     assert "INVOKE_TP_HOSTFLIE" in mine("-c", "plain", "look", code=2).one_line()
     (mine.cwd / "invoke.yaml").write_text("tp: [\n")
-    assert "is no YAML" in mine("-c", "plain", "look", code=1).one_line()
+    assert "is no YAML" in mine("-c", "plain", "look", code=2).one_line()
 
 
 def test_another_executor_is_refused(mine: Inv) -> None:
     """Invoke's own would run the hooks on another cluster than the task's."""
-    (mine.cwd / "invoke.yaml").unlink()
+    (mine.home / ".invoke.yaml").write_text("tasks: {executor_class: invoke.executor.Executor}")
     line = mine("-c", "mytasks", "tp.start", "--hosts", "mac1", code=2)
     assert "executor_class: tasks.executor.Executor" in line.err
     assert "Traceback" not in line.err
+    (mine.home / ".invoke.yaml").write_text("tasks: {executor_class: no.such}")
+    line = mine("-c", "mytasks", "tp.start", "--hosts", "mac1", code=2)
+    assert "tasks.executor_class no.such: No module named 'no'" in line.one_line()

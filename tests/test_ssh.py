@@ -191,14 +191,15 @@ def test_login_shells(remote: Inv, sshd: Sshd, shell: str) -> None:
     remote("tp.preflight")
 
 
-@pytest.mark.parametrize("name", [".fabric.yaml", ".fabric.py", ".invoke.yaml"])
+@pytest.mark.parametrize("name", [".fabric.yaml", ".fabric.py", ".fabric.json", ".invoke.yaml"])
 def test_what_users_tell_fabric_and_invoke_has_no_say(
     inv: Inv, sshd: Sshd, home: Path, name: str
 ) -> None:
     """A pty would mix what scripts say with their errors; keys are those of ssh's configuration."""
     said = {"run": {"pty": True, "echo": True}, "connect_kwargs": {"password": "x"}, "user": "eve"}
     python = "\n".join(f"{key} = {value!r}" for key, value in said.items())
-    (home / name).write_text(python if name.endswith(".py") else json.dumps(said))
+    texts = {".fabric.py": python, ".fabric.json": "{ broken"}
+    (home / name).write_text(texts.get(name, json.dumps(said)))
     done = inv("tp.memory", "--hosts", "mac1,127.0.0.1", "--engine", "mlx-lm")
     assert [line.split()[:2] for line in done.out.splitlines()] == [
         ["ok", "mac1"],

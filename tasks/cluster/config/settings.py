@@ -354,14 +354,15 @@ def check(
         read(kind, _over(defaults.get(space, {}), given.get(space, {})), place)
 
 
-def unreadable(error: BaseException) -> str:
+def unreadable(error: BaseException, file: str | None = None, key: str | None = None) -> str:
     """Why a configuration file can't be read, in a line that shows no value of it."""
     # A YAML error tells file and line by its marks; it has no other text of the file.
     if isinstance(getattr(error, "problem", None), str):
         return f"a configuration file is no YAML: {error}"
+    place = ": ".join(filter(None, (file or "a configuration file", key)))
     if isinstance(error, AttributeError) or "Merge" in type(error).__name__:
-        return f"a configuration file has a value where it should have keys, or none: {SEE}"
-    return f"a configuration file can't be read: {error}"
+        return f"{place} has a value where it should have keys, or none: {SEE}"
+    return f"{file or 'a configuration file'} can't be read: {error}"
 
 
 def _unknown(where: str, key: str, known: Mapping[str, str]) -> str:
