@@ -72,7 +72,8 @@ become() { # words: this shell becomes the rank; what is set from here on may be
 }
 start() { # words: starts the rank, writes down its pid and start, waits for it, writes down its end
   # Only the process that becomes the rank has its environment: no other shows a secret in it.
-  become "$@" </dev/null 9<&- &
+  # In a shell of its own: some keep what a redirection replaces open, and 9 with it the lock.
+  (exec </dev/null 9<&-; become "$@") &
   pid=$!
   {
     printf '%s\n' "$pid"
