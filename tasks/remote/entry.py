@@ -321,7 +321,8 @@ def start(module: str, given: dict[str, str]) -> None:
         kept = importlib.import_module(server)
         why = beside("served").keep(kept, given["NAMES"], given.get("MODEL", ""), given)
         if why:
-            end(NOT_KEPT, f"{server} of {sys.executable} can't be kept to its model: {why}")
+            words = f"{server} of {sys.executable} can't be kept to its model ({why})"
+            end(NOT_KEPT, f"{words}: with entry: none in tp.engines it runs as it is")
         if module == server:  # by runpy it would be made anew, and not be kept to anything
             sys.argv[0] = str(kept.__file__)
             kept.main()
