@@ -718,6 +718,7 @@ def _announce(
     # It may serve for days: from here on it is there to be stopped.
     session.lock.let_go(cluster)
     screen.say(f"ready: {api.url} (Ctrl-C stops it)")
+    screen.say(f"clients ask for the model {ready.name}")
     screen.say(curl(api, ready.name))
 
 

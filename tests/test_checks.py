@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.cluster import checks, ranks, state
-from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding, one_path
+from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding, one_path, parts, refused
 from tasks.cluster.engine import MLX_LM, VLLM_MLX, Engine
 from tasks.cluster.facts import (
     Key,
@@ -303,6 +303,19 @@ def test_model(mac1: Any, mac2: Any, expected: list[str]) -> None:
     judged = [each for each in found("model", mac1, mac2) if each.check == "model"]
     assert [("! " if each.level == FAIL else "") + each.what for each in judged] == expected
     assert all(each.fix for each in judged if each.level == FAIL)
+
+
+def test_what_is_loaded_beside_a_model() -> None:
+    """Refused before a rank starts, and looked for where the engine takes it."""
+    planned = ranks.plan(HOSTS, "ring", MLX_LM, args=["--adapter-path", "~/lora"])
+    (finding,) = refused(expected(ranks=planned))
+    assert (finding.level, finding.node) == (FAIL, "mac1")
+    assert finding.what == "--adapter-path: not supported on more than one rank"
+    lora = Key[Model]("adapter-path")
+    read = told(mac1={lora: Model("/Users/a/lora", FILES)}, mac2={lora: Model(None)})
+    (finding,) = parts(expected(ranks=planned), read)
+    assert (finding.node, finding.what) == ("mac2", "--adapter-path ~/lora is not there")
+    assert parts(expected(), read) == refused(expected()) == []
 
 
 @pytest.mark.parametrize(

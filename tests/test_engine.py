@@ -184,11 +184,41 @@ def test_no_http_port(text: str) -> None:
         (MLX_LM, ["--model", "x", "--host", "h", "--port", "1"], "m", []),
         (VLLM_MLX, [], None, []),
         (VLLM_MLX, ["a b", ""], "m", ["--model", "m"]),
+        (VLLM_MLX, ["--x=--model=y", "--model=", "--model=-x"], "m", []),
     ],
 )
 def test_arguments(engine: Engine, args: list[str], model: str | None, added: list[str]) -> None:
     """The user's stay as they are, and first; only what they leave open is added."""
     assert engine.arguments(args, model, "0.0.0.0") == (*args, *added)
+
+
+def test_paths_stand_as_words_of_their_own() -> None:
+    """Field case 98: a shell leaves the ~ behind = as it is."""
+    given = ["--model=~/x", "--adapter-path=/a=b", "--draft-model=d", "--port=1"]
+    apart = ("--model", "~/x", "--adapter-path", "/a=b", "--draft-model", "d", "--port=1")
+    assert VLLM_MLX.arguments(given, "m", "") == apart
+
+
+LORA = ["--adapter-path", "~/lora"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "args", "size", "says"),
+    [
+        (MLX_LM, LORA, 2, ["--adapter-path"]),
+        (MLX_LM, [*LORA, "--draft-model=d"], 3, ["--adapter-path", "--draft-model"]),
+        (MLX_LM, LORA, 1, []),
+        (MLX_LM, ["--chat-template", "~/t.jinja"], 1, ["--chat-template"]),
+        (MLX_LM, ["--chat-template", "{{ x }}"], 2, []),
+        (VLLM_MLX, ["--mllm"], 2, ["--mllm"]),
+        (VLLM_MLX, ["--mllm"], 1, []),
+        (VLLM_MLX, LORA, 2, []),
+    ],
+)
+def test_what_an_engine_refuses(
+    engine: Engine, args: list[str], size: int, says: list[str]
+) -> None:
+    assert [each.option for each in engine.refuses(args, size)] == says
 
 
 @pytest.mark.parametrize(

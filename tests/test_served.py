@@ -37,6 +37,13 @@ class Client:
         return requests.get(f"{self.url}/v1/models{name}", timeout=20)
 
 
+CACHED = """
+hub=~/xdg/huggingface/hub/models--org--tiny; mkdir -p $hub/refs $hub/snapshots
+printf 0a1b >$hub/refs/main; ln -s ~/models/M $hub/snapshots/0a1b
+echo 'export XDG_CACHE_HOME=$HOME/xdg' >>~/.zshenv
+"""
+
+
 @pytest.fixture
 def apart(inv: Inv, home: Path, tiny: Path, macs: Callable[..., Rig]) -> Iterator[Rig]:
     """Two hosts, each with ~/models/M and another model in a home of another name."""
@@ -53,7 +60,8 @@ def apart(inv: Inv, home: Path, tiny: Path, macs: Callable[..., Rig]) -> Iterato
 
 def test_names(inv: Inv, apart: Rig) -> None:
     """Field case 92, and the curl that users know, word for word."""
-    started = inv("tp.start")
+    # Field case 98: as bash and zsh leave it, which without us is no path to anybody.
+    started = inv("tp.start", args=("--model=~/models/M",))
     assert "clients ask for the model M" in started.err
     url, curl = started.out.splitlines()
     assert '"model": "M"' in curl
@@ -79,6 +87,19 @@ def test_names(inv: Inv, apart: Rig) -> None:
     inv("tp.stop")
 
 
+def test_a_cache_that_the_nodes_shells_name(inv: Inv, apart: Rig) -> None:
+    """Field case 96."""
+    for host in apart.names:
+        apart.run(host, CACHED)
+    skip = "memory,processes,ports,versions,cooldown,hosts"
+    done = inv("tp.preflight", "--skip", skip, args=("--model", "org/tiny"))
+    found = "xdg/huggingface/hub/models--org--tiny/snapshots/0a1b"
+    for host in apart.names:
+        assert f"/Users/{host}/{found}, " in done.out
+    missing = inv("tp.preflight", "--skip", skip, args=("--model", "org/none"), code=3)
+    assert "org/none is not there" in missing.out
+
+
 # Each of these ended a rank of mlx-lm 0.32.2, or kept all of them waiting for ever.
 HOSTILE: list[dict[str, Any]] = [
     {"logit_bias": {"99999999": 5}},
@@ -99,5 +120,5 @@ def hostile(client: Client) -> None:
         assert answer.status_code == 404
     # Who has gone: of an answer that has no end, and of one that rank 0 alone would break off.
     client.leave(max_tokens=10**30)
-    client.leave(max_tokens=200, stream=True, seed=1)
+    client.leave(max_tokens=60, stream=True, seed=1)
     assert client.ask(timeout=60).status_code == 200

@@ -52,7 +52,7 @@ def disk(expected, snapshot):
 def nightly(c, cluster, expect=None):
     """Restart the server, then ask it something; exit 3 if the answer is not as it should be."""
     api = steps.recorded(cluster)
-    model = api.one_token(cluster.model, cluster.engine.model, timeout=60)
+    model = api.one_token(cluster.served, cluster.engine.model, timeout=60)
     answer = api.chat(model, "What is 2 + 2?", max_tokens=32)
     text = answer["choices"][0]["message"]["content"] or ""
     if expect and expect not in text:

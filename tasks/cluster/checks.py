@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import divide, fit, ranks, whole
 from . import state as record
-from .engine import Engine, is_pipeline
+from .engine import Engine, is_pipeline, option
 from .facts import Fact, Key, NodeFacts, UnknownFactError, as_key, gpu, known, old, split
 from .facts import machine as machine_facts
 from .facts import memory as memory_facts
@@ -491,15 +491,29 @@ def of_model(
     """What there is to know of a model on a node, for the cluster's number of ranks or others."""
     rank, expected = cluster.on(node)[0], cluster.expected
     how = expected.mode, ranks or [len(cluster.ranks)]
-    asked = split.fact(path, rank.cwd, rank.command[0], cluster.state_dir, *how)
-    return [model_facts.fact(path, rank.cwd), asked, memory_facts.FACT, gpu.FACT]
+    python, env = rank.command[0], rank.env
+    asked = split.fact(path, rank.cwd, python, cluster.state_dir, *how, env)
+    return [model_facts.fact(path, rank.cwd, python, env), asked, memory_facts.FACT, gpu.FACT]
 
 
 def _model(cluster: Cluster, node: Node) -> list[Fact[object]]:
     if not cluster.model:
         return []
     wanted = of_model(cluster, node, cluster.model)
-    return wanted if cluster.engine.has_mlx_lm else wanted[:1]
+    rank = cluster.on(node)[0]
+    parts = [
+        model_facts.fact(path, rank.cwd, rank.command[0], rank.env, _part(name))
+        for name in PARTS
+        if (path := option(cluster.args, name))
+    ]
+    return [*(wanted if cluster.engine.has_mlx_lm else wanted[:1]), *parts]
+
+
+PARTS = ("--adapter-path", "--draft-model")  # what a server loads beside its model
+
+
+def _part(name: str) -> Key[Model]:
+    return Key[Model](name[2:])
 
 
 @check(
@@ -513,8 +527,26 @@ def model(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     if not expected.model:
         node = expected.ranks[0].host.ssh
         return [Finding("model", WARN, node, "no model is named", "-- --model PATH")]
-    found = [*same_files(expected, snapshot), *one_path(expected, snapshot)]
-    return [*found, *shares(expected, snapshot)]
+    found = [*refused(expected), *same_files(expected, snapshot), *parts(expected, snapshot)]
+    return [*found, *one_path(expected, snapshot), *shares(expected, snapshot)]
+
+
+def refused(expected: Expected) -> list[Finding]:
+    """Arguments that the engine refuses, or takes for something else, once it has started."""
+    words, node = expected.ranks[0].command, expected.ranks[0].host.ssh
+    found = expected.engine.refuses(words, len(expected.ranks))
+    return [Finding("model", FAIL, node, f"{each.option}: {each.why}", each.fix) for each in found]
+
+
+def parts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """An adapter and a draft model are on every node, where the engine takes them."""
+    given = {name: option(expected.ranks[0].command, name) for name in PARTS}
+    return [
+        Finding("model", FAIL, node, f"{name} {path} is not there", "copy it to that node")
+        for name, path in given.items()
+        for node, facts in snapshot.nodes.items()
+        if path and (part := known(facts, _part(name))) and part.path is None
+    ]
 
 
 def one_path(expected: Expected, snapshot: Snapshot) -> list[Finding]:

@@ -19,6 +19,26 @@ _ENTRY = r"(/[^;&|'\"]*/runs/[0-9A-Za-z]+/entry\.py )?"
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """An option that an engine refuses on more than `ranks` ranks; `source` is where it says so.
+
+    Where `unless` is given, the option is refused only with a value that has not got that in it.
+    """
+
+    option: str
+    ranks: int
+    why: str
+    fix: str
+    source: str
+    unless: str = ""
+
+    def meets(self, args: Sequence[str], size: int) -> bool:
+        value = option(args, self.option)
+        is_given = value is not None or self.option in args
+        return is_given and size > self.ranks and not (self.unless and self.unless in (value or ""))
+
+
+@dataclass(frozen=True)
 class Engine:
     """A server that can run as ranks.
 
@@ -42,10 +62,15 @@ class Engine:
     entry: str = "module"
     single: tuple[str, ...] = ()
     runs_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
 
     def words(self, size: int) -> tuple[str, ...]:
         """What follows the python of each of `size` ranks."""
         return self.single if self.single and size == 1 else self.command
+
+    def refuses(self, args: Sequence[str], size: int) -> list[Refusal]:
+        """What it refuses of the arguments on `size` ranks, once it has loaded its model."""
+        return [each for each in self.refusals if each.meets(args, size)]
 
     def unfit(self, versions: Mapping[str, str]) -> tuple[str, str] | None:
         """What is wrong with installed versions and what to do, None where they will do."""
@@ -97,9 +122,12 @@ class Engine:
         if model:
             wanted["--model"] = model
         missing = [(key, value) for key, value in wanted.items() if option(args, key) is None]
-        return (*args, *(word for pair in missing for word in pair))
+        given = (word for each in args for word in _apart(each))
+        return (*given, *(word for pair in missing for word in pair))
 
 
+_ONE_RANK = "not supported on more than one rank"
+_LM_SERVER = "mlx_lm/server.py of 0.32.2: ModelProvider"
 MLX_LM = Engine(
     name="mlx-lm",
     command=("-m", "mlx_lm", "server"),
@@ -109,8 +137,20 @@ MLX_LM = Engine(
     # mlx_lm.server's own defaults are port 8080 and 127.0.0.1.
     defaults={"--port": "8000", "--host": ""},
     # Without this folder its GET /v1/models drops the connection (0.32.2).
-    prepare='[ -d "${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}" ] ||'
-    ' mkdir -p "${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}"',
+    prepare="hub=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/hub;"
+    ' hub=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$hub}}; [ -d "$hub" ] || mkdir -p "$hub"',
+    refusals=(
+        Refusal("--adapter-path", 1, _ONE_RANK, "fuse it: mlx_lm.fuse (or -n 1)", _LM_SERVER),
+        Refusal("--draft-model", 1, _ONE_RANK, "leave it out (or -n 1)", _LM_SERVER),
+        Refusal(
+            "--chat-template",
+            0,
+            "mlx_lm.server takes the template itself, not its file",
+            '-- --chat-template "$(cat FILE)"',
+            _LM_SERVER,
+            unless="{",
+        ),
+    ),
 )
 VLLM_MLX = Engine(
     name="vllm-mlx",
@@ -122,6 +162,9 @@ VLLM_MLX = Engine(
     single=("-m", "vllm_mlx.server"),
     # With mlx 0.32 rank 1 dies ("_process_prompts", "no Stream(cpu, 0) in current thread").
     runs_with={"mlx": ("0.30", "0.31"), "mlx-lm": ("0.30",)},
+    refusals=(
+        Refusal("--mllm", 1, _ONE_RANK, "leave it out", "vllm_mlx/cli_args.py of develop e01f24f"),
+    ),
 )
 BUILT_IN = {engine.name: engine for engine in (MLX_LM, VLLM_MLX)}
 
@@ -135,6 +178,17 @@ def engines(configured: object, where: str = "tp.engines") -> dict[str, Engine]:
         raise ValueError(f"{where}: give each engine's name and settings")
     own = {str(key): _configured(f"{where}.{key}", str(key), configured[key]) for key in configured}
     return {**BUILT_IN, **own}
+
+
+# Options with paths, whose leading ~ is the home on the node: where they stand as NAME=VALUE a
+# shell leaves it, vllm-mlx's launcher does not find its model, and a node has no word that is one.
+_PATHS = ("--model", "--adapter-path", "--draft-model")
+
+
+def _apart(word: str) -> tuple[str, ...]:
+    """An option of a path as two words."""
+    name, is_set, value = word.partition("=")
+    return (name, value) if name in _PATHS and is_set and value[:1] not in ("-", "") else (word,)
 
 
 def _configured(where: str, name: str, entry: Any) -> Engine:

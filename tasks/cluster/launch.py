@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from . import fence, nodes, reading, state
 from .cluster import Cluster
 from .config.settings import DEFAULT
+from .engine import name_of
 from .errors import ActionFailed, CheckFailed, Unreachable
 from .facts.processes import MARK, mark
 from .nodes import Answer
@@ -224,8 +225,8 @@ def _entry(cluster: Cluster) -> dict[str, str]:
         "MODEL": cluster.model or "",
     }
     if cluster.model and cluster.engine.keeps_to_model:
-        names = filter(None, (cluster.served, cluster.engine.model))
-        told["NAMES"] = json.dumps(list(names))
+        names = name_of(cluster.args, cluster.model), cluster.engine.model
+        told["NAMES"] = json.dumps([name for name in names if name])
         told |= {"OTHERS": "1"} if cluster.other_models else {}
     return told
 

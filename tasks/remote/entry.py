@@ -233,8 +233,10 @@ def folder(model: str) -> str:
     path = os.path.expanduser(model)
     if os.path.isdir(path):
         return path
-    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
-    hub = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = os.environ.get("HF_HOME") or os.path.join(caches, "huggingface")
+    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    hub = os.path.expanduser(hub or os.path.join(home, "hub"))
     repository = os.path.join(hub, "models--" + model.replace("/", "--"))
     with open(os.path.join(repository, "refs", "main"), encoding="utf-8") as file:
         return os.path.join(repository, "snapshots", file.read().strip())
@@ -331,7 +333,8 @@ def start(module: str, given: dict[str, str]) -> None:
         kept = importlib.import_module(server)
         why = beside("served").keep(kept, given["NAMES"], given.get("MODEL", ""), given)
         if why:
-            end(NOT_KEPT, f"{server} of {sys.executable} can't be kept to its model: {why}")
+            words = f"{server} of {sys.executable} can't be kept to its model ({why})"
+            end(NOT_KEPT, f"{words}: with entry: none in tp.engines it runs as it is")
         if module == server:  # by runpy it would be made anew, and not be kept to anything
             sys.argv[0] = str(kept.__file__)
             kept.main()

@@ -32,19 +32,39 @@ def parse(text: str, status: int) -> Model:
     return Model(folder.group(1), files.parse_listing(text[folder.end() :]))
 
 
+NO_ENV: Mapping[str, str] = {}
 MISSING = 3  # the exit status of facts/enter_model.sh where the model is not there
 
 
-def values(model: str, cwd: str | None) -> dict[str, str]:
-    """What facts/enter_model.sh goes by."""
-    cached = "models--" + model.replace("/", "--")
-    return {"model": model, "cached": cached, "cwd": cwd or ""}
+# Of a rank's environment, what says where Hugging Face's cache is; what is secret is not asked for.
+_HUB = re.compile(r"HOME|XDG_CACHE_HOME|TRANSFORMERS_OFFLINE|(HF|HUGGINGFACE)_(?!.*TOKEN)\w+")
+
+
+def values(
+    model: str, cwd: str | None, python: str = "", env: Mapping[str, str] = NO_ENV
+) -> dict[str, str]:
+    """What facts/enter_model.sh goes by: how a rank of this `python` and `env` finds its model."""
+    named = [f"{k}={v}" for k, v in env.items() if _HUB.fullmatch(k) and v.isprintable()]
+    return {
+        "model": model,
+        "cached": "models--" + model.replace("/", "--"),
+        "cwd": cwd or "",
+        "python": python,
+        "hub": scripts.text("facts/hub.py"),
+        "hub_env": "\n".join(named),
+    }
 
 
 KEY = Key[Model]("model")
 
 
-def fact(model: str, cwd: str | None) -> Fact[Model]:
+def fact(
+    model: str,
+    cwd: str | None,
+    python: str = "",
+    env: Mapping[str, str] = NO_ENV,
+    key: Key[Model] = KEY,
+) -> Fact[Model]:
     """Hidden files are the downloader's notes (times, locks), not the model."""
-    text = scripts.script("facts/model.sh", [".*"], **values(model, cwd))
-    return Fact(KEY, text, parse, limit=FOLDER, is_raw=True)
+    text = scripts.script("facts/model.sh", [".*"], **values(model, cwd, python, env))
+    return Fact(key, text, parse, limit=FOLDER, is_raw=True)

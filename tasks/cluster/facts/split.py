@@ -165,6 +165,7 @@ def fact(
     state_dir: str,
     mode: str = TENSOR,
     ranks: Iterable[int] = (1,),
+    env: Mapping[str, str] = model.NO_ENV,
 ) -> Fact[Split]:
     """Asks the node's `python`, started in `cwd` as its rank is, and keeps its answer there.
 
@@ -176,8 +177,7 @@ def fact(
     text = scripts.script(
         "facts/split.sh",
         words,
-        **model.values(path, cwd),
-        python=python,
+        **model.values(path, cwd, python, env),
         ask=ask,
         key=hashlib.sha256(ask.encode()).hexdigest()[:16],
         state_dir=state_dir,

@@ -1,13 +1,27 @@
-# Goes where mlx-lm would look for a model: a folder, seen from `cwd`, or Hugging Face's cache, where
+# Goes where mlx-lm would look for a model: a folder, seen from `cwd`, or Hugging Face's cache as the
+# program `hub` finds it by the rank's `python` and environment (`hub_env`, NAME=VALUE a line), where
 # it is called `cached`. Exits with 3 where it is not there.
-: "${model:?}" "${cached:?}" "${cwd?}"
+: "${model:?}" "${cached:?}" "${cwd?}" "${python?}" "${hub:?}" "${hub_env?}"
 . ./paths.sh
+of_hub() {
+  while IFS= read -r pair; do
+    # shellcheck disable=SC2163 # it is NAME=VALUE
+    [ -z "$pair" ] || export "$pair"
+  done <<END
+$hub_env
+END
+  # macOS has no `timeout`.
+  perl -e 'alarm shift; exec @ARGV or exit 127' 20 "$python" -c "$hub" "$model" 2>/dev/null </dev/null
+  case $? in 0 | 3) return ;; esac
+  home=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}
+  cache=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$home/hub}}/$cached
+  [ -f "$cache/refs/main" ] && printf '%s\n' "$cache/snapshots/$(cat "$cache/refs/main")"
+}
 resolve cwd
 [ -z "$cwd" ] || cd "$cwd" || exit
-resolve model
+resolve model python
 if [ ! -d "$model" ]; then
-  cache=${HF_HUB_CACHE:-${HF_HOME:-$HOME/.cache/huggingface}/hub}/$cached
-  model=$cache/snapshots/$(cat "$cache/refs/main" 2>/dev/null)
-  [ -d "$model" ] && [ -f "$cache/refs/main" ] || exit 3
+  model=$(of_hub)
+  [ -d "$model" ] || exit 3
 fi
 cd "$model" || exit

@@ -13,13 +13,13 @@ END
   shift 2
 done
 shift
-# What becomes the rank goes between its environment and its arguments. The ~ of --model is the
-# home of this user.
+# What becomes the rank goes between its environment and its arguments. The ~ of --model, and of
+# what is loaded beside it, is the home of this user.
 resolve python cwd
 before='' words=''
 for word do
   shift
-  case $word in '~'*) [ "$before" != --model ] || resolve word ;; esac
+  case $before=$word in --model='~'* | --adapter-path='~'* | --draft-model='~'*) resolve word ;; esac
   before=$word
   set -- "$@" "$word"
   if [ -z "$words" ] && [ "$word" = -- ]; then
