@@ -65,10 +65,17 @@ def sync(
     help={
         "path": "the model: a folder as the ranks see it, or its name at Hugging Face",
         "context": "tokens in the cache, of all requests together (default: config.json's most)",
+        "verify": "in place of the rest: read every byte on all nodes, and hold it against the"
+        " hashes of its source",
     },
 )
 def model(
-    session: Session, cluster: Cluster, path: str, context: Count | None = None, json: bool = False
+    session: Session,
+    cluster: Cluster,
+    path: str,
+    context: Count | None = None,
+    verify: bool = False,
+    json: bool = False,
 ) -> None:
     """Will a model run on these ranks?
 
@@ -78,9 +85,18 @@ def model(
     ranks would do, with GB for each rank. Fits: weights and cache of a node's ranks against its
     memory and iogpu.wired_limit_mb. Exit 3 if not.
 
+    --verify finds what no answer shows. Hashes are those of Hugging Face's cache or download, or
+    of a SHA256SUMS in the folder. It tells how far it is; one that was interrupted goes on there.
+
     inv dev.model models/Llama-3.3-70B-Instruct-4bit --context 32768
+    inv dev.model models/Llama-3.3-70B-Instruct-4bit --verify
     inv dev.model models/Llama-3.3-70B-Instruct-4bit -n 4 -- --pipeline
     """
+    if verify:
+        from .commands.dev import verify as verifying
+
+        verifying.run(cluster, path, json)
+        return
     from . import weighing
 
     asked = session.call.passed.get("num_ranks") if session.call else None

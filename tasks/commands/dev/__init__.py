@@ -1,0 +1,1 @@
+"""What inv dev.* does, told to people: a file per task."""
