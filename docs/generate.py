@@ -82,8 +82,8 @@ def errors() -> str:
     return "\n".join([*parts, f"### How well lines are known\n\n{_known()}"])
 
 
-KEPT = """{} known errors stand against {} lines that were collected. Here are those of them that were
-judged before the table was mended for them: each draw has only lines that were new to it.
+KEPT = """{} known errors stand against {} lines that were collected. Here are those judged
+before the table was mended for them: each draw has only lines that were new to it.
 """
 LINES = ROOT / "tests" / "unit" / "cluster" / "known_errors"
 
@@ -106,6 +106,11 @@ def _known() -> str:
     ]
     head = ["| kept apart | lines | right at first | |", "|---|---|---|---|"]
     return "\n".join([KEPT.format(len(table()), total), *head, *cells, ""])
+
+
+def hanging() -> str:
+    """The known errors of ranks that do not meet."""
+    return _errors("joining")
 
 
 KNOWN = ROOT / "tests" / "data" / "models" / "known.json"
