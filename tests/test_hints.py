@@ -154,8 +154,8 @@ HARMLESS = [
     "",
 ]
 OTHERS = [
-    "RuntimeError: [jaccl] Recv failed with errno=222",
-    "ValueError: too many values to unpack (expected 2)",
+    "RuntimeError: qp[10] FAILED errno=222",
+    "ValueError: nobody knows this",
 ]
 
 

@@ -10,21 +10,25 @@ from typing import BinaryIO
 
 from ..hints import first_error
 from ..text import plain
-from .table import LIMIT, KnownError, table
+from .table import LIMIT, KnownError, claimant, table
 
 BLOCK = 1024 * 1024
 # Nothing that first_error takes for an error is without one of these.
 _SIGNS = (b"rror", b"RROR", b"xception", b"rrno", b"atal", b"ail", b"Could", b"terminate",
           b"not found", b"libc++abi", b"No ", b"lost", b"Traceback")  # fmt: skip
-_TAG = re.compile(r"rank \d{1,4} \| ")  # of the combined log
+# Whose line it is: the combined log's, torchrun's and ours in tracebacks, mpirun's, concurrently's.
+_TAG = re.compile(
+    r"(rank \d{1,4} \| |\[rank ?\d{1,4}\]:? |\[\d{1,4},\d{1,4}\]<\w{1,9}>:? ?|\[\d{1,2}\] )+"
+)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a log, by its number from 1."""
+    """A line of a log, by its number from 1, without the tag that says whose it is."""
 
     number: int
     text: str
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,22 +53,26 @@ def search(stream: BinaryIO) -> Found:
             shapes.remember(block)
             continue
         rows = list(_rows(number, block.decode("utf-8", "replace")))
-        found = _known(rows, [each for each in candidates if not each.harmless])
+        found = _known(rows, candidates)
+        grave = found.known is not None and not found.known.harmless
         if wanted:
-            last = rows.index(found.line) + 1 if found.line else len(rows)
+            last = rows.index(found.line) + 1 if found.line and grave else len(rows)
             error = _error(rows[:last])
-        if found.known:
+        if grave:
             return replace(found, error=error)
-        mild = mild if mild.known else _known(rows, candidates)
+        mild = mild if mild.known else found
     return replace(mild, error=error)
 
 
 def _known(rows: Sequence[Line], candidates: Sequence[KnownError]) -> Found:
+    mild = Found()
     for row in rows:
-        for known in candidates:
-            if known.claims(row.text):
-                return Found(known, row)
-    return Found()
+        known = claimant(row.text, candidates)
+        if known and not known.harmless:
+            return Found(known, row)
+        if known and not mild.known:
+            mild = Found(known, row)
+    return mild
 
 
 class _Shapes:
@@ -98,6 +106,13 @@ def _texts() -> tuple[tuple[KnownError, tuple[bytes, ...]], ...]:
 
 
 def _error(rows: Sequence[Line]) -> Line | None:
+    """Find the first error; each rank's lines for themselves, as tracebacks run into each other."""
+    tags = dict.fromkeys(row.tag for row in rows)
+    found = [_first([row for row in rows if row.tag == tag]) for tag in tags]
+    return min((row for row in found if row), key=lambda row: row.number, default=None)
+
+
+def _first(rows: Sequence[Line]) -> Line | None:
     text = first_error([row.text for row in rows])
     return next((row for row in rows if row.text.strip() == (text or "").strip()), None)
 
@@ -121,4 +136,6 @@ def _rows(number: int, block: str) -> Iterator[Line]:
             if part:
                 text = part[:LIMIT]
                 text = text if text.isprintable() else plain(text)
-                yield Line(number + offset, _TAG.sub("", text, count=1))
+                tag = _TAG.match(text)
+                whose = tag[0] if tag else ""
+                yield Line(number + offset, text[len(whose) :], whose)

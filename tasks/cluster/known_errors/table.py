@@ -61,6 +61,7 @@ class KnownError:
     then: str = ""
     versions: str = ""
     harmless: bool = False
+    general: bool = False
     when: Sequence[When] = ()
 
     @cached_property
@@ -91,14 +92,15 @@ class KnownError:
 
 @cache
 def table() -> tuple[KnownError, ...]:
-    """Read errors.toml, once."""
+    """Read errors.toml, once; what is general stands last."""
     rows = tomllib.loads(FILE.read_text(encoding="utf-8"))["error"]
-    return tuple(_entry(row) for row in rows)
+    return tuple(sorted((_entry(row) for row in rows), key=lambda known: known.general))
 
 
-def claimant(line: str) -> KnownError | None:
-    """Find the entry that claims the line."""
-    return next((known for known in table() if known.claims(line)), None)
+def claimant(line: str, among: Sequence[KnownError] | None = None) -> KnownError | None:
+    """Find the entry to which the line belongs: a general one where no other claims it."""
+    candidates = table() if among is None else among
+    return next((known for known in candidates if known.claims(line)), None)
 
 
 def first_known(lines: Iterable[str]) -> KnownError | None:

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,20 @@ ABOUT = {"joining", "launch", "metal", "model", "hub", "server", "python", "syst
 FACTS = {"mlx-lm", "rdma.ping", "MLX_METAL_FAST_SYNCH"}
 
 
+# What sources raise: name, file and line, exception, text, entry, kept or missed when judged.
+RAISED = [
+    row.split("\t")
+    for row in (HERE / "raised.tsv").read_text(encoding="utf-8").splitlines()
+    if not row.startswith("#")
+]
+
+
 def claimants(line: str) -> list[str]:
-    return [known.id for known in table() if known.claims(line)]
+    """Who has the line: all that are not general, else the first that is."""
+    claiming = [known for known in table() if known.claims(line)]
+    return [known.id for known in claiming if not known.general] or [
+        known.id for known in claiming[:1]
+    ]
 
 
 @pytest.mark.parametrize("known", table(), ids=lambda known: known.id)
@@ -47,7 +60,27 @@ def test_every_collected_line_is_claimed_by_its_entry_alone(row: dict[str, Any])
     assert claimants(row["text"]) == ([row["entry"]] if row["entry"] else [])
 
 
+@pytest.mark.parametrize("source", sorted({row[0] for row in RAISED}))
+def test_what_a_source_raises_is_claimed_by_its_entry_alone(source: str) -> None:
+    rows = [row for row in RAISED if row[0] == source]
+    said = {text: claimants(_printed(name, text)) for _, _, name, text, _, _ in rows}
+    assert said == {text: [entry] if entry else [] for _, _, _, text, entry, _ in rows}
+
+
+def _printed(exception: str, text: str) -> str:
+    """The line that Python prints of it."""
+    return f"{exception}: {text}".replace('\\"', '"').replace("\\'", "'")
+
+
+def test_a_general_entry_has_what_no_other_claims() -> None:
+    known = claimant("ValueError: [metal::Device] Unable to load kernel x")
+    assert known is not None
+    assert known.id == "metal-kernel-missing"
+    assert claimants("ValueError: [metal::anything] else") == ["metal-refused"]
+
+
 def test_every_tenth_line_was_kept_apart() -> None:
+    assert len([row for row in RAISED if row[-1]]) >= len(RAISED) / 10
     assert [i for i, row in enumerate(LINES, 1) if row.get("kept")] == [*range(10, len(LINES), 10)]
 
 
@@ -213,8 +246,9 @@ def test_an_error_far_down_is_found_with_its_line() -> None:
 
 
 def test_digits_tell_an_error_from_another() -> None:
-    unknown = ERROR.replace(b"=2", b"=222")
-    log = (unknown + b"INFO fine\n" * 75_000) * 2 + ERROR
+    known = b"qp[10] FAILED errno=16\n"
+    unknown = known.replace(b"=16", b"=222")
+    log = (unknown + b"INFO fine\n" * 75_000) * 2 + known
     found = search(io.BytesIO(log))
     assert found.line is not None
     assert found.line.number == 150_003
@@ -288,3 +322,98 @@ def test_a_log_of_any_size_is_read_piece_by_piece() -> None:
     assert search(log).known is None  # type: ignore[arg-type]
     assert log.left == 0
     assert log.most <= BLOCK
+
+
+# Whole logs, as people paste them: the case's line in them is the first cause, and stays it.
+
+COLOURS = "\x1b[2m12:33:10\x1b[0m \x1b[31mERROR\x1b[0m "
+BEFORE = """2026-11-27 19:33:05,501 - INFO - Starting httpd at 0.0.0.0 on port 8000...
+Fetching 17 files:   6%|6   | 1/17 [00:00<00:04,  3.9it/s]\rFetching 17 files: 100%|####| 17/17
+/opt/x/server.py:1540: UserWarning: mlx_lm.server is not recommended for production
+2026-11-27 19:33:09,070 - INFO - Prompt processing progress: 2048/4096
+10.0.0.7 - - [27/Nov/2026 19:33:09] "POST /v1/chat/completions HTTP/1.1" 404 -
+"""
+AFTER = """ERROR:    Exception in ASGI application
+RuntimeError: [jaccl] Recv failed with errno=2
+[ring] connection to a peer was lost
+libc++abi: terminating due to uncaught exception of type std::runtime_error: Insufficient Memory
+zsh: abort      python3 -m mlx_lm server
+"""
+TRACEBACK = (
+    "Exception in thread Thread-1 (_generate):\nTraceback (most recent call last):\n"
+    '  File "/opt/x/threading.py", line 1073, in _bootstrap_inner\n    self.run()\n'
+    '  File "/opt/x/mlx_lm/server.py", line 853, in _generate\n    raise ValueError(f"{x}")\n'
+)
+
+
+def _pasted(line: str) -> str:
+    return BEFORE + line + "\n" + AFTER
+
+
+def _stamped(line: str) -> str:
+    return "".join(f"2026-11-27T19:33:11.070Z {row}\n" for row in _pasted(line).splitlines())
+
+
+def _coloured(line: str) -> str:
+    return BEFORE + COLOURS + line + "\x1b[0m\n" + AFTER
+
+
+def _windows(line: str) -> str:
+    return _pasted(line).replace("\n", "\r\n")
+
+
+def _traced(line: str) -> str:
+    return BEFORE + TRACEBACK + line + "\n\nDuring handling of the above exception:\n" + AFTER
+
+
+def _interleaved(line: str) -> str:
+    """Two ranks' tracebacks, a line of each by turns; the other's is the echo, and ends later."""
+    mine = (TRACEBACK + line).splitlines()
+    other = ("INFO a\n" + TRACEBACK + "RuntimeError: [jaccl] Recv failed with errno=2").splitlines()
+    pairs = zip([*mine, "INFO b"], other, strict=True)
+    return "".join(f"rank 1 | {one}\nrank 0 | {two}\n" for one, two in pairs)
+
+
+def _tagged(line: str) -> str:
+    return "".join(f"[rank1]: {row}\n" for row in _traced(line).splitlines())
+
+
+@pytest.mark.parametrize(
+    "shape", [_pasted, _stamped, _coloured, _windows, _traced, _interleaved, _tagged]
+)
+@pytest.mark.parametrize("case", MUST)
+def test_the_first_cause_of_a_whole_log(case: str, shape: Callable[[str], str]) -> None:
+    found = search(io.BytesIO(shape(CASE_LINES[case]).encode()))
+    assert found.known is not None
+    assert found.known.id == MUST[case][0]
+    assert found.line is not None
+    assert CASE_LINES[case][-40:] in found.line.text
+
+
+def test_tracebacks_of_ranks_do_not_run_into_each_other() -> None:
+    log = _interleaved("ValueError: nobody knows this")
+    found = search(io.BytesIO(log.encode()))
+    assert found.error is not None
+    assert found.error.text == "ValueError: nobody knows this"
+    assert found.error.tag == "rank 1 | "
+
+
+# What ended mlx_lm.server at real size, and what its model classes raise while they are divided.
+@pytest.mark.parametrize(
+    ("line", "entry"),
+    [
+        ('TypeError: can only concatenate str (not "NoneType") to str', "token-without-text"),
+        ('{"error": "generation thread died"}', "generation-thread-died"),
+        ("ERROR - mlx_lm.server generation thread died: Cannot shard the output", "cannot-shard"),
+        ("ValueError: split [2, 0] must be positive and sum to 2 layers", "pipeline-split"),
+        ("ValueError: split [1, 2] leaves a rank without an MLA layer", "pipeline-split"),
+        ("ValueError: The checkpoint has no weights for layers [3]. Con", "layers-without-weights"),
+        ("AssertionError: group size 3 must divide vocab_size 128", "ranks-do-not-divide"),
+        ("ValueError: The input of size 10944 cannot be sharded across 3 devices", "cannot-shard"),
+        ("ValueError: [rms_norm] (*weight) must have the same size as", "heads-not-divided"),
+        ("FileNotFoundError: No such file: '/m/model.safetensors.index.json'", "index-missing"),
+        ("ZeroDivisionError: integer modulo by zero", "zero-division"),
+    ],
+)
+def test_what_has_ended_a_server(line: str, entry: str) -> None:
+    assert claimants(line) == [entry]
