@@ -182,7 +182,7 @@ def _check(name: str, answer: Answer) -> None:
         why = ": ".join(filter(None, (answer.failure, answer.remedy)))
         raise Unreachable(f"{name}: {why}")
     if not answer.ok:
-        said = re.findall(r"^error (.*)$", answer.out, re.MULTILINE) or [answer.err.strip()]
+        said = re.findall(r"^error (.*)$", answer.out, re.MULTILINE) or [answer.why]
         raise CheckFailed(f"{name}: the lock can't be made: {one_line(said[-1])}")
 
 

@@ -40,7 +40,7 @@ keep_short() { # beside the rank, whose end it sees
   (
     # By exec: of a redirection of the whole some shells (mksh, yash) keep the old ends open in here,
     # and whoever reads what this script says would wait for the rank's end.
-    exec </dev/null >/dev/null 2>&1
+    exec </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
     trap '' HUP INT QUIT
     start "$@"
   ) &
