@@ -562,22 +562,22 @@ def test_delete_only_when_asked(sync: Sync, macs: Macs, source: Path) -> None:
 
 
 def test_much_is_not_deleted_without_asking(sync: Sync, macs: Macs) -> None:
-    """More than 100 files, or 1 GB, of any node; what is left out does not count."""
+    """More than 100 files, or 1 GB, of a node; what is left out does not count."""
     rig = macs()
-    sync("mac1,mac2")
-    rig.run("mac2", "cd ~/copy && mkdir .git && touch $(seq 1 100) .git/x")
-    assert re.search(r"^ok +mac2 .*100 deleted", sync("mac1,mac2", "--delete").out, re.MULTILINE)
+    sync("mac2")
     for make, what in (
-        ("touch $(seq 1 101)", "101 files (0 B): 1, 10, 100, 101, 11 (and 96 more)"),
-        ("truncate -s 1100000000 huge", "1 file (1.0 GiB): huge"),
+        ("mkdir .git; touch $(seq 1 101) .git/x", "101 files (0 B): 1, 10, 100, 101, 11 (and 96 "),
+        ("rm ?*[1-9]; truncate -s 1100000000 huge", "20 files (1.0 GiB): 1"),
     ):
         rig.run("mac2", f"cd ~/copy && {make}")
-        refused = sync("mac1,mac2", "--delete", code=2)
+        refused = sync("mac2", "--delete", code=2)
         says, line = refused.err.splitlines()
-        assert says == f"mac2: --delete would delete {what}"
+        assert says.startswith(f"mac2: --delete would delete {what}")
         assert line.startswith("there is no terminal to ask on: see it with --dry-run, then add")
-        sync("mac1,mac2", "--delete", "--dry-run")
-        assert re.search(r"^ok +mac2 .* deleted", sync("mac1,mac2", "--delete", "--yes").out, re.M)
+    assert re.search(r"^ok +mac2 .*, 20 deleted", sync("mac2", "--delete", "--yes").out, re.M)
+    rig.run("mac2", "cd ~/copy && touch $(seq 1 100)")
+    assert re.search(r"^ok +mac2 .*, 100 deleted", sync("mac2", "--delete").out, re.M)
+    assert rig.run("mac2", "ls ~/copy/.git").stdout == "x\n"
 
 
 @pytest.mark.parametrize("words", [("--dry-run",), ()])
