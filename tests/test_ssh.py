@@ -248,6 +248,15 @@ def test_what_users_tell_fabric_and_invoke_has_no_say(
     ]
 
 
+def test_a_leader_that_never_stops_talking_gives_no_lock(light_remote: Inv, sshd: Sshd) -> None:
+    """Nor does it hold up who wants to stop what runs elsewhere."""
+    sshd.stop("mac1")
+    sshd.start("mac1", ForceCommand="exec yes")
+    done = light_remote("tp.stop", code=5)
+    assert "stopping without the lock: mac1: it does not stop saying 'y'" in done.err
+    assert "it said more than 8192 KiB" in done.out + done.err
+
+
 @pytest.mark.long
 def test_memory_with_64_nodes_that_talk_without_an_end() -> None:
     """Half a minute for 64 sshd, and some for each of the commands."""

@@ -26,10 +26,11 @@ from .errors import ActionFailed, CheckFailed, Unreachable
 from .launch import Run
 from .nodes import Answer, Node
 from .ssh import scripts
-from .text import one_line
+from .text import LINE, one_line
 
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 30  # seconds without one, by the node's clock, after which the holder is gone
+CHATTER = 100  # lines that a login shell may say before the keeper speaks
 RELEASE = 10.0  # seconds that a keeper has to remove its lock; it takes milliseconds
 
 Say = Callable[[str], None]
@@ -200,7 +201,7 @@ class LockClient:
         self.cluster = cluster
         self.times = 0
         self.script = script(cluster, what, Run.new())
-        self.lines: queue.Queue[str | Answer] = queue.Queue()
+        self.lines: queue.Queue[str | Answer] = queue.Queue(2 * CHATTER)
         self.has_lock = threading.Event()
         self.released = threading.Event()
         node = cluster.leader
@@ -224,7 +225,7 @@ class LockClient:
         """Come back once the lock is ours; raise what keeps it from being that."""
         wait = self.cluster.lock_wait
         end = time.monotonic() + nodes.CONNECT_TIMEOUT + nodes.SCRIPT_TIMEOUT + wait
-        name = self.cluster.leader.name
+        name, other = self.cluster.leader.name, 0
         while True:
             try:
                 line = self.lines.get(timeout=max(end - time.monotonic(), 0.01))
@@ -246,6 +247,10 @@ class LockClient:
                     f"{name}: busy with {parse(line)}; nothing was changed: wait for it"
                     " (--lock-wait SECONDS), or take its lock away (inv tp.unlock)"
                 )
+            else:
+                other += 1
+            if other > CHATTER:
+                raise Unreachable(f"{name}: it does not stop saying {one_line(line)[:80]!r}")
 
     def let_go(self) -> None:
         """End the keeper, and wait until it has removed the lock: another command may follow."""
@@ -266,7 +271,8 @@ class _Lines(io.TextIOBase):
         self.rest = ""
 
     def write(self, text: str) -> int:
-        *lines, self.rest = (self.rest + text).split("\n")
+        *lines, rest = (self.rest + text).split("\n")
+        self.rest = rest[:LINE]
         for line in lines:
             self.take(line)
         return len(text)
