@@ -17,6 +17,7 @@ NAMES = {
     "tail": "tail",
     "watch": "watching",
     "growth": "growth",
+    "flood": "flood",
 }
 
 # Cold is without a process, not without compiled modules: a user has these.

@@ -80,6 +80,7 @@ TITLES = {
     "tail": "Long logs",
     "watch": "Watching",
     "growth": "Growth",
+    "flood": "Nodes that talk without an end",
 }
 
 

@@ -27,6 +27,7 @@ BENCHMARKS = {
     "tail": "tp.logs --lines 5 of logs of 1 GB",
     "watch": "What tp.watch and tp.top cost",
     "growth": "Time, memory, threads and files from 2 to 256 nodes",
+    "flood": "Memory on 64 nodes that talk without an end",
 }
 
 

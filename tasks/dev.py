@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     "cluster",
     "hostfile",
     of=options.machines,
-    help={"delete": "delete what is in the target and not in the source"},
+    help={
+        "delete": "delete what is in the target and not in the source",
+        "yes": "do not ask before --delete deletes more than 100 files or 1 GB of a node",
+    },
 )
 def sync(
     session: Session,
@@ -28,6 +31,7 @@ def sync(
     target: Path | None = None,
     exclude: Patterns = (),
     delete: bool = False,
+    yes: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Copy a folder to all nodes at once by rsync, then compare.
@@ -51,7 +55,7 @@ def sync(
     what = f"dev.sync to {copy.target}{' --delete' if delete else ''}"
     targets, refusals = session.nodes(machines.hosts), (BadInput, CheckFailed)
     with session.audit.recorded(targets, state_dir, what, refusals):
-        syncing.sync(session, machines.hosts, copy)
+        syncing.sync(session, machines.hosts, copy, yes)
 
 
 @cluster_task(

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import drawing, linking, screen, show
 from .cli import envelope
-from .cluster import cabling, discover, drift, links, reading
+from .cluster import cabling, discover, drift, links, nodes, reading
 from .cluster import hostfile as hostfiles
 from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
@@ -103,7 +103,7 @@ def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Fo
     findings += cabling.machines(read.nodes)
     links = discover.subnets(cables, read.nodes, written)
     backend, why = discover.backend(links, read.nodes)
-    reached = {node.name: _address(node.address) for node in session.nodes(hosts)}
+    reached = nodes.each(session.nodes(hosts), lambda node: _address(node.address))
     hostfile = discover.hostfile(backend, links, read.nodes, reached)
     return Found(read, cables, findings, links, hostfile, why)
 

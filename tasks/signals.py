@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: all three end a task in one orderly way, and a second one is noted.
+"""Ctrl-C, SIGTERM and SIGHUP: all three end a task in one orderly way, Ctrl-C once more at once.
 
-Only the first raises. What cleans up after it can't be interrupted itself, so nothing is left
-half undone; SIGQUIT and SIGKILL still end a run at once.
+Only the first raises, and what cleans up after it is not interrupted by the others. A second Ctrl-C
+ends the command where it is, as SIGKILL would, unless the command asks for one (`again`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Signals:
         # Dead once the exception is swallowed, as Invoke does while a command of `c.run` runs.
         self._first: Callable[[], Signalled | None] = lambda: None
         self._more = 0
+        self._is_asked = False
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -54,22 +55,35 @@ class Signals:
                 for number, handler in taken.items():
                     signal.signal(number, handler)
 
-    def again(self, seconds: float) -> bool:
-        """Whether a second signal has come since the first, or comes within so many seconds."""
+    def again(self, seconds: float, ask: Callable[[], object]) -> bool:
+        """Whether a second signal comes after `ask()`, within so many seconds."""
+        before, self._is_asked = self._more, True
+        ask()
         end = time.monotonic() + seconds
-        while not self._more and time.monotonic() < end:
+        while self._more == before and time.monotonic() < end:
             time.sleep(0.05)
-        return self._more > 0
+        self._is_asked = False
+        return self._more > before
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             _mute()
         if self._first() is not None:
             self._more += 1
+            if number == signal.SIGINT and not self._is_asked:
+                _end()
             return
         error = Signalled(number)
         self._first, self._more = weakref.ref(error), 0
         raise error
+
+
+def _end() -> None:
+    """End now: nothing is waited for, not even that what is said can be said."""
+    with suppress(OSError):
+        os.set_blocking(2, False)
+        os.write(2, b"\nended at once, maybe half done: inv tp.status tells, inv tp.stop stops\n")
+    os._exit(128 + signal.SIGINT)
 
 
 def number_of(error: KeyboardInterrupt) -> int:

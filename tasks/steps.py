@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from . import screen, show, signals
@@ -516,8 +517,8 @@ def _leave(
     screen.say("\nthe server is left as it is: inv tp.status, inv tp.stop")
     if not lock.client(cluster) or signals.number_of(error) != signal.SIGINT:
         return
-    screen.say(f"Ctrl-C again within {SECOND:g} s stops it")
-    if session.signals.again(SECOND):
+    ask = partial(screen.say, f"Ctrl-C again within {SECOND:g} s stops it")
+    if session.signals.again(SECOND, ask):
         screen.say("stopping it")
         _stop_quietly(session, cluster, run)
 

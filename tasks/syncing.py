@@ -20,12 +20,14 @@ from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import Fact, Unknown, files, known
 from .cluster.facts.files import Place
 from .cluster.facts.memory import in_words
+from .cluster.finding import more
 from .cluster.hostfile import Host
 from .cluster.nodes import Node
 from .cluster.snapshot import Snapshot
 from .cluster.text import one_line
 from .session import Session
 
+MANY = 100, 1_000_000_000  # files, and bytes, that --delete deletes on a node without asking
 LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
 LOCAL = Host("127.0.0.1")
 
@@ -68,10 +70,11 @@ def _from_home(target: str) -> str:
     return posixpath.normpath(target if target.startswith(("/", "~")) else f"~/{target}")
 
 
-def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
+def sync(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) -> None:
     """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
 
-    A node that fails is said, and the others are still done.
+    A node that fails is said, and the others are still done. Where much would be deleted it is
+    shown, and asked for unless `yes`.
     """
     if not shutil.which("rsync"):
         raise CheckFailed("rsync is not installed here; nothing was changed")
@@ -85,12 +88,33 @@ def sync(session: Session, hosts: Sequence[Host], copy: Copy) -> None:
     targets = [node for node in everywhere if node.name in places]
     with copying.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
+        if copy.delete and not yes and not session.dry:
+            _ask(work.doomed(targets))
         rows += work.show(targets) if session.dry else work.do(targets)
     order = [host.ssh for host in hosts]
     screen.table(sorted(rows, key=lambda row: order.index(row[1])))
     if all(host.is_local for host in hosts):
         screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")
     _raise(rows)
+
+
+def _ask(doomed: Mapping[str, Mapping[str, int]]) -> None:
+    """Show what would be deleted, where it is much, and ask; raise unless it is wanted."""
+    much = {
+        node: sizes
+        for node, sizes in doomed.items()
+        if len(sizes) > MANY[0] or sum(sizes.values()) > MANY[1]
+    }
+    for node, sizes in much.items():
+        some = ", ".join(map(one_line, sorted(sizes)[:5]))
+        what = f"{_count(len(sizes))} ({in_words(sum(sizes.values()))})"
+        screen.say(f"{node}: --delete would delete {what}: {some}{more(range(len(sizes) - 4))}")
+    if not much:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput("there is no terminal to ask on: see it with --dry-run, then add --yes")
+    if not screen.is_agreed(f"delete {'it' if len(much) == 1 else 'all of it'}"):
+        raise CheckFailed("nothing was changed")
 
 
 def _raise(rows: Sequence[Row]) -> None:
@@ -134,6 +158,7 @@ _KEPT = {
     "tmp": "/tmp",
     "state": "what these tasks keep there",
     "store": "Hugging Face's cache",
+    "models": "all models of another tool",
 }
 
 
@@ -197,6 +222,25 @@ class _Work:
             rows += [("send", node.name, name) for name in seen.sent]
             rows += [("delete", node.name, name) for name in seen.deleted]
         return rows
+
+    def doomed(self, targets: Sequence[Node]) -> dict[str, dict[str, int]]:
+        """Node -> name -> bytes of what is there and not here; raise where that can't be told."""
+        there = [
+            node
+            for node in targets
+            if self.places[node.name].is_there and not self.places[node.name].is_source
+        ]
+        read = reading.read(there, self._listing, LIST_TIMEOUT)
+        found = {}
+        for node in there:
+            error = read.on(node.name).lacks(files.KEY)
+            if error:
+                what = "what --delete would delete can't be told"
+                raise CheckFailed(f"{node.name}: {what}: {error.why}; nothing was changed")
+            listed = _kept(self.copy, read.on(node.name)[files.KEY])
+            names = files.compare(self.here, listed).more
+            found[node.name] = {name: files.size(listed[name]) for name in names}
+        return found
 
     @property
     def _sizes(self) -> dict[str, int]:

@@ -371,6 +371,15 @@ def test_stores_that_the_environment_names(homes: Path, sh: str, tmp_path: Path)
 
 
 @each_sh
+def test_stores_of_other_tools(homes: Path, sh: str, tmp_path: Path) -> None:
+    """A model of them may be a target, all of them may not."""
+    store = tmp_path / "ollama"
+    (store / "one").mkdir(parents=True)
+    for target, expected in ((store, {"is models"}), (store / "one", set())):
+        assert near(sh, str(target), homes, OLLAMA_MODELS=str(store))[1] == expected
+
+
+@each_sh
 def test_a_folder_by_another_name_is_the_same(homes: Path, sh: str, tmp_path: Path) -> None:
     """As `/USERS/ME` where case is ignored, and a firmlink: mounts are such names on Linux."""
     other = tmp_path / "USERS" / "ME"
@@ -552,6 +561,25 @@ def test_delete_only_when_asked(sync: Sync, macs: Macs, source: Path) -> None:
     assert rig.run("mac2", "ls -A ~/copy").stdout.split() == [".git", "large", "sub"]
 
 
+def test_much_is_not_deleted_without_asking(sync: Sync, macs: Macs) -> None:
+    """More than 100 files, or 1 GB, of a node; what is left out does not count."""
+    rig = macs()
+    sync("mac2")
+    for make, what in (
+        ("mkdir .git; touch $(seq 1 101) .git/x", "101 files (0 B): 1, 10, 100, 101, 11 (and 96 "),
+        ("rm ?*[1-9]; truncate -s 1100000000 huge", "20 files (1.0 GiB): 1"),
+    ):
+        rig.run("mac2", f"cd ~/copy && {make}")
+        refused = sync("mac2", "--delete", code=2)
+        says, line = refused.err.splitlines()
+        assert says.startswith(f"mac2: --delete would delete {what}")
+        assert line.startswith("there is no terminal to ask on: see it with --dry-run, then add")
+    assert re.search(r"^ok +mac2 .*, 20 deleted", sync("mac2", "--delete", "--yes").out, re.M)
+    rig.run("mac2", "cd ~/copy && touch $(seq 1 100)")
+    assert re.search(r"^ok +mac2 .*, 100 deleted", sync("mac2", "--delete").out, re.M)
+    assert rig.run("mac2", "ls ~/copy/.git").stdout == "x\n"
+
+
 @pytest.mark.parametrize("words", [("--dry-run",), ()])
 def test_dry_run_changes_nothing(
     inv: Inv, macs: Macs, source: Path, words: tuple[str, ...]
@@ -690,11 +718,11 @@ def test_a_lie_is_found(sync: Sync, macs: Macs, fake_rsync: Any) -> None:
     assert re.search(r"^fail +mac2 +missing there: large$", done.out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted(
     inv: Inv, macs: Macs, source: Path, fake_rsync: Any, number: signal.Signals
 ) -> None:
-    """Ctrl-C ends the copies on both sides."""
+    """However it ends, the copies end on both sides."""
     rig = macs()
     fake_rsync(rig, "mac2", "#!/bin/sh\ntouch /tmp/begun\nexec cat >/dev/null\n")
     where = ("--hosts", "mac1,mac2", "--source", str(source), "--target", "copy")
@@ -702,13 +730,21 @@ def test_interrupted(
     wait_for(lambda: rig.run("mac2", "test -e /tmp/begun", check=False).returncode == 0)
     process.send_signal(number)
     _, err = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 128 + number
+    is_killed = number == signal.SIGKILL
+    assert process.returncode == (-number if is_killed else 128 + number)
     assert "Traceback" not in err
     wait_for(lambda: rig.run("mac2", "pgrep -x cat", check=False).returncode == 1)
-    ours = subprocess.run(["pgrep", "-fa", f"rsync .*{source}"], capture_output=True, text=True)
-    assert ours.stdout == ""
+    wait_for(lambda: running(f"rsync .*{source}") == "", 5 if is_killed else 0.5)
+    if is_killed:
+        return  # the folder of its ssh configuration is left
+
     left = [link for link in Path("/tmp").glob("mlx-tp-*/0") if link.resolve() == rig.ssh_config]
     assert left == []
+
+
+def running(pattern: str) -> str:
+    line = ["pgrep", "-fa", pattern]
+    return subprocess.run(line, capture_output=True, text=True, check=False).stdout
 
 
 def on_a_terminal(inv: Inv, *words: str) -> str:

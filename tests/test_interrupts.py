@@ -15,6 +15,7 @@ import signal
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from commands import commands as commands
 from commands import gates as gates
 from commands import real_commands as real_commands
 from commands import rig_commands as rig_commands
-from conftest import Done, Inv, processes, wait_for
+from conftest import Done, Inv, Sshd, processes, wait_for
 from gates import COLLECT, LAUNCH, PREFLIGHT, RANK, Gates
 from rig import Rig
 from rig.network import PREFIX
@@ -48,8 +49,12 @@ IS_WHOLE = bool(os.environ.get("MLX_TP_ALL_FAULTS"))
 
 
 def ends(*in_ci: str) -> pytest.MarkDecorator:
-    """All ways to end a command, or those that CI has time for."""
-    chosen = {name: end for name, end in ENDS.items() if IS_WHOLE or name in in_ci}
+    """All ways to end a command, or those that CI has time for; twice where it is asked for."""
+    chosen = {
+        name: end
+        for name, end in ENDS.items()
+        if name in in_ci or (IS_WHOLE and name != "Ctrl-C twice")
+    }
     return pytest.mark.parametrize("numbers", chosen.values(), ids=chosen)
 
 
@@ -91,10 +96,10 @@ LEFT = "Ctrl-C again within 3 s stops it"
 STAGES = {
     "preflight": Stage(PREFLIGHT),
     "before rank 0": Stage(
-        LAUNCH, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "starting")
+        LAUNCH, between=UNDONE, after=("stopped", "starting", "stopped", "stopped", "starting")
     ),
     "between ranks": Stage(
-        LAUNCH, 1, between=UNDONE, after=("stopped", "stopped", "stopped", "stopped", "ready")
+        LAUNCH, 1, between=UNDONE, after=("stopped", "ready", "stopped", "stopped", "ready")
     ),
     "waiting": Stage(
         RANK,
@@ -132,7 +137,7 @@ def test_start(commands: Commands, gates: Gates, stage: str, numbers: Numbers, n
     done = start.end(CODES[numbers[0]])
     assert "Traceback" not in done.err
     expected = where.after[list(ENDS.values()).index(numbers)]
-    if numbers[0] is KILL:
+    if numbers[0] is KILL or "ended at once" in done.err:
         # A script that was under way starts its rank.
         wait_for(lambda: state(commands) == expected)
     assert state(commands) == expected, done.err
@@ -213,6 +218,53 @@ def test_stop(commands: Commands, gates: Gates, stage: str, numbers: Numbers, no
     note("tp.stop", stage, numbers, done, "loading")
     commands.inv.env["INVOKE_TP_STOP_TIMEOUT"] = "1"
     clean_up(commands, gates)
+
+
+def test_ctrl_c_twice_is_at_once(commands: Commands, gates: Gates) -> None:
+    """Whatever the first one still waits for: here a node's script that is held."""
+    gates.shut(LAUNCH)
+    start = commands.start("ada", "tp.start")
+    gates.wait_for(LAUNCH)
+    start.send(INT)
+    start.until(UNDONE)
+    begun = time.monotonic()
+    start.send(INT)
+    done = start.end(130)
+    assert time.monotonic() - begun < 1
+    assert done.err.splitlines()[-1].startswith("ended at once, maybe half done: inv tp.status")
+    gates.open(LAUNCH)
+    wait_for(lambda: state(commands) != "stopped")
+    clean_up(commands, gates)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.8], ids=["never connected", "under way"])
+@pytest.mark.parametrize("task", ["tp.status", "tp.start"])
+def test_ctrl_c_while_a_node_is_silent(
+    light_remote: Inv, sshd: Sshd, task: str, pause: float
+) -> None:
+    """It ends what has changed nothing within a second, whatever it waits for."""
+    process = light_remote.start(task)
+    time.sleep(pause)
+    frozen = family(sshd.processes["mac2"].pid)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(1.5 - pause)
+        assert process.poll() is None
+        begun = time.monotonic()
+        process.send_signal(INT)
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - begun < 1
+        assert process.returncode == 130, err
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+
+
+def family(pid: int) -> list[int]:
+    """The pids of all that it has started, but for itself."""
+    own = [int(each) for each in children(pid)]
+    return own + [each for child in own for each in family(child)]
 
 
 @ends("Ctrl-C", "SIGKILL")

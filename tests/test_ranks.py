@@ -6,9 +6,11 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -553,6 +555,20 @@ def test_no_addresses(tmp_path: Path) -> None:
         ["127.0.0.1:32324"],
     ]
     assert [rank.ports for rank in cluster.ranks] == [(32323,), (32324,)]
+
+
+def test_a_lookup_keeps_nobody_from_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C code can't be interrupted: the main thread, which is, only waits for it."""
+    threads = []
+
+    def look(name: str, *_: object) -> list[tuple[object, ...]]:
+        threads.append(threading.current_thread())
+        return [(0, 0, 0, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    cluster_of(tmp_path, [{"ssh": "a"}, {"ssh": "b"}], backend="ring")
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 def test_one_rank(tmp_path: Path) -> None:

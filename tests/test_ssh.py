@@ -191,6 +191,48 @@ def test_login_shells(remote: Inv, sshd: Sshd, shell: str) -> None:
     remote("tp.preflight")
 
 
+@pytest.mark.parametrize("size", [10, 1_000_000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("says", "status"),
+    [
+        ("echo This account is currently not available.; echo bye; exit 1", 1),
+        ("echo WARNING: Your password has expired. >&2; exit 1", 1),
+        ("head -c 5 >/dev/null; echo xcode-select: note: no developer tools; exit 72", 72),
+    ],
+    ids=["nologin", "expired", "a stub"],
+)
+def test_a_node_that_says_something_else_is_quoted(
+    inv: Inv, sshd: Sshd, says: str, status: int, size: int
+) -> None:
+    """By its first line and its status, also where it ends before our script has been written."""
+    sshd.stop("mac2")
+    sshd.start("mac2", ForceCommand=says)
+    (node,) = nodes.Connections().of([Host("mac2")], str(sshd.folder / "config"))
+    for _ in range(10):
+        answer = node.sh(f": {'x' * size}\n")
+        assert (answer.failure, answer.status) == (None, status)
+        first = says.partition("echo ")[2].partition(";")[0].removesuffix(" >&2")
+        assert answer.why.startswith(first)
+        assert answer.why.endswith(f" (exit status {status})")
+    node.close()
+    if size == 10:
+        done = inv("tp.memory", "--hosts", "mac2", "--engine", "mlx-lm", code=5)
+        assert f"{first}" in done.out + done.err
+        assert f"(exit status {status}): see it with: ssh mac2 true" in done.out + done.err
+
+
+@pytest.mark.parametrize("name", ["mac2", "127.0.0.1"])
+def test_a_node_that_never_stops_talking_is_left(sshd: Sshd, name: str) -> None:
+    """What it says is kept up to a limit, and then it is not listened to."""
+    (node,) = nodes.Connections().of([Host(name)], str(sshd.folder / "config"))
+    for words in ("yes", "yes \u00fc", "yes >&2"):
+        answer = node.sh(words)
+        assert answer.failure == "it said more than 8192 KiB"
+        assert len(answer.out + answer.err) <= nodes.KEPT
+    assert node.sh("echo well").out == "well\n"
+    node.close()
+
+
 @pytest.mark.parametrize("name", [".fabric.yaml", ".fabric.py", ".fabric.json", ".invoke.yaml"])
 def test_what_users_tell_fabric_and_invoke_has_no_say(
     inv: Inv, sshd: Sshd, home: Path, name: str
@@ -205,3 +247,23 @@ def test_what_users_tell_fabric_and_invoke_has_no_say(
         ["ok", "mac1"],
         ["ok", "127.0.0.1"],
     ]
+
+
+def test_a_leader_that_never_stops_talking_gives_no_lock(light_remote: Inv, sshd: Sshd) -> None:
+    """Nor does it hold up who wants to stop what runs elsewhere."""
+    sshd.stop("mac1")
+    sshd.start("mac1", ForceCommand="exec yes")
+    done = light_remote("tp.stop", code=5)
+    assert "stopping without the lock: mac1: it does not stop saying 'y'" in done.err
+    assert "it said more than 8192 KiB" in done.out + done.err
+
+
+@pytest.mark.long
+def test_memory_with_64_nodes_that_talk_without_an_end() -> None:
+    """Half a minute for 64 sshd, and some for each of the commands."""
+    from dataclasses import asdict
+
+    from benchmarks import flood, page
+
+    rows = [asdict(row) for row in flood.run().rows]
+    assert [row["what"] for row in rows if page.holds(row) is False] == [], rows

@@ -341,11 +341,13 @@ def _resolved(
     found, notes = [], []
     listening = hosts if backend == "ring" else hosts[: len(hosts[0].rdma) == len(hosts) > 1]
     bare = [host for host in listening if not host.ips]
-    addresses = each(connections.of(bare, ssh), lambda node: node.address) if bare else {}
+    # In threads: nothing interrupts a lookup, and a name server may be silent for long.
+    where = connections.of(bare, ssh) if bare else ()
+    addresses = each(where, lambda node: _lookup(node.address))
     for host in hosts:
         own = tuple(ip for ip in host.ips if not ranks.is_for_itself(ip))
         if host in bare:
-            host = replace(host, ips=(_lookup(addresses[host.ssh]),))
+            host = replace(host, ips=(addresses[host.ssh],))
             notes.append(f"{host.ssh}: no ips given, using {host.ips[0]}")
         elif own and own != host.ips and any(other.ssh != host.ssh for other in hosts):
             notes.append(f"{host.ssh}: using {', '.join(own)}: others can't reach {host.ips[0]}")

@@ -205,7 +205,7 @@ def _name(text: str) -> str:
 
 
 class Runs:
-    """Commands that run here side by side; `close` ends those that still run."""
+    """Commands that run here side by side; `close`, or our own end, ends those that still run."""
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
@@ -225,8 +225,8 @@ class Runs:
             if self._over:
                 return 130
             process = subprocess.Popen(
-                ["/bin/sh", "-c", line],
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", scripts.script("with_us.sh") + line],
+                stdin=subprocess.PIPE,  # nothing is written: it ends when we do
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,  # where openrsync prints names too
                 start_new_session=True,

@@ -28,10 +28,11 @@ from .launch import Run
 from .nodes import Answer, Node
 from .ssh import scripts
 from .state import NO_HOLD
-from .text import one_line
+from .text import LINE, one_line
 
 BEAT = 5.0  # seconds between two signs of life
 SILENCE = 30  # seconds without one, by the node's clock, after which the holder is gone
+CHATTER = 100  # lines that a login shell may say before the keeper speaks
 RELEASE = 10.0  # seconds that a keeper has to remove its lock; it takes milliseconds
 
 Say = Callable[[str], None]
@@ -214,7 +215,7 @@ def _check(name: str, answer: Answer) -> None:
         why = ": ".join(filter(None, (answer.failure, answer.remedy)))
         raise Unreachable(f"{name}: {why}")
     if not answer.ok:
-        said = re.findall(r"^error (.*)$", answer.out, re.MULTILINE) or [answer.err.strip()]
+        said = re.findall(r"^error (.*)$", answer.out, re.MULTILINE) or [answer.why]
         raise CheckFailed(f"{name}: the lock can't be made: {one_line(said[-1])}")
 
 
@@ -233,7 +234,7 @@ class LockClient:
         self.times = 0
         self.what, self.run = what, Run.new()
         self.script = script(cluster, what, self.run)
-        self.lines: queue.Queue[str | Answer] = queue.Queue()
+        self.lines: queue.Queue[str | Answer] = queue.Queue(2 * CHATTER)
         self.has_lock = threading.Event()
         self.released = threading.Event()
         node = cluster.leader
@@ -257,7 +258,7 @@ class LockClient:
         """Come back once the lock is ours; raise what keeps it from being that."""
         wait = self.cluster.lock_wait
         end = time.monotonic() + nodes.CONNECT_TIMEOUT + nodes.SCRIPT_TIMEOUT + wait
-        name = self.cluster.leader.name
+        name, other = self.cluster.leader.name, 0
         while True:
             try:
                 line = self.lines.get(timeout=max(end - time.monotonic(), 0.01))
@@ -280,6 +281,10 @@ class LockClient:
                     f"{name}: busy with {parse(line)}; nothing was changed: wait for it"
                     " (--lock-wait SECONDS), or take its lock away (inv tp.unlock)"
                 )
+            else:
+                other += 1
+            if other > CHATTER:
+                raise Unreachable(f"{name}: it does not stop saying {one_line(line)[:80]!r}")
 
     def _number(self, line: str) -> None:
         number = line.rpartition("\t")[2]
@@ -305,7 +310,8 @@ class _Lines(io.TextIOBase):
         self.rest = ""
 
     def write(self, text: str) -> int:
-        *lines, self.rest = (self.rest + text).split("\n")
+        *lines, rest = (self.rest + text).split("\n")
+        self.rest = rest[:LINE]
         for line in lines:
             self.take(line)
         return len(text)

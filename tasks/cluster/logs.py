@@ -290,9 +290,8 @@ def read_script(
 ) -> str:
     """Tells what is new in logs: of each its rank, its path, and its key and length as taken."""
     words = [str(word) for log in logs for word in log]
-    given: dict[str, str | float] = {"nonce": nonce, "limit": limit}
-    given["stream"] = "yes" if stream else ""
-    return scripts.script("logs/new.sh", words, **given)
+    is_stream = "yes" if stream else ""
+    return scripts.script("logs/new.sh", words, nonce=nonce, limit=limit, stream=is_stream)
 
 
 def limit(where: Place) -> int:

@@ -8,6 +8,8 @@ this machine and runs without SSH.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 import warnings
@@ -35,6 +37,7 @@ from .ssh import connection as connections
 from .ssh import relay, resolve
 from .ssh.auth import LoginError
 from .ssh.connection import Way
+from .text import said
 
 if TYPE_CHECKING:
     from .fence import Fence
@@ -45,7 +48,8 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
 SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
 KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not dropped
-KEPT = 8 * 1024 * 1024  # characters of an answer; what streams has been taken as it came
+KEPT = 8 * 1024 * 1024  # bytes of one answer, at most; what streams has been taken as it came
+ALL_KEPT = 32 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
 AT_ONCE = 64  # connections that are being made: of more, some would wait for us into their timeout
 
 
@@ -67,6 +71,12 @@ class Answer:
     def ok(self) -> bool:
         return self.failure is None and self.status == 0
 
+    @property
+    def why(self) -> str:
+        """Why it did not do what it was asked for: what it said, and its exit status."""
+        words = said(self.err.strip() or self.out) or "no reason given"
+        return self.failure or f"{words} (exit status {self.status})"
+
 
 class Whole:
     """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms.
@@ -77,6 +87,8 @@ class Whole:
 
     read_chunk_size = 65536
     program_finished: threading.Event
+    opts: dict[str, Any]
+    kill: Callable[[], None]
     write_proc_stdin: Callable[[str], None]
     close_proc_stdin: Callable[[], None]
     threads: dict[Any, Any]
@@ -84,24 +96,43 @@ class Whole:
 
     def handle_stdin(self, input_: IO[str], output: IO[str], echo: bool = False) -> None:
         """Write what `input_` gives until it ends ("") or the program does; None is not yet."""
-        while not self.program_finished.is_set():
-            data = input_.read()
-            if data:
-                self.write_proc_stdin(data)
-            elif data is not None:
-                self.close_proc_stdin()
-                return
+        # A program that ends before it has read all tells by its words and status what it is.
+        with suppress(OSError):
+            while not self.program_finished.is_set():
+                data = input_.read()
+                if data:
+                    self.write_proc_stdin(data)
+                elif data is not None:
+                    self.close_proc_stdin()
+                    return
 
     def respond(self, buffer_: list[str]) -> None:
-        """Called when more is in `buffer_`: what is too much for an answer is not kept."""
-        size = self._sizes[id(buffer_)] = self._sizes.get(id(buffer_), 0) + len(buffer_[-1])
-        if size > KEPT:
-            buffer_[-1] = buffer_[-1][: max(KEPT - size + len(buffer_[-1]), 0)]
+        """Called when more is in `buffer_`: what is too much for an answer is not kept.
 
-    def run(self, command: str, **options: Any) -> Any:
-        self._sizes: dict[int, int] = {}
+        Who says it is not listened to any longer, unless somebody takes it as it comes.
+        """
+        kept = self._kept.setdefault(id(buffer_), [0, 1])
+        # Where one character wants more, all of the answer do, once they are joined.
+        kept[1] = max(kept[1], 1 if buffer_[-1].isascii() else 4)
+        kept[0] += len(buffer_[-1])
+        left = self._room // kept[1] - kept[0]
+        if left < 0:
+            buffer_[-1] = buffer_[-1][: max(len(buffer_[-1]) + left, 0)]
+            if self.opts["out_stream"] is None:
+                self._is_cut = True
+                self.leave()
+
+    def leave(self) -> None:
+        """Listen no longer."""
+        self.kill()
+
+    def run(self, command: str, room: int = KEPT, **options: Any) -> Any:
+        self._kept: dict[int, list[int]] = {}
+        self._room, self._is_cut = room, False
         try:
-            return super().run(command, **options)  # type: ignore[misc]
+            result = super().run(command, **options)  # type: ignore[misc]
+            result.is_cut = self._is_cut
+            return result
         finally:
             # They and this know each other: what they have read would wait for the garbage
             # collector, which counts objects and not megabytes.
@@ -121,6 +152,11 @@ class LocalRunner(Whole, Local):
             stderr=PIPE,
             start_new_session=True,
         )
+
+    def leave(self) -> None:
+        # What the shell has started has the pipes, too.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class SshConfig:
@@ -150,7 +186,7 @@ class Node:
 
     `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
     through it, by their state directory, and `fences` the numbers of these; `is_relayed` that its
-    sshd forwards no connections.
+    sshd forwards no connections. Of an answer `room` bytes are kept.
     """
 
     _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
@@ -171,6 +207,7 @@ class Node:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._way: Way | None = None
+        self.room = KEPT
 
     def connect(self) -> None:
         """Begin to connect; the next script waits for that, and tells what went wrong."""
@@ -230,6 +267,7 @@ class Node:
                 timeout=timeout or None,
                 encoding=encoding,
                 env=env or {},
+                room=self.room,
             )
         except CommandTimedOut as error:
             out = error.result.stdout
@@ -238,6 +276,9 @@ class Node:
             return Answer(self.name, out, failure=f"no answer within {timeout:g} s")
         except _network_errors() as error:
             return self._lost(error)
+        if result.is_cut:
+            much = f"it said more than {self.room // 1024} KiB"
+            return Answer(self.name, result.stdout, result.stderr, failure=much)
         if result.exited < 0:
             return Answer(self.name, result.stdout, result.stderr, failure="connection lost")
         return Answer(self.name, result.stdout, result.stderr, result.exited)
@@ -386,6 +427,8 @@ class Connections:
         _allow_files(2 * len(keys))
         for key, host in keys.items():
             self._nodes.setdefault(key, Node(host, ssh))
+        for node in self._nodes.values():
+            node.room = min(ALL_KEPT // len(self._nodes), KEPT)
         return [self._nodes[key] for key in keys]
 
     def ssh_config(self, path: str | None) -> SshConfig:

@@ -85,8 +85,10 @@ class FactQuery:
         found: dict[str, NodeFacts] = {}
         lost: dict[str, tuple[str, str]] = {}
         for name, answer in answers.items():
-            if answer.failure and self.nonce not in answer.out:
-                lost[name] = (answer.failure, answer.remedy or "")
+            if self.nonce not in answer.out:
+                # Of a login shell that is none (nologin), an account that has expired.
+                see = "" if answer.failure else f"see it with: ssh {name} true"
+                lost[name] = (answer.why, answer.remedy or see)
             else:
                 found[name] = facts.read(self.facts[name], answer.out, self.nonce, name)
         return Snapshot(found, lost)

@@ -7,6 +7,8 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+WINDOW = 256 * 1024  # bytes that the other side may send ahead; Paramiko's are 2 MiB
+
 
 @cache
 def kind() -> Any:
@@ -19,7 +21,8 @@ def kind() -> Any:
             # which the other side puts off (Linux: for 40 ms). Through a gateway it is no socket.
             with suppress(AttributeError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            super().__init__(sock, *arguments, **options)
+            # What has come and was not taken yet waits here: of many nodes that would be much.
+            super().__init__(sock, *arguments, **{"default_window_size": WINDOW, **options})
             # GCM proves itself; for the others Paramiko compares each packet's proof in Python.
             security = self.get_security_options()
             security.ciphers = sorted(security.ciphers, key=lambda each: "gcm" not in each)

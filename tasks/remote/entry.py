@@ -68,7 +68,6 @@ QUIET = 600  # seconds without a byte after which the weights are taken for load
 
 def main() -> None:
     given = taken(os.environ)
-    close_inherited()
     become_module()
     faulthandler.register(STACKS, all_threads=True)
     write = functools.partial(mark, given["MARKS"])
@@ -86,20 +85,6 @@ def taken(environment: MutableMapping[str, str]) -> dict[str, str]:
     """What is for the entry alone, by its short name; it is gone from the environment then."""
     names = [name for name in environment if name.startswith(PREFIX)]
     return {name[len(PREFIX) :]: environment.pop(name) for name in names}
-
-
-def close_inherited() -> None:
-    """Close what came along from whoever started us: a lock, or the pipe of an ssh session.
-
-    Python's own are not inheritable (PEP 446), so they stay; before macOS's frameworks are loaded
-    there is none of theirs.
-    """
-    for name in os.listdir("/dev/fd"):
-        try:
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                os.close(int(name))
-        except OSError:  # the one with which the folder was listed
-            pass
 
 
 def become_module() -> None:

@@ -64,6 +64,10 @@ for store in "$HF_HOME" "$HF_HUB_CACHE" "$HUGGINGFACE_HUB_CACHE" "$HOME/.cache/h
   "${XDG_CACHE_HOME:-$HOME/.cache}/huggingface"; do
   relate store "$store" in
 done
+# Where other tools keep models: a model there may be a target, all of them may not.
+for store in "$HOME/.lmstudio/models" "$HOME/.cache/lm-studio" "$HOME/.ollama" "$OLLAMA_MODELS"; do
+  relate models "$store" ''
+done
 # The source is on the node only where that is this machine.
 [ "$boot" != "$tp_boot" ] || relate source "$source" in
 printf 'end %s\n' "$count"

@@ -20,8 +20,9 @@ esac
 why=$({ mkdir -p "$(dirname "$log")" && rm -f "$log" "$log.older" &&
   (set -C; printf '%s\n' "$header" >"$log"); } 2>&1) && is_own "$log" || {
   why=${why##*: }
-  printf "can't write the log %s%s: is it another user's? choose another --log-dir\n" \
-    "$log" "${why:+ ($why)}" >&2
+  case $why in *space* | *ead-only*) whose='' ;; *) whose=" is it another user's?" ;; esac
+  printf "can't write the log %s%s:%s choose another --log-dir\n" \
+    "$log" "${why:+ ($why)}" "$whose" >&2
   exit 1
 }
 printf '%s\n' "$cap" >"$at/cap.py" || exit
@@ -41,7 +42,7 @@ begin() { # words: as of `start`
     (
       # By exec: of a redirection of the whole some shells (mksh, yash) keep the old ends open in here,
       # and whoever reads what this script says would wait for the rank's end.
-      exec </dev/null >/dev/null 2>&1
+      exec </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&-
       trap '' HUP INT QUIT
       start "$@"
     ) &

@@ -171,20 +171,6 @@ def test_the_module_is_what_python_m_would_make_of_it(
     assert mine[0] == ("-I" in options)  # which looks for no module in this folder
 
 
-def test_what_was_inherited_is_closed(ranks: Ranks) -> None:
-    """As a pipe of an ssh session, which would wait for its end; it came to the server without."""
-    ranks.module("server", "import os, sys; os.fstat(int(sys.argv[1]))")
-    ours, theirs = os.pipe()
-    plain = ranks.run([sys.executable, "-m", "server", str(theirs)], {}, pass_fds=(theirs,))
-    mine = ranks.start(0, 1, "server", str(theirs), pass_fds=(theirs,))
-    os.close(ours)
-    os.close(theirs)
-    assert ended(plain) == (0, "", "")
-    status, _, err = ended(mine)
-    assert status == 1
-    assert err.endswith("OSError: [Errno 9] Bad file descriptor\n")
-
-
 @pytest.mark.parametrize(
     ("given", "status", "says"),
     [
