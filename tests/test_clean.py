@@ -13,6 +13,7 @@ from test_rdma import nodes
 
 from tasks.cluster import launchd
 from tasks.cluster.clean import SUDOERS
+from tasks.cluster.version import WRITER
 
 THEIRS = ("notes.txt", "work/runs/one/record.txt", "default/mine", "baseline.csv")
 
@@ -57,6 +58,7 @@ def test_what_is_roots(inv: Inv, macs: Callable[..., Rig]) -> None:
     inv("rdma.persist", *nodes(rig))
     for host in rig.names:
         until_says(rig, host, "as wanted")
+    assert f"# {WRITER}" in rig.run("mac1", f"cat {launchd.PATH}").stdout
     rule = f"{rig.run('mac1', 'id -un').stdout.strip()} ALL=(root) NOPASSWD: ALL\n"
     rig.run("mac1", f"cat >{SUDOERS}", input=rule, root=True)
     done = inv("hosts.clean", "--hosts", ",".join(rig.names))

@@ -200,4 +200,6 @@ def test_a_server_of_a_later_version(light: Inv, home: Path) -> None:
 def test_what_is_written_says_by_which_version(light: Inv, home: Path) -> None:
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     assert f'version = "{VERSION}"' in project
-    assert WRITER in light("tp.launch", "--dry-run").out
+    dry = light("tp.launch", "--dry-run", "--engine", "mlx-lm").out
+    assert f'"writer": "{WRITER}"' in dry
+    assert f"entry='# {WRITER}\n" in dry
