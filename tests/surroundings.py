@@ -61,7 +61,7 @@ class Surroundings:
 
     def up(self) -> None:
         for name in ("plain", ODD):
-            for part in ("tasks", "hosts"):
+            for part in ("tasks", "hosts", "tests/rig"):
                 ignore = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(ROOT / part, self.base / name / part, ignore=ignore)
             for part in ("tasks.py", "invoke.yaml"):
