@@ -26,10 +26,6 @@ from .cluster.errors import BadInput, Interrupted
 from .session import Options, Session, SessionCall
 
 _ABSENT = object()
-OURS = (
-    "write tasks: {executor_class: tasks.executor.Executor} into the invoke.yaml beside your task"
-    " file, or take out the other one"
-)
 
 
 class Executor(InvokeExecutor):

@@ -39,7 +39,8 @@ def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool 
 def check(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Hosts side by side: versions, sudo, clock, sleep, firewall.
 
-    Local Network privacy, too; what differs is flagged.
+    Local Network privacy, too, and what will keep a Mac from being there tomorrow: FileVault,
+    updates that install themselves, no start after a power failure. What differs is flagged.
 
     Nothing is changed. Exit 3 if something would keep a server from running, 5 if a host can't be
     reached; what is only worth knowing is a warning.
@@ -104,3 +105,25 @@ def trust(
     from . import trusting
 
     trusting.trust(session, machines.hosts, yes, json)
+
+
+@cluster_task("hosts", "cluster", "hostfile", of=options.machines)
+def clean(
+    session: Session, machines: Machines, dry_run: bool = False, ask_sudo: bool = False
+) -> None:
+    """Take away all that these tasks ever put on the hosts.
+
+    The state of all clusters (runs, logs, locks, audit log), known names of logs in /tmp, the
+    LaunchDaemon with its log, /etc/sudoers.d/mlx-tp. The hosts know nothing of ours then.
+
+    Refused while a rank lives or a command is at work (exit 3). What lies among it and is none of
+    ours is left, and so are code and models (dev.sync). Addresses of links and MLX's matrix are
+    given back by rdma.undo, which is to come first. The files of this control machine are those of
+    the host 127.0.0.1.
+
+    inv hosts.clean --hosts mac1,mac2 --dry-run
+    inv hosts.clean --hosts 127.0.0.1
+    """
+    from .commands.hosts import clean as cleaning
+
+    cleaning.run(session, machines, ask_sudo)

@@ -14,7 +14,18 @@ from .cluster import checks, host_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
-from .cluster.facts import Fact, clock, firewall, known, machine, power, reach, sudo, versions
+from .cluster.facts import (
+    Fact,
+    clock,
+    firewall,
+    known,
+    machine,
+    power,
+    reach,
+    restarts,
+    sudo,
+    versions,
+)
 from .cluster.nodes import Node
 from .cluster.ranks import Rank
 from .cluster.snapshot import Snapshot
@@ -103,7 +114,7 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
     python, cwd = rank.command[0], rank.cwd
     wanted: list[Fact[object]]
     wanted = [versions.fact(python, cwd), sudo.fact(" ".join(setup.PROBE)), clock.FACT]
-    wanted += [power.FACT, firewall.FACT, machine.IDENTITY]
+    wanted += [power.FACT, restarts.FILEVAULT, restarts.UPDATES, firewall.FACT, machine.IDENTITY]
     if len(cluster.nodes) > 1:
         peer = cluster.nodes[(list(cluster.nodes).index(node) + 1) % len(cluster.nodes)]
         address = (*cluster.on(peer)[0].host.ips, peer.address)[0]

@@ -17,10 +17,11 @@ from invoke.tasks import Call, Task
 from . import session as sessions
 from .arguments import ANY, ROW, SHARED, Argument, kind_of
 from .cli import envelope
+from .cli.startup import OURS
 from .cluster.config.settings import option_name
 from .cluster.config.values import Kind, Text, Words
 from .cluster.errors import BadInput
-from .executor import OURS, server_arguments
+from .executor import server_arguments
 from .session import Options, Session
 
 if TYPE_CHECKING:

@@ -148,6 +148,7 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
         "fast_synch": None,
         "ranks": ranks + strangers,
         "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
+        "later": {node: list(each.later) for node in read.nodes if (each := read.state(node))},
     }
     health = readiness.judge(read, readiness.size(read, len(ranks)))
     found.update(state=health.state, why=health.why)
@@ -261,6 +262,9 @@ def _print_status(found: Mapping[str, Any]) -> None:
     ]
     rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
     screen.table(rows)
+    for node, lines in found["later"].items():
+        for line in lines:
+            screen.say(f"{node}: {line}")
 
 
 def _is_set(fast_synch: str | None) -> bool:

@@ -27,12 +27,19 @@ from tasks.cluster.facts import (
     firewall,
     power,
     reach,
+    restarts,
     sudo,
     versions,
 )
 from tasks.cluster.facts.power import Power
 from tasks.cluster.facts.reach import Reach
+from tasks.cluster.facts.restarts import FileVault, Updates
 from tasks.cluster.host_keys import Entry, Known
+
+
+def prefer(managed: str, own: str) -> str:
+    """What facts/updates.sh says of these two values."""
+    return f"/Library/Managed Preferences: {managed}\n/Library/Preferences: {own}\n"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,25 @@ from tasks.cluster.host_keys import Entry, Known
         (sudo.parse, "", 0, True),
         (sudo.parse, "sudo: a password is required\n", 1, False),
         (sudo.parse, "sh: sudo: command not found\n", 127, ValueError),
+        (restarts.parse_filevault, "no macOS\n", 0, None),
+        (restarts.parse_filevault, "macos 26.4.1\nFileVault is Off.\n", 0, FileVault(False)),
+        (restarts.parse_filevault, "macos 26.4.1\nFileVault is On.\n", 0, FileVault(True, True)),
+        (restarts.parse_filevault, "macos 15.7\nFileVault is On.\n", 0, FileVault(True)),
+        (
+            restarts.parse_filevault,
+            "macos 26.3\nFileVault is Off, but will be enabled after the next restart.\n",
+            0,
+            FileVault(True, True),
+        ),
+        (restarts.parse_filevault, "macos 26.3\n", 142, ValueError),
+        (restarts.parse_filevault, "", 0, ValueError),
+        (restarts.parse_updates, "no macOS\n", 0, None),
+        (restarts.parse_updates, prefer("", ""), 0, Updates(False)),
+        (restarts.parse_updates, prefer("", "1"), 0, Updates(True)),
+        (restarts.parse_updates, prefer("0", "1"), 0, Updates(False, True)),
+        (restarts.parse_updates, prefer("1", "0"), 0, Updates(True, True)),
+        (restarts.parse_updates, prefer("", "maybe"), 0, ValueError),
+        (restarts.parse_updates, "", 1, ValueError),
     ],
 )
 def test_parsers(parse: Callable[..., Any], text: str, status: int, expected: Any) -> None:
@@ -81,6 +107,18 @@ def test_parsers(parse: Callable[..., Any], text: str, status: int, expected: An
         (power.KEY, Power(0), OK, "never sleeps"),
         (power.KEY, Power(10, ("powerd",)), WARN, "10 min without use (now kept awake by powerd"),
         (power.KEY, Power(0, (), True), WARN, "low power mode"),
+        (power.KEY, Power(0, comes_back=True), OK, "starts again after a power failure"),
+        (power.KEY, Power(5, comes_back=False), WARN,
+         "stays off after a power failure: sudo pmset -a sleep 0 autorestart 1"),
+        (restarts.FILEVAULT_KEY, None, OK, "no macOS"),
+        (restarts.FILEVAULT_KEY, FileVault(False), OK, "is off"),
+        (restarts.FILEVAULT_KEY, FileVault(True), WARN, "no ssh before a login at its screen"),
+        (restarts.FILEVAULT_KEY, FileVault(True, True), WARN, "ssh -o PubkeyAuthentication=no"),
+        (restarts.FILEVAULT_KEY, Unknown("why"), FAIL, "unknown: why"),
+        (restarts.UPDATES_KEY, None, OK, "no macOS"),
+        (restarts.UPDATES_KEY, Updates(False), OK, "by itself"),
+        (restarts.UPDATES_KEY, Updates(True), WARN, "sudo defaults write /Library/"),
+        (restarts.UPDATES_KEY, Updates(True, True), WARN, "ask who manages it"),
         (firewall.KEY, None, OK, "no macOS"),
         (firewall.KEY, firewall.OFF, OK, "off"),
         (firewall.KEY, firewall.ON, WARN, "--unblockapp"),
@@ -175,10 +213,13 @@ def test_check(inv: Inv, home: Path, macs: Callable[..., Rig]) -> None:
     file.write_text(json.dumps({"engine": "mlx-lm", "hosts": hosts, "python": sys.executable}))
     good = inv(*words)
     assert re.search(r"^ok +mlx +(\S+) +\1$", good.out, re.MULTILINE)
-    assert re.search(r"^warn +power +2 nodes +sleeps after 1 min .* powerd", good.out, re.MULTILINE)
+    assert re.search(
+        r"^warn +power +2 nodes +sleeps after 1 min .* power failure: ", good.out, re.MULTILINE
+    )
     assert re.search(r"^ok +firewall +2 nodes +the firewall is off$", good.out, re.MULTILINE)
     assert re.search(r"^ok +reach +mac1 +python reaches ", good.out, re.MULTILINE)
-    rig.set("mac1", sleep_minutes=0, firewall=2)
+    rig.set("mac1", sleep_minutes=0, autorestart=1, filevault="On", firewall=2)
+    rig.set("mac2", defaults={host_checks.PREFERENCES: {host_checks.INSTALL: 1}})
     rig.set("mac2", build_version="25F80", sudo={"passwordless": False, "password": "secret"})
     (home / "kept").mkdir()
     (home / "kept" / "sitecustomize.py").write_text(KEPT)
@@ -191,7 +232,11 @@ def test_check(inv: Inv, home: Path, macs: Callable[..., Rig]) -> None:
     for row in (
         r"fail +os +25E253 +25F80",
         r"fail +firewall +mac1 +the firewall blocks all that comes in: .*",
-        r"ok +power +mac1 +never sleeps",
+        r"ok +power +mac1 +never sleeps, starts again after a power failure",
+        r"warn +filevault +mac1 +FileVault is on: .* over ssh too: .*",
+        r"ok +filevault +mac2 +FileVault is off",
+        r"ok +updates +mac1 +installs no update of macOS by itself",
+        r"warn +updates +mac2 +installs updates of macOS by itself, and restarts: .*",
         r"warn +sudo +mac2 +sudo wants a password: .*",
         r"fail +reach +mac2 +Local Network privacy refuses python: EHOSTUNREACH .*",
     ):

@@ -16,8 +16,9 @@ import layout
 import pytest
 from conftest import DEADLINE, Inv, free_ports
 
-from tasks.cluster import launch
+from tasks.cluster import launch, state
 from tasks.cluster.state import Record
+from tasks.cluster.version import VERSION, WRITER
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -164,3 +165,41 @@ def test_no_such_cluster(light: Inv, home: Path, name: str, says: str) -> None:
     refused = light("tp.start", "--cluster", name, code=2)
     assert refused.one_line().startswith(says)
     assert not (home / layout.STATE).exists()
+
+
+# Of a layout that is still to come.
+
+
+def test_a_server_of_a_later_version(light: Inv, home: Path) -> None:
+    """What we know of it is read, what we do not is said, and none of its files are touched."""
+    light("tp.start")
+    run = layout.newest(home / layout.STATE)
+    data = json.loads((run / "record.json").read_text())
+    assert (data["version"], data["writer"]) == (state.LAYOUT, WRITER)
+    data |= {"version": 9, "writer": "mlx-tp-tasks 9.1", "quorum": {"of": 3}}
+    for each in data["ranks"]:
+        each |= {"backend": "warp", "lanes": [[1, 2]]}
+    (run / "record.json").write_text(json.dumps(data))
+    (run / "rank-0.marks").open("a").write("warmed 1.5 lanes=2 of=4\njoined later\n")
+    others = [home / layout.STATE / "index", home / layout.CLUSTER / "peers", run / "lanes"]
+    for each in others:
+        each.write_text("of a later version\n")
+    found = light("tp.status")
+    assert found.out.startswith("ready")
+    assert (
+        f"127.0.0.1: run {run.name} was started by mlx-tp-tasks 9.1, a later version: what it says"
+        in found.err
+    )
+    assert [row["state"] for row in light("tp.status", "--json").json()["ranks"]] == ["running"] * 2
+    assert "already runs: rank 0" in light("tp.start", code=3).err
+    assert re.search(r"^stopped +127.0.0.1 +rank 0, rank 1", light("tp.stop").out, re.MULTILINE)
+    assert all(each.exists() for each in others)
+    assert json.loads((run / "record.json").read_text()) == data
+
+
+def test_what_is_written_says_by_which_version(light: Inv, home: Path) -> None:
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert f'version = "{VERSION}"' in project
+    dry = light("tp.launch", "--dry-run", "--engine", "mlx-lm").out
+    assert f'"writer": "{WRITER}"' in dry
+    assert f"entry='# {WRITER}\n" in dry

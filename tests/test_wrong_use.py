@@ -267,6 +267,8 @@ LINES: list[tuple[str, int, str]] = [
     ("hosts.selftest --hosts localhost --save ~nobody-at-all/x", 2, "--save ~nobody-at-all/x: "),
     ("hosts.selftest --hosts localhost --save tests", 2, "is not empty: give a new folder"),
     ("hosts.selftest --hosts localhost --save /dev/null/x", 2, "/dev/null is no folder"),
+    ("hosts.clean --hosts ''", 2, "a host is empty"),
+    ("hosts.clean --hosts a --hostfile b", 2, "not both"),
     ("hosts.trust --hosts '$(id)'", 2, "hosts[0].ssh is not allowed"),
     ("hosts.trust --hosts=-v", 2, "hosts[0].ssh is not allowed"),
     ("hosts.trust --yes=yes", 1, "No idea what 'yes' is!"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from .checks import FAIL, OK, RUN_IT, WARN, Finding
-from .facts import Key, NodeFacts, known
+from .facts import Key, NodeFacts, known, restarts
 from .facts import clock as clock_facts
 from .facts import firewall as firewall_facts
 from .facts import power as power_facts
@@ -16,6 +16,7 @@ from .facts import versions as version_facts
 from .facts.firewall import BLOCKS_ALL, PROGRAM
 from .facts.power import Power
 from .facts.reach import Reach
+from .facts.restarts import FileVault, Updates
 
 SKEW = 5.0  # seconds that a clock may differ from ours
 NO_MAC = "no macOS: not asked"
@@ -41,6 +42,8 @@ def judge(facts: Mapping[str, NodeFacts], begun: float, ended: float) -> list[Fi
         *_each(facts, sudo_facts.KEY, sudo),
         *_each(facts, clock_facts.KEY, clock),
         *_each(facts, power_facts.KEY, power),
+        *_each(facts, restarts.FILEVAULT_KEY, filevault),
+        *_each(facts, restarts.UPDATES_KEY, updates),
         *_each(facts, firewall_facts.KEY, firewall),
         *_each(facts, reach_facts.KEY, reach),
     ]
@@ -67,16 +70,46 @@ def sudo(value: bool) -> Judged:
 
 
 def power(value: Power | None) -> Judged:
-    """A node that sleeps, or saves power, under a server that waits for requests."""
+    """A node that sleeps, saves power under a server that waits for requests, or stays off."""
     if value is None:
         return OK, NO_MAC, ""
+    wrong = {}
     if value.sleep:
         by = f" (now kept awake by {', '.join(value.prevented)})" if value.prevented else ""
-        what = f"sleeps after {value.sleep} min without use{by}"
-        return WARN, what, "sudo pmset -a sleep 0"
+        wrong["sleep 0"] = f"sleeps after {value.sleep} min without use{by}"
     if value.is_low:
-        return WARN, "low power mode", "sudo pmset -a lowpowermode 0"
-    return OK, "never sleeps", ""
+        wrong["lowpowermode 0"] = "low power mode"
+    if value.comes_back is False:
+        wrong["autorestart 1"] = "stays off after a power failure"
+    if wrong:
+        settings = " ".join(wrong)
+        return WARN, ", ".join(wrong.values()), f"sudo pmset -a {settings}"
+    return OK, f"never sleeps{', starts again after a power failure' * bool(value.comes_back)}", ""
+
+
+def filevault(value: FileVault | None) -> Judged:
+    """The keys of a user that come in by ssh lie on the volume that is locked."""
+    if value is None or not value.is_on:
+        return OK, NO_MAC if value is None else "FileVault is off", ""
+    fix = "before a restart that is planned: sudo fdesetup authrestart; or sudo fdesetup disable"
+    if value.unlocks:
+        what = "FileVault is on: after a restart no key comes in until a password has, over ssh too"
+        return WARN, what, f"unlock it by ssh -o PubkeyAuthentication=no, once; {fix}"
+    return WARN, "FileVault is on: after a restart no ssh before a login at its screen", fix
+
+
+def updates(value: Updates | None) -> Judged:
+    """An update of macOS restarts it, and nodes of different versions are left."""
+    if value is None or not value.are_installed:
+        return OK, NO_MAC if value is None else "installs no update of macOS by itself", ""
+    what = "installs updates of macOS by itself, and restarts"
+    if value.is_managed:
+        return WARN, what, "a profile says so: ask who manages it"
+    return WARN, what, f"sudo defaults write {PREFERENCES} {INSTALL} -bool FALSE"
+
+
+PREFERENCES = "/Library/Preferences/com.apple.SoftwareUpdate"
+INSTALL = "AutomaticallyInstallMacOSUpdates"
 
 
 def firewall(value: int | None) -> Judged:

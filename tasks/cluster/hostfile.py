@@ -71,7 +71,8 @@ class Hostfile:
 def load(path: str) -> Hostfile:
     """Read and check the file at `path`; raise `BadInput` with one line on what is wrong."""
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        data = Path(path).expanduser().read_bytes()
+        text = data.decode(json.detect_encoding(data))  # an editor may have made it UTF-16
     except FileNotFoundError:
         raise BadInput(
             f"{_line(path)}: no such hostfile: give --hostfile FILE or --hosts a,b"

@@ -22,6 +22,7 @@ from .ranks import Rank, fast_synch_of
 from .ssh import scripts
 from .state import Record
 from .text import said
+from .version import WRITER
 
 ALREADY = 75  # a script's exit status where a rank of an earlier start still lives
 ENTRY = "MLX_TP_ENTRY_"  # how the names of what an entry is told begin
@@ -182,7 +183,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
         already=ALREADY,
         keep_runs=cluster.keep_logs,
         spare=cluster.recalled[0],
-        entry=scripts.text("entry.py") if cluster.engine.has_entry else "",
+        entry=f"# {WRITER}\n{scripts.text('entry.py')}" if cluster.engine.has_entry else "",
         served=scripts.text("served.py") if cluster.engine.keeps_to_model else "",
         score=scripts.text("score.py") if cluster.engine.has_entry else "",
     )

@@ -15,6 +15,7 @@ from .facts.rdma import MATRIX
 from .links import Wiring
 from .setup import IFCONFIG, INSTALL, Change, matrix_text
 from .ssh import scripts
+from .version import WRITER
 
 LABEL = "com.mlx-tp-tasks.rdma"
 PATH = f"/Library/LaunchDaemons/{LABEL}.plist"
@@ -55,7 +56,7 @@ def plist(wiring: Wiring, host: str, user: str) -> str:
     """The property list: root looks after the links of `host` at load, at boot and by a timer."""
     job = {
         "Label": LABEL,
-        "ProgramArguments": ["/bin/sh", "-c", converge(wiring, host, user)],
+        "ProgramArguments": ["/bin/sh", "-c", f"# {WRITER}\n{converge(wiring, host, user)}"],
         "RunAtLoad": True,
         "StartInterval": TIMER,
     }

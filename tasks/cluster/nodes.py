@@ -86,10 +86,11 @@ class Whole:
     """
 
     read_chunk_size = 65536
+    encoding: str
     program_finished: threading.Event
     opts: dict[str, Any]
     kill: Callable[[], None]
-    write_proc_stdin: Callable[[str], None]
+    _write_proc_stdin: Callable[[bytes], None]
     close_proc_stdin: Callable[[], None]
     threads: dict[Any, Any]
     _timer: threading.Timer | None
@@ -105,6 +106,10 @@ class Whole:
                 elif data is not None:
                     self.close_proc_stdin()
                     return
+
+    def write_proc_stdin(self, data: str) -> None:
+        # A path of this machine is bytes to it, whatever the locale.
+        self._write_proc_stdin(data.encode(self.encoding, "surrogateescape"))
 
     def respond(self, buffer_: list[str]) -> None:
         """Called when more is in `buffer_`: what is too much for an answer is not kept.

@@ -23,11 +23,12 @@ from .server.marks import Marks
 from .server.marks import parse as parse_marks
 from .ssh import scripts
 from .text import one_line
+from .version import WRITER
 
 NO_MARKS = Marks()
 HoldValues = Mapping[str, str]
 NO_HOLD: HoldValues = dict.fromkeys(("fence", "fence_of", "hold", "holder"), "")
-VERSION = 1  # of the record; what a later one has besides is passed over
+LAYOUT = 1  # of the record; what a later one has besides is passed over, and told of
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class State:
     bytes were wired before this boot's first start (None if that is unknown), `last` are the
     records of the run that was wanted last, over or not, by rank. `folders` are where it all is,
     and `fence` who acted there last.
+    `later` lines on runs that a later version of these tasks has started.
     """
 
     now: float
@@ -124,12 +126,13 @@ class State:
     wanted: Wanted | None = None
     token: float | None = None
     fence: Seen | None = None
+    later: tuple[str, ...] = ()
 
 
 def dump(run: str, records: Sequence[Record]) -> str:
     """Give the record of a run as a node keeps it, in one line."""
     ranks = [asdict(record) for record in records]
-    return json.dumps({"version": VERSION, "run": run, "ranks": ranks})
+    return json.dumps({"version": LAYOUT, "writer": WRITER, "run": run, "ranks": ranks})
 
 
 KEY = Key[State]("state")
@@ -170,6 +173,7 @@ def parse(text: str, status: int) -> State:
         wanted=wanted,
         token=tokens[-1][1] if tokens else None,
         fence=parse_fence(head),
+        later=tuple(each.later for each in runs if each.later),
     )
 
 
@@ -193,13 +197,15 @@ class _Run:
     token: float | None
     records: Mapping[int, Record]
     ranks: Sequence[RankState]
+    later: str = ""
 
 
 def _run(block: str) -> _Run:
     head, *rows = re.split(r"^rank (?=\d+$)", block, flags=re.MULTILINE)
     word, _, run = head.split("\n", 1)[0].partition(" ")
     record = re.search(r"^record (.*)$", head, re.MULTILINE)
-    records = {each.rank: each for each in _records(record.group(1) if record else "")}
+    layout, writer, found = _records(record.group(1) if record else "")
+    records = {each.rank: each for each in found}
     run = run or next((each.run for each in records.values()), "")
     token = re.search(r"^token (.*)$", head, re.MULTILINE)
     if token and word == "old":
@@ -211,7 +217,8 @@ def _run(block: str) -> _Run:
     # One that has no pid yet is about to be started.
     listed = [] if word in ("ended", "last") else sorted({*records, *told})
     ranks = [_rank(number, records.get(number), told.get(number, "")) for number in listed]
-    return _Run(run, bool(listed), at, records, ranks)
+    by = f"run {run} was started by {writer}, a later version: what it says besides is not shown"
+    return _Run(run, bool(listed), at, records, ranks, by if layout > LAYOUT else "")
 
 
 def _last(runs: Sequence[_Run], wanted: Wanted | None) -> Mapping[int, Record]:
@@ -250,14 +257,22 @@ _NEEDED = [f.name for f in fields(Record) if f.default is f.default_factory is M
 _NAMES = {each.name for each in fields(Record)}
 
 
-def _records(text: str) -> list[Record]:
-    """The records in what a node keeps of a run; one of the older layout stands alone."""
+def _records(text: str) -> tuple[int, str, list[Record]]:
+    """What a node keeps of a run: its layout, who wrote it, the records of its ranks.
+
+    One of the layout before (0) stands alone.
+    """
     try:
         data = json.loads(text)
+        layout, writer = data.get("version", 0), one_line(str(data.get("writer", "one unknown")))
+    except (ValueError, AttributeError, RecursionError):
+        return 0, "", []
+    try:
         rows = data.get("ranks", [data])
-        return [found for row in rows if (found := _record(row)) is not None]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return []
+        records = [found for row in rows if (found := _record(row)) is not None]
+    except (TypeError, AttributeError):
+        records = []
+    return layout if type(layout) is int else 0, writer[:64], records
 
 
 def _record(data: Mapping[str, object]) -> Record | None:

@@ -31,6 +31,9 @@ def fresh(name: str, ports: Sequence[str], **more: Any) -> dict[str, Any]:
         "swap_mib": 0.0,
         "wired_limit_mb": 0,
         "sleep_minutes": 1,
+        "autorestart": 0,
+        "filevault": "Off",
+        "defaults": {},  # path of a property list -> key -> value
         "firewall": 0,
         "max_pd": 11,
         "max_qp": 11,

@@ -294,7 +294,9 @@ class Row:
 
     def read(self, value: object, where: str) -> Any:
         """Give the value as its type is; raise ValueError with a line on what is wrong with it."""
-        return self.default if value in self.kind.unset else self.kind.read(value, where)
+        # The default is right, also where this checkout's path is no text here.
+        is_default = value in self.kind.unset or value == self.default
+        return self.default if is_default else self.kind.read(value, where)
 
 
 def _rows(space: str, kind: type) -> dict[str, Row]:

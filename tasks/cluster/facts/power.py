@@ -1,4 +1,4 @@
-"""When a Mac goes to sleep: a node that sleeps takes its rank with it."""
+"""When a Mac goes to sleep and takes its rank with it, and whether it starts by itself again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from . import Fact, Key, limited
 class Power:
     """`sleep` is minutes without use until it sleeps, 0 for never (also where sleep is disabled).
 
-    `prevented` are the programs that keep it awake while they run; `is_low` is low power mode.
+    `prevented` are the programs that keep it awake while they run; `is_low` is low power mode;
+    `comes_back` whether it starts after a power failure (None: nothing says so, as on a laptop).
     """
 
     sleep: int
     prevented: tuple[str, ...] = ()
     is_low: bool = False
+    comes_back: bool | None = None
 
 
 def parse(text: str, status: int) -> Power | None:
@@ -31,7 +33,9 @@ def parse(text: str, status: int) -> Power | None:
     # powermode is 1 for low power on Macs that have a high one, too; others say lowpowermode.
     is_low = re.search(r"^ (lowpowermode|powermode) +1$", text, re.MULTILINE)
     programs = dict.fromkeys((sleep[2] or "").split(", ")) if sleep[2] else {}
-    return Power(0 if is_disabled else int(sleep[1]), tuple(programs), bool(is_low))
+    restarts = re.search(r"^ autorestart +([01])$", text, re.MULTILINE)
+    comes_back = restarts and restarts[1] == "1"
+    return Power(0 if is_disabled else int(sleep[1]), tuple(programs), bool(is_low), comes_back)
 
 
 # None on a system that is no macOS.

@@ -24,6 +24,8 @@ PLACES = {
     "usr/sbin/lsof": "sockets",
     "usr/sbin/iostat": "system",
     "usr/bin/pmset": "system",
+    "usr/bin/fdesetup": "system",
+    "usr/bin/defaults": "system",
     "usr/bin/nc": "system",
     "usr/libexec/ApplicationFirewall/socketfilterfw": "system",
     "usr/sbin/sysctl": "system",

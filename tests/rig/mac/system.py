@@ -1,4 +1,4 @@
-"""vm_stat, sysctl, ioreg, sw_vers, pmset, socketfilterfw and nc."""
+"""vm_stat, sysctl, ioreg, sw_vers, pmset, fdesetup, defaults, socketfilterfw and nc."""
 
 from __future__ import annotations
 
@@ -83,9 +83,27 @@ def pmset(words: list[str]) -> int:
         "tcpkeepalive": 1,
         "lowpowermode": 0,
         "womp": 0,
+        "autorestart": node.state()["autorestart"],
     }
     for name, value in rows.items():
         print(f" {name:<20} {value}")
+    return 0
+
+
+def fdesetup(words: list[str]) -> int:
+    """Only `status`."""
+    print(f"FileVault is {node.state()['filevault']}.")
+    return 0
+
+
+def defaults(words: list[str]) -> int:
+    """Only `read PATH KEY`, of what `defaults` of the state has by path."""
+    _, path, key = words
+    value = node.state()["defaults"].get(path, {}).get(key)
+    if value is None:
+        node.say(f"\nThe domain/default pair of ({path}, {key}) does not exist")
+        return 1
+    print(value)
     return 0
 
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
+import pytest
+
 from tasks.cluster import state
 from tasks.cluster.state import Record, Wanted
 
@@ -46,6 +48,28 @@ def test_a_later_record_is_read() -> None:
     data["ranks"][0].update(speed={"a": [1]})
     found = told(f"run 1f\nrecord {json.dumps(data)}", f"rank 0\n{LIVES}").ranks[0]
     assert (found.record, found.pid, found.alive) == (RECORD, 4130, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"version": state.LAYOUT}, None),
+        ({"version": 9, "writer": "ours 9.1"}, "started by ours 9.1, a later version"),
+        ({"version": 9, "writer": ["\x1b[2J", 5]}, "a later version"),
+        ({"version": 9, "writer": None, "ranks": {"0": "elsewhere"}}, "a later version"),
+        ({"version": "9"}, None),
+        ({"version": True}, None),
+        ({"version": 10**400}, "a later version"),
+    ],
+)
+def test_who_wrote_a_record(changed: dict[str, Any], says: str | None) -> None:
+    """A run that is over, too; of a shape that is not known its ranks are still listed by pid."""
+    data = {**json.loads(state.dump("1f", [RECORD])), **changed}
+    for word in ("run", "ended"):
+        found = told(f"{word} 1f\nrecord {json.dumps(data)}", f"rank 0\n{LIVES}")
+        assert [says in line for line in found.later] == ([True] if says else [])
+        assert all(line.isprintable() for line in found.later)
+        assert word == "ended" or found.ranks[0].alive
 
 
 def old(**changed: Any) -> str:
