@@ -67,7 +67,7 @@ def _flush() -> None:
 def _end(error: OSError) -> None:
     """End where nothing more can be written: at `| head`, or on a disk that is full."""
     if not isinstance(error, BrokenPipeError):
-        file = one_line(str(error.filename or "stdout"))
+        file = one_line(str(error.filename or "stdout or a temporary file"))
         print(f"{file}: {error.strerror}", file=sys.stderr, flush=True)
     os._exit(141 if isinstance(error, BrokenPipeError) else 4)
 
