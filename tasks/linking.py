@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from . import screen, show
 from .cli import envelope
-from .cluster import audit, launchd, link_checks, nodes, reading, setup
+from .cluster import audit, fence, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
-from .cluster.errors import ActionFailed, BadInput, CheckFailed
+from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import Fact, Key, known, machine, rdma, routes, thunderbolt
 from .cluster.facts import ping as pings
 from .cluster.links import Wiring
@@ -36,11 +37,12 @@ USER = Fact(Key[tuple[str, str]]("user"), scripts.script("rdma/user.sh"), _parse
 
 @dataclass(frozen=True)
 class How:
-    """How changes are made: with their commands shown, with a password asked for.
+    """How changes are made: for which command, with their commands shown, a password asked for.
 
     `state_dir` is where each node notes what was done ("": nowhere).
     """
 
+    what: str
     state_dir: str
     verbose: bool = False
     ask_sudo: bool = False
@@ -48,6 +50,24 @@ class How:
 
 def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
+    with acting(session, wiring, how):
+        _apply(session, wiring, kinds, how)
+
+
+@contextmanager
+def acting(session: Session, wiring: Wiring, how: How) -> Iterator[None]:
+    """The cluster's lock, by whose number nodes let us act; a node that is lost is told later."""
+    site = session.site(wiring.hosts)
+    if not session.dry:
+        with suppress(Unreachable):
+            session.lock.hold(site, how.what, session.say)
+    try:
+        yield
+    finally:
+        session.lock.release(site)
+
+
+def _apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
     if wiring.cables and kinds != ("devices",):
         wiring = _as_addressed(session, wiring)
         kinds = [kind for kind in kinds if kind != "address"]
@@ -95,6 +115,11 @@ def _with(wiring: Wiring, read: Snapshot) -> Wiring:
 
 def persist(session: Session, wiring: Wiring, how: How, remove: bool = False) -> None:
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
+    with acting(session, wiring, how):
+        _persist(session, wiring, how, remove)
+
+
+def _persist(session: Session, wiring: Wiring, how: How, remove: bool) -> None:
     if wiring.cables and not remove:
         wiring = _as_addressed(session, wiring, fixed=True)
     read = read_nodes(session, wiring, [launchd.FACT, USER])
@@ -130,7 +155,8 @@ def carry_out(
         return
     password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
-    texts = {host: setup.act_script(each, password) for host, each in of.items()}
+    begin = fence.begin(session.site(wiring.hosts))
+    texts = {host: begin + setup.act_script(each, password) for host, each in of.items()}
     targets = session.nodes(wiring.hosts)
     answers = nodes.sh(targets, texts)
     for node in targets:
@@ -138,6 +164,7 @@ def carry_out(
             outcome = audit.DONE if answers[node.name].ok else "failed"
             what = _changes(of[node.name])
             session.audit.record([node], how.state_dir, what, outcome)
+    fence.check(answers)
     rows, failed = [], []
     for host, words in right.items():
         rows += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
@@ -196,7 +223,7 @@ def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
 
 def read_nodes(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
-    read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
+    read = reading.of_site(session.site(wiring.hosts), lambda node: facts)
     if read.unreachable:
         print_findings(show.lost(read))
     show.unreachable(read)

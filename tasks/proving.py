@@ -11,7 +11,7 @@ from typing import Any
 
 from . import screen, show, steps
 from .cli import envelope
-from .cluster import checks, hints, reading
+from .cluster import checks, fence, hints, reading
 from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, CheckFailed
@@ -44,7 +44,9 @@ def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -
                 raise ActionFailed(f"{why}: {NEXT} (or --timeout {2 * seconds:g})")
             time.sleep(0.05)
 
-    steps.attached(session, _with_collective(cluster), Run.new(), ended, attend)
+    collective = _with_collective(cluster)
+    fence.lend(cluster, collective)
+    steps.attached(session, collective, Run.new(), ended, attend)
     failed = _failed(ended)
     if failed:
         raise ActionFailed(_why(failed[0], ended))

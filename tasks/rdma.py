@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-def how(session: Session, verbose: bool, ask_sudo: bool = False) -> How:
+def how(session: Session, what: str, verbose: bool, ask_sudo: bool = False) -> How:
     from . import linking
 
-    return linking.How(session.state_dir, verbose, ask_sudo)
+    return linking.How(what, session.state_dir, verbose, ask_sudo)
 
 
 @cluster_task(*LINKS, of=options.wiring)
@@ -36,7 +36,7 @@ def unbridge(
     """
     from . import linking
 
-    linking.apply(session, wiring, ("unbridge",), how(session, verbose, ask_sudo))
+    linking.apply(session, wiring, ("unbridge",), how(session, "rdma.unbridge", verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
@@ -53,7 +53,7 @@ def address(
     """
     from . import linking
 
-    linking.apply(session, wiring, ("address",), how(session, verbose, ask_sudo))
+    linking.apply(session, wiring, ("address",), how(session, "rdma.address", verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
@@ -64,7 +64,7 @@ def devices(session: Session, wiring: Wiring, dry_run: bool = False, verbose: bo
     """
     from . import linking
 
-    linking.apply(session, wiring, ("devices",), how(session, verbose))
+    linking.apply(session, wiring, ("devices",), how(session, "rdma.devices", verbose))
 
 
 @cluster_task(*LINKS, of=options.wiring)
@@ -112,7 +112,7 @@ def setup(
     from . import linking
     from .cluster.setup import KINDS
 
-    linking.apply(session, wiring, KINDS, how(session, verbose, ask_sudo))
+    linking.apply(session, wiring, KINDS, how(session, "rdma.setup", verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
@@ -132,7 +132,7 @@ def persist(
     """
     from . import linking
 
-    linking.persist(session, wiring, how(session, verbose, ask_sudo))
+    linking.persist(session, wiring, how(session, "rdma.persist", verbose, ask_sudo))
 
 
 @cluster_task(*LINKS, of=options.wiring)
@@ -149,7 +149,7 @@ def unpersist(
     """
     from . import linking
 
-    linking.persist(session, wiring, how(session, verbose, ask_sudo), remove=True)
+    linking.persist(session, wiring, how(session, "rdma.unpersist", verbose, ask_sudo), remove=True)
 
 
 @cluster_task(*LINKS, of=options.wiring)
@@ -171,7 +171,7 @@ def undo(
     """
     from .commands.rdma import undo as command
 
-    command.run(session, wiring, how(session, verbose, ask_sudo))
+    command.run(session, wiring, how(session, "rdma.undo", verbose, ask_sudo))
 
 
 @cluster_task(*WHAT, help={"timeout": "seconds for the ranks to meet, and for all sizes"})

@@ -19,7 +19,7 @@ from .signals import Signals
 
 if TYPE_CHECKING:
     from .cluster.audit import AuditWriter
-    from .cluster.cluster import Cluster
+    from .cluster.cluster import Cluster, Site
     from .cluster.hostfile import Host
     from .cluster.lock import LockClient, Locks
     from .cluster.nodes import Connections, Node
@@ -151,6 +151,13 @@ class Session:
         from .cluster import cluster
 
         return self.connections.of(hosts, cluster.ssh_config(self.settings))
+
+    def site(self, hosts: Sequence[Host]) -> Site:
+        """The cluster of the task that runs, on `hosts`, for tasks that run no ranks."""
+        from .cluster import cluster
+
+        options = self.call.cluster_options if self.call else {}
+        return cluster.site(self.settings, options.get("cluster"), self.nodes(hosts))
 
     def check(self) -> None:
         """Raise BadInput for settings that a task needs although it knows no cluster."""

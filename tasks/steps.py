@@ -18,7 +18,7 @@ from typing import Any
 
 from . import screen, show, signals
 from .cli import envelope
-from .cluster import checks, engine, hints, lock, logs, nodes, reading
+from .cluster import checks, engine, fence, hints, lock, logs, nodes, reading
 from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
@@ -53,7 +53,9 @@ def preflight(
 
 
 def cooling(session: Session, cluster: Cluster) -> float:
-    """Seconds that a start still has to wait, over all nodes."""
+    """Seconds that a start still has to wait, over all nodes: none without RDMA."""
+    if not cluster.has_rdma:
+        return 0.0
     begun = time.monotonic()
     begun, read = session.known(cluster).reading or (begun, reading.states(cluster))
     found = [read.state(node) for node in read.nodes]
@@ -147,9 +149,9 @@ def cool(session: Session, cluster: Cluster) -> None:
     if left <= 0:
         return
     if session.dry:
-        screen.out(f"# would wait {left:.0f} s: a rank was killed lately")
+        screen.out(f"# would wait {left:.0f} s: a rank has ended without clean-up lately")
         return
-    screen.say(f"cooldown: a rank was killed lately, waiting {left:.0f} s")
+    screen.say(f"cooldown: a rank has ended without clean-up lately, waiting {left:.0f} s")
     end = time.monotonic() + left
     while time.monotonic() < end:
         time.sleep(min(5.0, max(end - time.monotonic(), 0)))
@@ -401,7 +403,6 @@ def stop(
     With `everything` all servers of the engine, after a question unless `yes`; `before` is what
     runs, where it has just been read; `keep` is for a start that follows.
     """
-    seconds = timeout or cluster.stop_timeout
     if session.dry:
         _print_stop(cluster, order, force, everything)
         return
@@ -412,7 +413,7 @@ def stop(
     try:
         with _recorded(session, cluster, what):
             cluster, before = reading.whole(cluster, before or reading.alive(cluster))
-            _stop(session, cluster, before, order, force, seconds, as_json, everything, keep)
+            _stop(session, cluster, before, order, force, timeout, as_json, everything, keep)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
@@ -454,14 +455,15 @@ def _stop(
     before: Snapshot,
     order: str,
     force: bool,
-    seconds: float,
+    timeout: float | None,
     as_json: bool,
     everything: bool,
     keep: bool,
 ) -> None:
-    reports = stopping.stop(
-        cluster, order, force, seconds, read=before, everything=everything, tell=screen.say
-    )
+    reports = _end(
+        session, cluster, order=order, force=force, timeout=timeout, read=before,
+        everything=everything, tell=screen.say,
+    )  # fmt: skip
     after = _finish(session, cluster, before, reports, keep=keep)
     wired = checks.memory(cluster.expected, after)
     is_done = not any(report.left or report.failure for report in reports)
@@ -478,6 +480,17 @@ def _stop(
     for each in strangers:
         screen.say(f"not ours, left alone: {each}")
     _judge_stop(reports, strangers)
+
+
+def _end(session: Session, cluster: Cluster, **how: Any) -> list[Stopped]:
+    """Stop ranks; what had to be killed, and why, is noted on its node."""
+    reports = stopping.stop(cluster, **how)
+    by_name = {node.name: node for node in cluster.nodes}
+    for report in reports:
+        if report.killed:
+            what = f"SIGKILL to {', '.join(report.killed)}: {report.why}"
+            session.audit.record([by_name[report.node]], cluster.state_dir, what)
+    return reports
 
 
 def _finish(
@@ -497,14 +510,16 @@ def _finish(
     beside = {
         name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()
     }
-    return query.snapshot(_collect(cluster, before, final=True, beside=beside))
+    answers = _collect(cluster, before, final=True, beside=beside)
+    fence.check(answers)
+    return query.snapshot(answers)
 
 
 def _undo(session: Session, cluster: Cluster, run: str) -> None:
     """Stop what an interrupted launch has started."""
     screen.say("\nstopping what was started")
     # Rank 0 gone, the scripts that are under way come to their end; one may have started a rank.
-    stopping.stop(cluster, run=run)
+    _end(session, cluster, run=run)
     if not nodes.idle(cluster.nodes):
         screen.say("warn: a node has not answered yet: look with inv tp.status")
     _stop_quietly(session, cluster, run)
@@ -601,7 +616,7 @@ def _collect(
 def _stop_quietly(session: Session, cluster: Cluster, run: str | None) -> list[str]:
     """Stop what this start has started, say only what went wrong; the nodes where it did."""
     cluster, before = reading.whole(cluster, reading.alive(cluster))
-    reports = stopping.stop(cluster, run=run, read=before)
+    reports = _end(session, cluster, run=run, read=before)
     _finish(session, cluster, before, reports, run)
     failed = [report for report in reports if report.left or report.failure]
     for report in failed:
@@ -621,7 +636,7 @@ def _print_stop(cluster: Cluster, order: str, force: bool, everything: bool) -> 
     found = stopping.targets(cluster, read, everything=everything)
     for target in found:
         first = target.is_leader and order == "leader" and not force
-        name = "KILL" if force else "TERM"
+        name = "KILL" if force else target.signal if first else "TERM"
         when = "first" if first else "then, if it is left"
         when = when if order == "leader" and not force else "at once"
         screen.out(f"kill -{name} {target.pid}  # {target.node}: {target.label}, {when}")
@@ -647,7 +662,7 @@ def _notices(
         if finding.level != checks.OK:
             screen.say(f"{finding.level}: {finding.node}: {finding.what}: {finding.fix}")
     killed = [report.node for report in reports if report.killed]
-    if killed:
+    if killed and cluster.has_rdma:
         screen.say(f"cooldown: the next start waits {cluster.cooldown:g} s ({', '.join(killed)})")
 
 

@@ -7,13 +7,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import screen
-from .cluster import copying, excludes, nodes, reading
+from .cluster import copying, excludes, fence, nodes, reading
+from .cluster.cluster import Site
 from .cluster.config.settings import DevSettings, read
 from .cluster.copying import Copy, Progress
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
@@ -73,27 +74,37 @@ def _from_home(target: str) -> str:
 def sync(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) -> None:
     """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
 
-    A node that fails is said, and the others are still done. Where much would be deleted it is
-    shown, and asked for unless `yes`.
+    A node that fails is said, and the others are still done. Who deletes has the cluster's lock;
+    where much would be deleted it is shown, and asked for unless `yes`.
     """
     if not shutil.which("rsync"):
         raise CheckFailed("rsync is not installed here; nothing was changed")
     here, boot = _here(session, copy)
+    site, deletes = session.site(hosts), copy.delete and not session.dry
+    what = "dev.sync --delete"
+    with session.lock.held(site, what, session.say) if deletes else nullcontext():
+        _sync(session, site, copy, here, boot, yes)
+
+
+def _sync(
+    session: Session, site: Site, copy: Copy, here: Mapping[str, str], boot: str, yes: bool
+) -> None:
     where = files.place(copy.target, copy.source, boot, copy.state_dir)
-    everywhere = session.nodes(hosts)
-    read = reading.read(everywhere, lambda node: [where])
+    read = reading.of_site(site, lambda node: [where])
     _refuse(copy, read)
+    held = fence.of(site) if copy.delete else None
+    copy = replace(copy, hold=held.hold, fence=f"{site.folder}/fence") if held else copy
     rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
     places = {node: place for node in read.nodes if (place := _usable(read, node, rows))}
-    targets = [node for node in everywhere if node.name in places]
+    targets = [node for node in site.nodes if node.name in places]
     with copying.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
         if copy.delete and not yes and not session.dry:
             _ask(work.doomed(targets))
         rows += work.show(targets) if session.dry else work.do(targets)
-    order = [host.ssh for host in hosts]
+    order = [node.name for node in site.nodes]
     screen.table(sorted(rows, key=lambda row: order.index(row[1])))
-    if all(host.is_local for host in hosts):
+    if all(node.host.is_local for node in site.nodes):
         screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")
     _raise(rows)
 
@@ -269,7 +280,8 @@ class _Work:
             tell(node.name, seen)
 
         status = runs.run(self._command(node, dry), line)
-        failure = seen.complaints[0] if seen.complaints else copying.ended(status)
+        taken = fence.refusal(seen.complaints[:1])
+        failure = taken or (seen.complaints[0] if seen.complaints else copying.ended(status))
         return seen, failure if status else None
 
     def _row(self, node: str, seen: Progress, failure: str | None, read: Snapshot) -> Row:

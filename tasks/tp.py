@@ -90,10 +90,10 @@ def cooldown(
     skip_checks: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Wait out the rest of 30 s since the last SIGKILL.
+    """Wait out the rest of 30 s since a rank's unclean end.
 
-    After a SIGKILL the kernel needs some 30 s to reclaim RDMA resources (tp.cooldown in
-    invoke.yaml); another control machine's SIGKILL counts too.
+    Only over RDMA: after a rank that did not leave in order, whoever ended it, the kernel needs
+    some 30 s to reclaim its resources (tp.cooldown in invoke.yaml).
     """
     from . import steps
 
@@ -191,8 +191,8 @@ def start(
     "lock_wait",
     help={
         "force": "SIGKILL at once: may leave wired memory that only a reboot frees",
-        "timeout": "seconds until SIGKILL for what is left (default: tp.stop_timeout)",
-        "order": "leader: rank 0 first, it takes the others along; all: SIGTERM to all at once",
+        "timeout": "seconds until SIGKILL, whatever memory does (default: tp.stop_timeout)",
+        "order": "leader: rank 0 first, it takes the others along; all: all at once",
         "all": "also every server of this engine on these nodes, whoever started it: it asks",
         "yes": "with --all: do not ask",
     },
@@ -210,7 +210,8 @@ def stop(
 ) -> None:
     """Stop the server, rank 0 first; SIGKILL only in need.
 
-    SIGTERM to rank 0, then to what is left; SIGKILL only at the timeout.
+    The engine's own signal to rank 0, SIGTERM to what is left; SIGKILL only at the timeout, and not
+    while a rank's memory still falls (at most tp.unload_limit, 180 s; --timeout and --force do).
 
     Only what is ours: recorded ranks with what they have started, and ranks of this user without a
     record that meet at this cluster's ports. What else serves or holds such a port is named and
@@ -273,8 +274,10 @@ def restart(
 def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Take the lock away, and say whose it was.
 
-    The command that has it stops; what it has started is left as it is. Of all commands that change
-    a server, on any control machine, one acts at a time. There may be no lock at all.
+    From then on every node that answers refuses what the command that had it sends, which stops
+    with exit 4; what it has started is left as it is. A node that can't be reached is named (exit
+    5): there it may act still. Of all commands that change a server, on any control machine, one
+    acts at a time. There may be no lock at all.
 
     inv tp.unlock tp.stop
     """

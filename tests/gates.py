@@ -20,9 +20,9 @@ RANK = "python"  # a rank has been started, and does nothing yet; rank 0 takes t
 
 # A rank before its gate ends as those of both engines do: rank 0 by SIGTERM, the others with it.
 _RANK = """\
-    if [ -e "$g.deaf" ]; then trap ': >"$g.ignored.$$"' TERM
+    if [ -e "$g.deaf" ]; then trap ': >"$g.ignored.$$"' TERM INT
     elif [ "$MLX_RANK" = 0 ]; then : >"$g.leader"
-      trap 'rm -f "$g.leader"; trap - TERM; kill $$' TERM; fi
+      trap 'rm -f "$g.leader"; trap - TERM; kill $$' TERM INT; fi
     led=
 """
 _FOLLOW = '[ ! -e "$g.leader" ] || led=1; [ -z "$led" ] || [ -e "$g.leader" ] || exit 1; '

@@ -393,12 +393,13 @@ def test_an_mlx_without_jaccl() -> None:
     assert (wrong.level, wrong.what) == (FAIL, "mlx 0.32.4 has no jaccl")
 
 
+UNCLEAN = "s left: a rank has ended without clean-up"
 COOLDOWN = [
-    (idle(), OK, "no SIGKILL lately"),
-    (idle(sigkill=999.0), WARN, "29 s left after a SIGKILL"),
-    (idle(sigkill=971.0), WARN, "1 s left after a SIGKILL"),
-    (idle(sigkill=970.0), OK, "no SIGKILL lately"),
-    (idle(sigkill=5000.0), WARN, "30 s left after a SIGKILL"),  # the clock was set back
+    (idle(), OK, "nothing to wait for"),
+    (idle(sigkill=999.0), WARN, f"29 {UNCLEAN}"),
+    (idle(sigkill=971.0), WARN, f"1 {UNCLEAN}"),
+    (idle(sigkill=970.0), OK, "nothing to wait for"),
+    (idle(sigkill=5000.0), WARN, f"30 {UNCLEAN}"),  # the clock was set back
     (Unknown("v"), FAIL, "unknown: v"),
 ]
 
@@ -408,6 +409,8 @@ def test_cooldown(value: Any, level: str, what: str) -> None:
     judged = found("cooldown", value, idle())
     assert (judged[0].level, judged[0].what) == (level, what)
     assert judged[1].level == OK
+    # A ring has nothing that the kernel must reclaim.
+    assert found("cooldown", idle(sigkill=999.0), idle(), backend="ring")[0].level == OK
 
 
 # RDMA: a good Mac, and one fault each on mac1 as (outputs in which something is swapped, or facts

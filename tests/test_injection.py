@@ -47,6 +47,7 @@ from tasks.cluster import (
 )
 from tasks.cluster.errors import ActionFailed
 from tasks.cluster.facts import NodeFacts, files, model, ports, processes, rdma, split, versions
+from tasks.cluster.fence import Fence
 from tasks.cluster.hostfile import Host
 from tasks.cluster.launch import Run
 from tasks.cluster.nodes import Answer, Node
@@ -249,9 +250,9 @@ def test_stopping(sh: str, state_dir: str, command: str, start: str) -> None:
         cluster = cluster_of(place, state_dir=state_dir)
         script = stop.script(cluster, targets, targets, "CONT", 0.1)
         assert place.run(script).splitlines()[-1] == "left"
-        stamped = stop.script(cluster, targets, [], "KILL", 0)
-        assert place.run(stamped).splitlines()[-1] == "left"
-        assert (place.folder / state_dir).is_dir()
+        held = Fence(1, "abc", f"tp.stop of {start}", "default")
+        place.run(state.fact(state_dir, "default", held.values).command)
+        assert (place.folder / state_dir / "default" / "fence").exists()
 
 
 class Here:

@@ -151,10 +151,11 @@ def test_dead_engine_behind_a_green_page(served: Inv) -> None:
         assert "no answer in time" in failed.one_line()
         stopped = served("tp.stop", "--force")
         assert re.search(r"^killed +127.0.0.1", stopped.out, re.MULTILINE)
-        assert "cooldown: the next start waits 30 s" in stopped.err
-        waits = served("tp.cooldown", "--dry-run")
-        assert re.search(r"would wait (2\d|30) s", waits.out)
-        assert re.search(r"warn +cooldown .*SIGKILL", served("tp.preflight").out)
+        assert "what it has wired may stay so until a reboot" in stopped.err
+        assert "cooldown" not in stopped.err  # which a ring does not need
+        assert served("tp.cooldown", "--dry-run").out == ""
+        killed = r"SIGKILL to rank [01](, rank [01])?: --force\tdone"
+        assert re.search(killed, (served.home / layout.STATE / "audit.log").read_text())
     finally:
         if exists(second):
             os.kill(second, signal.SIGKILL)
@@ -283,7 +284,7 @@ def test_dry_run_changes_nothing(served: Inv, home: Path) -> None:
     assert served("tp.status").out.startswith("stopped")
     served("tp.start")
     shown = served("tp.stop", "--dry-run").out
-    assert re.search(r"kill -TERM \d+  # 127.0.0.1: rank 0, first", shown)
+    assert re.search(r"kill -INT \d+  # 127.0.0.1: rank 0, first", shown)
     assert served("tp.status", "--json").json()["state"] == "ready"
 
 
@@ -294,6 +295,6 @@ def test_countdown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     monkeypatch.setattr(steps, "time", clock)
     monkeypatch.setattr(steps, "cooling", lambda session, cluster: 12.0)
     steps.cool(Session(), build({}))
-    said = ["a rank was killed lately, waiting 12 s", "7 s left", "2 s left"]
+    said = ["a rank has ended without clean-up lately, waiting 12 s", "7 s left", "2 s left"]
     assert capsys.readouterr().err.splitlines() == [f"cooldown: {each}" for each in said]
     assert sum(slept) == 12

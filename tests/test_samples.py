@@ -735,7 +735,7 @@ NOT_READ = {
     "derived/ps_etime_forms.txt": "uptime is counted from the record's start",
     "derived/route_get_*": "routes are read from the whole table",
     "derived/uptime_*": "a boot is known by its UUID or time",
-    "footprint_*": "memory is read by vm_stat",
+    "footprint_*": "asked only while a rank ends (stop/signal.sh): unit/cluster/test_stop.py",
     "memory_pressure_*": "memory is read by vm_stat",
     "networksetup_getinfo_*": "addresses are read by ifconfig",
     "networksetup_list*network*": "interfaces are read from -listallhardwareports",

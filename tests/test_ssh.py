@@ -67,7 +67,7 @@ def test_start_with_a_node_gone(light_remote: Inv, sshd: Sshd) -> None:
     sshd.stop("mac2")
     failed = light_remote("tp.start", code=5)
     assert re.search(r"fail +reachable +mac2 .*ssh .*-v mac2 true", failed.err)
-    assert not (sshd.node_home("mac1") / ".mlx-tp").exists()
+    assert not layout.runs(sshd.node_home("mac1") / layout.STATE)
     # Without checks it is found when rank 1 is to be started; rank 0 is stopped again.
     light_remote("tp.start", "--skip-checks", code=5)
     sshd.start("mac2")

@@ -660,21 +660,22 @@ def versions(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     return each("versions", snapshot, version_facts.KEY, judge)
 
 
-@check("cooldown", _record, what="a SIGKILL lately")
+@check("cooldown", _record, what="a rank that ended without clean-up lately")
 def cooldown(expected: Expected, snapshot: Snapshot) -> list[Finding]:
-    """A SIGKILL lately: the start waits, since the kernel needs time to reclaim RDMA."""
+    """A rank that ended without clean-up lately: the kernel needs time to reclaim its RDMA."""
 
     def judge(node: str, value: State) -> Finding:
-        left = cooling(value, expected.cooldown)
+        left = cooling(value, expected.cooldown) if expected.is_rdma else 0
         if left > 0:
-            return Finding("cooldown", WARN, node, f"{left:.0f} s left after a SIGKILL", "waits")
-        return Finding("cooldown", OK, node, "no SIGKILL lately")
+            what = f"{left:.0f} s left: a rank has ended without clean-up"
+            return Finding("cooldown", WARN, node, what, "waits")
+        return Finding("cooldown", OK, node, "nothing to wait for")
 
     return each("cooldown", snapshot, record.KEY, judge)
 
 
 def cooling(state: State, cooldown_s: float) -> float:
-    """Seconds that a start still has to wait after the last SIGKILL on this node."""
+    """Seconds that a start still has to wait after the last unclean end of a rank on this node."""
     if state.sigkill is None:
         return 0.0
     # A clock that was set back must not make anyone wait longer than the whole cooldown.

@@ -34,63 +34,18 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """The server to be: its ranks, the nodes they run on, and what the tasks need to know.
+class Site:
+    """Where a cluster's state and its lock are: all that is needed to act for it on its nodes."""
 
-    `recalled` names a run and variables whose values its nodes have kept for this start. `log_dir`
-    is None where logs lie with their run; `notes` are things decided for the user that
-    they should be told once.
-    """
-
-    source: str
-    backend: str
-    engine: Engine
-    ranks: Sequence[Rank]
     nodes: Sequence[Node]
-    args: Sequence[str]
-    model: str | None
-    bind: str
-    http_port: int
-    env_names: Sequence[str]
-    fast_synch: str
-    keep_env: bool
-    log_dir: str | None
-    log_dir_given: bool
-    keep_logs: int
-    log_limit: int
     name: str
     state_dir: str
-    timeout: float
-    join_timeout: float
-    stop_timeout: float
     lock_wait: float
-    cooldown: float
-    wired_limit: int
-    notes: Sequence[str] = ()
-    connections: Connections = field(default_factory=Connections)
-    ssh_config: str | None = None
-    recalled: tuple[str, Sequence[str]] = ("", ())
-    api_key: KeySource | None = None
-    other_models: bool = False
-
-    @property
-    def served(self) -> str:
-        """What requests call the model, where the server knows it by that, else `model`."""
-        names = self.engine.keeps_to_model and engines.name_of(self.args, self.model)
-        return names or self.model or ""
 
     @property
     def leader(self) -> Node:
         """The node of rank 0."""
         return self.nodes[0]
-
-    def with_nodes(self, names: Iterable[str]) -> Cluster:
-        """The same with these nodes besides, which a run has that the hostfile no longer names."""
-        here = {node.name for node in self.nodes}
-        more = [Host(name) for name in dict.fromkeys(names) if name not in here]
-        if not more:
-            return self
-        return replace(self, nodes=[*self.nodes, *self.connections.of(more, self.ssh_config)])
 
     def connect(self) -> None:
         """Begin to connect to all nodes: what asks them can be imported meanwhile."""
@@ -112,8 +67,64 @@ class Cluster:
         """The values by which a script on a node finds its state there (remote/runs.sh)."""
         return {"state_dir": self.state_dir, "cluster": self.name}
 
+
+@dataclass(frozen=True)
+class Cluster(Site):
+    """The server to be: its ranks, the nodes they run on, and what the tasks need to know.
+
+    `recalled` names a run and variables whose values its nodes have kept for this start. `log_dir`
+    is None where logs lie with their run; `notes` are things decided for the user that
+    they should be told once.
+    """
+
+    source: str
+    backend: str
+    engine: Engine
+    ranks: Sequence[Rank]
+    args: Sequence[str]
+    model: str | None
+    bind: str
+    http_port: int
+    env_names: Sequence[str]
+    fast_synch: str
+    keep_env: bool
+    log_dir: str | None
+    log_dir_given: bool
+    keep_logs: int
+    log_limit: int
+    timeout: float
+    join_timeout: float
+    stop_timeout: float
+    unload_limit: float
+    cooldown: float
+    wired_limit: int
+    notes: Sequence[str] = ()
+    connections: Connections = field(default_factory=Connections)
+    ssh_config: str | None = None
+    recalled: tuple[str, Sequence[str]] = ("", ())
+    api_key: KeySource | None = None
+    other_models: bool = False
+
+    @property
+    def served(self) -> str:
+        """What requests call the model, where the server knows it by that, else `model`."""
+        names = self.engine.keeps_to_model and engines.name_of(self.args, self.model)
+        return names or self.model or ""
+
+    def with_nodes(self, names: Iterable[str]) -> Cluster:
+        """The same with these nodes besides, which a run has that the hostfile no longer names."""
+        here = {node.name for node in self.nodes}
+        more = [Host(name) for name in dict.fromkeys(names) if name not in here]
+        if not more:
+            return self
+        return replace(self, nodes=[*self.nodes, *self.connections.of(more, self.ssh_config)])
+
     def on(self, node: Node) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node.name]
+
+    @property
+    def has_rdma(self) -> bool:
+        return self.backend.startswith("jaccl")
 
     @property
     def expected(self) -> Expected:
@@ -215,6 +226,7 @@ def build(
         timeout=settings.timeout,
         join_timeout=settings.join_timeout,
         stop_timeout=settings.stop_timeout,
+        unload_limit=settings.unload_limit,
         lock_wait=settings.lock_wait,
         cooldown=settings.cooldown,
         wired_limit=int(settings.wired_limit_gib * GIB),
@@ -270,6 +282,12 @@ def _hostfile(settings: Settings, said: Collection[str]) -> Hostfile:
 def configured(config: Mapping[str, object], name: str | None = None) -> str:
     """The path of the hostfile that is configured, for the cluster of that name or in any case."""
     return _from_root(_of_cluster(config, name).hostfile)
+
+
+def site(config: Mapping[str, object], name: str | None, nodes: Sequence[Node]) -> Site:
+    """The cluster of that name, or the configured one, on these nodes: for who runs no ranks."""
+    found = _of_cluster(config, name)
+    return Site(nodes, found.cluster, _folder(found.state_dir), found.lock_wait)
 
 
 def state_dir(config: Mapping[str, object]) -> str:

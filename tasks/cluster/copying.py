@@ -32,7 +32,8 @@ class Copy:
     """What is in `source`, an absolute path here, goes into `target`: absolute, or from `~` on.
 
     `exclude` are patterns that `excludes.matcher` takes; `delete` removes what is in the target
-    and not in the source, but never in `state_dir`.
+    and not in the source, but never in `state_dir`; that needs the hold of that name, by the file
+    `fence` on each node.
     """
 
     source: str
@@ -40,6 +41,8 @@ class Copy:
     exclude: tuple[str, ...] = ()
     delete: bool = False
     state_dir: str = "~/.mlx-tp"
+    fence: str = ""
+    hold: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def command(copy: Copy, node: Node, place: Place, ssh_config: str, dry: bool = F
     """/bin/sh text that copies into `place`, as it was found on the node; `dry` only lists."""
     words = [*_OPTIONS, *(f"--exclude={pattern}" for pattern in copy.exclude)]
     words += ["--dry-run"] if dry else []
-    where = {"folder": place.folder, "id": place.id}
+    where = {"folder": place.folder, "id": place.id, "hold": copy.hold, "fence": copy.fence}
     # What was not there was not looked at, and has nothing to delete.
     delete = copy.delete and place.is_there
     if node.host.is_local:

@@ -196,6 +196,7 @@ def _values(cluster: Cluster, rank: Rank) -> dict[str, str | float]:
         "cwd": rank.cwd or "",
         "prepare": cluster.engine.prepare,
         "detach": scripts.text("launch/detach.py"),
+        "rdma": "1" if cluster.has_rdma else "",
         "keep_env": " ".join(cluster.env_names) if cluster.keep_env else "",
         "env_of": cluster.recalled[0],
         "recalled": " ".join(cluster.recalled[1]),

@@ -3,7 +3,8 @@
 It is the folder `lock` in the cluster's folder on rank 0's node, which only one can be. It is
 kept by a shell on that node, the keeper, at the other end of a channel of our connection: its
 stdin ends when the command does, however that ends, and the keeper then removes the lock. A control
-machine that fell silent (its network gone, its lid closed) is known by the age of the last beat.
+machine that fell silent (its network gone, its lid closed) is known by the beats that are missing;
+what it does when it wakes is refused (fence.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from . import nodes, reading
-from .cluster import Cluster
+from .cluster import Site
 from .errors import ActionFailed, CheckFailed, Unreachable
 from .fence import Fence
 from .launch import Run
@@ -31,7 +32,7 @@ from .state import NO_HOLD
 from .text import LINE, one_line
 
 BEAT = 5.0  # seconds between two signs of life
-SILENCE = 30  # seconds without one, by the node's clock, after which the holder is gone
+SILENCE = 30  # seconds without one, as the node counts them, after which the holder is gone
 CHATTER = 100  # lines that a login shell may say before the keeper speaks
 RELEASE = 10.0  # seconds that a keeper has to remove its lock; it takes milliseconds
 
@@ -72,7 +73,7 @@ class Locks:
         self._times: Counter[tuple[Node, str]] = Counter()
 
     @contextmanager
-    def held(self, cluster: Cluster, what: str, say: Say) -> Iterator[None]:
+    def held(self, cluster: Site, what: str, say: Say) -> Iterator[None]:
         """`hold`, and `release` at the end."""
         self.hold(cluster, what, say)
         try:
@@ -80,7 +81,7 @@ class Locks:
         finally:
             self.release(cluster)
 
-    def hold(self, cluster: Cluster, what: str, say: Say) -> None:
+    def hold(self, cluster: Site, what: str, say: Say) -> None:
         """Take the lock for `what`, waiting for it as long as the cluster's `lock_wait` allows.
 
         A command that has it already has it once more, and must release it as often. Raise
@@ -91,11 +92,12 @@ class Locks:
         if mine is None:
             mine = _taken(cluster, what, say)
         elif mine.end.done():
+            reading.states(cluster)  # raises TakenOver where somebody has taken it
             raise ActionFailed(f"{cluster.leader.name}: the lock was lost: {mine.why_lost()}")
         mine.times += 1
         self._times[_key(cluster)] += 1
 
-    def release(self, cluster: Cluster) -> None:
+    def release(self, cluster: Site) -> None:
         """Give back one hold of ours, if we have one; the last one removes the lock."""
         self._release(*_key(cluster))
 
@@ -111,7 +113,7 @@ class Locks:
             if mine.times <= 0:
                 _let_go(node, folder)
 
-    def let_go(self, cluster: Cluster) -> None:
+    def let_go(self, cluster: Site) -> None:
         """Remove the lock, however often it is held; nothing happens if we have none."""
         del self._times[_key(cluster)]
         _let_go(*_key(cluster))
@@ -122,17 +124,17 @@ class Locks:
             self._release(*key)
 
 
-def held(cluster: Cluster, what: str, say: Say) -> AbstractContextManager[None]:
+def held(cluster: Site, what: str, say: Say) -> AbstractContextManager[None]:
     """A context in which no other command changes the server, for code that has no session."""
     return Locks().held(cluster, what, say)
 
 
-def client(cluster: Cluster) -> LockClient | None:
+def client(cluster: Site) -> LockClient | None:
     """What keeps the lock where this command has it."""
     return cluster.leader.locks.get(cluster.folder)
 
 
-def _taken(cluster: Cluster, what: str, say: Say) -> LockClient:
+def _taken(cluster: Site, what: str, say: Say) -> LockClient:
     # The others are asked next: by then they are connected.
     cluster.connect()
     mine = cluster.leader.locks[cluster.folder] = LockClient(cluster, what)
@@ -151,15 +153,15 @@ def _let_go(node: Node, folder: str) -> None:
         mine.let_go()
 
 
-def _fence(cluster: Cluster, what: str, run: Run, number: int) -> Fence:
+def _fence(cluster: Site, what: str, run: Run, number: int) -> Fence:
     return Fence(number, run.id, one_line(f"{what} of {run.by}"), cluster.name)
 
 
-def _set(cluster: Cluster, held: Fence) -> None:
+def _set(cluster: Site, held: Fence) -> None:
     cluster.leader.fences[cluster.folder] = held
 
 
-def take_over(cluster: Cluster, what: str) -> list[str]:
+def take_over(cluster: Site, what: str) -> list[str]:
     """Get a number above all that the nodes have seen, without the lock; who has that acts no more.
 
     Give the nodes that could not be asked: on those it still may.
@@ -173,7 +175,7 @@ def take_over(cluster: Cluster, what: str) -> list[str]:
     return [*reading.states(cluster).unreachable]
 
 
-def unlock(cluster: Cluster) -> tuple[Holder | None, list[str]]:
+def unlock(cluster: Site) -> tuple[Holder | None, list[str]]:
     """Take the cluster from whoever has its lock: who that was, None if there was none.
 
     And the nodes that could not be told: there, who had the lock may still act.
@@ -219,7 +221,7 @@ def _check(name: str, answer: Answer) -> None:
         raise CheckFailed(f"{name}: the lock can't be made: {one_line(said[-1])}")
 
 
-def _key(cluster: Cluster) -> tuple[Node, str]:
+def _key(cluster: Site) -> tuple[Node, str]:
     return cluster.leader, cluster.folder
 
 
@@ -229,7 +231,7 @@ class LockClient:
     `end` is its answer, once it has ended.
     """
 
-    def __init__(self, cluster: Cluster, what: str) -> None:
+    def __init__(self, cluster: Site, what: str) -> None:
         self.cluster = cluster
         self.times = 0
         self.what, self.run = what, Run.new()
@@ -257,7 +259,7 @@ class LockClient:
     def take(self, say: Say) -> None:
         """Come back once the lock is ours; raise what keeps it from being that."""
         wait = self.cluster.lock_wait
-        end = time.monotonic() + nodes.CONNECT_TIMEOUT + nodes.SCRIPT_TIMEOUT + wait
+        end = time.monotonic() + nodes.CONNECT_TIMEOUT + nodes.SCRIPT_TIMEOUT + 2 * wait
         name, other = self.cluster.leader.name, 0
         while True:
             try:
@@ -317,7 +319,7 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
-def script(cluster: Cluster, what: str, run: Run) -> str:
+def script(cluster: Site, what: str, run: Run) -> str:
     """The keeper: takes the lock, or says who has it, and removes it when its stdin ends.
 
     Its lines are words and fields with tabs between: `busy` (it waits), `broke` (a lock whose

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 
 from . import checks, fence, nodes, state
-from .cluster import Cluster
+from .cluster import Cluster, Site
 from .facts import Fact, memory, ports, processes, rdma
 from .nodes import SCRIPT_TIMEOUT, Node
 from .snapshot import FactQuery, Snapshot
@@ -68,22 +68,27 @@ def _alive(cluster: Cluster) -> list[Fact[object]]:
     return [_state(cluster), processes.FACT, ports.FACT]
 
 
-def states(cluster: Cluster, more: Wants = lambda node: ()) -> Snapshot:
+def states(cluster: Site, more: Wants = lambda node: ()) -> Snapshot:
     """Only the state directories; `more(node)` may name further facts."""
     return _held(cluster, cluster.nodes, lambda: lambda node: [_state(cluster), *more(node)])
 
 
-def align(cluster: Cluster) -> None:
+def of_site(cluster: Site, wanted: Wants) -> Snapshot:
+    """The facts `wanted(node)` of all nodes; under our lock these let others act no more."""
+    return states(cluster, wanted) if fence.of(cluster) else read(cluster.nodes, wanted)
+
+
+def align(cluster: Site) -> None:
     """Have the number of our hold above all that its nodes have seen, where none was read yet."""
     if not fence.is_aligned(cluster):
         states(cluster)
 
 
-def _state(cluster: Cluster) -> Fact[state.State]:
+def _state(cluster: Site) -> Fact[state.State]:
     return state.fact(cluster.state_dir, cluster.name, fence.values(cluster))
 
 
-def _held(cluster: Cluster, targets: Sequence[Node], wanted: Callable[[], Wants]) -> Snapshot:
+def _held(cluster: Site, targets: Sequence[Node], wanted: Callable[[], Wants]) -> Snapshot:
     """`read`; under our lock all of its nodes then know its number, by which they let us act.
 
     A node may have seen a higher one (rank 0's was another, or its state was wiped): then ours

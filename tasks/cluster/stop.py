@@ -1,17 +1,21 @@
-"""Stopping a server: SIGTERM to rank 0, then to what is left, SIGKILL only at the timeout."""
+"""Stopping a server: its engine's signal to rank 0, SIGTERM to what is left, SIGKILL in need."""
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from . import fence, nodes, reading, state
 from .checks import servers, strange_ranks, unrecorded
 from .cluster import Cluster
-from .facts import NodeFacts, Unknown, known, ports
+from .engine import BUILT_IN
+from .facts import NodeFacts, Unknown, known, memory, ports
 from .facts import processes as listed_processes
+from .facts.memory import in_words
 from .facts.processes import Process, mark
 from .launch import who
 from .nodes import Answer
@@ -20,12 +24,16 @@ from .ssh import scripts
 from .state import RankState
 
 GRACE = 5.0  # seconds that rank 0 has to take the others along, as measured with both engines
+LOOK = 3.0  # seconds between two looks at what a process that does not end still holds
+NOISE = 64 * 1024**2  # bytes in a look that say nothing; what unloads a model frees gigabytes
 KILL_WAIT = 10.0  # seconds for a killed process to be gone; freeing wired memory takes a while
 
 
 @dataclass(frozen=True)
 class Target:
     """A process to stop; `same` is how it is known that it is still the one that was seen.
+
+    `signal` is what it ends by in order, if it leads.
 
     That is ("start", its boot, its start), ("child", its boot, its command line) or ("command",
     "", its command line).
@@ -36,17 +44,23 @@ class Target:
     label: str
     same: tuple[str, str, str]
     is_leader: bool = False
+    has_rdma: bool = False
+    signal: str = "TERM"
 
 
 @dataclass
 class Stopped:
-    """What was done on one node; `left` are the targets that nothing could end."""
+    """What was done on one node; `left` are the targets that nothing could end.
+
+    `why` tells why what was `killed` was.
+    """
 
     node: str
     ended: list[str] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     failure: str = ""
+    why: str = ""
 
     @property
     def word(self) -> str:
@@ -57,6 +71,36 @@ class Stopped:
         if self.killed:
             return "killed"
         return "stopped" if self.ended else "nothing ran"
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes that processes which do not end still hold, `own` by (node, pid); `wired` by node."""
+
+    own: Mapping[tuple[str, int], int]
+    wired: Mapping[str, int]
+
+    @classmethod
+    def parse(cls, answers: Mapping[str, str]) -> Held:
+        """What signal.sh says on each node; where a rank's own is not told, there what is wired."""
+        own: dict[tuple[str, int], int] = {}
+        wired: dict[str, int] = {}
+        for node, text in answers.items():
+            rows = re.findall(r"^holds (\d{1,9}) (.{1,30})$", text, re.MULTILINE)
+            sizes = {(node, int(pid)): memory.read_size(size) for pid, size in rows}
+            own |= {key: size for key, size in sizes.items() if size is not None}
+            with suppress(ValueError):
+                wired[node] = math.prod(memory.vm_stat(text))
+        return cls(own, wired)
+
+    def is_less_than(self, before: Held) -> bool:
+        """Whether a process has freed memory since, or a node that tells of none of them."""
+        told = {node for node, _ in self.own}
+        pairs = [(before.own.get(key, 0), now) for key, now in self.own.items()]
+        pairs += [
+            (before.wired.get(node, 0), now) for node, now in self.wired.items() if node not in told
+        ]
+        return any(then - now > NOISE for then, now in pairs)
 
 
 def stop(
@@ -74,30 +118,65 @@ def stop(
     With `everything` also each server of the engine that is there, whoever started it.
 
     `order` "leader" signals rank 0 first and the others after a short grace, "all" signals all
-    at once; `force` goes straight to SIGKILL. With `run` only that start's ranks are stopped.
-    `read` is what runs, where it has just been read; `tell` gets a line before each wait. A node
-    that can't be reached delays no other.
+    at once; `force` goes straight to SIGKILL. That waits while memory of what is left still falls,
+    but for who gives `timeout` or `force`. With `run` only that start's ranks are stopped. `read`
+    is what runs, where it has just been read; `tell` gets a line before each wait. A node that
+    can't be reached delays no other.
     """
     read = read or reading.alive(cluster)
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
     left = found = targets(cluster, read, run, everything)
+    seconds = cluster.stop_timeout if timeout is None else timeout
+    why = "--force" if force else f"not ended within {seconds:g} s"
     if left and not force:
         tell(f"stopping {_labels(left)}")
-    deadline = time.monotonic() + (cluster.stop_timeout if timeout is None else timeout)
-    if not force and order == "leader" and any(target.is_leader for target in left):
-        first = [target for target in left if target.is_leader]
-        left = _signal(cluster, left, first, "TERM", min(GRACE, _until(deadline) / 2), reports)
-    if not force and left:
-        left = _signal(cluster, left, left, "TERM", _until(deadline), reports)
+        left, held = _end(cluster, left, order, time.monotonic() + seconds, reports)
+        if timeout is None:
+            left = _unload(cluster, left, held, reports, tell)
     if left:
-        tell(f"SIGKILL to {_labels(left)}")
-        left = _signal(cluster, left, left, "KILL", KILL_WAIT, reports)
+        risk = ": what it has wired may stay so until a reboot" if force or timeout else ""
+        tell(f"SIGKILL to {_labels(left)}{risk}")
+        left = _signal(cluster, left, left, "KILL", KILL_WAIT, reports)[0]
     for target in left:
         reports[target.node].left.append(f"{target.label} (pid {target.pid})")
     _look_again(cluster, reports, found, run, everything)
-    return list(reports.values())
+    return [replace(each, why=why) if each.killed else each for each in reports.values()]
+
+
+def _end(
+    cluster: Cluster, found: list[Target], order: str, deadline: float, reports: dict[str, Stopped]
+) -> tuple[list[Target], Held]:
+    """Have all end in order, until the deadline: what is left, and what that holds."""
+    left, held = found, Held({}, {})
+    first = [target for target in left if target.is_leader or order != "leader"]
+    leads = next((target.signal for target in left if target.is_leader), "TERM")
+    if first and (order == "leader" or leads != "TERM"):
+        grace = min(GRACE, _until(deadline) / 2)
+        left, held = _signal(cluster, left, first, leads, grace, reports)
+    if left:
+        left, held = _signal(cluster, left, left, "TERM", _until(deadline), reports)
+    return left, held
+
+
+def _unload(
+    cluster: Cluster,
+    left: list[Target],
+    held: Held,
+    reports: dict[str, Stopped],
+    tell: Callable[[str], object],
+) -> list[Target]:
+    """Wait while what is left still frees memory: killed meanwhile, it would strand the rest."""
+    end = time.monotonic() + cluster.unload_limit
+    while left and time.monotonic() < end:
+        before = held
+        left, held = _signal(cluster, left, [], "0", min(LOOK, _until(end)), reports)
+        if not left or not held.is_less_than(before):
+            break
+        size = in_words(sum(held.own.values())) if held.own else "what is wired"
+        tell(f"waiting for {_labels(left)}: memory still falls ({size})")
+    return left
 
 
 def _labels(found: Sequence[Target]) -> str:
@@ -156,11 +235,12 @@ def targets(
             listed = {**servers(cluster.engine, values), **listed}
         for pid, label in {**dict.fromkeys(recorded, ""), **listed}.items():
             if pid in recorded:
-                found.append(_recorded(node, recorded[pid]))
+                found.append(_recorded(cluster, node, recorded[pid]))
             else:
                 same = _same_command(processes[pid].command)
                 leads = _holds_port(values, pid, cluster.http_port)
-                found.append(Target(node, pid, label, same, leads))
+                more = cluster.has_rdma, cluster.engine.stop_signal
+                found.append(Target(node, pid, label, same, leads, *more))
         seen = {target.pid for target in found if target.node == node}
         children = _children(node, {**recorded, **dead}, processes)
         children += _marked(node, here, processes)
@@ -256,9 +336,13 @@ def forget_scripts(
     return dict.fromkeys(clean, text)
 
 
-def _recorded(node: str, rank: RankState) -> Target:
-    same = ("start", rank.boot, rank.start)
-    return Target(node, rank.pid or 0, f"rank {rank.rank}", same, rank.rank == 0)
+def _recorded(cluster: Cluster, node: str, rank: RankState) -> Target:
+    same, record = ("start", rank.boot, rank.start), rank.record
+    has_rdma = record.backend.startswith("jaccl") if record else cluster.has_rdma
+    is_ours = record is None or record.engine == cluster.engine.name
+    engine = cluster.engine if is_ours else BUILT_IN.get(record.engine if record else "")
+    name = engine.stop_signal if engine else "TERM"
+    return Target(node, rank.pid or 0, f"rank {rank.rank}", same, rank.rank == 0, has_rdma, name)
 
 
 def _same_command(command: str) -> tuple[str, str, str]:
@@ -311,8 +395,8 @@ def _signal(
     name: str,
     seconds: float,
     reports: dict[str, Stopped],
-) -> list[Target]:
-    """Signal some targets, wait for all of them, note what ended; those that are left."""
+) -> tuple[list[Target], Held]:
+    """Signal some targets, wait for all of them, note what ended; what is left, what it holds."""
     nodes_in = {target.node for target in waited}
     texts = {
         node: script(
@@ -336,7 +420,8 @@ def _signal(
     for node in nodes_in:
         if answers[node].failure:
             reports[node].failure = str(answers[node].failure)
-    return [target for target in left if not reports[target.node].failure]
+    left = [target for target in left if not reports[target.node].failure]
+    return left, Held.parse({node: answers[node].out for node in nodes_in})
 
 
 def _is_left(answer: Answer, target: Target) -> bool:
@@ -361,7 +446,7 @@ def script(
     words: list[str] = []
     for target in waited:
         words += ["yes" if target in signalled else "no", str(target.pid), *target.same]
-    looks = int(seconds * 20)
+    rdma = any(target.has_rdma for target in signalled)
     return scripts.script(
         "stop/signal.sh",
         words,
@@ -369,5 +454,6 @@ def script(
         **fence.values(cluster),
         who=who(),
         signal=name,
-        looks=looks,
+        looks=int(seconds * 20),
+        rdma="1" if rdma else "",
     )

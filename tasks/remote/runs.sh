@@ -26,6 +26,11 @@ living() { # pid files: whether a rank of them lives: $number and $pid
   done
   return 1
 }
+stamp() { # of a rank that has left what it had of RDMA to the kernel: the next start waits
+  own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir" &&
+    printf '%s %s\n' "$(date +%s)" "$tp_boot" >"$state_dir/sigkill.$$" &&
+    mv "$state_dir/sigkill.$$" "$state_dir/sigkill"
+}
 wanted() { # $want $want_run $since $by: what is wanted of the cluster, as it was written down
   want='' want_run='' since='' by=''
   # shellcheck disable=SC2034 # whoever asks uses them

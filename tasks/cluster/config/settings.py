@@ -225,11 +225,16 @@ class Settings:
         "timeout",
     )
     join_timeout: Seconds = _row(60.0, "seconds that a rank waits for the others to meet it")
-    stop_timeout: Pause = _row(15.0, "seconds from SIGTERM to SIGKILL", "timeout")
+    stop_timeout: Pause = _row(15.0, "seconds that ranks have to end before SIGKILL", "timeout")
+    unload_limit: Pause = _row(
+        180.0, "seconds that SIGKILL waits besides while a rank's memory still falls"
+    )
     lock_wait: Pause = _row(
         0.0, "seconds to wait while another command holds the cluster; then exit 3", "lock_wait"
     )
-    cooldown: Pause = _row(30.0, "seconds that a start waits after a SIGKILL")
+    cooldown: Pause = _row(
+        30.0, "seconds that a start over RDMA waits after a rank ended without clean-up"
+    )
     wired_limit_gib: Annotated[float, Number("GIB")] = _row(
         round(WIRED_PAGES * 16384 / 1024**3, 1),
         "wired memory that preflight takes for a leak: 23,000,000 pages of 16 KiB;"

@@ -63,6 +63,12 @@ def _swap(text: str) -> int | None:
     return int(float(used[1]) * 1024**2) if used else None
 
 
+def read_size(text: str) -> int | None:
+    """The bytes of a size as macOS's footprint says it (`5154 MB`, `199.2 GB`), units of 1024."""
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,3})?) ([KMGT]?)B", text)
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")) if found else None
+
+
 def vm_stat(text: str) -> tuple[int, int]:
     """(wired pages, bytes per page): the page size is 16384 on Apple silicon, 4096 on Intel."""
     page = re.search(r"page size of (\d{1,9}) bytes", text)

@@ -24,6 +24,11 @@ _FACTS = (
 
 def run(session: Session, wiring: Wiring, how: linking.How) -> None:
     """Read all nodes, refuse or give back, and look again whether it lasts."""
+    with linking.acting(session, wiring, how):
+        _undo(session, wiring, how)
+
+
+def _undo(session: Session, wiring: Wiring, how: linking.How) -> None:
     read = linking.read_nodes(session, wiring, _FACTS)
     linking.refuse(undo.refusals(wiring, read.nodes))
     for host, values in read.nodes.items():

@@ -1,6 +1,6 @@
 # What starts a rank: `start`.
 # Its words: NAME TEXT of each file for MLX, --, its environment (NAME=VALUE), --, its arguments.
-: "${rank:?}" "${python:?}" "${cwd?}" "${prepare?}" "${detach:?}" "${keep_env?}"
+: "${rank:?}" "${python:?}" "${cwd?}" "${prepare?}" "${detach:?}" "${keep_env?}" "${rdma?}"
 : "${env_of?}" "${recalled?}" # the run whose kept values are used, and the names
 . ./launch/node.sh
 base=$at/rank-$rank
@@ -70,6 +70,9 @@ become() { # words: this shell becomes the rank; what is set from here on may be
   shift 2
   exec "$@"
 }
+left_cleanly() { # whether it says so itself (entry.py), or can't and has ended with 0
+  if [ -n "$entry" ]; then grep -q '^left ' "$base.marks"; else [ "$code" -eq 0 ]; fi
+} 2>/dev/null
 start() { # words: starts the rank, writes down its pid and start, waits for it, writes down its end
   # Only the process that becomes the rank has its environment: no other shows a secret in it.
   # In a shell of its own: some keep what a redirection replaces open, and 9 with it the lock.
@@ -86,5 +89,6 @@ start() { # words: starts the rank, writes down its pid and start, waits for it,
   code=$?
   # Of a signal some shells make more than a byte: 256 + 9 (ksh), 384 + 9 (yash).
   [ "$code" -le 255 ] || code=$((128 + (code & 127)))
+  [ -z "$rdma" ] || left_cleanly || stamp
   printf '%s\n' "$code" >"$base.exit.new" && mv "$base.exit.new" "$base.exit"
 }

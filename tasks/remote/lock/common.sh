@@ -19,9 +19,10 @@ alone() { # words: does that while nobody else makes or removes the lock
 }
 is_there() { [ -e "$lock" ] || [ -L "$lock" ]; }
 gone() { # whether the lock's holder is gone; $why
-  key='' pid='' start='' boot='' beat='' why=''
+  key='' pid='' start='' boot='' beat='' quiet='' why=''
   { read -r key; read -r pid; read -r start; read -r boot; } 2>/dev/null <"$lock/holder"
   { read -r beat; } 2>/dev/null <"$lock/beat"
+  { read -r quiet; } 2>/dev/null <"$lock/quiet"
   case $beat in '' | 0* | *[!0-9]* | ????????????*) why=damaged ;; esac
   [ -n "$key" ] && [ -n "$start" ] && [ -n "$boot" ] || why=damaged
   [ -z "$why" ] || return 0
@@ -30,8 +31,9 @@ gone() { # whether the lock's holder is gone; $why
   elif ! is_alive "$pid" "$start" "$boot"; then
     why=ended
   else
-    beat=$(($(date +%s) - beat))
-    [ $beat -le "$silence" ] || why="silent $beat"
+    # A keeper of before counted nothing: there the clock must tell.
+    case $quiet in '' | *[!0-9]* | ????????????*) quiet=$(($(date +%s) - beat)) ;; esac
+    [ "$quiet" -le "$silence" ] || why="silent $quiet"
   fi
   [ -n "$why" ]
 }

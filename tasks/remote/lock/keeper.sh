@@ -1,4 +1,5 @@
-# Takes a cluster's lock, or says who has it, and removes it when its stdin ends.
+# Takes a cluster's lock, or says who has it, and removes it when its stdin ends. How long it has had
+# no beat is counted here, by seconds slept: no clock that can be set decides whether a holder lives.
 : "${token:?}" "${wait:?}" "${what:?}" "${who:?}"
 . ./lock/common.sh
 is_mine() {
@@ -6,8 +7,19 @@ is_mine() {
   { read -r key; } 2>/dev/null <"$lock/holder"
   [ "$key" = "$token" ]
 }
+beat() { # `beat` is for versions before this one
+  echo 0 >"$lock/quiet.new" && mv "$lock/quiet.new" "$lock/quiet" &&
+    date +%s >"$lock/beat.new" && mv "$lock/beat.new" "$lock/beat"
+}
+count() { # seconds since the last beat
+  while sleep 1 && is_mine && kill -0 $$; do
+    quiet=''
+    read -r quiet <"$lock/quiet"
+    echo $((quiet + 1)) >"$lock/quiet.old" && mv "$lock/quiet.old" "$lock/quiet"
+  done
+}
 make() {
-  mkdir "$lock" && date +%s >"$lock/beat" &&
+  mkdir "$lock" && beat &&
     printf '%s\n' "$token" $$ "$began" "$tp_boot" "$(date +%s)" "$what" "$who" >"$lock/holder" &&
     return
   rm -rf "$lock"
@@ -30,10 +42,11 @@ number() { # of this hold: one more than the highest that was seen here
 }
 release() { is_mine && remove "$token"; }
 trap '' HUP INT QUIT TERM
-began=$(start_id $$) failed=0 told='' end=$(($(date +%s) + wait))
+began=$(start_id $$) failed=0 told='' left=$((wait * 3))
 while :; do
   if is_there && ! gone; then
-    [ "$(date +%s)" -lt $end ] || { line refused; exit 0; }
+    [ $left -gt 0 ] || { line refused; exit 0; }
+    left=$((left - 1))
     [ -n "$told" ] || { line busy; told=1; }
     # Words that nobody reads end this shell, once its control machine is gone.
     failed=0
@@ -48,12 +61,16 @@ while :; do
   [ $failed -lt 5 ] || { printf 'error %s\n' "${said:-$lock can not be made}"; exit 1; }
 done
 fence=$(number) || { alone release; exit 1; }
+(
+  exec </dev/null >/dev/null 2>&1
+  count
+) &
 # In braces, so that it is read before it runs: what follows in its stdin is for `read` alone.
 {
   printf 'held\t%s\n' "$fence"
-  while read -r beat; do
+  while read -r _; do
     is_mine || { echo lost; exit 0; }
-    date +%s >"$lock/beat.new" && mv "$lock/beat.new" "$lock/beat"
+    beat
   done 2>/dev/null
   alone release
   rmdir "$here" "$state_dir" 2>/dev/null

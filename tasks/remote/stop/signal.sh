@@ -1,9 +1,9 @@
-# Signals processes that are still those that were seen, then waits for all of them to be gone. Its
-# last line is "left" and the pids that are not. After SIGKILL it leaves the stamp by which the next
-# start knows to wait.
+# Signals processes that are still those that were seen (by 0 it only looks), then waits for all of
+# them to be gone. Its last line is "left" and the pids that are not, before it stands what these
+# still hold. After SIGKILL of what has RDMA it leaves the stamp by which the next start knows to wait.
 # Its words, by process: whether it is signalled (yes or no), PID, and how it is known: KIND BOOT
 # TEXT (start: its boot and start; child: its boot and command line; command: its command line).
-: "${signal:?}" "${looks:?}" "${who?}"
+: "${signal:?}" "${looks:?}" "${who?}" "${rdma?}"
 . ./fence.sh
 command_of() { # pid: its command line, blanks made one
   set -f
@@ -45,11 +45,19 @@ act() { # processes
   # First: who watches must not start again what is being stopped.
   want_stopped "$who"
   send "$@"
-  [ "$signal" = KILL ] || return 0
-  own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir" && [ -n "$sent" ] || return 0
-  rm -rf "$state_dir/sigkill.new"
-  printf '%s %s\n' "$(date +%s)" "$tp_boot" >"$state_dir/sigkill.new" &&
-    mv "$state_dir/sigkill.new" "$state_dir/sigkill"
+  [ "$signal" != KILL ] || [ -z "$rdma" ] || [ -z "$sent" ] || stamp
+}
+limited() { perl -e 'alarm shift; exec @ARGV or exit 127' 5 "$@" 2>/dev/null; }
+holds() { # pids: what each still holds; on a Mac what is wired, too: it may be ending, and tell no more
+  for pid do
+    if [ -r "/proc/$pid/statm" ]; then # linux
+      read -r _ size _ <"/proc/$pid/statm"
+      echo "holds $pid $((size * $(getconf PAGESIZE))) B"
+    elif [ ! -d /proc/self ]; then
+      limited footprint -p "$pid" | sed -n "s/^.* Footprint: \([0-9.]* [KMGT]*B\) .*/holds $pid \1/p"
+    fi
+  done
+  [ -d /proc/self ] || limited vm_stat
 }
 fenced act "$@"
 # A bounded loop: date has no fractions on macOS, so looks are counted.
@@ -60,4 +68,6 @@ while [ -n "$left" ] && [ $n -lt "$looks" ]; do
   n=$((n + 1))
   look "$@"
 done
+# shellcheck disable=SC2086 # pids
+[ -z "$left" ] || [ "$signal" = KILL ] || holds $left
 echo "left$left"

@@ -77,6 +77,13 @@ def test_rank_0_knows_another() -> None:
         fence.raised(cluster("fence 6 new 1764500000 tp.stop"), {"mac2": seen(9, "old")})
 
 
+def test_a_node_that_can_not_write_it_down() -> None:
+    """As where its disk is full: what it has seen before is no other's."""
+    mine = cluster()
+    assert not fence.raised(mine, {"mac1": seen(4, "old"), "mac2": seen(3, "old")})
+    assert fence.is_aligned(mine)
+
+
 def test_without_a_hold() -> None:
     mine = cluster()
     mine.leader.fences.clear()

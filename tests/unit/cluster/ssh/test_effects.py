@@ -21,7 +21,7 @@ from test_injection import RUN, Scratch, cluster_of
 
 from tasks.cluster import audit, launch, lock, logs, state, stop
 from tasks.cluster.facts import Fact, files, ports, processes
-from tasks.cluster.fence import Fence
+from tasks.cluster.fence import Fence, begin
 from tasks.cluster.ssh import scripts
 from tasks.cluster.state import Seen
 from tasks.cluster.stop import Stopped
@@ -114,10 +114,12 @@ def test_a_ranks_life(place: Place) -> None:
     piece, *_ = logs.parse("mac1", place.run(logs.read_script([(0, log, "", 0)], "n")), "n")
     assert piece.data.splitlines()[-1] == rb"rank 0 a\nb"
 
-    target = stop.Target("mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start))
+    target = stop.Target("mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start), True, True)
     # One that is another by now is left alone.
     other = replace(target, same=("start", rank.boot, "1"))
     assert place.run(stop.script(cluster, [other], [other], "TERM", 0)).strip() == "left"
+    holds = stop.Held.parse({"mac1": place.run(stop.script(cluster, [target], [], "0", 0))})
+    assert holds.own["mac1", rank.pid] > 2**20
     assert place.read(state.fact("~/.state", "default")).ranks[0].alive
     left = place.run(stop.script(cluster, [target], [target], "KILL", 20))
     assert left.splitlines()[-1] == "left"
@@ -150,6 +152,7 @@ def test_a_lock(place: Place) -> None:
 def test_a_fence(place: Place) -> None:
     """Once a later hold has been seen, what an earlier one sends changes nothing."""
     cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state")
+    copied = {"folder": str(place.home), "id": ""} | {"fence": f"{cluster.folder}/fence"}
     where, fences = cluster.folder, cluster.leader.fences
     early, late = (Fence(n, hold, f"{what} of a\\nb", "default") for n, hold, what in HOLDS)
     with subprocess.Popen(["sleep", "60"]) as process:
@@ -162,6 +165,8 @@ def test_a_fence(place: Place) -> None:
                 launch.foreground(cluster, cluster.ranks[0], RUN),
                 stop.script(cluster, [target], [target], "KILL", 5),
                 *stop.forget_scripts(cluster, [Stopped("mac1")], "abc123").values(),
+                f"{begin(cluster)}touch ~/changed\n",
+                "IFS=';'\n" + scripts.script("sync.sh", ["--version"], **copied, hold=fence.hold),
             ]
 
         late_scripts, early_scripts = scripts_of(late), scripts_of(early)
@@ -177,7 +182,9 @@ def test_a_fence(place: Place) -> None:
         assert process.poll() is None
         assert place.read(state.fact("~/.state", "default", early.values)).fence.hold == "late"
         assert place.run(late_scripts[2]) == "left\n"
-        assert place.run(late_scripts[3]) == ""
+        for script in late_scripts[3:]:
+            place.run(script)
+        assert (place.home / "changed").exists()
 
 
 def test_an_audit_log(place: Place) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,26 @@ def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
             "it": ("command", "", "sleep 60"),
         }
         for label, proof in same.items():
-            target = stop.Target("mac1", process.pid, label, proof)
+            target = stop.Target("mac1", process.pid, label, proof, has_rdma=True)
             assert sh(stop.script(cluster, [target], [target], "KILL", 1)) == "left\n"
             assert (read(sh, cluster).sigkill is not None) == (label == "it")
         assert process.wait() == -9
+
+
+@pytest.mark.parametrize(
+    ("backend", "end", "has_stamp"),
+    [("jaccl", "3", True), ("jaccl", "0", False), ("ring", "3", False)],
+)
+def test_a_rank_that_ends_without_clean_up(
+    sh: Sh, cluster: Any, backend: str, end: str, has_stamp: bool
+) -> None:
+    """Whoever has ended it, over RDMA the next start knows to wait."""
+    words = (sys.executable, "-c", f"raise SystemExit({end})")
+    alone = [replace(cluster.ranks[0], command=words)]
+    its = replace(cluster, backend=backend, ranks=alone, log_dir=None)
+    sh(launch.background(its, alone, Run("abc", "me", 0.0)))
+    wait_for(lambda: [rank.exit for rank in ranks(sh, cluster, "abc")] == [int(end)])
+    assert (read(sh, cluster).sigkill is not None) == has_stamp
 
 
 def test_an_action_is_noted(sh: Sh, cluster: Any) -> None:
