@@ -73,8 +73,10 @@ class Answer:
     @property
     def why(self) -> str:
         """Why it did not do what it was asked for: what it said, and its exit status."""
+        if self.failure:
+            return self.failure
         words = said(self.err.strip() or self.out) or "no reason given"
-        return self.failure or f"{words} (exit status {self.status})"
+        return f"{words} (exit status {self.status})"
 
 
 class Whole:
