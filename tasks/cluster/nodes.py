@@ -48,7 +48,7 @@ CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
 SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
 KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not dropped
 KEPT = 8 * 1024 * 1024  # bytes of one answer, at most; what streams has been taken as it came
-ALL_KEPT = 32 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
+ALL_KEPT = 16 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
 AT_ONCE = 64  # connections that are being made: of more, some would wait for us into their timeout
 
 
