@@ -49,7 +49,7 @@ CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
 SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
 KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not dropped
 KEPT = 8 * 1024 * 1024  # bytes of one answer, at most; what streams has been taken as it came
-ALL_KEPT = 32 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
+ALL_KEPT = 16 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
 AT_ONCE = 64  # connections that are being made: of more, some would wait for us into their timeout
 
 
@@ -74,8 +74,10 @@ class Answer:
     @property
     def why(self) -> str:
         """Why it did not do what it was asked for: what it said, and its exit status."""
+        if self.failure:
+            return self.failure
         words = said(self.err.strip() or self.out) or "no reason given"
-        return self.failure or f"{words} (exit status {self.status})"
+        return f"{words} (exit status {self.status})"
 
 
 class Whole:

@@ -55,5 +55,8 @@ def said(text: str) -> str:
     The first line tells what happened where none of ours ran (Xcode's stub for python3, a login
     shell that is no shell), the last one where a script of ours gave up.
     """
-    lines = [one_line(line)[:240] for line in text.splitlines() if line.strip()]
-    return " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else ""
+    text = text.strip()
+    head, tail = text[:LINE].splitlines(), text[-LINE:].splitlines()
+    is_one = len(head) == 1 == len(tail)
+    lines = [one_line(line)[:240] for line in (head[:1] if is_one else [*head[:1], *tail[-1:]])]
+    return " ... ".join(dict.fromkeys(lines))
