@@ -1,8 +1,9 @@
 """A rank that loads a small model alone, divides it and compares, told what to do on stdin.
 
 The ranks go in step, so one that raises is seen before the others wait for it in a collective.
-`make` writes a model's folder as mlx_lm.convert does; the rest is what sharded_load calls. Its
-arguments: rank and file of the ring, by none of which a check takes it for a server's rank.
+`make` writes a model's folder as mlx_lm.convert does; the rest is what sharded_load calls, the
+canary's orders, and what harms a rank. Its arguments: rank and file of the ring (none: it is
+alone), by none of which a check takes it for a server's rank.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ import mlx_lm.utils as lm
 from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.models.cache import make_prompt_cache
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks" / "remote"))
+import score
+
 VOCABULARY = 384
 mx.disable_compile()  # on Linux each compiled function costs a run of the C++ compiler
 
 
-def make(folder: str, config: dict[str, Any], bits: int) -> str:
+def make(folder: str, config: dict[str, Any], bits: int, dtype: str = "float32") -> str:
     """Random weights, not too even: norms, biases and sinks are near what they were, not equal."""
     mx.random.seed(1)
     model_class, arguments = lm._get_classes(config)
@@ -45,7 +49,7 @@ def make(folder: str, config: dict[str, Any], bits: int) -> str:
         noise = mx.random.normal(value.shape)
         is_flat = value.ndim == 1 or value.size == max(value.shape)
         filled = value + 0.3 * noise if is_flat else noise * value.shape[-1] ** -0.5
-        return filled.astype(mx.float32)
+        return filled.astype(getattr(mx, dtype))
 
     model.update(tree_map_with_path(fill, model.parameters()))
     if bits:
@@ -56,9 +60,9 @@ def make(folder: str, config: dict[str, Any], bits: int) -> str:
 
 
 class Rank:
-    def __init__(self, number: str, hosts: str) -> None:
+    def __init__(self, number: str = "0", hosts: str = "") -> None:
         os.environ.update(MLX_RANK=number, MLX_HOSTFILE=hosts)
-        self.group = mx.distributed.init(backend="ring", strict=True)
+        self.group = mx.distributed.init(backend="ring", strict=True) if hosts else None
 
     def load(self, folder: str) -> str:
         self.model, _ = lm.load_model(Path(folder), lazy=True, strict=False)
@@ -66,6 +70,52 @@ class Rank:
         self.alone = self.answers()
         mx.eval(self.alone)
         return "ok"
+
+    def open(self, folder: str, harm: str) -> str:
+        """The model as a rank has it, with this kind of harm done to the last rank."""
+        self.model, _ = lm.load_model(Path(folder), lazy=True, strict=False)
+        if self.group:
+            self.model.shard(self.group)
+        if harm:
+            getattr(self, harm)(self.model.layers, self.group.rank() == self.group.size() - 1)
+        mx.eval(self.model.parameters())
+        return "ok"
+
+    def obey(self, order: dict[str, Any]) -> Any:
+        return score.obey(self.model, None, order)
+
+    def one_matrix(self, layers: list[Any], harmed: bool) -> None:
+        self.scale([layers[len(layers) // 2].self_attn.o_proj] if harmed else [])
+
+    def all_matrices(self, layers: list[Any], harmed: bool) -> None:
+        modules = [each for layer in layers for _, each in layer.named_modules()]
+        self.scale([m for m in modules if harmed and "weight" in m and m.weight.ndim > 1])
+
+    def down_projections(self, layers: list[Any], harmed: bool) -> None:
+        self.scale([layer.mlp.down_proj for layer in layers] if harmed else [])
+
+    def scale(self, modules: list[Any]) -> None:
+        for each in modules:
+            for name in ("scales", "biases") if "scales" in each else ("weight",):
+                each[name] = each[name] * 1.05
+
+    def dropped_head(self, layers: list[Any], harmed: bool) -> None:
+        """A KV head whose values are nothing."""
+        for each in (layer.self_attn for layer in layers if harmed):
+            for name in ("scales", "biases") if "scales" in each.v_proj else ("weight",):
+                rows = mx.arange(each.v_proj[name].shape[0]) * each.n_kv_heads
+                kept = rows >= each.v_proj[name].shape[0]
+                each.v_proj[name] = mx.where(kept[:, None], each.v_proj[name], 0)
+
+    def exchanged(self, layers: list[Any], _: bool) -> None:
+        """Ranks 0 and 1 have each other's shards of what sums up the heads."""
+        other = {0: 1, 1: 0}.get(self.group.rank(), self.group.rank())
+        for module in (layer.self_attn.o_proj for layer in layers):
+            for name in ("weight", "scales", "biases"):
+                if name in module:
+                    every = mx.distributed.all_gather(module[name][None], group=self.group)
+                    module[name] = every[other]
+                    mx.eval(module[name])
 
     def tensor(self) -> int:
         self.model.shard(self.group)
@@ -104,7 +154,7 @@ class Rank:
 
 
 if __name__ == "__main__":
-    rank = Rank(*sys.argv[1:]) if sys.argv[1:] else None
+    rank = Rank(*sys.argv[1:])
     for line in sys.stdin:
         order, *words = json.loads(line)
         try:

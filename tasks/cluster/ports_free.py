@@ -8,7 +8,8 @@ from collections.abc import Iterable
 FIRST, LAST = 18000, 31999
 
 
-def choose(used: Iterable[int], count: int) -> list[int]:
-    """`count` ports that are not in use."""
+def in_a_row(used: Iterable[int], count: int) -> int:
+    """The first of `count` ports in a row that are not in use."""
     taken = set(used)
-    return [port for port in range(FIRST, LAST) if port not in taken][:count]
+    starts = range(FIRST, LAST - count)
+    return next(first for first in starts if taken.isdisjoint(range(first, first + count)))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ... import asking, benching, screen, show, steps
 from ...asking import AFTER, Server
 from ...cli import envelope
-from ...cluster import checks, fit, nodes, ports_free, ranks, reading
+from ...cluster import checks, fit, hostfile, nodes, ports_free, ranks, reading
 from ...cluster import stop as stopping
 from ...cluster.api import Api, ApiError
 from ...cluster.canary import (
@@ -36,13 +36,14 @@ from ...cluster.http.orders import NoOrdersError, Orders
 from ...cluster.load import prompt
 from ...cluster.nodes import Node
 from ...cluster.snapshot import Snapshot
+from ...cluster.state import Record
 from ...cluster.whole import complete
 from ...session import Session
 
 POSITIONS, THOROUGH = 256, 1024
 PROMPT = 64  # tokens
 AT_ONCE = 4
-WHOLE = 1 << 20  # tokens at a time: all
+WHOLE = 512  # tokens at a time
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -91,6 +92,8 @@ def run(
     if reference is None:
         with _reference(session, cluster, server, address, options) as (api, name, what):
             reference = measure(Orders(api, name, options.timeout), options, *what)
+    if reference.model != server.record.model:
+        screen.say(f"warn: {reference.what} is of {reference.model}")
     found = verdict(Orders(server.api, server.model, options.timeout), reference, options)
     _tell(server, reference, found, as_json)
     if found.verdict == WRONG:
@@ -157,19 +160,19 @@ def measure(orders: Orders, options: CanaryOptions, model: str, ranks: int, what
 def _with_noise(orders: Orders, about: Reference) -> Reference:
     """How likely a reference finds its own answers, and how far it strays when asked otherwise."""
     each, tokens = [[one] for one in about.tokens], about.tokens
-    positions = _score(orders, each, about.first)
+    positions = score(orders, each, about.first)
     ways = {
-        "again": _score(orders, each, about.first),
-        "16 tokens at a time": _score(orders, each, about.first, step=16),
-        "token by token": _score(orders, each[:AT_ONCE], about.first, step=1),
-        "in a batch": _score(orders, _batches(tokens), about.first),
-        "shaken": _score(orders, each, about.first, shake=True),
+        "again": score(orders, each, about.first),
+        "16 tokens at a time": score(orders, each, about.first, step=16),
+        "token by token": score(orders, each[:AT_ONCE], about.first, step=1),
+        "in a batch": score(orders, _batches(tokens), about.first),
+        "shaken": score(orders, each, about.first, shake=True),
     }
     noise = {name: differences(positions, found) for name, found in ways.items()}
     return replace(about, positions=positions, noise=noise)
 
 
-def _score(
+def score(
     orders: Orders,
     batches: Sequence[Sequence[Sequence[int]]],
     first: int,
@@ -190,7 +193,7 @@ def verdict(orders: Orders, reference: Reference, options: CanaryOptions) -> Ver
         if reference.texts:
             return judge_texts(reference, _texts(orders, options))
         try:
-            found = _score(orders, [[each] for each in reference.tokens], reference.first)
+            found = score(orders, [[each] for each in reference.tokens], reference.first)
         except NoOrdersError as error:
             return Verdict(UNKNOWN, f"the server: {error}")
         return judge(reference, found, _served(orders, reference))
@@ -231,7 +234,8 @@ def _told(who: str) -> Iterator[None]:
 def _tell(server: Server, reference: Reference, found: Verdict, as_json: bool) -> None:
     if as_json:
         about = {"what": reference.what, "ranks": reference.ranks, "model": reference.model}
-        more = {"prompts": len(reference.tokens or reference.texts), "ranks": server.record.size}
+        more = {"model": server.record.model, "ranks": server.record.size}
+        more["prompts"] = len(reference.tokens or reference.texts)
         envelope.give({"canary": {**found.document(), **more, "reference": about}})
         return
     if found.positions:
@@ -248,7 +252,7 @@ def _rows(found: Verdict) -> list[tuple[str, ...]]:
         ("mean difference, nats", f"{found.mean:.2g}", f"{found.limit:.2g}"),
         ("largest difference", f"{found.largest:.2g}", ""),
         *((f"noise: {name}", f"{mean:.2g}", "") for name, mean in found.ways.items()),
-        ("ties that turned", turned, f"{found.turned_limit:.2g}"),
+        ("tokens that turned", turned, f"{found.turned_limit:.2g}"),
         ("answers as clients get them", served, ""),
         ("sees a fault of", f"{found.sees:.2g}", ""),
     ]
@@ -271,53 +275,54 @@ def _reference(
         api = Api(Node(Host("127.0.0.1")), *address)
         yield api, asking.name_of(cluster, api, server.record), (model, 0, str(options.url))
         return
-    single = _single(cluster, server, options)
-    with steps.locked(session, single, "tp.bench --canary"):
-        what = f"1 rank on {single.leader.name}"
+    fewer = _fewest(cluster, server, options)
+    size, names = len(fewer.ranks), ", ".join(rank.host.ssh for rank in fewer.ranks)
+    with steps.locked(session, fewer, "tp.bench --canary"):
+        what = f"{_ranks(size)} on {names}"
         screen.say(f"the reference: {what}")
         run = None
         try:
-            run = steps.launch(session, single)
-            steps.wait(session, single, None, run)
-            yield Api.of(single), asking.engine_of(cluster, server.record).model, (model, 1, what)
+            run = steps.launch(session, fewer)
+            steps.wait(session, fewer, None, run)
+            yield Api.of(fewer), asking.engine_of(cluster, server.record).model, (model, size, what)
         finally:
             if run:
-                _stop(single, run)
+                _stop(fewer, run)
 
 
-def _stop(single: Cluster, run: str) -> None:
-    reports = stopping.stop(single, run=run)
-    stopping.forget(single, reports, run)
+def _stop(fewer: Cluster, run: str) -> None:
+    reports = stopping.stop(fewer, run=run)
+    stopping.forget(fewer, reports, run)
     for report in reports:
         if report.left or report.failure:
             left = ", ".join(report.left)
             screen.say(f"warn: the reference: {report.node}: {report.word} {left} {report.failure}")
 
 
-def _single(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster:
-    """A cluster of one rank with the running server's model, on a node that has room for it."""
+def _fewest(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster:
+    """The running server's model on as few ranks as there is room for beside it."""
     record = server.record
     if not record.model:
         raise CheckFailed("the record names no model: give --canary-url URL or --against FILE")
     engine = asking.engine_of(cluster, record)
-    tokens = AT_ONCE * (options.prompt_tokens + options.max_tokens)
-    home, read = _home(cluster, record.model, tokens)
-    used = [*(known(read.on(home.ssh), ports.KEY) or {}), cluster.http_port, record.port]
-    port, meeting = ports_free.choose(used, 2)
+    hosts, read = _homes(cluster, record, AT_ONCE * (options.prompt_tokens + options.max_tokens))
+    backend = "ring" if len(hosts) == 1 or all(host.ips for host in hosts) else cluster.backend
+    held = {port for host in hosts for port in known(read.on(host.ssh), ports.KEY) or {}}
+    count = 1 + sum(max(len(host.ips), 1) for host in hosts)
+    port = ports_free.in_a_row([*held, cluster.http_port, record.port], count)
     words = _without(record.command[1 + len(engine.command) :], ("--port", "--host"))
     args = [*words, "--port", str(port), "--host", "127.0.0.1"]
     first = cluster.ranks[0]
     envs = [f"{name}={first.env[name]}" for name in cluster.env_names]
-    host = replace(home, python=server.pythons.get(home.ssh, record.command[0]), rdma=())
-    host = host if host.ips else replace(host, ips=("127.0.0.1",))
-    planned = ranks.plan([host], "ring", engine, envs=envs, args=args, port=meeting)
+    homes = [_home(server, host, len(hosts)) for host in hosts]
+    planned = ranks.plan(homes, backend, engine, envs=envs, args=args, port=port + 1)
     return replace(
         cluster,
         source="--canary",
-        backend="ring",
+        backend=backend,
         engine=engine,
         ranks=planned,
-        nodes=[node for node in cluster.nodes if node.name == home.ssh],
+        nodes=[node for host in hosts for node in cluster.nodes if node.name == host.ssh],
         args=args,
         model=record.model,
         bind="127.0.0.1",
@@ -327,6 +332,13 @@ def _single(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster
         name=f"{cluster.name}-canary",
         notes=(),
     )
+
+
+def _home(server: Server, host: Host, count: int) -> Host:
+    """A host of so many as a rank of the reference has it."""
+    python = server.pythons.get(host.ssh, server.record.command[0])
+    ips = host.ips or (("127.0.0.1",) if count == 1 else ())
+    return replace(host, python=python, rdma=host.rdma[:count] if count > 1 else (), ips=ips)
 
 
 def _without(words: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -340,28 +352,38 @@ def _without(words: Sequence[str], names: Sequence[str]) -> list[str]:
     return kept
 
 
-def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, Snapshot]:
-    """The first node in which the whole model fits beside what is wired there now."""
+def _homes(cluster: Cluster, record: Record, tokens: int) -> tuple[list[Host], Snapshot]:
+    """The fewest hosts that hold the model and so many tokens beside what is wired there now."""
+    mode = split.PIPELINE if "--pipeline" in record.command else split.TENSOR
+    hosts = list({rank.host.ssh: rank.host for rank in reversed(cluster.ranks)}.values())[::-1]
+    said: list[Finding] = []
+    for count in range(1, max(min(record.size, len(hosts) + 1), 2)):
 
-    def facts(node: Node) -> list[Fact[object]]:
-        return [*checks.of_model(cluster, node, path, [1]), ports.FACT]
+        def facts(node: Node, count: int = count) -> list[Fact[object]]:
+            return [*checks.of_model(cluster, node, record.model, [count]), ports.FACT]
 
-    read = reading.read(cluster.nodes, facts)
-    wrong = [each for each in complete(read.nodes) if each.level == FAIL]
-    broken = {each.node for each in wrong}
-    single = {node: [0] for node in read.nodes if node not in broken}
-    whole = {node: read.nodes[node] for node in single}
-    findings = [
-        f for node in whole for f in fit.fits({node: whole[node]}, single, split.TENSOR, tokens)
-    ]
-    for finding in findings:
-        if finding.level == OK:
-            host = next(rank.host for rank in cluster.ranks if rank.host.ssh == finding.node)
-            return host, read
-    raise CheckFailed(_why_not([*show.lost(read), *findings]))
+        read = reading.read(cluster.nodes, facts)
+        groups = [[host] for host in hosts] if count == 1 else [hosts[:count]]
+        for group in groups:
+            found = _room(read, [host.ssh for host in group], mode, tokens)
+            if found and all(each.level == OK for each in found):
+                return hostfile.facing(group), read
+            said += found
+        said += show.lost(read) if count == 1 else []
+    raise CheckFailed(_why_not([each for each in said if each.level != OK]))
+
+
+def _room(read: Snapshot, names: Sequence[str], mode: str, tokens: int) -> list[Finding]:
+    """What is to be said of the model on these nodes, a rank on each."""
+    facts = {name: read.nodes[name] for name in names if name in read.nodes}
+    if len(facts) < len(names):
+        return []
+    broken = [each for each in complete(facts) if each.level == FAIL]
+    of = {name: [number] for number, name in enumerate(names)}
+    return broken or fit.fits(facts, of, mode, tokens)
 
 
 def _why_not(findings: Sequence[Finding]) -> str:
     why = f"{findings[0].node}: {findings[0].what}" if findings else "its size is not known"
     fix = "--record FILE of a server with fewer ranks, then --against FILE"
-    return f"canary: no node has room for the whole model ({why}): {fix}"
+    return f"canary: no room for a reference beside the server ({why}): {fix}"

@@ -22,6 +22,10 @@ from typing import Any
 import pytest
 from conftest import ROOT, free_ports, wait_for
 
+from tasks.cluster.api import Api
+from tasks.cluster.hostfile import Host
+from tasks.cluster.http.orders import Orders
+from tasks.cluster.nodes import Node
 from tasks.cluster.server import marks
 from tasks.cluster.server.marks import Joined, Marks
 
@@ -447,6 +451,7 @@ def serve(ranks: Ranks, model: Path, python: str = sys.executable) -> None:
     processes = [ranks.start(r, 2, *words, python=python, model=model) for r in (0, 1)]
     wait_for(lambda: first_token(port) or any(each.poll() is not None for each in processes))
     assert [each.poll() for each in processes] == [None, None]
+    as_called_directly(port, model)
     whole = wait_for(lambda: ranks.marks(0).loading and ranks.marks(1).loading)
     size = (model / "model.safetensors").stat().st_size
     assert 0 < size - whole.of < 10_000  # the header
@@ -456,6 +461,26 @@ def serve(ranks: Ranks, model: Path, python: str = sys.executable) -> None:
     left = ranks.marks(0).left
     assert left is not None
     assert left.status == 0
+
+
+def as_called_directly(port: int, model: Path) -> None:
+    """What its ranks say of given tokens, all in step, is what mlx_lm says without a server."""
+    import mlx.core as mx
+    from mlx_lm.utils import load_model
+
+    orders = Orders(Api(Node(Host("127.0.0.1")), "127.0.0.1", port), "default_model", 60)
+    (prompt,) = orders.encode(["Once upon a time"])
+    (answer,) = orders.answer([prompt], 8)
+    (rows,) = orders.score([prompt + answer], len(prompt), 5, False)
+    (shaken,) = orders.score([prompt + answer], len(prompt), 99, True)
+    logits = load_model(model)[0](mx.array([prompt + answer]))[0, len(prompt) - 1 : -1]
+    nats = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    assert mx.argmax(nats, axis=-1).tolist() == answer == orders.serve(prompt, 8)
+    right = [nats[at, token].item() for at, token in enumerate(answer)]
+    assert [row[0] for row in rows] == pytest.approx(right, abs=1e-4)
+    assert [max(row[2]) for row in rows] == pytest.approx(right, abs=1e-4)
+    assert all(token in row[1] for token, row in zip(answer, rows, strict=True))
+    assert right != [row[0] for row in shaken] == pytest.approx(right, abs=1e-3)
 
 
 def _read_all(found: Marks) -> bool:
