@@ -167,6 +167,7 @@ def launch(session: Session, cluster: Cluster) -> str:
     _point_out(cluster)
     known = session.known(cluster)
     _tell_stale_cache(cluster, known.reading)
+    known.last = known.reading and known.reading[1]
     known.forget()
     try:
         launching.launch(cluster, run)
@@ -275,6 +276,9 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
     screen.out(api.url)
     screen.out(curl(api, model))
+    before = session.known(cluster).last
+    if before:
+        show.tell_fewer(cluster, before, cluster.model)
 
 
 def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:
