@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from ..ssh import scripts
 from . import Fact, Key
 
-ROW = re.compile(
-    r"^(\d{1,4}) ([a-z-]{1,16}) (\d{1,9}\.\d{2}) (\d{1,12}) (.{0,4096})$", re.MULTILINE
-)
+ROW = re.compile(r"^(\d{1,4}) ([a-z-]{1,16}) (\d{1,9}\.\d\d) (\d{1,12}) (.{0,4096})$", re.M)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Trial:
     rows: list[Row] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     up: int = 0  # ranks of the server that runs
+    before: str = ""  # the run before it
     seconds: float = 60.0  # that a start takes
     load: float = 0.0
     empty: int | None = None  # bytes in use before anything was started
@@ -105,20 +106,27 @@ class Trial:
         cools = self.cluster.backend.startswith("jaccl")
         return found if cools else {**found, "INVOKE_TP_COOLDOWN": "0"}
 
-    def start(self, ranks: int, env: Mapping[str, str] | None = None) -> Job:
+    def launch(self, *words: str, env: Mapping[str, str] | None = None) -> Job:
+        """Begin a start or a restart: looks from now on are at its run."""
+        self.before = view.look(self.cluster).run
         limit = 3 * self.seconds + 60 + float((env or {}).get("MLX_BIG_SLOW", 0))
-        return self.begin("tp.start", "-n", str(ranks), limit=limit, env=env, model=True)
+        return self.begin(*words, limit=limit, env=env, model=True)
 
-    def restart(self) -> Job:
-        return self.begin("tp.restart", limit=3 * self.seconds + 60, model=True)
+    def start(self, ranks: int, env: Mapping[str, str] | None = None) -> Job:
+        return self.launch("tp.start", "-n", str(ranks), env=env)
+
+    def restart(self, env: Mapping[str, str] | None = None) -> Job:
+        return self.launch("tp.restart", env=env)
 
     def watch(self, job: Job, until: Callable[[Look], bool] = lambda _: False) -> list[Look]:
         """Look at the ranks while a command runs, or until something is so."""
         series: list[Look] = []
         while job.runs and time.time() < job.begun + job.limit:
-            series.append(view.look(self.cluster))
-            if series[-1].at > job.begun and until(series[-1]):
-                return series
+            seen = view.look(self.cluster)
+            if seen.run != self.before:
+                series.append(seen)
+                if until(seen):
+                    break
             time.sleep(PAUSE)
         return series
 

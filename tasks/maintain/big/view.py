@@ -13,6 +13,8 @@ from ...cluster.server import marks
 from ...cluster.server.marks import Marks
 from ...cluster.ssh import scripts
 
+SOME = 12  # looks at a load: of a shorter one nothing can be said, for marks come each second
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -116,7 +118,7 @@ def parts(seen: Look, begun: float, ready: float, ended: float) -> Parts | None:
         join=joined - meeting,
         imports=first - joined if first is not None else None,
         load=last - first if first is not None and last is not None else None,
-        token=ready - (last if last is not None and known else joined),
+        token=max(0.0, ready - (last if last is not None and known else joined)),
         after=ended - ready,
         total=ended - begun,
     )
@@ -141,7 +143,7 @@ def progress(series: Sequence[Look]) -> Progress | None:
     """Judge a load by looks at it; None where too few saw it."""
     told = [(each, 100 * each.told) for each in series if each.told is not None]
     during = [(each, share) for each, share in told if share < 100]
-    if len(during) < 3 or len(told) == len(during):
+    if len(during) < SOME or len(told) == len(during):
         return None
     first = min(rank.loading[0][0] for rank in during[0][0].ranks.values())
     done = told[len(during)][0]
