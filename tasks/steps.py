@@ -563,6 +563,8 @@ def _not_ready(failure: waiting.NotReadyError) -> str:
         return "the ranks have started and did not meet within tp.join_timeout: inv rdma.ping"
     if not failure.dead:
         refused = f", the server says: {failure.refused}" if failure.refused else ""
+        if waiting.ENGINE_DIED in failure.refused:
+            return f"the server's engine died ({failure.health}{refused})"
         return f"not ready within {failure.seconds:.1f} s ({failure.health}{refused})"
     return ", ".join(
         f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"

@@ -22,7 +22,7 @@ LONG_ANSWER = "600"  # tokens, of one rank: a token without a text would end it
 ANSWER = "32"
 BENCH = {
     "cpu": "--prompt-tokens 24 --max-tokens 8 --requests 2 --concurrency 1,2 --timeout 120",
-    "": "--prompt-tokens 128,1024 --max-tokens 16 --requests 4 --concurrency 1,4 --timeout 60",
+    "": "--prompt-tokens 128,1024 --max-tokens 16 --requests 2 --concurrency 1,2 --timeout 60",
 }
 
 

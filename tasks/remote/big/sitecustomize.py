@@ -2,7 +2,8 @@
 
 Found by PYTHONPATH, so it is no part of what is measured. By its environment:
 
-    MLX_BIG_GPUS=N           on CUDA: see one GPU alone, number MLX_RANK % N; no PyTorch beside it
+    MLX_BIG_GPUS=N           on CUDA: see one GPU alone, number MLX_RANK % N, and take of its memory
+                             no more than a share; no PyTorch beside it
     MLX_BIG_NCCL=HOST:PORT   MLX's backend nccl where ring is asked for (ranks on GPUs of their own)
     MLX_BIG_HOLD=RANK:SEC    that rank comes so much later to meet the others
     MLX_BIG_SLOW=SEC         its load takes at least so long
@@ -23,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 RANK = int(os.environ.get("MLX_RANK", "0"))
+SIZE = int(os.environ.get("MLX_TP_ENTRY_SIZE", "1"))  # the entry takes it out of the environment
 
 
 class Mender(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -56,8 +58,22 @@ def core(mx: Any) -> None:
     rank, _, seconds = os.environ.get("MLX_BIG_HOLD", "").partition(":")
     if rank == str(RANK):
         time.sleep(float(seconds))
+    share(mx)
     if "NCCL_HOST_IP" in os.environ:
         nccl(mx.distributed, mx.DeviceType)
+
+
+def share(mx: Any) -> None:
+    """Leave the GPU's other ranks their part: MLX keeps what it frees as if it were alone there.
+
+    One of two ranks that keep 35 GB each ran out of memory in a load, on a GPU of 150 GB.
+    """
+    gpus = int(os.environ.get("MLX_BIG_GPUS") or 0)
+    if gpus:
+        ranks = -(-SIZE // gpus)
+        whole = mx.set_memory_limit(1 << 40)
+        mx.set_memory_limit(whole // ranks)
+        mx.set_cache_limit(whole // ranks // 8)
 
 
 def nccl(distributed: Any, device: type) -> None:
@@ -151,8 +167,7 @@ def main() -> None:
     address = os.environ.get("MLX_BIG_NCCL")
     if address and "MLX_TP_ENTRY_SIZE" in os.environ:
         host, _, port = address.partition(":")
-        size = os.environ["MLX_TP_ENTRY_SIZE"]
-        os.environ.update(NCCL_HOST_IP=host, NCCL_PORT=port, MLX_WORLD_SIZE=size)
+        os.environ.update(NCCL_HOST_IP=host, NCCL_PORT=port, MLX_WORLD_SIZE=str(SIZE))
         os.environ["NCCL_NVLS_ENABLE"] = "0"
     sys.meta_path.insert(0, Mender("mlx.core", core))
     sys.meta_path.insert(0, Mender("mlx_lm.utils", utils))

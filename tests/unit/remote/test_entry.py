@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -357,6 +357,21 @@ def test_what_a_page_cache_hides(entry: ModuleType) -> None:
     assert entry.progress(900, 1000) == 900  # MLX holds what is still to be read
     assert entry.progress(0, 1000) == 1000
     assert entry.progress(400, 0) == 400  # nothing is known of memory
+
+
+def test_a_trickle_is_no_progress(entry: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux counts what comes from sockets too: requests kept a failed load going for ever."""
+    now, marked = [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
+    monkeypatch.setattr(entry, "time", clock)
+    reads = iter([0, 400_000, 900_000, *range(900_118, 10**6, 118)])
+    entry.follow(lambda: next(reads), lambda _, **v: marked.append(v["bytes"]), 10**6)
+    assert marked[:2] == [400_000, 900_000]
+    assert len(marked) < 120
+    slow = iter([990_000, 999_900, 1_000_001])
+    marked.clear()
+    entry.follow(lambda: next(slow), lambda _, **v: marked.append(v["bytes"]), 10**6)
+    assert marked == [990_000, 999_900, 10**6]  # the last of it is told, little as it is
 
 
 class Memory:
