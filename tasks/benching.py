@@ -64,7 +64,7 @@ def plan(
 
 def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> None:
     """Measure, tell, write the file; raise when a request failed."""
-    _check_writable(file)
+    check_writable(file)
     server = asking.running(cluster)
     document = _about(cluster, server, wanted)
     load = Load(server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4))
@@ -206,7 +206,7 @@ def compare(files: Sequence[str], out: str | None) -> None:
     """Runs side by side, the first one as the measure; with `out` also as a plot (SVG)."""
     if len(files) < 2:
         raise BadInput("--compare: give at least two files: --compare before.json,after.json")
-    _check_writable(out)
+    check_writable(out)
     runs = [load(file) for file in files]
     screen.table(_compared(runs))
     if out:
@@ -294,13 +294,13 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e12
 
 
-def _check_writable(file: str | None) -> None:
+def check_writable(file: str | None, option: str = "--out") -> None:
     """Found out before the load, not after it."""
     if file and not Path(file).expanduser().absolute().parent.is_dir():
-        raise BadInput(f"--out {file}: there is no folder {Path(file).parent}: make it first")
+        raise BadInput(f"{option} {file}: there is no folder {Path(file).parent}: make it first")
 
 
-def write(file: str, text: str) -> None:
+def write(file: str, text: str, option: str = "--out") -> None:
     """Write a file that is whole or not there."""
     path = Path(file).expanduser()
     new = path.with_name(path.name + ".new")
@@ -308,5 +308,5 @@ def write(file: str, text: str) -> None:
         new.write_text(text, encoding="utf-8")
         new.replace(path)
     except OSError as error:
-        raise ActionFailed(f"--out {file}: can't be written ({error.strerror})") from None
+        raise ActionFailed(f"{option} {file}: can't be written ({error.strerror})") from None
     screen.say(f"written: {path}")

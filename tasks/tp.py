@@ -460,15 +460,20 @@ def chat(
     help={
         "concurrency": "how many requests at a time, with commas between (a row each)",
         "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
-        " --canary the long one's, 4096)",
-        "requests": "requests per row (default: twice the concurrency, at least 4)",
+        " --canary 64)",
+        "requests": "requests per row (default: twice the concurrency, at least 4), or --canary's"
+        " prompts (default: as many as make its positions)",
         "max_tokens": "tokens per answer",
         "timeout": "seconds per row, after which what is left has failed",
         "label": "the run's name in plots (default: date and time)",
         "out": "write the run to this file as JSON; with --compare the plot, as SVG",
         "compare": "measure nothing, compare such files: before.json,after.json (or repeat)",
-        "canary": "no load: greedy answers against those of a single rank, started for it",
+        "canary": "no load: are the answers right but for rounding? Against those of as few ranks"
+        " as the model fits, started for it",
         "canary_url": "the same against a server that runs: http://HOST:PORT",
+        "record": "with --canary: write this server's answers as a reference to a file",
+        "against": "with --canary: hold the answers against such a file",
+        "thorough": "with --canary: 1,024 positions instead of 256",
     },
 )
 def bench(
@@ -484,6 +489,9 @@ def bench(
     compare: Files = (),
     canary: bool = False,
     canary_url: Url | None = None,
+    record: File | None = None,
+    against: File | None = None,
+    thorough: bool = False,
     json: bool = False,
 ) -> None:
     """Load the running server: first token, tokens/s, p50, p95.
@@ -491,28 +499,34 @@ def bench(
     The load is bounded in requests and time.
 
     Every prompt is new, so that no cache helps; p95 is what 95 % of the requests kept to. Exit 4
-    if a request failed, or (--canary) an answer is not the single rank's; 3 if no server runs.
+    if a request failed, or (--canary) answers are wrong; 3 if no server runs.
 
     inv tp.bench --out before.json
     inv tp.bench --compare before.json,after.json --out change.svg
     inv tp.bench --canary
+    inv tp.bench --canary --record one.json
     """
     from . import benching
     from .cluster.errors import BadInput
 
-    sizes = prompt_tokens or benching.PROMPTS
-    plan = benching.plan(concurrency, sizes, requests, max_tokens, timeout, label)
-    if compare and (canary or canary_url):
+    references = [each for each in (canary_url, record, against) if each]
+    if compare and (canary or references):
         raise BadInput("give --compare or --canary, not both")
+    if len(references) > 1:
+        raise BadInput("give one of --canary-url, --record and --against")
     if compare:
         benching.compare(compare, out)
-    elif canary or canary_url:
-        from . import canary as canaries
+    elif canary or references or thorough:
+        from .commands.tp import canary as canaries
 
-        size = max(plan.prompt_tokens) if prompt_tokens else canaries.LONG
-        how = canaries.How(canary_url, size, plan.max_tokens, plan.timeout)
-        canaries.canary(session, cluster, how, json)
+        size = max(prompt_tokens, default=canaries.PROMPT)
+        options = canaries.CanaryOptions(
+            canary_url, record, against, thorough, requests, size, max_tokens, timeout
+        )
+        canaries.run(session, cluster, options, json)
     else:
+        sizes = prompt_tokens or benching.PROMPTS
+        plan = benching.plan(concurrency, sizes, requests, max_tokens, timeout, label)
         benching.bench(cluster, plan, out, json)
 
 

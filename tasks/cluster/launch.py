@@ -176,6 +176,7 @@ def _node(cluster: Cluster, name: str, run: Run, has_log: bool = True) -> str:
         keep_runs=cluster.keep_logs,
         spare=cluster.recalled[0],
         entry=scripts.text("entry.py") if cluster.engine.has_entry else "",
+        score=scripts.text("score.py") if cluster.engine.has_entry else "",
     )
 
 

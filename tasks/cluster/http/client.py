@@ -110,6 +110,17 @@ class Api:
             raise ApiError(refused)
         return dict(answer.json())
 
+    def completion(
+        self, model: str, prompt: str, max_tokens: int, timeout: float, **sampling: Any
+    ) -> dict[str, Any]:
+        """One completion of a plain prompt as the server's JSON, whatever it says."""
+        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, **sampling}
+        answer = self._send("POST", "/v1/completions", timeout, json=body)
+        try:
+            return dict(answer.json())
+        except NOT_AS_AGREED:
+            raise ApiError(_refusal(answer) or "the completion is none") from None
+
     def one_token(self, model: str | None, default: str, timeout: float) -> str:
         """Get one real token; the name by which the loaded model is to be asked for."""
         name = self.name_of(model, default, timeout)

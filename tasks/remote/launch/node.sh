@@ -1,7 +1,7 @@
 # Before ranks of a run start on a node: its folder, ours alone, with the record of them; what it
 # takes the place of is over.
 : "${run:?}" "${record:?}" "${who?}" "${already:?}" "${keep_runs:?}" "${spare?}"
-: "${entry?}"
+: "${entry?}" "${score?}"
 . ./runs.sh
 at=$here/runs/$run
 for folder in "$state_dir" "$here" "$here/runs" "$at"; do
@@ -35,7 +35,9 @@ over "$old"/rank[0-9]*.pid
 }
 rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
 printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" || exit
-[ -z "$entry" ] || printf '%s\n' "$entry" >"$at/entry.py" || exit
+[ -z "$entry" ] || {
+  printf '%s\n' "$entry" >"$at/entry.py" && printf '%s\n' "$score" >"$at/score.py"
+} || exit
 want running "$run" "$who" || exit
 # Earlier runs go, but for the newest (names begin with the time) and one whose values are used.
 newest

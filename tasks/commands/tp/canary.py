@@ -1,0 +1,367 @@
+"""What inv tp.bench --canary does: is what the ranks answer right, but for rounding?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from ... import asking, benching, screen, show, steps
+from ...asking import AFTER, Server
+from ...cli import envelope
+from ...cluster import checks, fit, nodes, ports_free, ranks, reading
+from ...cluster import stop as stopping
+from ...cluster.api import Api, ApiError
+from ...cluster.canary import (
+    LEAST,
+    UNKNOWN,
+    WRONG,
+    Position,
+    Reference,
+    Verdict,
+    differences,
+    judge,
+    judge_texts,
+)
+from ...cluster.checks import FAIL, OK, Finding
+from ...cluster.cluster import Cluster
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed
+from ...cluster.facts import Fact, known, ports, split
+from ...cluster.hostfile import Host
+from ...cluster.http.orders import NoOrdersError, Orders
+from ...cluster.load import prompt
+from ...cluster.nodes import Node
+from ...cluster.snapshot import Snapshot
+from ...cluster.whole import complete
+from ...session import Session
+
+POSITIONS, THOROUGH = 256, 1024
+PROMPT = 64  # tokens
+AT_ONCE = 4
+WHOLE = 1 << 20  # tokens at a time: all
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class CanaryOptions:
+    """What `inv tp.bench --canary` is asked for.
+
+    `url` is a reference that runs already, `against` a file with one, `record` where to write one;
+    `prompts` (None: as many as make the positions) have `prompt_tokens` each, answers `max_tokens`.
+    `timeout` is in seconds per question to a server.
+    """
+
+    url: str | None = None
+    record: str | None = None
+    against: str | None = None
+    thorough: bool = False
+    prompts: int | None = None
+    prompt_tokens: int = PROMPT
+    max_tokens: int = 64
+    timeout: float = 300
+
+    @property
+    def count(self) -> int:
+        """How many prompts: so many that a mean says something."""
+        wanted = THOROUGH if self.thorough else POSITIONS
+        least = -(-LEAST // self.max_tokens)
+        return max(self.prompts or -(-wanted // self.max_tokens), least)
+
+
+def run(
+    session: Session, cluster: Cluster, options: CanaryOptions, as_json: bool = False
+) -> Verdict | None:
+    """Hold the running server against a reference, and tell; None where one was recorded.
+
+    Raise ActionFailed where its answers are wrong or missing, CheckFailed where none serves or no
+    reference can be had.
+    """
+    address = reference_address(options.url)
+    reference = _read(options.against)
+    benching.check_writable(options.record, "--record")
+    server = asking.running(cluster)
+    if options.record:
+        _record(server, options)
+        return None
+    if reference is None:
+        with _reference(session, cluster, server, address, options) as (api, name, what):
+            reference = measure(Orders(api, name, options.timeout), options, *what)
+    found = verdict(Orders(server.api, server.model, options.timeout), reference, options)
+    _tell(server, reference, found, as_json)
+    if found.verdict == WRONG:
+        raise ActionFailed(f"canary: wrong: {found.why}")
+    return found
+
+
+def reference_address(url: str | None) -> tuple[str, int] | None:
+    """(host, port) of a URL, or None without one; raise BadInput for what is none."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme == "http" and parts.hostname and not parts.username
+        good = good and parts.path in ("", "/", "/v1", "/v1/") and url.isprintable()
+        port = parts.port or 80
+    except ValueError:
+        good, port = False, 0
+    if not good:
+        raise BadInput(f"--canary-url {url}: give the reference as http://HOST:PORT")
+    return str(parts.hostname), port
+
+
+def _read(file: str | None) -> Reference | None:
+    if file is None:
+        return None
+    try:
+        return Reference.load(Path(file).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--against {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _record(server: Server, options: CanaryOptions) -> None:
+    """Write down what this server answers."""
+    record, orders = server.record, Orders(server.api, server.model, options.timeout)
+    reference = measure(orders, options, record.model, record.size, f"{_ranks(record.size)}")
+    benching.write(str(options.record), reference.dump(), "--record")
+    screen.say(f"{len(reference.positions)} positions of {_ranks(record.size)}: {options.record}")
+
+
+def _ranks(count: int) -> str:
+    return "1 rank" if count == 1 else f"{count} ranks"
+
+
+# Asking.
+
+
+def measure(orders: Orders, options: CanaryOptions, model: str, ranks: int, what: str) -> Reference:
+    """A reference's answers, and its noise; answers in words where it takes no orders."""
+    about = Reference(model, ranks, what)
+    with _told("the reference"):
+        texts = [prompt(options.prompt_tokens, f"canary {n}") for n in range(options.count)]
+        try:
+            tokens = [each[: options.prompt_tokens] for each in orders.encode(texts)]
+        except NoOrdersError:
+            return replace(about, texts=_texts(orders, options))
+        first = min(map(len, tokens))
+        tokens = [each[:first] for each in tokens]
+        answers = [a for some in _batches(tokens) for a in orders.answer(some, options.max_tokens)]
+        tokens = [one + two for one, two in zip(tokens, answers, strict=True)]
+        return _with_noise(orders, replace(about, first=first, tokens=tokens))
+
+
+def _with_noise(orders: Orders, about: Reference) -> Reference:
+    """How likely a reference finds its own answers, and how far it strays when asked otherwise."""
+    each, tokens = [[one] for one in about.tokens], about.tokens
+    positions = _score(orders, each, about.first)
+    ways = {
+        "again": _score(orders, each, about.first),
+        "16 tokens at a time": _score(orders, each, about.first, step=16),
+        "token by token": _score(orders, each[:AT_ONCE], about.first, step=1),
+        "in a batch": _score(orders, _batches(tokens), about.first),
+        "shaken": _score(orders, each, about.first, shake=True),
+    }
+    noise = {name: differences(positions, found) for name, found in ways.items()}
+    return replace(about, positions=positions, noise=noise)
+
+
+def _score(
+    orders: Orders,
+    batches: Sequence[Sequence[Sequence[int]]],
+    first: int,
+    step: int = WHOLE,
+    shake: bool = False,
+) -> list[Position]:
+    rows = [row for some in batches for row in orders.score(some, first, step, shake)]
+    return [Position.of(each) for row in rows for each in row]
+
+
+def _batches(tokens: Sequence[T]) -> list[Sequence[T]]:
+    return [tokens[at : at + AT_ONCE] for at in range(0, len(tokens), AT_ONCE)]
+
+
+def verdict(orders: Orders, reference: Reference, options: CanaryOptions) -> Verdict:
+    """What the server's answers come to."""
+    with _told("the server"):
+        if reference.texts:
+            return judge_texts(reference, _texts(orders, options))
+        try:
+            found = _score(orders, [[each] for each in reference.tokens], reference.first)
+        except NoOrdersError as error:
+            return Verdict(UNKNOWN, f"the server: {error}")
+        return judge(reference, found, _served(orders, reference))
+
+
+def _served(orders: Orders, reference: Reference) -> list[list[int]]:
+    """Its answers as clients get them: several at once, and again, then by its prefix cache."""
+    length, prompts = len(reference.answers[0]), [t[: reference.first] for t in reference.tokens]
+    twice = [*_batches(prompts), *_batches(prompts)]
+    return [answer for some in twice for answer in _at_once(orders.serve, some, length)]
+
+
+def _texts(orders: Orders, options: CanaryOptions) -> list[str]:
+    def ask(text: str, count: int) -> str:
+        data = orders.api.chat(orders.model, text, count, options.timeout, temperature=0)
+        return str(data["choices"][0]["message"].get("content"))
+
+    texts = [prompt(options.prompt_tokens, f"canary {n}") for n in range(options.count)]
+    return [a for some in _batches(texts) for a in _at_once(ask, some, options.max_tokens)]
+
+
+def _at_once(ask: Callable[[T, int], U], some: Sequence[T], count: int) -> list[U]:
+    asked: list[Future[U]] = [nodes.begin(ask, each, count) for each in some]
+    return [each.result() for each in asked]
+
+
+@contextlib.contextmanager
+def _told(who: str) -> Iterator[None]:
+    try:
+        yield
+    except ApiError as error:
+        raise ActionFailed(f"canary: {who}: {error}: {AFTER}") from None
+
+
+# Telling.
+
+
+def _tell(server: Server, reference: Reference, found: Verdict, as_json: bool) -> None:
+    if as_json:
+        about = {"what": reference.what, "ranks": reference.ranks, "model": reference.model}
+        more = {"prompts": len(reference.tokens or reference.texts), "ranks": server.record.size}
+        envelope.give({"canary": {**found.document(), **more, "reference": about}})
+        return
+    if found.positions:
+        screen.table(_rows(found))
+    what = f"{_ranks(server.record.size)} against {reference.what}"
+    screen.say(f"canary: {found.verdict}: {what}" + (found.why and f": {found.why}"))
+
+
+def _rows(found: Verdict) -> list[tuple[str, ...]]:
+    served = ", ".join(f"{count} {word}" for word, count in sorted(found.served.items()))
+    turned = f"{found.turned}, preferred by {found.turned_most:.2g} nats at most"
+    return [
+        ("", "seen", "limit"),
+        ("mean difference, nats", f"{found.mean:.2g}", f"{found.limit:.2g}"),
+        ("largest difference", f"{found.largest:.2g}", ""),
+        *((f"noise: {name}", f"{mean:.2g}", "") for name, mean in found.ways.items()),
+        ("ties that turned", turned, f"{found.turned_limit:.2g}"),
+        ("answers as clients get them", served, ""),
+        ("sees a fault of", f"{found.sees:.2g}", ""),
+    ]
+
+
+# A reference of our own.
+
+
+@contextlib.contextmanager
+def _reference(
+    session: Session,
+    cluster: Cluster,
+    server: Server,
+    address: tuple[str, int] | None,
+    options: CanaryOptions,
+) -> Iterator[tuple[Api, str, tuple[str, int, str]]]:
+    """A reference's HTTP side, its model's name there, and what it is: one that runs, or ours."""
+    model = server.record.model
+    if address:
+        api = Api(Node(Host("127.0.0.1")), *address)
+        yield api, asking.name_of(cluster, api, server.record), (model, 0, str(options.url))
+        return
+    single = _single(cluster, server, options)
+    with steps.locked(session, single, "tp.bench --canary"):
+        what = f"1 rank on {single.leader.name}"
+        screen.say(f"the reference: {what}")
+        run = None
+        try:
+            run = steps.launch(session, single)
+            steps.wait(session, single, None, run)
+            yield Api.of(single), asking.engine_of(cluster, server.record).model, (model, 1, what)
+        finally:
+            if run:
+                _stop(single, run)
+
+
+def _stop(single: Cluster, run: str) -> None:
+    reports = stopping.stop(single, run=run)
+    stopping.forget(single, reports, run)
+    for report in reports:
+        if report.left or report.failure:
+            left = ", ".join(report.left)
+            screen.say(f"warn: the reference: {report.node}: {report.word} {left} {report.failure}")
+
+
+def _single(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster:
+    """A cluster of one rank with the running server's model, on a node that has room for it."""
+    record = server.record
+    if not record.model:
+        raise CheckFailed("the record names no model: give --canary-url URL or --against FILE")
+    engine = asking.engine_of(cluster, record)
+    tokens = AT_ONCE * (options.prompt_tokens + options.max_tokens)
+    home, read = _home(cluster, record.model, tokens)
+    used = [*(known(read.on(home.ssh), ports.KEY) or {}), cluster.http_port, record.port]
+    port, meeting = ports_free.choose(used, 2)
+    words = _without(record.command[1 + len(engine.command) :], ("--port", "--host"))
+    args = [*words, "--port", str(port), "--host", "127.0.0.1"]
+    first = cluster.ranks[0]
+    envs = [f"{name}={first.env[name]}" for name in cluster.env_names]
+    host = replace(home, python=server.pythons.get(home.ssh, record.command[0]), rdma=())
+    host = host if host.ips else replace(host, ips=("127.0.0.1",))
+    planned = ranks.plan([host], "ring", engine, envs=envs, args=args, port=meeting)
+    return replace(
+        cluster,
+        source="--canary",
+        backend="ring",
+        engine=engine,
+        ranks=planned,
+        nodes=[node for node in cluster.nodes if node.name == home.ssh],
+        args=args,
+        model=record.model,
+        bind="127.0.0.1",
+        http_port=port,
+        log_dir=None,
+        log_dir_given=True,
+        name=f"{cluster.name}-canary",
+        notes=(),
+    )
+
+
+def _without(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Arguments without these options and their values."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and word not in names and not word.startswith(tuple(f"{n}=" for n in names)):
+            kept.append(word)
+        skip = not skip and word in names
+    return kept
+
+
+def _home(cluster: Cluster, path: str, tokens: int) -> tuple[Host, Snapshot]:
+    """The first node in which the whole model fits beside what is wired there now."""
+
+    def facts(node: Node) -> list[Fact[object]]:
+        return [*checks.of_model(cluster, node, path, [1]), ports.FACT]
+
+    read = reading.read(cluster.nodes, facts)
+    wrong = [each for each in complete(read.nodes) if each.level == FAIL]
+    broken = {each.node for each in wrong}
+    single = {node: [0] for node in read.nodes if node not in broken}
+    whole = {node: read.nodes[node] for node in single}
+    findings = [
+        f for node in whole for f in fit.fits({node: whole[node]}, single, split.TENSOR, tokens)
+    ]
+    for finding in findings:
+        if finding.level == OK:
+            host = next(rank.host for rank in cluster.ranks if rank.host.ssh == finding.node)
+            return host, read
+    raise CheckFailed(_why_not([*show.lost(read), *findings]))
+
+
+def _why_not(findings: Sequence[Finding]) -> str:
+    why = f"{findings[0].node}: {findings[0].what}" if findings else "its size is not known"
+    fix = "--record FILE of a server with fewer ranks, then --against FILE"
+    return f"canary: no node has room for the whole model ({why}): {fix}"

@@ -1,0 +1,151 @@
+"""A server's ranks give log probabilities on given tokens, for who asks rank 0 by a prompt.
+
+mlx_lm.server tells log probabilities of what it chose itself, after prompts in words. Here a
+completion whose prompt is MARK and JSON is answered by the model that is loaded, run over token
+ids. The server shares every request with all ranks before it takes the prompt apart (`_tokenize`),
+so they all come here in step, between two steps of whatever else is generated. Rank 0 answers by
+the one way out of there that all versions have: an exception, which is sent as the `error`.
+
+An order is one of
+
+    {"encode": [TEXT...]}                                       -> [[id...]...]
+    {"answer": [[id...]...], "count": N}                        -> [[id...]...]   the likeliest
+    {"score": [[id...]...], "first": K, "step": S, "shake": B}  -> [[position...]...]
+    {"serve": [id...]}                    is a prompt as any other, of these ids
+
+Sequences of an order have the same length and run as a batch. A position (from the K-th token on)
+is [nats of the given token, [likeliest ids], [their nats]] with what came before it given. S is how
+many tokens the model takes at a time. Shaken, each layer's result is off by a random part of half
+a step of its type, as sums in another order make it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+MARK = "\x00mlx-tp "
+LIKELIEST = 8
+Tokens = Sequence[Sequence[int]]
+
+
+class Said(Exception):  # noqa: N818
+    """What an order has given: MARK and JSON."""
+
+
+def install(server: Any) -> None:
+    """Let the server of this module (mlx_lm.server) take orders."""
+    generator = server.ResponseGenerator
+    tokenize = generator._tokenize
+
+    @functools.wraps(tokenize)
+    def wrapped(self: Any, tokenizer: Any, request: Any, *more: Any) -> Any:
+        if not str(request.prompt).startswith(MARK):
+            return tokenize(self, tokenizer, request, *more)
+        order = json.loads(request.prompt[len(MARK) :])
+        if "serve" not in order:
+            raise Said(MARK + json.dumps(obey(self.model_provider.model, tokenizer, order)))
+        return tokenize(self, Given(tokenizer, order["serve"]), request, *more)
+
+    generator._tokenize = wrapped
+
+
+class Given:
+    """A tokenizer for which every text is the same tokens."""
+
+    def __init__(self, tokenizer: Any, tokens: Sequence[int]) -> None:
+        self.tokenizer, self.tokens = tokenizer, tokens
+
+    def encode(self, *_: Any, **__: Any) -> list[int]:
+        return list(self.tokens)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+
+def obey(model: Any, tokenizer: Any, order: dict[str, Any]) -> Any:
+    if "encode" in order:
+        return [list(tokenizer.encode(text)) for text in order["encode"]]
+    if "answer" in order:
+        return answer(model, order["answer"], order["count"])
+    with shaken(model) if order["shake"] else contextlib.nullcontext():
+        return score(model, order["score"], order["first"], order["step"])
+
+
+def answer(model: Any, tokens: Tokens, count: int) -> list[list[int]]:
+    """The `count` likeliest tokens that follow each sequence, one after the other."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import make_prompt_cache
+
+    cache, given, found = make_prompt_cache(model), mx.array(tokens), []
+    for _ in range(count):
+        given = mx.argmax(model(given, cache=cache)[:, -1:], axis=-1)
+        mx.eval(given)
+        found.append(given)
+    said: list[list[int]] = mx.concatenate(found, axis=1).tolist()
+    return said
+
+
+def score(model: Any, tokens: Tokens, first: int, step: int) -> list[list[Any]]:
+    """All positions of each sequence from the `first` on."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import make_prompt_cache
+
+    cache, ids = make_prompt_cache(model), mx.array(tokens)
+    found: list[list[Any]] = [[] for _ in tokens]
+    for at in range(0, ids.shape[1] - 1, step):
+        given = ids[:, at : min(at + step, ids.shape[1] - 1)]
+        logits = model(given, cache=cache)
+        mx.eval(logits)
+        begin = max(first - 1 - at, 0)
+        if begin < given.shape[1]:
+            after = ids[:, at + begin + 1 : at + given.shape[1] + 1]
+            for known, more in zip(found, positions(logits[:, begin:], after)):
+                known += more
+    return found
+
+
+def positions(logits: Any, given: Any) -> list[list[Any]]:
+    """What is told of each position, of each sequence."""
+    import mlx.core as mx
+
+    logits = logits.astype(mx.float32)
+    nats = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    best = mx.argpartition(-nats, LIKELIEST - 1, axis=-1)[..., :LIKELIEST]
+    of_given = mx.take_along_axis(nats, given[..., None], axis=-1)[..., 0]
+    told = (of_given, best, mx.take_along_axis(nats, best, axis=-1))
+    return [list(map(list, zip(*each))) for each in zip(*(part.tolist() for part in told))]
+
+
+@contextlib.contextmanager
+def shaken(model: Any) -> Iterator[None]:
+    """Each layer's result is off by a random part of half a step of its type."""
+    kinds = {type(layer) for layer in model.layers if layer is not None}
+    kept = {kind: kind.__call__ for kind in kinds}
+    for kind, call in kept.items():
+        kind.__call__ = shaking(call)
+    try:
+        yield
+    finally:
+        for kind, call in kept.items():
+            kind.__call__ = call
+
+
+def shaking(call: Callable[..., Any]) -> Callable[..., Any]:
+    import mlx.core as mx
+
+    numbers = itertools.count()
+
+    def shaken(*given: Any, **more: Any) -> Any:
+        result = call(*given, **more)
+        if not isinstance(result, mx.array):
+            return result
+        part = mx.random.uniform(-0.5, 0.5, result.shape, key=mx.random.key(next(numbers)))
+        off = 1 + part * mx.finfo(result.dtype).eps
+        return (result.astype(mx.float32) * off).astype(result.dtype)
+
+    return shaken
