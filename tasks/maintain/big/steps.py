@@ -20,6 +20,7 @@ LONG = 6.0  # seconds of a load in which something can be done to it
 HELD = 20.0  # seconds that a rank comes late, so that the others wait
 LONG_ANSWER = "600"  # tokens, of one rank: a token without a text would end it
 ANSWER = "32"
+CANARY = 150.0  # seconds that it may take
 BENCH = {
     "cpu": "--prompt-tokens 24 --max-tokens 8 --requests 2 --concurrency 1,2 --timeout 120",
     "": "--prompt-tokens 128,1024 --max-tokens 16 --requests 2 --concurrency 1,2 --timeout 60",
@@ -36,7 +37,7 @@ def one(trial: Trial) -> None:
         _ask(trial, LONG_ANSWER)
     _bench(trial, 1)
     file = str(Path(trial.folder).expanduser() / f"reference-{time.time():.0f}.json")
-    job = trial.inv("tp.bench", "--canary", *_positions(trial), "--record", file, limit=300)
+    job = trial.inv("tp.bench", "--canary", *_positions(trial), "--record", file, limit=CANARY)
     if job.code == 0:
         trial.reference = file
     trial.row("canary", "answers of one rank written down", _took(job), holds=job.code == 0)
@@ -279,7 +280,7 @@ def _positions(trial: Trial) -> list[str]:
 def _canary(trial: Trial, what: str, is_wrong: bool) -> None:
     against = ["--against", trial.reference] if trial.reference else []
     positions = [] if trial.reference else _positions(trial)
-    job = trial.inv("tp.bench", "--canary", *positions, *against, "--json", limit=300)
+    job = trial.inv("tp.bench", "--canary", *positions, *against, "--json", limit=CANARY)
     found = job.document().get("canary", {})
     words = job.ending
     if found:
