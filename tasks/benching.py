@@ -87,7 +87,9 @@ def _keep(cluster: Cluster, server: Server, rows: Sequence[Mapping[str, Any]]) -
     if not found or not found[0]:
         return
     now = Rate(record.size, record.backend, found[0], time.time(), record.model)
-    read = reading.read([cluster.leader], lambda _: [rates.fact(**cluster.where, add=now)])
+    read = reading.read(
+        [cluster.leader], lambda _: [rates.fact(cluster.state_dir, cluster.name, now)]
+    )
     kept = known(read.on(cluster.leader.name), rates.KEY)
     said = rates.fewer(kept or (), now.model, now.ranks, now.backend)
     if said:

@@ -33,7 +33,7 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
         cluster.nodes,
         lambda node: [
             *checks.of_model(cluster, node, path, ranks),
-            rates.fact(**cluster.where),
+            rates.fact(cluster.state_dir, cluster.name),
         ],
         nodes.SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
     )

@@ -59,17 +59,19 @@ class Commands:
         self.inv = inv
         self.started: list[Command] = []
 
+    def of(self, user: str) -> Inv:
+        return replace(self.inv, env={**self.inv.env, "LOGNAME": user})
+
     def start(self, user: str, *words: str, **more: Any) -> Command:
-        mine = replace(self.inv, env={**self.inv.env, "LOGNAME": user})
         base = self.inv.home / f"command{len(self.started)}"
         out, err = base.with_suffix(".out"), base.with_suffix(".err")
         with out.open("w") as to_out, err.open("w") as to_err:
             streams = {"stdout": to_out, "stderr": to_err, "start_new_session": True, **more}
-            self.started.append(Command(mine.start(*words, **streams), out, err))
+            self.started.append(Command(self.of(user).start(*words, **streams), out, err))
         return self.started[-1]
 
     def run(self, user: str, *words: str, code: int = 0) -> Done:
-        return self.start(user, *words).end(code)
+        return self.of(user)(*words, code=code)
 
     def down(self) -> None:
         for command in self.started:

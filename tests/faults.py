@@ -528,7 +528,8 @@ LINKS = [
         [("tp.health --timeout 5", 3, r"health: .*: no answer in time: see inv tp.logs"),
          ("tp.watch --patience 5", 3,
           r"the server has failed: all ranks live, but no token for \d+ s"),
-         ("tp.stop", 0, r"(?s)stopped +mac1 +rank 0.*stopped +mac2 +rank 1")],
+         # They wait at full speed until they are killed.
+         ("tp.stop --timeout 3", 0, r"(?s)stopped +mac1 +rank 0.*stopped +mac2 +rank 1")],
         ci=True, before=lambda scene: scene.serve_for_real()),
 ]  # fmt: skip
 

@@ -110,7 +110,7 @@ class Scene:
         return Done(process.returncode, out, err)
 
     def run(self, words: str) -> Done:
-        return self.end(self.begin(*words.split()))
+        return self.inv.run(*words.split())
 
     # Stages.
 

@@ -32,12 +32,14 @@ class Fenced(Inv):
 
     inside: tuple[str, ...] = ()
 
+    def can_fork(self) -> bool:
+        return False  # a fork would be outside
+
     def start(self, *words: str, args: tuple[str, ...] | None = None, **more: Any) -> Any:
-        line = [*self.inside, sys.executable, "-m", "invoke"]
-        line += ["-f", str(self.config)] if self.config else []
+        line = [*self.inside, sys.executable, "-m", "invoke", *self.line(*words, args=args)]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
-        return subprocess.Popen([*line, *words], env=self.environment(), **options)
+        return subprocess.Popen(line, env=self.environment(), **options)
 
 
 def alive(process: subprocess.Popen[bytes]) -> bool:

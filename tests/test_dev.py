@@ -434,8 +434,18 @@ def test_the_shim_is_all_that_patchwork_needs() -> None:
     assert patch.__all__ == ["rsync"]
 
 
+def openrsync(folder: Path) -> dict[str, str]:
+    """The environment in which `rsync` takes --rsync-path apart as a Mac's does."""
+    folder.mkdir()
+    shutil.copy(ROOT / "tests" / "rig" / "mac" / "rsync.pl", folder / "rsync")
+    (folder / "rsync").chmod(0o755)
+    real = str(shutil.which("rsync"))
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "RIG_RSYNC": real}
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["rsync 3", "openrsync"])
 @pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish", "tcsh"])
-def test_target_is_safe_in_every_login_shell(shell: str, tmp_path: Path) -> None:
+def test_target_is_safe_in_every_login_shell(shell: str, is_open: bool, tmp_path: Path) -> None:
     """rsync runs our text through the user's login shell on the node: here, a stand-in for ssh."""
     for program in ("rsync", shell):
         require(shutil.which(program), f"needs {program}")
@@ -450,7 +460,10 @@ def test_target_is_safe_in_every_login_shell(shell: str, tmp_path: Path) -> None
     folder = tmp_path / "nodes" / NASTY_FOLDER
     place = Place(str(folder), "", True)
     line = copying.command(copy, node, place, "/c").replace("--rsh='ssh ", f"--rsh='{rsh} ")
-    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    env = openrsync(tmp_path / "bin") if is_open else {}
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env={**os.environ, **env}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert [each.name for each in folder.iterdir()] == ["it's"]
     assert not list(tmp_path.rglob("a-canary"))
@@ -486,8 +499,9 @@ def there(rig: Rig, host: str, folder: str = '"$HOME/copy"') -> str:
     return rig.run(host, shown(folder)).stdout
 
 
-def test_sync(sync: Sync, macs: Macs, source: Path) -> None:
+def test_sync(inv: Inv, sync: Sync, macs: Macs, source: Path, tmp_path: Path) -> None:
     rig = macs(3)
+    inv.env |= openrsync(tmp_path / "bin")
     (source / ".git").mkdir()
     (source / ".git" / "config").touch()
     (source / "sub" / "x.pyc").touch()

@@ -23,7 +23,7 @@ def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
     asked = [check for name, check in checks.CHECKS.items() if name not in set(skip)]
 
     def wanted(node: Node) -> list[Fact[object]]:
-        ours = [state.fact(**cluster.where), rates.fact(**cluster.where)]
+        ours = [state.fact(**cluster.where), rates.fact(cluster.state_dir, cluster.name)]
         return [*ours, *(fact for check in asked for fact in check.facts(cluster, node))]
 
     return wanted

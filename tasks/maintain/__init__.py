@@ -83,7 +83,9 @@ def big(
     inv maintain.big --gb 4 --steps start,loading --report docs/reports/mine.md
     """
     from ..cluster.errors import BadInput
-    from .big import STEPS, Wanted, run
+    from .big import run
+    from .big.steps import STEPS
+    from .big.trial import Wanted
 
     wrong = next((step for step in steps if step not in STEPS), None)
     if wrong:

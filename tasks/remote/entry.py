@@ -42,6 +42,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, NoReturn
 
@@ -122,7 +123,7 @@ def join(mx: Any, mark: Mark, given: dict[str, str]) -> None:
     mark("meeting", limit=given["LIMIT"])
     start = time.monotonic()
     if size > 1:  # one rank is no group, to MLX either
-        check(meet(mx, backend, float(given["LIMIT"])), size)
+        meet(mx, backend, size, float(given["LIMIT"]))
     mark(
         "joined",
         rank=os.environ.get("MLX_RANK", "0"),
@@ -133,8 +134,8 @@ def join(mx: Any, mark: Mark, given: dict[str, str]) -> None:
     )
 
 
-def meet(mx: Any, backend: str, limit: float) -> Any:
-    """Make MLX's group; every later init() gives the same, of its backend or of any.
+def meet(mx: Any, backend: str, size: int, limit: float) -> None:
+    """Make MLX's group and check it; every later init() gives the same, of its backend or of any.
 
     MLX keeps groups by name, and the first that it made as "any" too (mlx/distributed/
     distributed.cpp, init).
@@ -149,16 +150,23 @@ def meet(mx: Any, backend: str, limit: float) -> Any:
         group = mx.distributed.init(strict=True, backend=name)
     except (RuntimeError, ValueError) as error:
         end(NOT_JOINED, f"MLX could not join the ranks over {backend}: {error}")
+    check(mx, group, size)
     faulthandler.cancel_dump_traceback_later()
     signal.signal(signal.SIGINT, handler)
-    return group
 
 
-def check(group: Any, size: int) -> None:
+def check(mx: Any, group: Any, size: int) -> None:
+    """End where the world is not what was asked for: MLX takes for a rank whoever comes to it."""
     found, wanted = (group.rank(), group.size()), (int(os.environ["MLX_RANK"]), size)
     if found != wanted:
         words = "this is rank {} of {}, not {} of {} as asked"
         end(WRONG_WORLD, words.format(*found, *wanted))
+    run = os.environ.get("MLX_TP_RANK_OF", "").partition(".")[0]
+    mine = zlib.crc32(run.encode())
+    runs = mx.distributed.all_gather(mx.array([mine], mx.uint32), group=group, stream=mx.cpu)
+    strangers = [rank for rank, each in enumerate(runs.tolist()) if each != mine]
+    if strangers:
+        end(WRONG_WORLD, f"rank {strangers[0]} here is of another run, which has the same ports")
 
 
 def end(status: int, line: str) -> NoReturn:

@@ -45,7 +45,7 @@ def build_commands(base: Path) -> None:
     """What all hosts of a rig share: the macOS commands, and what they stand on."""
     commands = base / "bin"
     (commands / "gnu").mkdir(parents=True)
-    for program in ("ip", "uname", *GUARDED):
+    for program in ("ip", "rsync", "uname", *GUARDED):
         found = shutil.which(program)
         assert found, f"needs {program}"
         shutil.copy(Path(found).resolve(), commands / ("" if program == "ip" else "gnu") / program)

@@ -64,11 +64,12 @@ def commands(at: str) -> dict[str, str]:
         # GNU's -i takes no word, Apple's does: nothing of ours edits a file in place.
         texts[name] = guard(name, real, WORDS.get(name, ()), "iI" if name == "sed" else "")
     texts |= {f"{name}.pl": (HERE / "mac" / f"{name}.pl").read_text() for name in OWN}
+    texts["rsync"] = (HERE / "mac" / "rsync.pl").read_text()
     return texts | {"sh": SH, "uname": UNAME}
 
 
 def build_tree(tree: Path, name: str) -> None:
-    for each in (*GUARDED, "sh", "uname"):
+    for each in (*GUARDED, "rsync", "sh", "uname"):
         (tree / "usr" / "bin" / each).symlink_to(f"/.rig/bin/bsd/{each}")
     (tree / "private" / "tmp").mkdir(parents=True)
     (tree / "tmp").symlink_to("private/tmp")

@@ -44,8 +44,7 @@ class Job:
             reader.start()
 
     def _read(self, stream: IO[bytes], is_out: bool) -> None:
-        read = (lambda: os.read(stream.fileno(), 65536)) if is_out else stream.readline
-        while data := read():
+        while data := os.read(stream.fileno(), 65536) if is_out else stream.readline():
             text = data.decode(errors="replace")
             if is_out:
                 self.first_out = self.first_out or time.time()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import view
 from .job import Job
 from .trial import PAUSE, Trial
-from .view import Look, Seen
+from .view import Look
 
 OWN_START = 2.0  # seconds of a start that are neither imports, load nor first token
 OWN_RECOVERY = 1.5  # the same of a restart, on ring
@@ -110,7 +111,7 @@ def joining(trial: Trial) -> None:
             trial.clear()
             late = 0 if number else trial.wanted.ranks - 1
             job = trial.start(trial.wanted.ranks, {"MLX_BIG_HOLD": f"{late}:{HELD:g}"})
-            series = trial.watch(job, lambda now, it=number: _waits(now.ranks.get(it)))
+            series = trial.watch(job, partial(_waits, number))
             _die(trial, "kill joining", job, number, series)
             trial.clear()
 
@@ -310,7 +311,9 @@ def _slow(trial: Trial) -> dict[str, str]:
     return {} if trial.load > LONG else {"MLX_BIG_SLOW": "8"}
 
 
-def _waits(seen: Seen | None) -> bool:
+def _waits(number: int, now: Look) -> bool:
+    """Whether a rank waits for the others."""
+    seen = now.ranks.get(number)
     return bool(seen and seen.lives and seen.marks.meeting and not seen.marks.joined)
 
 

@@ -58,10 +58,13 @@ class Trial:
     reference: str = ""
     rates: dict[int, float] = field(default_factory=dict)  # tokens/s by ranks
 
-    def row(self, *cells: str, holds: bool | None = None, goal: str = "") -> None:
-        found = Row(*cells, goal=goal, holds=holds)
-        self.rows.append(found)
-        screen.say(f"{time.strftime('%H:%M:%S')}  {'  '.join(filter(None, found.cells))}")
+    def row(
+        self, step: str, what: str, found: str, goal: str = "", holds: bool | None = None
+    ) -> None:
+        """Write a row, and say it."""
+        self.rows.append(Row(step, what, found, goal, holds))
+        cells = filter(None, self.rows[-1].cells)
+        screen.say(f"{time.strftime('%H:%M:%S')}  {'  '.join(cells)}")
 
     @property
     def left(self) -> float:

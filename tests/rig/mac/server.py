@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import os
 import selectors
@@ -55,6 +56,7 @@ class Server:
         listener.listen(256)
         self.selector.register(read, selectors.EVENT_READ, lambda: self._reap(read))
         self.selector.register(listener, selectors.EVENT_READ, lambda: self._begin(listener))
+        gc.freeze()  # else each child copies what its first collection looks at
         while True:
             for key, _ in self.selector.select():
                 key.data()

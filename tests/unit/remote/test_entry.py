@@ -213,6 +213,17 @@ def test_a_world_of_another_size(ranks: Ranks) -> None:
         assert ranks.names(rank) == ["importing", "meeting"]
 
 
+def test_a_peer_of_another_run(ranks: Ranks) -> None:
+    """MLX itself takes whoever comes to its port for a rank."""
+    ranks.module("server", "print('serving')")
+    runs = [{"MLX_TP_RANK_OF": f"run{rank}.{rank}"} for rank in (0, 1)]
+    started = [ranks.start(rank, 2, "server", env=env) for rank, env in enumerate(runs)]
+    for rank, each in enumerate(started):
+        says = f"rank {1 - rank} here is of another run, which has the same ports\n"
+        assert ended(each) == (marks.WRONG_WORLD, "", says)
+        assert ranks.names(rank) == ["importing", "meeting"]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_peer_that_never_comes(ranks: Ranks, rank: int) -> None:
     ranks.module("server", "print('serving')")
