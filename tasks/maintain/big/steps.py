@@ -275,7 +275,7 @@ def _positions(trial: Trial) -> list[str]:
     """As many prompts as the time allows."""
     if trial.kind == "cpu":
         return ["--requests", "2", "--max-tokens", "32", "--prompt-tokens", "32"]
-    return ["--thorough"] if trial.left > 300 else []
+    return ["--thorough"] if trial.left > 900 else ["--requests", "8"]
 
 
 def _canary(trial: Trial, what: str, is_wrong: bool) -> None:
