@@ -220,7 +220,7 @@ def _loaded(trial: Trial, job: Job, series: Sequence[Look]) -> None:
     """Nothing says ready before a token: how much was read when it was said."""
     ready = job.at(r"^ready after") or job.ended
     before = [look.told for look in series if look.told is not None and look.at <= ready]
-    if len(before) >= view.SOME:  # the last mark comes up to a second late
+    if len(before) >= view.SOME:  # the last mark comes a little late
         trial.row("ready", "weights read when ready was said", f"{100 * before[-1]:.0f} %",
                   goal="100 %", holds=before[-1] > 0.9)  # fmt: skip
 

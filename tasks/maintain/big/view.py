@@ -13,7 +13,9 @@ from ...cluster.server import marks
 from ...cluster.server.marks import Marks
 from ...cluster.ssh import scripts
 
-SOME = 12  # looks at a load: of a shorter one nothing can be said, for marks come each second
+SOME = (
+    12  # looks at a load: of a shorter one nothing can be said, for looks and marks are 0.2 s apart
+)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -375,14 +376,18 @@ def test_a_trickle_is_no_progress(entry: ModuleType, monkeypatch: pytest.MonkeyP
     now, marked = [0.0], []
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
     monkeypatch.setattr(entry, "time", clock)
-    reads = iter([0, 400_000, 900_000, *range(900_118, 10**6, 118)])
-    entry.follow(lambda: next(reads), lambda _, **v: marked.append(v["bytes"]), 10**6)
-    assert marked[:2] == [400_000, 900_000]
-    assert len(marked) < 120
-    slow = iter([990_000, 999_900, 1_000_001])
-    marked.clear()
-    entry.follow(lambda: next(slow), lambda _, **v: marked.append(v["bytes"]), 10**6)
-    assert marked == [990_000, 999_900, 10**6]  # the last of it is told, little as it is
+
+    def told(*reads: int) -> list[int]:
+        marked.clear()
+        some = itertools.chain(reads, itertools.count(reads[-1] + 118, 118))
+        entry.follow(lambda: next(some), lambda _, **v: marked.append(v["bytes"]), 10**9)
+        return list(marked)
+
+    assert told(0, 400_000_000, 900_000_000) == [400_000_000, 900_000_000]
+    # A fiftieth at once, less after a second; the last of it is told, little as it is.
+    assert told(500_000_000, *[510_000_000] * 7, 999_999_999, 10**9) == [
+        500_000_000, 510_000_000, 999_999_999, 10**9,
+    ]  # fmt: skip
 
 
 class Memory:
