@@ -25,6 +25,8 @@ from .report import HEAD, page
 from .steps import STEPS, read_speed
 from .trial import Trial, Wanted, gpus
 
+ASKING = ("one", "bench", "wrong")  # steps that want many tokens
+SLOW = 1_000_000_000  # bytes of a model from which on they are too many for a CPU
 NAME = "big"  # of its cluster, so that it leaves others alone
 
 
@@ -137,6 +139,9 @@ def _do(trial: Trial, steps: Sequence[str]) -> None:
     trial.speed = read_speed(trial, "read")
     trial.row("make", "read by one reader", f"{trial.speed / 1e9:.2f} GB/s")
     for name in steps:
+        if name in ASKING and trial.kind == "cpu" and trial.bytes > SLOW:
+            trial.row(name, "", "not run: a CPU takes minutes for each answer")
+            continue
         try:
             STEPS[name](trial)
         except Exception as error:
