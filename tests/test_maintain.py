@@ -33,7 +33,7 @@ def test_wrong_use(inv: Inv) -> None:
 
 @pytest.mark.long
 def test_a_model_of_4_gb(inv: Inv, tmp_path: Path) -> None:
-    """All that a CPU can do of `inv maintain.big`; what its own steps take depends on the machine."""
+    """All that a CPU can do of `inv maintain.big`, whatever its own overhead is there."""
     words = ("--gb", "4", "--slow", "100", "--folder", str(tmp_path / "big"), "--json")
     run = inv.start("maintain.big", *words, "--port", str(inv.port))
     out, err = run.communicate(timeout=3600)

@@ -376,8 +376,8 @@ def _stop(trial: Trial, step: str, *before: str) -> None:
     job = trial.inv(*before, "tp.stop", limit=90)
     trial.up = 0
     trial.row(step, " ".join(["inv", *before, "tp.stop"]), _took(job), holds=job.code == 0)
-    _nothing_left(trial, step)
     trial.memory_back(begun, step)
+    _nothing_left(trial, step)
 
 
 def _nothing_left(trial: Trial, step: str) -> None:
