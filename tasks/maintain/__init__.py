@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from invoke.collection import Collection
@@ -90,6 +91,8 @@ def big(
     wrong = next((step for step in steps if step not in STEPS), None)
     if wrong:
         raise BadInput(f"--steps {wrong}: choose from {', '.join(STEPS)}")
+    if report and not Path(report).absolute().parent.is_dir():
+        raise BadInput(f"--report {report}: there is no such folder: make it first")
     words = ["--hostfile", hostfile] if hostfile else []
     words += ["--hosts", ",".join(hosts)] if hosts else []
     cluster = build(

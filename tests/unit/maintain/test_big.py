@@ -138,4 +138,6 @@ def test_page() -> None:
 def test_wrong_use(inv: Inv) -> None:
     wrong = inv("maintain.big", "--steps", "start,sleep", code=2).one_line()
     assert "--steps sleep: choose from one, start, bench" in wrong
+    nowhere = inv("maintain.big", "--report", "/nowhere/a.md", code=2).one_line()
+    assert nowhere == "--report /nowhere/a.md: there is no such folder: make it first"
     assert "--gb" in inv("maintain.big", "--gb", "x", code=2).one_line()
