@@ -5,4 +5,4 @@ if [ -n "$rate" ] && [ -d "$here" ] && own "$here"; then
   { tail -n 99 "$here/rates" 2>/dev/null; printf '%s\n' "$rate"; } >"$here/rates.$$" &&
     mv "$here/rates.$$" "$here/rates" || exit
 fi
-! is_own "$here/rates" || cat "$here/rates"
+if is_own "$here/rates"; then cat "$here/rates"; fi
