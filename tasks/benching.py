@@ -83,7 +83,9 @@ def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> No
 def _keep(cluster: Cluster, server: Server, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write down how fast it was, and say where fewer ranks were faster."""
     record = server.record
-    found = [row["tokens_per_second"]["p50"] for row in rows if row["concurrency"] == 1]
+    alone = [row for row in rows if row["concurrency"] == 1]
+    # An answer that came at once has no speed of its own.
+    found = [r["tokens_per_second"]["p50"] or r["tokens_per_second_total"] for r in alone]
     if not found or not found[0]:
         return
     now = Rate(record.size, record.backend, found[0], time.time(), record.model)

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import view
 from .job import Job
+from .node import on_node
 from .trial import PAUSE, Trial
 from .view import Look
 
@@ -185,8 +186,6 @@ STEPS: Mapping[str, Callable[[Trial], None]] = {
 
 def read_speed(trial: Trial, how: str) -> float:
     """Bytes/s of one reader of the weights, on rank 0's node."""
-    from . import on_node
-
     most = min(trial.bytes, 4_000_000_000)
     said = on_node(trial.cluster, trial.folder, [how, trial.model, str(most)], 120)
     return float(said["bytes"] / max(said["seconds"], 0.001))
