@@ -6,7 +6,6 @@ remote/big/sitecustomize.py and nowhere else.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
