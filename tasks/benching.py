@@ -17,7 +17,8 @@ from .cluster import reading
 from .cluster.api import ApiError
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput
-from .cluster.facts import Fact, known, machine, memory, versions
+from .cluster.facts import Fact, known, machine, memory, rates, versions
+from .cluster.facts.rates import Rate
 from .cluster.load import Load, Row, calibrate
 from .cluster.nodes import Node
 from .cluster.ranks import FAST_SYNCH
@@ -75,7 +76,26 @@ def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> No
         envelope.give(document)
     else:
         screen.table(table(document["rows"]))
+    _keep(cluster, server, document["rows"])
     _judge(rows, len(wanted.concurrency) * len(wanted.prompt_tokens))
+
+
+def _keep(cluster: Cluster, server: Server, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write down how fast it was, and say where fewer ranks were faster."""
+    record = server.record
+    alone = [row for row in rows if row["concurrency"] == 1]
+    # An answer that came at once has no speed of its own.
+    found = [r["tokens_per_second"]["p50"] or r["tokens_per_second_total"] for r in alone]
+    if not found or not found[0]:
+        return
+    now = Rate(record.size, record.backend, found[0], time.time(), record.model)
+    read = reading.read(
+        [cluster.leader], lambda _: [rates.fact(cluster.state_dir, cluster.name, now)]
+    )
+    kept = known(read.on(cluster.leader.name), rates.KEY)
+    said = rates.fewer(kept or (), now.model, now.ranks, now.backend)
+    if said:
+        screen.say(said)
 
 
 def _rows(load: Load, wanted: Plan) -> list[Row]:

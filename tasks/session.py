@@ -37,6 +37,7 @@ class Known:
 
     reading: tuple[float, Snapshot] | None = None
     started: str | None = None
+    last: Snapshot | None = None  # as it was before this command's start
 
     def forget(self) -> None:
         self.reading, self.started = None, None

@@ -20,7 +20,7 @@ from .cluster.api import Api, ApiError
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Unknown, known, processes
+from .cluster.facts import Unknown, known, processes, rates
 from .cluster.facts import memory as memories
 from .cluster.facts.memory import GIB
 from .cluster.hints import exit_words
@@ -81,6 +81,14 @@ def leader(read: Snapshot) -> tuple[str, RankState, Record]:
             return node, rank, rank.record
     unreachable(read)
     raise CheckFailed("no server is recorded: inv tp.start")
+
+
+def tell_fewer(cluster: Cluster, read: Snapshot, model: str | None) -> None:
+    """Say where fewer ranks were faster with this model, by what tp.bench has measured."""
+    kept = known(read.on(cluster.leader.name), rates.KEY) or ()
+    said = rates.fewer(kept, model or "", len(cluster.ranks), cluster.backend)
+    if said:
+        screen.say(said)
 
 
 def unreachable(read: Snapshot) -> None:

@@ -173,6 +173,7 @@ def launch(session: Session, cluster: Cluster) -> str:
     _point_out(cluster)
     known = session.known(cluster)
     _tell_stale_cache(cluster, known.reading)
+    known.last = known.reading and known.reading[1]
     known.forget()
     try:
         launching.launch(cluster, run)
@@ -282,6 +283,9 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     screen.out(api.url)
     screen.say(f"clients ask for the model {model}")
     screen.out(curl(api, model))
+    before = session.known(cluster).last
+    if before:
+        show.tell_fewer(cluster, before, cluster.model)
 
 
 def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:
@@ -580,6 +584,8 @@ def _not_ready(failure: waiting.NotReadyError) -> str:
         return "the ranks have started and did not meet within tp.join_timeout: inv rdma.ping"
     if not failure.dead:
         refused = f", the server says: {failure.refused}" if failure.refused else ""
+        if waiting.ENGINE_DIED in failure.refused:
+            return f"the server's engine died ({failure.health}{refused})"
         return f"not ready within {failure.seconds:.1f} s ({failure.health}{refused})"
     return ", ".join(
         f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"

@@ -12,7 +12,7 @@ from .cluster import checks, nodes, reading
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed
-from .cluster.facts import known, split
+from .cluster.facts import known, rates, split
 from .cluster.facts.memory import gigabytes
 from .cluster.facts.split import PIPELINE, TENSOR, Row, Split
 from .cluster.fit import CONTEXT
@@ -31,7 +31,10 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
     ranks = () if is_one else sorted({*TABLE, count})
     read = reading.read(
         cluster.nodes,
-        lambda node: checks.of_model(cluster, node, path, ranks),
+        lambda node: [
+            *checks.of_model(cluster, node, path, ranks),
+            rates.fact(cluster.state_dir, cluster.name),
+        ],
         nodes.SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
     )
     said = next((s for each in read.nodes.values() if (s := known(each, split.KEY))), None)
@@ -44,6 +47,7 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
         envelope.give({"split": _document(said), "context": context}, findings)
     else:
         _print(findings, said, ranks, context)
+    show.tell_fewer(cluster, read, path)
     show.unreachable(read)
     if failed:
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")

@@ -52,6 +52,9 @@ class Pages(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        if (FOLDER / "engine_died").exists():
+            self.answer({"error": "generation thread died"}, 404)
+            return
         if not status.exists():
             loaded.wait()
         point("prompt")
@@ -59,10 +62,10 @@ class Pages(http.server.BaseHTTPRequestHandler):
         choice = {"message": {"content": f"{token:g}"}}
         self.answer({"choices": [choice], "usage": {"completion_tokens": 1}})
 
-    def answer(self, data: Any) -> None:
+    def answer(self, data: Any, code: int = 200) -> None:
         text = json.dumps(data).encode()
         fine = loaded.is_set() or not status.exists()
-        self.send_response(200 if fine else int(status.read_text()))
+        self.send_response(code if fine else int(status.read_text()))
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)

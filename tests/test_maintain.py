@@ -31,6 +31,16 @@ def test_wrong_use(inv: Inv) -> None:
     assert "--only is empty" in inv("maintain.long", "--only", " ", code=2).one_line()
 
 
+@pytest.mark.long
+def test_a_model_of_4_gb(inv: Inv, tmp_path: Path) -> None:
+    """All that a CPU can do of `inv maintain.big`, whatever its own overhead is there."""
+    words = ("--gb", "4", "--slow", "100", "--folder", str(tmp_path / "big"), "--json")
+    run = inv.start("maintain.big", *words, "--port", str(inv.port))
+    out, err = run.communicate(timeout=3600)
+    failed = [row for row in json.loads(out)["rows"] if row["holds"] is False]
+    assert [row for row in failed if not row["what"].startswith("own overhead")] == [], err
+
+
 def test_known_models_are_asked_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

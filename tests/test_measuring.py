@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import layout
 import pytest
 from conftest import DEADLINE, Inv, Sshd
 from rig import Rig
@@ -441,7 +442,7 @@ def test_errors_of_single_requests_are_counted() -> None:
 
 
 def test_bench(served: Inv, home: Path) -> None:
-    """A run to a file, and two runs compared."""
+    """A run to a file, and two runs compared; where fewer ranks were faster it is said."""
     assert "inv tp.start" in served("tp.bench", code=3).one_line()
     served("tp.start")
     small = ("--prompt-tokens", "64", "--max-tokens", "4", "--requests", "2")
@@ -449,6 +450,15 @@ def test_bench(served: Inv, home: Path) -> None:
         file = str(home / f"{name}.json")
         done = served("tp.bench", "--concurrency", "1,2", *small, "--label", name, "--out", file)
         assert re.search(r"^6[2-6] tokens +2 +2 +[\d.]+ s", done.out, re.MULTILINE)
+        # As if one rank had been measured, and were faster.
+        kept = home / layout.CLUSTER / "rates"
+        assert ("1 rank is faster" in done.err) == (name == "after")
+        (two,) = re.findall(r"^2 ring [\d.]+ \d+ (.+)$", kept.read_text(), re.MULTILINE)[-1:]
+        with kept.open("a") as file_:
+            file_.write(f"1 ring 99999.50 1764500000 {two}\n")
+    assert re.search(r"1 rank is faster .*: 99999.5 tokens/s .*: -n 1", done.err)
+    assert "1 rank is faster" in served("dev.model", two, "-n", "2").err
+    assert "1 rank is faster" in served("tp.restart").err.splitlines()[-1]
     run = json.loads((home / "before.json").read_text())
     assert [row["concurrency"] for row in run["rows"]] == [1, 2]
     assert all(row["prompt_tokens"] in range(62, 67) for row in run["rows"])

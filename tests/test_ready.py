@@ -137,6 +137,15 @@ def test_long_loads(slow: Inv, seconds: int) -> None:
     watch.communicate()
 
 
+def test_an_engine_that_dies_while_all_ranks_live(slow: Inv) -> None:
+    """As mlx_lm.server's does where a load finds no memory: it was waited for without end."""
+    (slow.home / "slow" / "engine_died").touch()
+    rank(slow, "load", 1, "time.sleep(30)")
+    last = failed(slow).err.splitlines()[-1]
+    assert "the server's engine died (loading" in last
+    assert "generation thread died" in last
+
+
 DIE = "print('RuntimeError: no more', flush=True); os._exit(7)"
 
 

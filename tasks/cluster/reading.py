@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 
 from . import checks, fence, nodes, state
 from .cluster import Cluster, Site
-from .facts import Fact, memory, ports, processes, rdma
+from .facts import Fact, memory, ports, processes, rates, rdma
 from .nodes import SCRIPT_TIMEOUT, Node
 from .snapshot import FactQuery, Snapshot
 
@@ -19,12 +19,12 @@ def preflight(cluster: Cluster, skip: Iterable[str] = ()) -> Snapshot:
 
 
 def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
-    """The facts of `preflight`, and what the steps of a start go by: the record."""
+    """The facts of `preflight`, and what a start goes by: the record, speeds."""
     asked = [check for name, check in checks.CHECKS.items() if name not in set(skip)]
 
     def wanted(node: Node) -> list[Fact[object]]:
-        ours = _state(cluster)
-        return [ours, *(fact for check in asked for fact in check.facts(cluster, node))]
+        ours = [_state(cluster), rates.fact(cluster.state_dir, cluster.name)]
+        return [*ours, *(fact for check in asked for fact in check.facts(cluster, node))]
 
     return wanted
 

@@ -28,6 +28,7 @@ PAUSE = 0.2  # seconds between two looks at the nodes
 RELAYED = 1.0  # seconds between two looks at a page that a program on the node asks for
 # mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
 # (0.32.2). Errno numbers by system: macOS 48, 49; Linux 98, 99.
+ENGINE_DIED = "generation thread died"  # its answer (0.32.2) once that has failed: no token comes
 _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
 
 
@@ -110,15 +111,17 @@ def until_ready(
 ) -> Ready:
     """Wait until the server gives a token.
 
-    Raise NotReadyError as soon as a rank (of that `run`) is dead, or after `timeout` seconds in
-    which no rank has read any more of its weights; UnaskedError where it can't be asked for one.
+    Raise NotReadyError as soon as a rank (of that `run`) or the server's engine is dead, or after
+    `timeout` seconds in which no rank has read any more of its weights; UnaskedError where it can't
+    be asked for one.
     """
     waiting, name = _Waiting(cluster, api, run), ""
     while True:
         progress = waiting.look()
         show(progress)
         dead = [view for view in progress.ranks if view.state == "dead"]
-        if dead or time.monotonic() - waiting.grown > timeout:
+        is_over = ENGINE_DIED in waiting.refused or time.monotonic() - waiting.grown > timeout
+        if dead or is_over:
             raise NotReadyError(
                 dead, progress.seconds, progress.health, waiting.refused, progress.ranks
             )

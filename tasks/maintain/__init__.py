@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
+
+from ..cluster.config.values import File, Number, Seconds, Whole, Words
+from ..options import build, options_task
+
+Gigabytes = Annotated[float, Number("GB", 0.05, 2000)]
+Port = Annotated[int, Whole("PORT", 1024, 65000)]
+Ranks = Annotated[int, Whole("COUNT", 1, 8)]
+Steps = Annotated[tuple[str, ...], Words("STEPS", split=True)]
 
 
 @task(auto_shortflags=False, help={"only": "run tests that match, as pytest's -k"})
@@ -31,6 +44,66 @@ def models(c: Context) -> None:
     run()
 
 
+@options_task(
+    help={
+        "gb": "bytes of the model, in 10^9 (bfloat16; float32 where MLX has only the CPU)",
+        "ranks": "how many ranks",
+        "steps": "only these: one, start, bench, idle, generating, loading, joining, stops,"
+        " sigkill, wrong, cold, slow",
+        "limit": "seconds for all of it: what does not fit in any more is a row that says so",
+        "slow": "seconds of the slow load",
+        "folder": "where the model is made, on each node; it stays there",
+        "report": "a page to write (Markdown)",
+        "nccl": "on CUDA, a GPU for each rank: over nccl, which the project does not run",
+        "port": "the server's; the ring's begin at the next",
+    },
+)
+def big(
+    c: Context,
+    gb: Gigabytes = 0.2,
+    ranks: Ranks = 2,
+    steps: Steps = (),
+    limit: Seconds = 3600.0,
+    slow: Seconds = 120.0,
+    folder: File = "~/.cache/mlx-tp-big",
+    hostfile: File | None = None,
+    hosts: Steps = (),
+    python: File | None = None,
+    report: File | None = None,
+    nccl: bool = False,
+    port: Port = 8790,
+    json: bool = False,
+) -> None:
+    """Run a model of real size from its start to its end.
+
+    Makes it, starts, asks, benches one rank against all, holds the canary against a right and two
+    wrong servers, kills each rank at each point, stops and restarts; one table of what was found.
+    Exit 4 where a goal is not met.
+
+    inv maintain.big --gb 70 --ranks 2
+    inv maintain.big --gb 4 --steps start,loading --report docs/reports/mine.md
+    """
+    from ..cluster.errors import BadInput
+    from .big import run
+    from .big.steps import STEPS
+    from .big.trial import Wanted
+
+    wrong = next((step for step in steps if step not in STEPS), None)
+    if wrong:
+        raise BadInput(f"--steps {wrong}: choose from {', '.join(STEPS)}")
+    if report and not Path(report).absolute().parent.is_dir():
+        raise BadInput(f"--report {report}: there is no such folder: make it first")
+    words = ["--hostfile", hostfile] if hostfile else []
+    words += ["--hosts", ",".join(hosts)] if hosts else []
+    cluster = build(
+        c, hostfile=hostfile, hosts=hosts, python=python, engine="mlx-lm", num_ranks=ranks
+    )
+    wanted = Wanted(gb, ranks, limit, slow, nccl, port, words)
+    command = shlex.join(["inv", *sys.argv[1:]])
+    run(cluster, wanted, folder, steps or [*STEPS], report, command, json)
+
+
 ns = Collection("maintain")
+ns.add_task(big)
 ns.add_task(long)
 ns.add_task(models)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -358,6 +359,25 @@ def test_what_a_page_cache_hides(entry: ModuleType) -> None:
     assert entry.progress(900, 1000) == 900  # MLX holds what is still to be read
     assert entry.progress(0, 1000) == 1000
     assert entry.progress(400, 0) == 400  # nothing is known of memory
+
+
+def test_a_trickle_is_no_progress(entry: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux counts what comes from sockets too: requests kept a failed load going for ever."""
+    now, marked = [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
+    monkeypatch.setattr(entry, "time", clock)
+
+    def told(*reads: int) -> list[int]:
+        marked.clear()
+        some = itertools.chain(reads, itertools.count(reads[-1] + 118, 118))
+        entry.follow(lambda: next(some), lambda _, **v: marked.append(v["bytes"]), 10**9)
+        return list(marked)
+
+    assert told(0, 400_000_000, 900_000_000) == [400_000_000, 900_000_000]
+    # A fiftieth at once, less after a second; the last of it is told, little as it is.
+    assert told(500_000_000, *[510_000_000] * 7, 999_999_999, 10**9) == [
+        500_000_000, 510_000_000, 999_999_999, 10**9,
+    ]  # fmt: skip
 
 
 class Memory:

@@ -1,0 +1,144 @@
+"""inv maintain.big: a model of real size on what accelerators there are, from its start to its end.
+
+GPUs of other makers are a means here: what is CUDA's (a rank to a GPU, nccl) is in
+remote/big/sitecustomize.py and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ... import screen
+from ...cli import envelope
+from ...cluster.cluster import ROOT, Cluster
+from ...cluster.errors import ActionFailed
+from .node import on_node
+from .plan import plan
+from .report import HEAD, page
+from .steps import STEPS, read_speed
+from .trial import Trial, Wanted, gpus
+
+ASKING = ("one", "bench", "wrong")  # steps that want many tokens
+SLOW = 1_000_000_000  # bytes of a model from which on they are too many for a CPU
+NAME = "big"  # of its cluster, so that it leaves others alone
+
+
+def run(
+    cluster: Cluster,
+    wanted: Wanted,
+    folder: str,
+    steps: Sequence[str],
+    report: str | None,
+    command: str,
+    as_json: bool,
+) -> None:
+    """Make the model, do the steps, print the table; ActionFailed where a goal is not met."""
+    begun = time.time()
+    cluster = replace(cluster, name=NAME)
+    about = on_node(cluster, folder, ["about"])
+    made = _make(cluster, wanted, folder, about["kind"])
+    trial = Trial(
+        cluster,
+        wanted,
+        about["kind"],
+        made["folder"],
+        f"{made['folder']}/{made['name']}",
+        made["bytes"],
+        _environment(wanted, about["kind"], made["folder"]),
+        begun + wanted.limit,
+    )
+    trial.row("make", f"{made['bytes'] / 1e9:.1f} GB in {made['files']} files", _written(made))
+    try:
+        _do(trial, steps)
+    finally:
+        trial.end = time.time() + 120
+        trial.clear()
+    told = _told(about, trial, command)
+    if report:
+        Path(report).write_text(page(told, trial.rows), encoding="utf-8")
+        screen.say(f"written: {report}")
+    if as_json:
+        envelope.give({"about": told, "rows": [asdict(row) for row in trial.rows]})
+    else:
+        screen.table([HEAD, *(row.cells for row in trial.rows)])
+    failed = [row for row in trial.rows if row.holds is False]
+    if failed:
+        first = f"{failed[0].step}: {failed[0].what.strip()}: {failed[0].found}"
+        raise ActionFailed(f"maintain.big: {len(failed)} of {len(trial.rows)} rows fail: {first}")
+
+
+def _make(cluster: Cluster, wanted: Wanted, folder: str, kind: str) -> dict[str, Any]:
+    """The model, on all nodes at once. CPUs have no fast product of bf16 in MLX 0.32."""
+    dtype = "float32" if kind == "cpu" else "bfloat16"
+    name = f"model-{wanted.gigabytes:g}GB-{dtype}"
+    document = plan(wanted.gigabytes, dtype).document(name, min(14, os.cpu_count() or 1))
+    limit = 60 + wanted.gigabytes * 10
+    made = on_node(cluster, folder, ["make", "plan.json"], limit, document, everywhere=True)
+    return {**made, "name": name}
+
+
+def _written(made: Mapping[str, Any]) -> str:
+    if made.get("was_there"):
+        return "was there"
+    return f"{made['seconds']:.1f} s, {made['bytes'] / 1e9 / made['seconds']:.2f} GB/s"
+
+
+def _environment(wanted: Wanted, kind: str, folder: str) -> dict[str, str]:
+    """What the ranks get, by which their Python finds sitecustomize.py."""
+    path = [f"{folder}/rank", *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = {"MLX_BIG": "1", "PYTHONPATH": ":".join(path)}
+    if kind == "cuda":
+        found["MLX_BIG_GPUS"] = str(gpus())
+    if wanted.nccl:
+        found["MLX_BIG_NCCL"] = f"127.0.0.1:{wanted.port + 20}"
+    return found
+
+
+def _do(trial: Trial, steps: Sequence[str]) -> None:
+    """One step after the other; one that fails is a row, and the next one begins anew."""
+    trial.clear()
+    trial.empty = trial.used()
+    trial.speed = read_speed(trial, "read")
+    trial.row("make", "read by one reader", f"{trial.speed / 1e9:.2f} GB/s")
+    for name in steps:
+        if name in ASKING and trial.kind == "cpu" and trial.bytes > SLOW:
+            trial.row(name, "", "not run: a CPU takes minutes for each answer")
+            continue
+        try:
+            STEPS[name](trial)
+        except Exception as error:
+            trial.row(name, "", f"{type(error).__name__}: {error}", holds=False)
+            trial.clear()
+
+
+def _told(about: Mapping[str, Any], trial: Trial, command: str) -> dict[str, Any]:
+    """What it was measured on, with this command."""
+    ranks = trial.wanted.ranks
+    over = "nccl" if trial.wanted.nccl else trial.cluster.backend
+    where = f"{ranks} ranks on {', '.join(node.name for node in trial.cluster.nodes)}"
+    if about["kind"] == "cuda":
+        where = f"{ranks} ranks on {gpus()} GPU{'s' * (gpus() > 1)}"
+    return {
+        "command": f"`{command}`",
+        "date": envelope.now(),
+        "size": f"{trial.bytes / 1e9:.1f} GB",
+        "ranks": f"{where}, {about['kind']}, over {over}",
+        "machine": f"{about['machine']}, {about['cores']} cores, {about['memory'] >> 30} GiB",
+        "versions": f"mlx {about['mlx']}, mlx-lm {about['mlx_lm']}, Python {about['python']},"
+        f" this project {_commit()}",
+    }
+
+
+def _commit() -> str:
+    """The checkout's commit; `.commit` says it where a copy of the files alone went along."""
+    import subprocess
+
+    line = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    said = subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+    copied = ROOT / ".commit"
+    return said or (copied.read_text().strip() if copied.exists() else "unknown")

@@ -1,0 +1,43 @@
+"""remote/big/node.py, run on the nodes by the ranks' python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...cluster import nodes
+from ...cluster.cluster import Cluster
+from ...cluster.errors import ActionFailed
+from ...cluster.ssh import scripts
+
+
+def on_node(
+    cluster: Cluster,
+    folder: str,
+    words: Sequence[str],
+    limit: float = 120,
+    plan: Mapping[str, Any] | None = None,
+    everywhere: bool = False,
+) -> dict[str, Any]:
+    """What remote/big/node.py says to these words, on rank 0's node or on all."""
+    script = scripts.script(
+        "big/node.sh",
+        words,
+        program=scripts.text("big/node.py"),
+        python=cluster.ranks[0].command[0],
+        folder=folder,
+        plan=json.dumps(plan) if plan else "",
+        rank=scripts.text("big/sitecustomize.py") if plan else "",
+    )
+    found: dict[str, Any] = {}
+    asked = cluster.nodes if everywhere else cluster.nodes[:1]
+    for name, answer in nodes.sh(asked, script, limit).items():
+        if not answer.ok:
+            why = answer.failure or answer.err.strip().rpartition("\n")[2] or "no reason given"
+            raise ActionFailed(f"maintain.big: {name}: {why}")
+        said = json.loads(answer.out.strip().rpartition("\n")[2])
+        if found and said["folder"] != found["folder"]:
+            raise ActionFailed(f"--folder {folder} is not the same on all nodes: give a full path")
+        found = said
+    return found
