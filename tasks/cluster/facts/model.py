@@ -32,7 +32,7 @@ def parse(text: str, status: int) -> Model:
     return Model(folder.group(1), files.parse_listing(text[folder.end() :]))
 
 
-NO_ENV: Mapping[str, str] = {}
+NO_ENV: Mapping[str, str] = MappingProxyType({})
 MISSING = 3  # the exit status of facts/enter_model.sh where the model is not there
 
 
