@@ -26,7 +26,9 @@ def run(session: Session, machines: Machines, ask_sudo: bool) -> None:
     ]
     right = {host.ssh: "nothing of ours is there" for host in wiring.hosts}
     # Without an audit line, which would be there again.
-    linking.carry_out(session, wiring, read, todo, right, linking.How("hosts.clean", "", ask_sudo=ask_sudo))
+    linking.carry_out(
+        session, wiring, read, todo, right, linking.How("hosts.clean", "", ask_sudo=ask_sudo)
+    )
     if todo and not session.dry:
         _look_again(session, wiring, facts[0])
 
