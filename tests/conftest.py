@@ -301,11 +301,16 @@ def light_cluster(inv: Inv, hosts: list[dict[str, Any]], **more: Any) -> Path:
 
 @pytest.fixture
 def vllm_mlx(home: Path) -> Path:
-    """A folder for PYTHONPATH in which the engine vllm-mlx is tests/ring_rank.py."""
+    """A folder for PYTHONPATH in which the engine vllm-mlx is tests/ring_rank.py.
+
+    Its server has what ours changes of it (remote/served.py).
+    """
     package = home / "lib" / "vllm_mlx"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     shutil.copy(ROOT / "tests" / "ring_rank.py", package / "distributed_launcher.py")
+    app = "class app:\n    def add_middleware(kind, served): pass\n"
+    (package / "server.py").write_text(f"ModelInfo = dict\n{app}")
     return package.parent
 
 

@@ -10,14 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Inv, own_servers, require, wait_for
+from conftest import Inv, require, wait_for
 
 from tasks.cluster.facts import processes
 from tasks.cluster.ssh import scripts
@@ -315,41 +314,31 @@ def test_a_restart_onto_a_stranger_s_port_is_refused_before_it_stops(
     everyones("tp.stop")
 
 
-@pytest.fixture
-def theirs(everyones: Fenced) -> Iterator[Fenced]:
-    """Another user's cluster from another checkout, on ports of its own."""
-    plain = ("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
-    runs = [*plain, sys.executable, "-c", "import mlx_lm"]
-    can = shutil.which("setpriv") and not subprocess.run(runs, capture_output=True).returncode
-    require(bool(can), "needs setpriv, and a python that others may run")
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        home = Path(folder)
-        shutil.copytree(everyones.home / "model", home / "model")
-        hosts = json.loads(Path(everyones.env["INVOKE_TP_HOSTFILE"]).read_text())
-        words = {"model": str(home / "model"), "args": ["--port", str(everyones.port + 50)]}
-        (home / "hosts.json").write_text(json.dumps({**hosts, **words}))
-        config = own_servers(home / "config.json", home / "model")
-        subprocess.run(["chmod", "-R", "a+rwX", folder], check=True)
-        env = {**everyones.env, "INVOKE_TP_HOSTFILE": str(home / "hosts.json"), "LOGNAME": "eve"}
-        inside = (*everyones.inside, *plain)
-        more = {"home": home, "config": config, "env": env, "inside": inside}
-        yield replace(everyones, ring=everyones.ring + 50, **more)
-        for pid in ranks(home / "model").values():
-            os.kill(pid, signal.SIGKILL)
-
-
 def test_two_clusters_and_a_lone_server_side_by_side(
-    everyones: Fenced, theirs: Fenced, lone: Lone, port: int
+    everyones: Fenced, home: Path, lone: Lone, port: int
 ) -> None:
-    """Of two users: each is warned of the others, which live through its start and its stop."""
+    """Another checkout's cluster, on ports of its own, is warned of, and lives through our stop."""
     server = lone(port)
     everyones("tp.start")
-    assert re.search(r"^warn +processes ", theirs("tp.preflight").out, re.M)
-    theirs("tp.start")
+    assert everyones.config is not None
+    config = json.loads(everyones.config.read_text())
+    config["tp"]["state_dir"] = str(home / "other")
+    hosts = json.loads(Path(everyones.env["INVOKE_TP_HOSTFILE"]).read_text())
+    (home / "h.json").write_text(
+        json.dumps({**hosts, "args": ["--port", str(everyones.port + 50)]})
+    )
+    other = replace(everyones, ring=everyones.ring + 50, config=home / "other.json")
+    other.env = {**everyones.env, "INVOKE_TP_HOSTFILE": str(home / "h.json")}
+    other.env["INVOKE_TP_LOG_DIR"] = str(home / "other-logs")
+    (home / "other-logs").mkdir()
+    (home / "other.json").write_text(json.dumps(config))
+    checked = other("tp.preflight")
+    assert "warn" in checked.out
+    other("tp.start")
     everyones("tp.stop")
-    assert theirs("tp.status").out.startswith("ready")
+    assert other("tp.status").out.startswith("ready")
     everyones("tp.start")
-    theirs("tp.stop")
+    other("tp.stop")
     assert everyones("tp.status").out.startswith("ready")
     everyones("tp.stop")
     assert alive(server)

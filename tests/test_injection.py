@@ -153,6 +153,10 @@ def cluster_of(place: Scratch, data: Any = None, args: list[str] = [], **config:
     return clusters.build({**mine, **config}, args, hostfile=str(path), backend="ring")
 
 
+# What keeps a log short is `python -I .../cap.py`.
+RANK = f"case $2 in */cap.py) exit ;; esac\nshift 3\n{TELL}"
+
+
 @each_shell
 @BOUNDED
 @given(
@@ -164,11 +168,14 @@ def cluster_of(place: Scratch, data: Any = None, args: list[str] = [], **config:
 def test_launch(
     sh: str, envs: dict[str, str], args: list[str], names: tuple[str, ...], by: str
 ) -> None:
-    """A rank gets its words, environment and folder exactly, whatever all of them are called."""
+    """A rank gets its words, environment and folder exactly, whatever all of them are called.
+
+    Its python also keeps its log short, in a process of its own.
+    """
     python, cwd, state_dir, log_dir = (f"{number}{name}" for number, name in enumerate(names))
     with scratch(sh) as place:
         (place.folder / cwd).mkdir()
-        program = place.program(place.folder / python, f"shift 3\n{TELL}")
+        program = place.program(place.folder / python, RANK)
         cluster = cluster_of(
             place,
             args=args,
@@ -199,7 +206,7 @@ def test_launch(
 def test_paths_that_look_like_more(sh: str, name: str) -> None:
     """Relative ones, as an option gives them: a leading dash is no option, ~name no home."""
     with scratch(sh) as place:
-        program = place.program(place.folder / "py", f"shift 3\n{TELL}")
+        program = place.program(place.folder / "py", RANK)
         options = {"cwd": name, "state_dir": f"{name}/s", "log_dir": f"{name}/l"}
         cluster = cluster_of(place, python=str(program), **options)
         home = place.folder if name == "~" else place.folder / name
@@ -437,7 +444,7 @@ def test_records(record: dict[str, Any]) -> None:
         assert combined.is_relative_to(Path(cluster.folder).expanduser() / "runs")
         assert ".." not in combined.parts
         (_, rank), *_ = read.ranks
-        target = stop._recorded("mac1", rank)
+        target = stop._recorded(cluster, "mac1", rank)
         assert place.run(stop.script(cluster, [target], [target], "CONT", 0)) == "left\n"
 
 

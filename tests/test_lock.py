@@ -222,8 +222,7 @@ def test_silent_holder(commands: Commands, gates: Gates) -> None:
     start.until("rank 1 on 127.0.0.1: running")
     os.kill(start.pid, signal.SIGSTOP)
     # As old as it would be after a while: nobody beats now.
-    beat = folder(commands.inv) / "beat"
-    beat.write_text(f"{int(beat.read_text()) - lock.SILENCE - 60}\n")
+    (folder(commands.inv) / "quiet").write_text(f"{lock.SILENCE + 60}\n")
     stop = commands.run("bob", "tp.stop")
     assert re.search(
         r"127.0.0.1: removed the lock of tp.start of ada@\S+, since \d\d:\d\d:\d\d \(\d+ s\):"

@@ -153,8 +153,7 @@ def test_memory_that_a_killed_server_left(inv: Inv, ready: Ready) -> None:
     more = "69.0 of 512 GiB wired: 60.0 GiB (12%) more than before this boot's first start"
     assert f"fail: mac1: {more}: reboot it" in stopped.err
     assert "fail: mac2: 389.0 of 512 GiB wired (limit 351 GiB): reboot it" in stopped.err
-    assert "cooldown: the next start waits 30 s" in stopped.err
-    assert re.search(r"would wait (2\d|30) s", inv("tp.cooldown", "--dry-run").out)
+    assert "cooldown" not in stopped.err  # a ring leaves the kernel nothing to take back
     refused = inv("tp.start", code=3)
     assert re.findall(r"^fail +memory +(\S+) ", refused.err, re.MULTILINE) == ["mac1", "mac2"]
     rig.reboot("mac1")

@@ -46,6 +46,8 @@ from tasks.cluster.facts import (
 )
 from tasks.cluster.facts.routes import Route
 from tasks.cluster.hints import exit_words, first_error, hint
+from tasks.cluster.hostfile import Host
+from tasks.cluster.ranks import Rank
 from tasks.cluster.snapshot import Snapshot
 
 DATA = Path(__file__).parent / "data" / "macos"
@@ -140,7 +142,8 @@ def _same_or_told(value: model.Model, truth: model.Model) -> bool:
     """Beside a node that has the whole model, the check tells the difference."""
     told = (("mac1", truth), ("mac2", value))
     both = Snapshot({node: NodeFacts(node, {model.KEY: each}) for node, each in told}, {})
-    expected = Expected([], "ring", MLX_LM, 8000, "llama", 0, 0)
+    rank = Rank(0, Host("mac1"), {}, {}, ("python", "--model", "llama"), None, ())
+    expected = Expected([rank], "ring", MLX_LM, 8000, "llama", 0, 0)
     levels = [finding.level for finding in checks.model(expected, both)]
     return value.files == truth.files or checks.FAIL in levels
 

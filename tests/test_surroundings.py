@@ -109,6 +109,7 @@ LINES = {
         demo --nothing
         test.faults --nothing
         maintain.models --nothing
+        maintain.big --nothing
         tp.model --nothing
     """,
     2: """
@@ -187,7 +188,7 @@ def run_all(around: Surroundings, rows: Iterable[tuple[str, int, Mapping[str, st
 def life(around: Surroundings, *levels: Mapping[str, str]) -> None:
     """A server of light ranks, each command of its life in the next of these surroundings."""
     where = itertools.cycle(levels)
-    around.run("tp.start --skip versions", next(where), 0)
+    around.run("tp.start --skip versions,processes", next(where), 0)
     for line in ("tp.status", "tp.chat hi", "tp.logs", "tp.stop"):
         around.run(line, next(where), 0)
     assert around.run("tp.status --json", {}).json()["state"] == "stopped"

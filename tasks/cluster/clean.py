@@ -14,6 +14,7 @@ from .launch import HEADER, LINKS
 from .lock import SILENCE
 from .setup import Change, unreadable
 from .ssh import scripts
+from .state import NO_HOLD
 
 SUDOERS = "/etc/sudoers.d/mlx-tp"  # where a refusal of rdma.setup tells to put its line
 BY_ROOT = (launchd.LOG, SUDOERS)
@@ -59,6 +60,7 @@ def script(state_dir: str, log_dir: str | None, dry: bool) -> str:
         begins=HEADER,
         draft=f"{launchd.LABEL}.plist",
         dry="dry" if dry else "",
+        **NO_HOLD,
     )
 
 

@@ -280,8 +280,11 @@ def read_bytes() -> int:
     ri_diskio_bytesread, from disks alone (xnu: bsd/sys/resource.h, osfmk/kern/bsd_kern.c).
     """
     if LINUX:
-        with open("/proc/self/io", encoding="ascii") as file:
-            return int(file.readline().split()[1])
+        try:
+            with open("/proc/self/io", encoding="ascii") as file:
+                return int(file.readline().split()[1])
+        except OSError:  # a container without it: nothing is told of how far it is
+            return 0
     usage = (ctypes.c_uint64 * 20)()  # struct rusage_info_v2: a UUID and 18 numbers
     failed = ctypes.CDLL(None).proc_pid_rusage(os.getpid(), 2, usage)
     return 0 if failed else int(usage[18])

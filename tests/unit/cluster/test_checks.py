@@ -95,8 +95,9 @@ def test_which_checks_there_are_and_what_each_reads(cluster: Cluster) -> None:
         "versions": ["versions"],
         "cooldown": ["state"],
     }
-    assert {*asked(cluster)} == {name for names in alone.values() for name in names}
-    assert {*asked(cluster, *OURS)} == {"state"}
+    everywhere = {"state", "rates"}  # whatever is checked
+    assert {*asked(cluster)} == {name for names in alone.values() for name in names} | everywhere
+    assert {*asked(cluster, *OURS)} == everywhere
     for name in ("memory", "processes", "ports", "rdma", "hosts", "model", "versions"):
         shared = {"state", "memory"}  # that other checks read, too
         assert {*alone[name]} - shared == {*asked(cluster)} - {*asked(cluster, name)} - shared
