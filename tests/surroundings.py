@@ -27,13 +27,19 @@ VARIABLES: dict[str, dict[str, str | None]] = {
     "HOME empty": {"HOME": ""},
     "no TERM": {"TERM": None},
 }
+# A checkout that lies in /tmp stays there, full as that is.
+KEEP = f"mount -t tmpfs none /mnt && mkdir /mnt/x && mount --bind {ROOT} /mnt/x"
+BACK = f"mkdir -p {ROOT} && mount --bind /mnt/x {ROOT}"
+IN_TMP = ROOT.is_relative_to("/tmp")
+FULL = "head -c 1m /dev/zero >/tmp/all 2>/dev/null"
+SMALL = "mount -t tmpfs -o size=64k none /tmp"
 SHELL = {
     "no stdin": "exec <&-",
     "no stdout": "exec >&-",
     "no stderr": "exec 2>&-",
     "umask 077": "umask 077",
     "read-only": "mount --bind . . && mount -o remount,bind,ro . && cd .",
-    "full /tmp": "mount -t tmpfs -o size=64k none /tmp; head -c 1m /dev/zero >/tmp/all 2>/dev/null",
+    "full /tmp": "\n".join([KEEP, SMALL, BACK, FULL] if IN_TMP else [SMALL, FULL]),
 }
 ODD = "ein schöner Ördner"
 FACTORS: dict[str, tuple[str, ...]] = {

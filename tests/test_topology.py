@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -295,6 +295,7 @@ ANY = st.text(max_size=40)
     speed=st.none() | st.floats(0, 400),
     width=st.integers(40, 200),
 )
+@example(hosts=["", "0", "1", "00"], interface="0", address=None, speed=100.5, width=40)
 def test_no_text_breaks_the_layout(
     hosts: list[str], interface: str, address: str | None, speed: float | None, width: int
 ) -> None:

@@ -107,7 +107,9 @@ def cut(text: str, width: int) -> str:
     text = clean(text)
     if columns(text) <= width:
         return text
+    if width < 1:
+        return ""
     left, right = text[:width], text[-width:]
-    while left and columns(f"{left}…{right}") > width:
+    while (left or right) and columns(f"{left}…{right}") > width:
         left, right = (left[:-1], right) if len(left) > len(right) else (left, right[1:])
     return f"{left}…{right}"
