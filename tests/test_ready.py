@@ -314,4 +314,4 @@ def test_a_host_that_the_hostfile_names_no_longer(light_remote: Inv, sshd: Sshd)
     assert "mac2" in shown
     done = light_remote("tp.stop")
     assert re.search(r"^stopped +mac2 +rank 1", done.out, re.MULTILINE)
-    assert not processes(sshd.node_home("mac2"))
+    wait_for(lambda: not processes(sshd.node_home("mac2")), 10)
