@@ -6,6 +6,7 @@ Commands run in `/bin/sh` in turn, each with its exit status; parsers are pure a
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -132,6 +133,21 @@ _ALARM = 128 + 14  # the exit status of what `limited` has ended
 def limited(seconds: int, command: str) -> str:
     """`command` (a program and its words) with a time limit: macOS has no `timeout`."""
     return f"perl -e 'alarm shift; exec @ARGV or exit 127' {seconds} {command}"
+
+
+NO_MAC = "no macOS"
+# Before a command that only macOS has: what else there is says so, and that is all.
+ON_MAC = f"command -v sw_vers >/dev/null || {{ echo '{NO_MAC}'; exit 0; }}\n"
+
+
+def of_macs(parse: Callable[[str, int], T]) -> Callable[[str, int], T | None]:
+    """A parser that gives None where the node has said that it is no Mac."""
+
+    @functools.wraps(parse)
+    def parsed(text: str, status: int) -> T | None:
+        return None if status == 0 and text.strip() == NO_MAC else parse(text, status)
+
+    return parsed
 
 
 def script(facts: Iterable[Fact[object]], nonce: str) -> str:

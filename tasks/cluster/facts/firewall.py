@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 
-from . import Fact, Key, limited
+from . import ON_MAC, Fact, Key, limited, of_macs
 
 PROGRAM = "/usr/libexec/ApplicationFirewall/socketfilterfw"
 OFF, ON, BLOCKS_ALL = 0, 1, 2
 
 
-def parse(text: str, status: int) -> int | None:
-    """`socketfilterfw --getglobalstate`: "Firewall is enabled. (State = 1)"; None on no macOS.
+@of_macs
+def parse(text: str, status: int) -> int:
+    """`socketfilterfw --getglobalstate`: "Firewall is enabled. (State = 1)".
 
     State 2 lets nothing in but what the system itself needs.
     """
-    if status == 0 and text.strip() == "no macOS":
-        return None
     state = re.search(r"\(State = ([012])\)", text)
     if status != 0 or not state:
         raise ValueError("the firewall's state can't be read")
@@ -27,7 +26,6 @@ def parse(text: str, status: int) -> int | None:
 KEY = Key[int | None]("firewall")
 FACT = Fact(
     KEY,
-    "command -v sw_vers >/dev/null || { echo 'no macOS'; exit 0; }\n"
-    + limited(5, f"{PROGRAM} --getglobalstate"),
+    ON_MAC + limited(5, f"{PROGRAM} --getglobalstate"),
     parse,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from . import Fact, Key, limited
+from . import ON_MAC, Fact, Key, limited, of_macs
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,9 @@ class Power:
     comes_back: bool | None = None
 
 
-def parse(text: str, status: int) -> Power | None:
-    """`pmset -g`; None on a system that is no macOS, and has no such setting."""
-    if status == 0 and text.strip() == "no macOS":
-        return None
+@of_macs
+def parse(text: str, status: int) -> Power:
+    """`pmset -g`."""
     sleep = re.search(r"^ sleep +(\d{1,6})(?: \(sleep prevented by (.*)\))?$", text, re.MULTILINE)
     if status != 0 or not sleep:
         raise ValueError("the sleep settings can't be read")
@@ -40,8 +39,4 @@ def parse(text: str, status: int) -> Power | None:
 
 # None on a system that is no macOS.
 KEY = Key[Power | None]("power")
-FACT = Fact(
-    KEY,
-    f"command -v sw_vers >/dev/null || {{ echo 'no macOS'; exit 0; }}\n{limited(5, 'pmset -g')}",
-    parse,
-)
+FACT = Fact(KEY, ON_MAC + limited(5, "pmset -g"), parse)

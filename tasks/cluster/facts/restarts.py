@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 
 from ..ssh import scripts
-from . import Fact, Key
+from . import Fact, Key, of_macs
 
-NO_MAC = "no macOS"
 UNLOCKS = 26  # the first macOS that ssh with a password can unlock: apple_ssh_and_filevault(7)
 
 
@@ -20,10 +19,9 @@ class FileVault:
     unlocks: bool = False
 
 
-def parse_filevault(text: str, status: int) -> FileVault | None:
+@of_macs
+def parse_filevault(text: str, status: int) -> FileVault:
     """`fdesetup status`: "FileVault is Off, but will be enabled after the next restart."."""
-    if status == 0 and text.strip() == NO_MAC:
-        return None
     found = re.search(r"^macos (\d+)\S*\nFileVault is (On|Off)(.*)", text, re.MULTILINE)
     if not found:
         raise ValueError("whether FileVault is on can't be read")
@@ -39,10 +37,9 @@ class Updates:
     is_managed: bool = False
 
 
-def parse_updates(text: str, status: int) -> Updates | None:
+@of_macs
+def parse_updates(text: str, status: int) -> Updates:
     """AutomaticallyInstallMacOSUpdates of com.apple.SoftwareUpdate; where it is not set: no."""
-    if status == 0 and text.strip() == NO_MAC:
-        return None
     rows = re.findall(r"^/Library/(Managed )?Preferences: ([01]?)$", text, re.MULTILINE)
     if status != 0 or len(rows) != 2:
         raise ValueError("whether updates are installed can't be read")
