@@ -11,7 +11,7 @@ from .cli import envelope
 from .cluster import reading
 from .cluster.api import Api, ApiError, Messages, StreamChunk
 from .cluster.cluster import Cluster
-from .cluster.engine import BUILT_IN, Engine
+from .cluster.engine import Engine
 from .cluster.errors import ActionFailed, CheckFailed
 from .cluster.http.completion import ChatResult, ask
 from .cluster.state import Record
@@ -56,8 +56,7 @@ def name_of(cluster: Cluster, api: Api, record: Record) -> str:
 
 def engine_of(cluster: Cluster, record: Record) -> Engine:
     """The engine that the server was started with, which need not be the configured one."""
-    same = record.engine == cluster.engine.name
-    return cluster.engine if same else BUILT_IN.get(record.engine, cluster.engine)
+    return cluster.engine_named(record.engine) or cluster.engine
 
 
 @dataclass(frozen=True)

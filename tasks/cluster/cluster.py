@@ -122,6 +122,10 @@ class Cluster(Site):
     def on(self, node: Node) -> list[Rank]:
         return [rank for rank in self.ranks if rank.host.ssh == node.name]
 
+    def engine_named(self, name: str) -> Engine | None:
+        """The engine of that name, as it is configured here or built in."""
+        return self.engine if name == self.engine.name else engines.BUILT_IN.get(name)
+
     @property
     def has_rdma(self) -> bool:
         return self.backend.startswith("jaccl")

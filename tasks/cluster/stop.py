@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from . import fence, nodes, reading, state
 from .checks import servers, strange_ranks, unrecorded
 from .cluster import Cluster
-from .engine import BUILT_IN
 from .facts import NodeFacts, Unknown, known, memory, ports
 from .facts import processes as listed_processes
 from .facts.memory import in_words
@@ -339,8 +338,7 @@ def forget_scripts(
 def _recorded(cluster: Cluster, node: str, rank: RankState) -> Target:
     same, record = ("start", rank.boot, rank.start), rank.record
     has_rdma = record.backend.startswith("jaccl") if record else cluster.has_rdma
-    is_ours = record is None or record.engine == cluster.engine.name
-    engine = cluster.engine if is_ours else BUILT_IN.get(record.engine if record else "")
+    engine = cluster.engine_named(record.engine) if record else cluster.engine
     name = engine.stop_signal if engine else "TERM"
     return Target(node, rank.pid or 0, f"rank {rank.rank}", same, rank.rank == 0, has_rdma, name)
 
