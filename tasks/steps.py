@@ -29,7 +29,7 @@ from .cluster.facts import known, memory, ports, processes
 from .cluster.http.failure import Why
 from .cluster.launch import Run
 from .cluster.nodes import Answer
-from .cluster.ranks import FAST_SYNCH, Rank, fast_synch_of
+from .cluster.ranks import FAST_SYNCH, Rank, fast_synch_of, how_many
 from .cluster.server import readiness
 from .cluster.snapshot import FactQuery, Snapshot
 from .cluster.stop import Stopped
@@ -166,9 +166,8 @@ def launch(session: Session, cluster: Cluster) -> str:
         _print_scripts(cluster, run)
         return run.id
     _check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
-    ranks = "1 rank" if len(cluster.ranks) == 1 else f"{len(cluster.ranks)} ranks"
-    synch = _fast_synch(cluster)
-    screen.say(f"starting {ranks} of {cluster.engine.name} over {cluster.backend}{synch}")
+    count, synch = how_many(len(cluster.ranks)), _fast_synch(cluster)
+    screen.say(f"starting {count} of {cluster.engine.name} over {cluster.backend}{synch}")
     session.note(run=run.id)
     _point_out(cluster)
     known = session.known(cluster)

@@ -26,9 +26,9 @@ from .text import plain as plain
 WAITED = (1, NOT_JOINED)
 PAUSE = 0.2  # seconds between two looks at the nodes
 RELAYED = 1.0  # seconds between two looks at a page that a program on the node asks for
+ENGINE_DIED = "generation thread died"  # mlx_lm.server's answer (0.32.2) then: no token comes
 # mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
 # (0.32.2). Errno numbers by system: macOS 48, 49; Linux 98, 99.
-ENGINE_DIED = "generation thread died"  # its answer (0.32.2) once that has failed: no token comes
 _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
 
 

@@ -138,8 +138,7 @@ def shaken(model: Any) -> Iterator[None]:
     kinds = {type(layer) for layer in model.layers if layer is not None}
     kept = {kind: kind.__call__ for kind in kinds}
     # What a packed matrix is multiplied by is summed up in its type: two ranks of a small model
-    # were
-    # 0.069 nats from one (CPU), where half a step made 0.041.
+    # were 0.069 nats from one (CPU), where half a step made 0.041.
     steps = 1.0 if any("scales" in each for each in model.modules()) else 0.5
     for kind, call in kept.items():
         kind.__call__ = shaking(call, steps)

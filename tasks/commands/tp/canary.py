@@ -129,13 +129,10 @@ def _read(file: str | None) -> Reference | None:
 def _record(server: Server, options: CanaryOptions) -> None:
     """Write down what this server answers."""
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
-    reference = measure(orders, options, record.model, record.size, f"{_ranks(record.size)}")
+    what = ranks.how_many(record.size)
+    reference = measure(orders, options, record.model, record.size, what)
     benching.write(str(options.record), reference.dump(), "--record")
-    screen.say(f"{len(reference.positions)} positions of {_ranks(record.size)}: {options.record}")
-
-
-def _ranks(count: int) -> str:
-    return "1 rank" if count == 1 else f"{count} ranks"
+    screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
 
 
 # Asking.
@@ -240,7 +237,7 @@ def _tell(server: Server, reference: Reference, found: Verdict, as_json: bool) -
         return
     if found.positions:
         screen.table(_rows(found))
-    what = f"{_ranks(server.record.size)} against {reference.what}"
+    what = f"{ranks.how_many(server.record.size)} against {reference.what}"
     screen.say(f"canary: {found.verdict}: {what}" + (found.why and f": {found.why}"))
 
 
@@ -278,7 +275,7 @@ def _reference(
     fewer = _fewest(cluster, server, options)
     size, names = len(fewer.ranks), ", ".join(rank.host.ssh for rank in fewer.ranks)
     with steps.locked(session, fewer, "tp.bench --canary"):
-        what = f"{_ranks(size)} on {names}"
+        what = f"{ranks.how_many(size)} on {names}"
         screen.say(f"the reference: {what}")
         run = None
         try:
