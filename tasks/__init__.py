@@ -4,9 +4,11 @@
 from invoke.collection import Collection
 from invoke.main import program
 
+from . import moved
 from .cli import startup
 
 startup.begin()
+moved.begin()
 
 from . import bench, demo, dev, hosts, local, rdma, testing, tp
 from .cluster.config.settings import DEFAULTS

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 
 from . import screen, show
 from .cli import envelope
-from .cluster import reading
-from .cluster.api import Api, ApiError, Messages, StreamChunk
 from .cluster.cluster import Cluster
-from .cluster.engine import Engine
+from .cluster.config.engine import Engine
 from .cluster.errors import ActionFailed, CheckFailed
+from .cluster.facts.server.state import Record
+from .cluster.http.api import Api, ApiError, Messages, StreamChunk
 from .cluster.http.completion import ChatResult, ask
-from .cluster.state import Record
+from .cluster.server import snapshots
 from .cluster.text import one_line
 
 AFTER = "inv tp.status and inv tp.logs tell more"
@@ -36,7 +36,7 @@ class Server:
 
 def running(cluster: Cluster) -> Server:
     """The recorded server, wherever it was told to listen; raise with what to do if none runs."""
-    read = reading.states(cluster)
+    read = snapshots.states(cluster)
     node, rank, record = show.leader(read)
     if not rank.alive:
         raise CheckFailed(f"{node}: rank 0 has ended: inv tp.restart starts it again")

@@ -13,15 +13,17 @@ from typing import Any
 from . import asking, screen
 from .asking import AFTER, Server
 from .cli import envelope
-from .cluster import reading
-from .cluster.api import ApiError
 from .cluster.cluster import Cluster
+from .cluster.config.ranks import FAST_SYNCH
 from .cluster.errors import ActionFailed, BadInput
-from .cluster.facts import Fact, known, machine, memory, rates, versions
-from .cluster.facts.rates import Rate
-from .cluster.load import Load, Row, calibrate
-from .cluster.nodes import Node
-from .cluster.ranks import FAST_SYNCH
+from .cluster.facts import Fact, known
+from .cluster.facts.machine import hardware, memory, versions
+from .cluster.facts.models import rates
+from .cluster.facts.models.rates import Rate
+from .cluster.http.api import ApiError
+from .cluster.http.load import Load, Row, calibrate
+from .cluster.server import snapshots
+from .cluster.ssh.nodes import Node
 
 FORMAT = 1  # of the file
 PROMPTS = (128, 2048)  # tokens
@@ -89,7 +91,7 @@ def _keep(cluster: Cluster, server: Server, rows: Sequence[Mapping[str, Any]]) -
     if not found or not found[0]:
         return
     now = Rate(record.size, record.backend, found[0], time.time(), record.model)
-    read = reading.read(
+    read = snapshots.read(
         [cluster.leader], lambda _: [rates.fact(cluster.state_dir, cluster.name, now)]
     )
     kept = known(read.on(cluster.leader.name), rates.KEY)
@@ -129,13 +131,13 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
 
     def facts(node: Node) -> list[Fact[object]]:
         python = server.pythons.get(node.name, record.command[0])
-        return [machine.FACT, memory.FACT, versions.fact(python, cluster.on(node)[0].cwd)]
+        return [hardware.FACT, memory.FACT, versions.fact(python, cluster.on(node)[0].cwd)]
 
-    read = reading.read(cluster.nodes, facts)
+    read = snapshots.read(cluster.nodes, facts)
     nodes = [
         {
             "host": node,
-            **(known(values, machine.KEY) or {}),
+            **(known(values, hardware.KEY) or {}),
             "memory": getattr(known(values, memory.KEY), "total", None),
             "versions": known(values, versions.KEY),
         }

@@ -12,7 +12,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 if TYPE_CHECKING:
-    from .cluster.api import Api
+    from .cluster.http.api import Api
 
 
 @task(auto_shortflags=False)
@@ -22,7 +22,7 @@ def demo(c: Context) -> None:
     The tiny model is made on the spot, and kept for the next time.
     """
     from . import options, screen, tp
-    from .cluster.api import Api
+    from .cluster.http.api import Api
     from .executor import run
 
     c.config.tp = _settings(8000 if _is_free(8000) else _any_free())
@@ -71,8 +71,8 @@ def _settings(port: int) -> dict[str, Any]:
 def ask(api: Api, prompt: str) -> None:
     """One chat completion: the answer and tokens per second."""
     from . import screen
-    from .cluster.api import ApiError
     from .cluster.errors import ActionFailed
+    from .cluster.http.api import ApiError
 
     screen.out(f"> {prompt}")
     start = time.monotonic()

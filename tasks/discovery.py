@@ -14,16 +14,21 @@ from typing import Any
 
 from . import drawing, linking, screen, show
 from .cli import envelope
-from .cluster import cabling, discover, drift, links, nodes, reading
-from .cluster import hostfile as hostfiles
-from .cluster.cabling import Cable
 from .cluster.checks import FAIL, WARN, Finding
+from .cluster.config import hostfile as hostfiles
+from .cluster.config.hostfile import Host
 from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import known, rdma
-from .cluster.facts.rdma import Interface
-from .cluster.hostfile import Host
-from .cluster.links import End, Link
-from .cluster.snapshot import Snapshot
+from .cluster.facts import known
+from .cluster.facts.links import rdma
+from .cluster.facts.links.rdma import Interface
+from .cluster.facts.snapshot import Snapshot
+from .cluster.rdma import cables as cabling
+from .cluster.rdma import diff as drift
+from .cluster.rdma import discover, links
+from .cluster.rdma.cables import Cable
+from .cluster.rdma.links import End, Link
+from .cluster.server import snapshots
+from .cluster.ssh import nodes
 from .drawing import svg, terminal
 from .session import Session
 
@@ -109,7 +114,7 @@ def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Fo
 
 
 def _read(session: Session, hosts: Sequence[Host]) -> Snapshot:
-    return reading.read(session.nodes(hosts), lambda node: discover.FACTS)
+    return snapshots.read(session.nodes(hosts), lambda node: discover.FACTS)
 
 
 def _address(name: str) -> str:

@@ -171,7 +171,7 @@ class Hooks:
 
 def _facts(call: SessionCall, c: Context) -> dict[str, str]:
     """What is known of a task before it runs."""
-    from .cluster.launch import who
+    from .cluster.server.launch import who
 
     made = getattr(call.task, "made", None)
     made = made and made(c, call.session, call.kwargs, call.cluster_options)
@@ -184,7 +184,7 @@ def _of(made: Any) -> dict[str, str]:
     from .cluster.cluster import Cluster
 
     if isinstance(made, Cluster):
-        from .cluster.api import Api
+        from .cluster.http.api import Api
 
         return {
             "MLX_TP_HOSTS": ",".join(node.name for node in made.nodes),

@@ -10,27 +10,20 @@ from typing import Any
 from . import screen
 from . import show as telling
 from .cli import envelope
-from .cluster import checks, host_checks, nodes, reading, setup
-from .cluster.checks import FAIL, Finding
+from .cluster import checks
+from .cluster.checks import FAIL, Finding, host
 from .cluster.cluster import Cluster
+from .cluster.config.ranks import Rank
 from .cluster.errors import CheckFailed
-from .cluster.facts import (
-    Fact,
-    clock,
-    firewall,
-    known,
-    machine,
-    power,
-    reach,
-    restarts,
-    sudo,
-    versions,
-)
-from .cluster.nodes import Node
-from .cluster.ranks import Rank
-from .cluster.snapshot import Snapshot
-from .cluster.ssh import auth
+from .cluster.facts import Fact, known
+from .cluster.facts.links import reach
+from .cluster.facts.machine import clock, firewall, hardware, power, restarts, sudo, versions
+from .cluster.facts.snapshot import Snapshot
+from .cluster.rdma import setup
+from .cluster.server import snapshots
+from .cluster.ssh import auth, nodes
 from .cluster.ssh.connection import Way
+from .cluster.ssh.nodes import Node
 
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
@@ -92,9 +85,9 @@ def _row(rank: Rank, node: Node) -> dict[str, Any]:
 def check(cluster: Cluster, as_json: bool) -> None:
     """Judge every host; raise CheckFailed or Unreachable where a server could not run."""
     begun = time.time()
-    read = reading.read(cluster.nodes, lambda node: _facts(cluster, node))
+    read = snapshots.read(cluster.nodes, lambda node: _facts(cluster, node))
     findings = telling.lost(read) + checks.versions(cluster.expected, read)
-    findings += host_checks.judge(read.nodes, begun, time.time())
+    findings += host.judge(read.nodes, begun, time.time())
     twins = {node: checks.twin(node, read) for node in read.nodes}
     findings += [Finding("machine", FAIL, node, *why) for node, why in twins.items() if why]
     failed = [finding for finding in findings if finding.level == FAIL]
@@ -114,7 +107,7 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
     python, cwd = rank.command[0], rank.cwd
     wanted: list[Fact[object]]
     wanted = [versions.fact(python, cwd), sudo.fact(" ".join(setup.PROBE)), clock.FACT]
-    wanted += [power.FACT, restarts.FILEVAULT, restarts.UPDATES, firewall.FACT, machine.IDENTITY]
+    wanted += [power.FACT, restarts.FILEVAULT, restarts.UPDATES, firewall.FACT, hardware.IDENTITY]
     if len(cluster.nodes) > 1:
         peer = cluster.nodes[(list(cluster.nodes).index(node) + 1) % len(cluster.nodes)]
         address = (*cluster.on(peer)[0].host.ips, peer.address)[0]
@@ -123,7 +116,7 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
 
 
 def _print(read: Snapshot, findings: Sequence[Finding]) -> None:
-    table = host_checks.versions(read.nodes)
+    table = host.versions(read.nodes)
     if table:
         screen.table([("", "", *read.nodes), *((level, name, *row) for level, name, row in table)])
     screen.table(telling.rows(findings))

@@ -11,16 +11,19 @@ from typing import Any
 
 from . import screen, show
 from .cli import envelope
-from .cluster import audit, fence, launchd, link_checks, nodes, reading, setup
 from .cluster.checks import FAIL, Finding
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Fact, Key, known, machine, rdma, routes, thunderbolt
-from .cluster.facts import ping as pings
-from .cluster.links import Wiring
-from .cluster.nodes import Answer
-from .cluster.setup import Change
-from .cluster.snapshot import Snapshot
-from .cluster.ssh import scripts
+from .cluster.facts import Fact, Key, known
+from .cluster.facts.links import ping as pings
+from .cluster.facts.links import rdma, routes, thunderbolt
+from .cluster.facts.machine import hardware
+from .cluster.facts.snapshot import Snapshot
+from .cluster.rdma import launchd, link_checks, setup
+from .cluster.rdma.links import Wiring
+from .cluster.rdma.setup import Change
+from .cluster.server import audit_log, fence, snapshots
+from .cluster.ssh import nodes, scripts
+from .cluster.ssh.nodes import Answer
 from .cluster.text import said
 from .session import Session
 
@@ -161,7 +164,7 @@ def carry_out(
     answers = nodes.sh(targets, texts)
     for node in targets:
         if node.name in of and how.state_dir:
-            outcome = audit.DONE if answers[node.name].ok else "failed"
+            outcome = audit_log.DONE if answers[node.name].ok else "failed"
             what = _changes(of[node.name])
             session.audit.record([node], how.state_dir, what, outcome)
     fence.check(answers)
@@ -198,8 +201,8 @@ def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> N
 
 def status(session: Session, wiring: Wiring, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
-    facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, machine.FACT]
-    read = reading.read(session.nodes(wiring.hosts), lambda node: facts)
+    facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, hardware.FACT]
+    read = snapshots.read(session.nodes(wiring.hosts), lambda node: facts)
     wiring = _with(wiring, read)
     found = [*link_checks.judge(wiring, read.nodes), *link_checks.nameless(wiring, read.nodes)]
     _tell("status", read, [*found, *link_checks.self_assigned(wiring)], as_json)
@@ -215,7 +218,7 @@ def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
         peers.setdefault(two.host, []).append(str(one.address.ip))
     targets = session.nodes(wiring.hosts)
     # The interfaces last: what they say of a link is then not older than its answer.
-    read = reading.read(
+    read = snapshots.read(
         targets, lambda node: [pings.fact(peers.get(node.name, [])), rdma.INTERFACES]
     )
     _tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
@@ -223,7 +226,7 @@ def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
 
 def read_nodes(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
-    read = reading.of_site(session.site(wiring.hosts), lambda node: facts)
+    read = snapshots.of_site(session.site(wiring.hosts), lambda node: facts)
     if read.unreachable:
         print_findings(show.lost(read))
     show.unreachable(read)

@@ -26,8 +26,8 @@ from .session import Options, Session
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
-    from .cluster.hostfile import Host
-    from .cluster.links import Wiring
+    from .cluster.config.hostfile import Host
+    from .cluster.rdma.links import Wiring
 
 K = TypeVar("K", bound="OptionsTask")
 Body = Callable[..., Any]
@@ -285,8 +285,8 @@ def wiring(
 ) -> Wiring:
     """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
     from .cluster import cluster as clusters
-    from .cluster import hostfile as hostfiles
-    from .cluster import links
+    from .cluster.config import hostfile as hostfiles
+    from .cluster.rdma import links
 
     if node and hostfile:
         raise BadInput("give --node or --hostfile, not both")
@@ -314,7 +314,7 @@ def machines(
 ) -> Machines:
     """The hosts of `--hosts`, else those of the hostfile."""
     from .cluster import cluster as clusters
-    from .cluster import hostfile as hostfiles
+    from .cluster.config import hostfile as hostfiles
 
     if hosts and hostfile:
         raise BadInput("give --hosts or --hostfile, not both")

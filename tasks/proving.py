@@ -11,14 +11,17 @@ from typing import Any
 
 from . import screen, show, steps
 from .cli import envelope
-from .cluster import checks, fence, hints, reading
+from .cluster import checks
 from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, CheckFailed
-from .cluster.facts import known, ping
-from .cluster.launch import Run
-from .cluster.nodes import Answer
+from .cluster.facts import known
+from .cluster.facts.links import ping
+from .cluster.known_errors import hints
+from .cluster.server import fence, snapshots
+from .cluster.server.launch import Run
 from .cluster.ssh import scripts
+from .cluster.ssh.nodes import Answer
 from .session import Session
 
 NEXT = "inv rdma.ping tells which link does not work, inv rdma.status what it is set to"
@@ -69,7 +72,7 @@ def _with_collective(cluster: Cluster) -> Cluster:
 
 
 def _check_free(cluster: Cluster) -> None:
-    read = reading.running(cluster)
+    read = snapshots.running(cluster)
     show.unreachable(read)
     found = [
         *checks.processes(cluster.expected, read),
@@ -87,7 +90,7 @@ def _pings(cluster: Cluster) -> Mapping[str, float]:
         rank.host.ssh: ranks[(index + 1) % len(ranks)].host for index, rank in enumerate(ranks)
     }
     ips = {name: list(host.ips[:1]) for name, host in after.items()}
-    read = reading.read(cluster.nodes, lambda node: [ping.fact(ips[node.name])])
+    read = snapshots.read(cluster.nodes, lambda node: [ping.fact(ips[node.name])])
     return {
         f"{node} -> {ip}": found.mean
         for node, values in read.nodes.items()

@@ -10,7 +10,7 @@ from .options import LINKS, WHAT, cluster_task
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
-    from .cluster.links import Wiring
+    from .cluster.rdma.links import Wiring
     from .linking import How
     from .options import Machines
     from .session import Session
@@ -110,7 +110,7 @@ def setup(
     inv rdma.setup --hostfile hosts/hwstudio.json --dry-run
     """
     from . import linking
-    from .cluster.setup import KINDS
+    from .cluster.rdma.setup import KINDS
 
     linking.apply(session, wiring, KINDS, how(session, "rdma.setup", verbose, ask_sudo))
 

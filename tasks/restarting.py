@@ -12,11 +12,10 @@ from invoke.context import Context
 
 from . import session as sessions
 from .cluster import cluster as clusters
-from .cluster import reading
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed, Unreachable
-from .cluster.server import readiness
-from .cluster.state import Record
+from .cluster.facts.server.state import Record
+from .cluster.server import readiness, snapshots
 from .executor import server_arguments
 from .session import Session
 
@@ -73,7 +72,7 @@ def _said(cluster: Cluster, record: Record) -> dict[str, object]:
 
 
 def _record(cluster: Cluster) -> Record:
-    read = reading.states(cluster)
+    read = snapshots.states(cluster)
     name = cluster.leader.name
     if name in read.unreachable:
         why, fix = read.unreachable[name]

@@ -17,7 +17,7 @@ from .cluster.text import one_line, plain
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from .cluster.wait import Progress
+    from .cluster.server.wait import Progress
 
 _COLOURS = {
     "ok": 32, "ready": 32, "running": 32, "stopped": 32,

@@ -14,21 +14,26 @@ from typing import Any
 
 from . import screen
 from .cli import envelope
-from .cluster import audit, checks, combined, engine, logs, reading, state
-from .cluster import wait as waiting
-from .cluster.api import Api, ApiError
+from .cluster import checks
 from .cluster.checks import FAIL, Finding
 from .cluster.cluster import Cluster
+from .cluster.config import engine
+from .cluster.config.ranks import FAST_SYNCH
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Unknown, known, processes, rates
-from .cluster.facts import memory as memories
-from .cluster.facts.memory import GIB
-from .cluster.hints import exit_words
-from .cluster.ranks import FAST_SYNCH
-from .cluster.server import readiness
+from .cluster.facts import Unknown, known
+from .cluster.facts.machine import memory as memories
+from .cluster.facts.machine import processes
+from .cluster.facts.machine.memory import GIB
+from .cluster.facts.models import rates
+from .cluster.facts.server import state
+from .cluster.facts.server.state import RankState, Record
+from .cluster.facts.snapshot import Snapshot
+from .cluster.http.api import Api, ApiError
+from .cluster.known_errors.hints import exit_words
+from .cluster.server import audit_log as audit
+from .cluster.server import combined_log, logs, readiness, snapshots
+from .cluster.server import wait as waiting
 from .cluster.server.readiness import Health
-from .cluster.snapshot import Snapshot
-from .cluster.state import RankState, Record
 from .cluster.text import one_line
 
 TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
@@ -44,7 +49,7 @@ def preflight(
 
     The table is narration of a start, or the result where nothing else was asked for.
     """
-    read = reading.preflight(cluster, skip)
+    read = snapshots.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
     if as_json:
         envelope.give({}, findings)
@@ -100,7 +105,7 @@ def unreachable(read: Snapshot) -> None:
 
 def memory(cluster: Cluster, as_json: bool) -> None:
     """Wired memory per node against the limit."""
-    read = reading.running(cluster)
+    read = snapshots.running(cluster)
     findings = checks.memory(cluster.expected, read)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
     if as_json:
@@ -128,7 +133,7 @@ def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:
 
 def status(cluster: Cluster, as_json: bool) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
-    cluster, read = reading.whole(cluster, reading.alive(cluster))
+    cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
     found = summary(cluster, read)
     if as_json:
         envelope.give(found)
@@ -306,14 +311,14 @@ def show_logs(
         raise BadInput(f"--grep {grep!r}: no regular expression ({error})") from None
     if previous and follow:
         raise BadInput("--follow shows what comes, --previous what was: give one of them")
-    read = reading.states(cluster)
+    read = snapshots.states(cluster)
     where = logs.place(cluster, read)
     if previous:
         failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
         taken = logs.collect(cluster, where)
         failed = taken.failed
-        for line in combined.tail(where.combined, lines, rank, grep):
+        for line in combined_log.tail(where.combined, lines, rank, grep):
             screen.log_line(line)
         tell_left(taken)
         if taken.unwritten:
@@ -343,7 +348,7 @@ def _previous(
             raise ActionFailed(taken.unwritten)
         for each in sorted(each for _, each in old.paths):
             if rank in (None, each):
-                for line in combined.tail(old.combined, lines, each, grep):
+                for line in combined_log.tail(old.combined, lines, each, grep):
                     screen.log_line(line)
         tell_left(taken)
     return failed
@@ -351,7 +356,7 @@ def _previous(
 
 def audit_log(cluster: Cluster, lines: int, as_json: bool) -> None:
     """The last actions of all nodes by time, a row each with the nodes that it was on."""
-    read = reading.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, lines)])
+    read = snapshots.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, lines)])
     found = audit.merged(read.nodes, lines)
     told = {node: each.get(audit.KEY) for node, each in read.nodes.items()}
     unread = {node: each.why for node, each in told.items() if isinstance(each, Unknown)}
@@ -378,7 +383,7 @@ def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | N
                 raise ActionFailed(taken.unwritten)
             if file.tell() > os.fstat(file.fileno()).st_size:  # it was shortened
                 file.seek(0)
-            for line in combined.select(file, rank, grep):
+            for line in combined_log.select(file, rank, grep):
                 screen.log_line(line)
             if taken.is_all:
                 time.sleep(0.3)

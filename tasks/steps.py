@@ -18,21 +18,26 @@ from typing import Any
 
 from . import screen, show, signals
 from .cli import envelope
-from .cluster import checks, engine, fence, hints, lock, logs, nodes, reading
-from .cluster import launch as launching
-from .cluster import stop as stopping
-from .cluster import wait as waiting
-from .cluster.api import Api, ApiError
+from .cluster import checks
 from .cluster.cluster import Cluster
+from .cluster.config import engine
+from .cluster.config.ranks import FAST_SYNCH, Rank, fast_synch_of, how_many
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import known, memory, ports, processes
+from .cluster.facts import known
+from .cluster.facts.machine import memory, ports, processes
+from .cluster.facts.snapshot import FactQuery, Snapshot
+from .cluster.http.api import Api, ApiError
 from .cluster.http.failure import Why
-from .cluster.launch import Run
-from .cluster.nodes import Answer
-from .cluster.ranks import FAST_SYNCH, Rank, fast_synch_of, how_many
-from .cluster.server import readiness
-from .cluster.snapshot import FactQuery, Snapshot
-from .cluster.stop import Stopped
+from .cluster.known_errors import hints
+from .cluster.server import fence, lock, logs, readiness
+from .cluster.server import launch as launching
+from .cluster.server import snapshots as reading
+from .cluster.server import stop as stopping
+from .cluster.server import wait as waiting
+from .cluster.server.launch import Run
+from .cluster.server.stop import Stopped
+from .cluster.ssh import nodes
+from .cluster.ssh.nodes import Answer
 from .session import Session
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels

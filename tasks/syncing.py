@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from . import screen
-from .cluster import copying, excludes, fence, nodes, reading
+from .cluster.checks.finding import more
 from .cluster.cluster import Site
+from .cluster.config.hostfile import Host
 from .cluster.config.settings import DevSettings, read
-from .cluster.copying import Copy, Progress
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Fact, Unknown, files, known
-from .cluster.facts.files import Place
-from .cluster.facts.memory import in_words
-from .cluster.finding import more
-from .cluster.hostfile import Host
-from .cluster.nodes import Node
-from .cluster.snapshot import Snapshot
+from .cluster.facts import Fact, Unknown, known
+from .cluster.facts.machine import files
+from .cluster.facts.machine.files import Place
+from .cluster.facts.machine.memory import in_words
+from .cluster.facts.snapshot import Snapshot
+from .cluster.server import fence, snapshots
+from .cluster.ssh import nodes
+from .cluster.ssh.nodes import Node
+from .cluster.sync import excludes, rsync
+from .cluster.sync.rsync import Copy, Progress
 from .cluster.text import one_line
 from .session import Session
 
@@ -90,14 +93,14 @@ def _sync(
     session: Session, site: Site, copy: Copy, here: Mapping[str, str], boot: str, yes: bool
 ) -> None:
     where = files.place(copy.target, copy.source, boot, copy.state_dir)
-    read = reading.of_site(site, lambda node: [where])
+    read = snapshots.of_site(site, lambda node: [where])
     _refuse(copy, read)
     held = fence.of(site) if copy.delete else None
     copy = replace(copy, hold=held.hold, fence=f"{site.folder}/fence") if held else copy
     rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
     places = {node: place for node in read.nodes if (place := _usable(read, node, rows))}
     targets = [node for node in site.nodes if node.name in places]
-    with copying.ssh_config(targets) as config:
+    with rsync.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
         if copy.delete and not yes and not session.dry:
             _ask(work.doomed(targets))
@@ -140,7 +143,7 @@ def _raise(rows: Sequence[Row]) -> None:
 def _here(session: Session, copy: Copy) -> tuple[dict[str, str], str]:
     """What is to be copied: name -> size and checksum; and the id of this machine's boot."""
     wanted: list[Fact[object]] = [_listing(copy, copy.source), files.BOOT]
-    read = reading.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
+    read = snapshots.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
     listed = read.on(LOCAL.ssh).get(files.KEY)
     if listed is None or isinstance(listed, Unknown):
         why = listed.why if listed else "no answer"
@@ -213,16 +216,16 @@ class _Work:
         sizes = self._sizes
         total = in_words(sum(sizes.values()))
         screen.say(f"{self.copy.source}: {_count(len(sizes))} ({total}) to {_nodes(targets)}")
-        with closing(copying.Runs()) as runs, _shown(sum(sizes.values())) as tell:
+        with closing(rsync.Runs()) as runs, _shown(sum(sizes.values())) as tell:
             done = nodes.each(targets, lambda node: self._run(node, runs, tell))
         good = [node for node in targets if done[node.name][1] is None]
-        read = reading.read(good, self._listing, LIST_TIMEOUT)
+        read = snapshots.read(good, self._listing, LIST_TIMEOUT)
         return [self._row(node.name, *done[node.name], read) for node in targets]
 
     def show(self, targets: Sequence[Node]) -> list[Row]:
         """Print the commands; rows of what they would send and delete."""
         rows: list[Row] = []
-        with closing(copying.Runs()) as runs:
+        with closing(rsync.Runs()) as runs:
             done = nodes.each(targets, lambda node: self._run(node, runs, _silent, dry=True))
         for node in targets:
             if not self.places[node.name].is_source:
@@ -241,7 +244,7 @@ class _Work:
             for node in targets
             if self.places[node.name].is_there and not self.places[node.name].is_source
         ]
-        read = reading.read(there, self._listing, LIST_TIMEOUT)
+        read = snapshots.read(there, self._listing, LIST_TIMEOUT)
         found = {}
         for node in there:
             error = read.on(node.name).lacks(files.KEY)
@@ -259,13 +262,13 @@ class _Work:
 
     def _command(self, node: Node, dry: bool = False) -> str:
         place = self.places[node.name]
-        return copying.command(self.copy, node, place, self.ssh_config, dry)
+        return rsync.command(self.copy, node, place, self.ssh_config, dry)
 
     def _listing(self, node: Node) -> list[Fact[object]]:
         return [_listing(self.copy, self.places[node.name].folder)]
 
     def _run(
-        self, node: Node, runs: copying.Runs, tell: Tell, dry: bool = False
+        self, node: Node, runs: rsync.Runs, tell: Tell, dry: bool = False
     ) -> tuple[Progress, str | None]:
         """Run rsync for a node: what it did, and why it failed."""
         seen = Progress(self._sizes)
@@ -281,7 +284,7 @@ class _Work:
 
         status = runs.run(self._command(node, dry), line)
         taken = fence.refusal(seen.complaints[:1])
-        failure = taken or (seen.complaints[0] if seen.complaints else copying.ended(status))
+        failure = taken or (seen.complaints[0] if seen.complaints else rsync.ended(status))
         return seen, failure if status else None
 
     def _row(self, node: str, seen: Progress, failure: str | None, read: Snapshot) -> Row:

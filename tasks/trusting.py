@@ -7,25 +7,25 @@ from collections.abc import Sequence
 
 from . import screen
 from .cli import envelope
-from .cluster import nodes, scan
+from .cluster.config.hostfile import Host
 from .cluster.errors import BadInput, CheckFailed, Unreachable
-from .cluster.hostfile import Host
-from .cluster.scan import Scanned
+from .cluster.ssh import keyscan, nodes
+from .cluster.ssh.keyscan import Scanned
 from .session import Session
 
 
 def trust(session: Session, hosts: Sequence[Host], yes: bool, as_json: bool) -> None:
     """Accept the keys of hosts that are not known; raise for a key that is wrong, or no answer."""
     remote = [node for node in session.nodes(hosts) if not node.host.is_local]
-    found = list(nodes.each(remote, scan.scan).values())
+    found = list(nodes.each(remote, keyscan.scan).values())
     if as_json:
         envelope.give({"hosts": [each.document for each in found]})
     else:
         screen.table([row for each in found for row in each.rows])
-    new = [each for each in found if each.state == scan.NEW]
+    new = [each for each in found if each.state == keyscan.NEW]
     if new and not session.dry and _is_accepted(new, yes):
         for each in new:
-            screen.say(f"{each.node}: written to {scan.accept(each)}")
+            screen.say(f"{each.node}: written to {keyscan.accept(each)}")
     _raise(found)
 
 
@@ -40,8 +40,8 @@ def _is_accepted(new: Sequence[Scanned], yes: bool) -> bool:
 
 
 def _raise(found: Sequence[Scanned]) -> None:
-    wrong = [each for each in found if each.state == scan.WRONG]
-    lost = [each for each in found if each.state == scan.LOST]
+    wrong = [each for each in found if each.state == keyscan.WRONG]
+    lost = [each for each in found if each.state == keyscan.LOST]
     if wrong:
         raise CheckFailed(f"{wrong[0].node}: {wrong[0].why}")
     if lost:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import restarting, screen, show, steps
-from .cluster import nodes, reading
-from .cluster import wait as waiting
-from .cluster.api import Api, ApiError
 from .cluster.cluster import Cluster
 from .cluster.errors import CheckFailed
-from .cluster.server import readiness
+from .cluster.facts.server.state import RankState, Record
+from .cluster.facts.snapshot import Snapshot
+from .cluster.http.api import Api, ApiError
+from .cluster.server import readiness, snapshots
+from .cluster.server import wait as waiting
 from .cluster.server.readiness import Health, ProbeResult
-from .cluster.snapshot import Snapshot
-from .cluster.state import RankState, Record
+from .cluster.ssh import nodes
 from .session import Session
 
 PROBE = 20.0  # seconds between two completions of one token
@@ -68,7 +68,7 @@ def _still_wanted(cluster: Cluster, failed: str = "") -> str:
 
     Raise CheckFailed where somebody has stopped the server: then it is not started again.
     """
-    state = reading.states(cluster).state(cluster.leader.name)
+    state = snapshots.states(cluster).state(cluster.leader.name)
     wanted = state.wanted if state else None
     if wanted and wanted.state == readiness.STOPPED:
         raise CheckFailed(f"stopped by {wanted.by}: inv tp.start")
@@ -83,7 +83,7 @@ def _until_failed(cluster: Cluster, how: Watch) -> Health:
     said: Health | None = None
     probe = _Probe(cluster)
     while True:
-        read = reading.states(cluster)
+        read = snapshots.states(cluster)
         probe = probe if probe.is_of(read) else _Probe(cluster)
         seen = probe.look(read)
         size = readiness.size(read, len(cluster.ranks))

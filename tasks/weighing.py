@@ -8,14 +8,17 @@ from dataclasses import asdict, replace
 
 from . import screen, show
 from .cli import envelope
-from .cluster import checks, nodes, reading
+from .cluster import checks
 from .cluster.checks import FAIL, Finding
+from .cluster.checks.fit import CONTEXT
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed
-from .cluster.facts import known, rates, split
-from .cluster.facts.memory import gigabytes
-from .cluster.facts.split import PIPELINE, TENSOR, Row, Split
-from .cluster.fit import CONTEXT
+from .cluster.facts import known
+from .cluster.facts.machine.memory import gigabytes
+from .cluster.facts.models import rates, split
+from .cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
+from .cluster.server import snapshots
+from .cluster.ssh import nodes
 
 TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 
@@ -29,7 +32,7 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
     count = len(cluster.ranks)
     ranks = () if is_one else sorted({*TABLE, count})
-    read = reading.read(
+    read = snapshots.read(
         cluster.nodes,
         lambda node: [
             *checks.of_model(cluster, node, path, ranks),

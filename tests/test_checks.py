@@ -11,29 +11,22 @@ from typing import Any
 
 import pytest
 
-from tasks.cluster import checks, ranks, state
+from tasks.cluster import checks
 from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding, one_path, parts, refused
-from tasks.cluster.engine import MLX_LM, VLLM_MLX, Engine
-from tasks.cluster.facts import (
-    Key,
-    NodeFacts,
-    Unknown,
-    machine,
-    memory,
-    model,
-    ports,
-    processes,
-    rdma,
-    reach,
-    versions,
-)
-from tasks.cluster.facts.memory import GIB, Memory
-from tasks.cluster.facts.model import Model
-from tasks.cluster.facts.ports import Holder
-from tasks.cluster.facts.processes import Process
-from tasks.cluster.facts.reach import Meeting
-from tasks.cluster.hostfile import Host
-from tasks.cluster.snapshot import Snapshot
+from tasks.cluster.config import ranks
+from tasks.cluster.config.engine import MLX_LM, VLLM_MLX, Engine
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.facts import Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import rdma, reach
+from tasks.cluster.facts.links.reach import Meeting
+from tasks.cluster.facts.machine import hardware, memory, ports, processes, versions
+from tasks.cluster.facts.machine.memory import GIB, Memory
+from tasks.cluster.facts.machine.ports import Holder
+from tasks.cluster.facts.machine.processes import Process
+from tasks.cluster.facts.models import model
+from tasks.cluster.facts.models.model import Model
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.snapshot import Snapshot
 
 DATA = Path(__file__).parent / "data" / "macos"
 MATRIX = [[None, "rdma_en5"], ["rdma_en4", None]]
@@ -508,9 +501,9 @@ OUTPUTS = {
     "ibv_devinfo": (rdma.parse_devinfo, text("ibv_devinfo.txt")),
     "interfaces": (rdma.parse_interfaces, text("ifconfig.txt")),
     "matrix": (rdma.parse_matrix, json.dumps(MATRIX)),
-    "machine": (machine.parse, "system Darwin\nmodel Mac15,14\nmacos 26.4.1 25E253\n"),
+    "machine": (hardware.parse, "system Darwin\nmodel Mac15,14\nmacos 26.4.1 25E253\n"),
 }
-ASKED = (*rdma.FACTS, rdma.MATRIX_FACT, machine.FACT)
+ASKED = (*rdma.FACTS, rdma.MATRIX_FACT, hardware.FACT)
 FILE = {"ibv_devinfo": "ibv_devinfo.txt", "interfaces": "ifconfig.txt"}
 
 
@@ -531,7 +524,7 @@ def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None
     assert (two.level, two.node) == (OK, "mac2")
 
 
-@pytest.mark.parametrize("key", [*(fact.key for fact in rdma.FACTS), machine.KEY])
+@pytest.mark.parametrize("key", [*(fact.key for fact in rdma.FACTS), hardware.KEY])
 def test_rdma_that_was_not_asked_is_unknown(key: Key[Any]) -> None:
     partial = mac({})
     del partial[key]
@@ -567,7 +560,7 @@ def test_two_cables() -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_unknown_is_never_ok(check: str) -> None:
     """Neither what can't be read nor what was not asked is ok, for any check."""
-    keys = [*KEYS.values(), processes.KEY, *(fact.key for fact in rdma.FACTS), machine.KEY]
+    keys = [*KEYS.values(), processes.KEY, *(fact.key for fact in rdma.FACTS), hardware.KEY]
     for facts in ({}, dict.fromkeys(keys, Unknown("it hangs"))):
         judged = CHECKS[check].findings(expected(), told(mac1=facts, mac2=facts))
         assert {each.node for each in judged} == {"mac1", "mac2"}
@@ -600,7 +593,7 @@ def met(one: Any, two: Any = TOWARD, hosts: Any = HOSTS, ids: tuple[str, str] = 
     """The check `hosts` on a ring of mac1 and mac2 (or these)."""
     made = replace(expected("ring"), ranks=ranks.plan(hosts, "ring", MLX_LM))
     values = [
-        {reach.MEETING_KEY: m, machine.IDENTITY_KEY: i}
+        {reach.MEETING_KEY: m, hardware.IDENTITY_KEY: i}
         for m, i in zip((one, two), ids, strict=True)
     ]
     names = [host.ssh for host in hosts]

@@ -21,12 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import Rig
 
-from tasks.cluster import copying, excludes, facts, nodes, patch
+from tasks.cluster import facts
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Unknown, files
-from tasks.cluster.facts.files import DANGLING, Place
-from tasks.cluster.facts.memory import GIB
-from tasks.cluster.hostfile import Host
+from tasks.cluster.facts import Unknown
+from tasks.cluster.facts.machine import files
+from tasks.cluster.facts.machine.files import DANGLING, Place
+from tasks.cluster.facts.machine.memory import GIB
+from tasks.cluster.ssh import nodes
+from tasks.cluster.sync import excludes, patchwork
+from tasks.cluster.sync import rsync as copying
 
 Macs = Callable[..., Rig]
 
@@ -433,14 +437,15 @@ def test_compare() -> None:
 def test_the_shim_is_all_that_patchwork_needs() -> None:
     """What the module is for: in an interpreter of its own, nothing else has imported it."""
     code = (
-        "import sys; sys.modules.pop('tasks', None); from tasks.cluster import patch; patch.rsync"
+        "import sys; sys.modules.pop('tasks', None);"
+        "from tasks.cluster.sync import patchwork; patchwork.rsync"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     code = "import patchwork.transfers"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "invoke.vendor" in done.stderr, "patchwork mends itself: tasks/cluster/patch.py can go"
-    assert patch.__all__ == ["rsync"]
+    assert "invoke.vendor" in done.stderr, "it mends itself: tasks/cluster/sync/patchwork.py can go"
+    assert patchwork.__all__ == ["rsync"]
 
 
 def openrsync(folder: Path) -> dict[str, str]:

@@ -15,8 +15,8 @@ from faults import ROWS, Row
 from rig import Rig, two_nodes
 from scene import Scene, gates
 
-from tasks.cluster import nodes
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.ssh import nodes
 
 ALL = "MLX_TP_ALL_FAULTS"  # run every row, not each fault at one of its stages only
 CHOSEN = [row for row in ROWS if row.ci or os.environ.get(ALL)]

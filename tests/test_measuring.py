@@ -22,10 +22,10 @@ from rig import Rig
 from test_injection import ORDERS, server
 
 from tasks import topping
-from tasks.cluster import api as apis
-from tasks.cluster import load
-from tasks.cluster.facts import vitals
-from tasks.cluster.facts.memory import Memory
+from tasks.cluster.facts.machine import vitals
+from tasks.cluster.facts.machine.memory import Memory
+from tasks.cluster.http import api as apis
+from tasks.cluster.http import load
 
 STREAMS = [
     (b"", "broke off"),

@@ -23,32 +23,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import checks, divide, facts, logs, state, whole
-from tasks.cluster.checks import Expected
-from tasks.cluster.engine import MLX_LM
-from tasks.cluster.facts import (
-    Fact,
-    Key,
-    NodeFacts,
-    Unknown,
-    files,
-    gpu,
-    memory,
-    model,
-    ping,
-    ports,
-    processes,
-    rdma,
-    routes,
-    split,
-    thunderbolt,
-    versions,
-)
-from tasks.cluster.facts.routes import Route
-from tasks.cluster.hints import exit_words, first_error, hint
-from tasks.cluster.hostfile import Host
-from tasks.cluster.ranks import Rank
-from tasks.cluster.snapshot import Snapshot
+from tasks.cluster import checks, facts
+from tasks.cluster.checks import Expected, divide, whole
+from tasks.cluster.config.engine import MLX_LM
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.config.ranks import Rank
+from tasks.cluster.facts import Fact, Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import ping, rdma, routes, thunderbolt
+from tasks.cluster.facts.links.routes import Route
+from tasks.cluster.facts.machine import files, gpu, memory, ports, processes, versions
+from tasks.cluster.facts.models import model, split
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.snapshot import Snapshot
+from tasks.cluster.known_errors.hints import exit_words, first_error, hint
+from tasks.cluster.server import logs
 
 DATA = Path(__file__).parent / "data" / "macos"
 MATRIX = '[[null, "rdma_en5"], ["rdma_en5", null]]\n'

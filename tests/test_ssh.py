@@ -14,8 +14,8 @@ import layout
 import pytest
 from conftest import Inv, Sshd
 
-from tasks.cluster import nodes
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.ssh import nodes
 
 
 def test_whole_life(remote: Inv, sshd: Sshd, home: Path) -> None:

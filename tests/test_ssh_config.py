@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Inv, _listens, free_ports, require, wait_for
 
-from tasks.cluster import nodes
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.hostfile import Host
+from tasks.cluster.ssh import nodes
 
 CASES = sorted((ROOT / "tests" / "data" / "ssh").glob("*.conf"))
 FIELD = sorted((ROOT.parent / "shared" / "field-cases").glob("*-ssh-*.conf"))

@@ -20,7 +20,7 @@ from tasks.cluster.ssh import scripts
 PROGRAM = """
 import json, os, sys
 from invoke.main import program
-from tasks.cluster import nodes
+from tasks.cluster.ssh import nodes
 
 ask = nodes.Node._ask
 

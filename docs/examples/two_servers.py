@@ -18,7 +18,7 @@ from invoke import Exit, task
 from tasks import ns, screen, tp
 from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
-from tasks.cluster.facts.memory import GIB, KEY
+from tasks.cluster.facts.machine.memory import GIB, KEY
 from tasks.executor import run
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tasks import screen
 from tasks.cluster.server.readiness import Health
-from tasks.cluster.wait import Progress, RankView
+from tasks.cluster.server.wait import Progress, RankView
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from tasks import watching
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.facts import NodeFacts
-from tasks.cluster.snapshot import Snapshot
-from tasks.cluster.state import KEY, State, Wanted
+from tasks.cluster.facts.server.state import KEY, State, Wanted
+from tasks.cluster.facts.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
         state = State(0.0, {}, None, None, wanted=cluster.wanted)
         return Snapshot({"a": NodeFacts("a", {KEY: state})}, {})
 
-    monkeypatch.setattr(watching.reading, "states", states)
+    monkeypatch.setattr(watching.snapshots, "states", states)
     return made
 
 

@@ -10,16 +10,15 @@ from dataclasses import asdict
 
 from ... import screen, show
 from ...cli import envelope
-from ...cluster import nodes
+from ...cluster.checks.finding import FAIL, Finding
+from ...cluster.checks.verified import File, judge
 from ...cluster.cluster import Cluster
 from ...cluster.errors import BadInput, CheckFailed, Unreachable
-from ...cluster.facts import model
-from ...cluster.facts.memory import gigabytes
-from ...cluster.finding import FAIL, Finding
-from ...cluster.nodes import Answer, Node
-from ...cluster.ssh import scripts
+from ...cluster.facts.machine.memory import gigabytes
+from ...cluster.facts.models import model
+from ...cluster.ssh import nodes, scripts
+from ...cluster.ssh.nodes import Answer, Node
 from ...cluster.text import said
-from ...cluster.verified import File, judge
 
 QUIET = 10.0  # seconds between two lines of a node
 

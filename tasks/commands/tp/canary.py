@@ -13,10 +13,20 @@ from urllib.parse import urlsplit
 from ... import asking, benching, screen, show, steps
 from ...asking import AFTER, Server
 from ...cli import envelope
-from ...cluster import checks, fit, hostfile, nodes, ports_free, ranks, reading
-from ...cluster import stop as stopping
-from ...cluster.api import Api, ApiError
-from ...cluster.canary import (
+from ...cluster import checks
+from ...cluster.checks import FAIL, OK, Finding, fit
+from ...cluster.checks.whole import complete
+from ...cluster.cluster import Cluster
+from ...cluster.config import hostfile, ports_free, ranks
+from ...cluster.config.hostfile import Host
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed
+from ...cluster.facts import Fact, known
+from ...cluster.facts.machine import ports
+from ...cluster.facts.models import split
+from ...cluster.facts.server.state import Record
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.http.api import Api, ApiError
+from ...cluster.http.canary import (
     LEAST,
     UNKNOWN,
     WRONG,
@@ -27,17 +37,12 @@ from ...cluster.canary import (
     judge,
     judge_texts,
 )
-from ...cluster.checks import FAIL, OK, Finding
-from ...cluster.cluster import Cluster
-from ...cluster.errors import ActionFailed, BadInput, CheckFailed
-from ...cluster.facts import Fact, known, ports, split
-from ...cluster.hostfile import Host
+from ...cluster.http.load import prompt
 from ...cluster.http.orders import NoOrdersError, Orders
-from ...cluster.load import prompt
-from ...cluster.nodes import Node
-from ...cluster.snapshot import Snapshot
-from ...cluster.state import Record
-from ...cluster.whole import complete
+from ...cluster.server import snapshots
+from ...cluster.server import stop as stopping
+from ...cluster.ssh import nodes
+from ...cluster.ssh.nodes import Node
 from ...session import Session
 
 POSITIONS, THOROUGH = 256, 1024
@@ -359,7 +364,7 @@ def _homes(cluster: Cluster, record: Record, tokens: int) -> tuple[list[Host], S
         def facts(node: Node, count: int = count) -> list[Fact[object]]:
             return [*checks.of_model(cluster, node, record.model, [count]), ports.FACT]
 
-        read = reading.read(cluster.nodes, facts)
+        read = snapshots.read(cluster.nodes, facts)
         groups = [[host] for host in hosts] if count == 1 else [hosts[:count]]
         for group in groups:
             found = _room(read, [host.ssh for host in group], mode, tokens)

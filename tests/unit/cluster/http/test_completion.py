@@ -8,8 +8,8 @@ import pytest
 
 from tasks import asking, benching
 from tasks.cluster.http.completion import ChatResult, ToolCall, calls, first_tokens
+from tasks.cluster.http.load import Row, Sample
 from tasks.cluster.http.stream import CallPart
-from tasks.cluster.load import Row, Sample
 
 
 def result(**more: Any) -> ChatResult:
