@@ -5,9 +5,14 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib import import_module
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+else:
+    Loader = object  # its module imports twenty others, which `inv --list` would wait for
 
 _FACTS = {
     "machine": "clock files firewall gpu memory ports power processes restarts sudo versions"
@@ -42,6 +47,9 @@ class _Finder(Loader):
         self, name: str, path: object = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         return ModuleSpec(name, self) if name in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Nothing of our own: importlib makes an empty one."""
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__
