@@ -146,7 +146,7 @@ def models() -> str:
 
 
 def _mac(row: dict[str, Any]) -> str:
-    from tasks.cluster.checks.fit import DEFAULT_SHARE
+    from tasks.cluster.checks.models.fit import DEFAULT_SHARE
     from tasks.cluster.facts.machine.memory import GIB
 
     if row["tp"] != "yes":

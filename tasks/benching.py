@@ -23,7 +23,7 @@ from .cluster.facts.models.rates import Rate
 from .cluster.http.api import ApiError
 from .cluster.http.load import Load, Row, calibrate
 from .cluster.server import snapshots
-from .cluster.ssh.nodes import Node
+from .cluster.ssh.node import Node
 
 FORMAT = 1  # of the file
 PROMPTS = (128, 2048)  # tokens

@@ -10,8 +10,8 @@ from typing import Any
 from . import screen
 from . import show as telling
 from .cli import envelope
-from .cluster import checks
-from .cluster.checks import FAIL, Finding, host
+from .cluster.checks import FAIL, Finding, host, meeting, rdma
+from .cluster.checks import versions as versions_checks
 from .cluster.cluster import Cluster
 from .cluster.config.ranks import Rank
 from .cluster.errors import CheckFailed
@@ -23,7 +23,7 @@ from .cluster.rdma import setup
 from .cluster.server import snapshots
 from .cluster.ssh import auth, nodes
 from .cluster.ssh.connection import Way
-from .cluster.ssh.nodes import Node
+from .cluster.ssh.node import Node
 
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
@@ -69,7 +69,7 @@ def _gateways(way: Way) -> list[str]:
 def _row(rank: Rank, node: Node) -> dict[str, Any]:
     host = rank.host
     names = [name for name, _ in host.links]
-    names = names or [each.removeprefix("rdma_") for each in checks.devices(host)]
+    names = names or [each.removeprefix("rdma_") for each in rdma.devices(host)]
     user, port = (getpass.getuser(), 22) if host.is_local else node.login[1:]
     return {
         "rank": str(rank.rank),
@@ -86,9 +86,9 @@ def check(cluster: Cluster, as_json: bool) -> None:
     """Judge every host; raise CheckFailed or Unreachable where a server could not run."""
     begun = time.time()
     read = snapshots.read(cluster.nodes, lambda node: _facts(cluster, node))
-    findings = telling.lost(read) + checks.versions(cluster.expected, read)
+    findings = telling.lost(read) + versions_checks.versions(cluster.expected, read)
     findings += host.judge(read.nodes, begun, time.time())
-    twins = {node: checks.twin(node, read) for node in read.nodes}
+    twins = {node: meeting.twin(node, read) for node in read.nodes}
     findings += [Finding("machine", FAIL, node, *why) for node, why in twins.items() if why]
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:

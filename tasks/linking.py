@@ -23,7 +23,7 @@ from .cluster.rdma.links import Wiring
 from .cluster.rdma.setup import Change
 from .cluster.server import audit_log, fence, snapshots
 from .cluster.ssh import nodes, scripts
-from .cluster.ssh.nodes import Answer
+from .cluster.ssh.node import Answer
 from .cluster.text import said
 from .session import Session
 

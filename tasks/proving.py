@@ -11,8 +11,7 @@ from typing import Any
 
 from . import screen, show, steps
 from .cli import envelope
-from .cluster import checks
-from .cluster.checks import FAIL
+from .cluster.checks import FAIL, ports, processes
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, CheckFailed
 from .cluster.facts import known
@@ -21,7 +20,7 @@ from .cluster.known_errors import hints
 from .cluster.server import fence, snapshots
 from .cluster.server.launch import Run
 from .cluster.ssh import scripts
-from .cluster.ssh.nodes import Answer
+from .cluster.ssh.node import Answer
 from .session import Session
 
 NEXT = "inv rdma.ping tells which link does not work, inv rdma.status what it is set to"
@@ -75,8 +74,8 @@ def _check_free(cluster: Cluster) -> None:
     read = snapshots.running(cluster)
     show.unreachable(read)
     found = [
-        *checks.processes(cluster.expected, read),
-        *checks.ports(replace(cluster.expected, http_port=0), read),
+        *processes.processes(cluster.expected, read),
+        *ports.ports(replace(cluster.expected, http_port=0), read),
     ]
     failed = [finding for finding in found if finding.level == FAIL]
     if failed:

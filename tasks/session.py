@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .cluster.facts.snapshot import Snapshot
     from .cluster.server.audit_log import AuditWriter
     from .cluster.server.lock import LockClient, Locks
-    from .cluster.ssh.nodes import Connections, Node
+    from .cluster.ssh.node import Node
+    from .cluster.ssh.nodes import Connections
 
 Options = Mapping[str, Any]
 

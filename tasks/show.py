@@ -16,6 +16,8 @@ from . import screen
 from .cli import envelope
 from .cluster import checks
 from .cluster.checks import FAIL, Finding
+from .cluster.checks import memory as memory_checks
+from .cluster.checks.servers import servers, unrecorded
 from .cluster.cluster import Cluster
 from .cluster.config import engine
 from .cluster.config.ranks import FAST_SYNCH
@@ -106,7 +108,7 @@ def unreachable(read: Snapshot) -> None:
 def memory(cluster: Cluster, as_json: bool) -> None:
     """Wired memory per node against the limit."""
     read = snapshots.running(cluster)
-    findings = checks.memory(cluster.expected, read)
+    findings = memory_checks.memory(cluster.expected, read)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
     if as_json:
         envelope.give({"nodes": _sizes(read)}, findings)
@@ -171,7 +173,7 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
         found.update(_serving(cluster, read, health))
     elif health.state in readiness.FAILED:
         found["why"] += "; clean up with inv tp.stop"
-    elif any(checks.unrecorded(cluster.expected, values) for values in read.nodes.values()):
+    elif any(unrecorded(cluster.expected, values) for values in read.nodes.values()):
         found.update(state="degraded", why="ranks without a record; inv tp.stop ends them")
     for node, values in read.nodes.items():
         for unknown in (values.get(state.KEY), values.get(processes.KEY)):
@@ -246,7 +248,7 @@ def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
     found = []
     for node, values in read.nodes.items():
         listed = known(values, processes.KEY) or {}
-        pids = checks.servers(cluster.engine, values) | checks.unrecorded(cluster.expected, values)
+        pids = servers(cluster.engine, values) | unrecorded(cluster.expected, values)
         for pid in sorted(pids):
             if (node, pid) not in ours:
                 row = {"rank": None, "host": node, "pid": pid, "state": "unrecorded"}

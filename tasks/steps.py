@@ -19,6 +19,9 @@ from typing import Any
 from . import screen, show, signals
 from .cli import envelope
 from .cluster import checks
+from .cluster.checks import cooldown, rdma
+from .cluster.checks import memory as memory_checks
+from .cluster.checks import ports as ports_checks
 from .cluster.cluster import Cluster
 from .cluster.config import engine
 from .cluster.config.ranks import FAST_SYNCH, Rank, fast_synch_of, how_many
@@ -36,8 +39,8 @@ from .cluster.server import stop as stopping
 from .cluster.server import wait as waiting
 from .cluster.server.launch import Run
 from .cluster.server.stop import Stopped
-from .cluster.ssh import nodes
-from .cluster.ssh.nodes import Answer
+from .cluster.ssh import background, nodes
+from .cluster.ssh.node import Answer
 from .session import Session
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
@@ -64,7 +67,7 @@ def cooling(session: Session, cluster: Cluster) -> float:
     begun = time.monotonic()
     begun, read = session.known(cluster).reading or (begun, reading.states(cluster))
     found = [read.state(node) for node in read.nodes]
-    left = max((checks.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
+    left = max((cooldown.cooling(each, cluster.cooldown) for each in found if each), default=0.0)
     return left - (time.monotonic() - begun) if left else 0.0
 
 
@@ -333,7 +336,7 @@ def foreground(session: Session, cluster: Cluster, timeout: float | None = None)
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
-        asking = nodes.begin(_announce, session, cluster, run.id, ended, seconds)
+        asking = background.begin(_announce, session, cluster, run.id, ended, seconds)
         # One that ends in order lets the others finish, as mlx.launch does.
         while len(ended) < len(cluster.ranks) and all(each.ok for each in [*ended.values()]):
             if asking.done():
@@ -371,10 +374,10 @@ def attached(
         node = by_name[rank.host.ssh]
         ended[rank.rank] = node.sh(script, timeout=0, out_stream=stream(rank.rank))
 
-    serving = [nodes.begin(serve, cluster.ranks[0])]
+    serving = [background.begin(serve, cluster.ranks[0])]
     try:
         _await_coordinator(cluster, ended)
-        serving += [nodes.begin(serve, rank) for rank in cluster.ranks[1:]]
+        serving += [background.begin(serve, rank) for rank in cluster.ranks[1:]]
         attend()
     finally:
         _stop_attached(session, cluster, run.id, serving)
@@ -386,7 +389,7 @@ def _stop_attached(
     """Stop attached ranks, again while some still run: one may have been about to start."""
     for _ in range(5):
         _stop_quietly(session, cluster, run)
-        if nodes.settle(serving, 3):
+        if background.settle(serving, 3):
             return
 
 
@@ -473,12 +476,12 @@ def _stop(
         everything=everything, tell=screen.say,
     )  # fmt: skip
     after = _finish(session, cluster, before, reports, keep=keep)
-    wired = checks.memory(cluster.expected, after)
+    wired = memory_checks.memory(cluster.expected, after)
     is_done = not any(report.left or report.failure for report in reports)
     strangers = stopping.strangers(cluster, before, after) if is_done else []
     # A port that is taken is a stranger's, and told as such; one of which nothing is known is not.
     unread = {node for node, values in after.nodes.items() if known(values, ports.KEY) is None}
-    found = [*checks.ports(cluster.expected, after), *checks.domains(cluster.expected, after)]
+    found = [*ports_checks.ports(cluster.expected, after), *rdma.domains(cluster.expected, after)]
     findings = [*wired, *(each for each in found if each.check != "ports" or each.node in unread)]
     if as_json:
         envelope.give(_stop_document(reports, strangers, after), findings)

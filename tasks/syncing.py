@@ -25,7 +25,7 @@ from .cluster.facts.machine.memory import in_words
 from .cluster.facts.snapshot import Snapshot
 from .cluster.server import fence, snapshots
 from .cluster.ssh import nodes
-from .cluster.ssh.nodes import Node
+from .cluster.ssh.node import Node
 from .cluster.sync import excludes, rsync
 from .cluster.sync.rsync import Copy, Progress
 from .cluster.text import one_line

@@ -17,7 +17,7 @@ from .cluster.http.api import Api, ApiError
 from .cluster.server import readiness, snapshots
 from .cluster.server import wait as waiting
 from .cluster.server.readiness import Health, ProbeResult
-from .cluster.ssh import nodes
+from .cluster.ssh import background
 from .session import Session
 
 PROBE = 20.0  # seconds between two completions of one token
@@ -136,7 +136,7 @@ class _Probe:
         if first.record:
             self.run, self.asked = first.record.run, time.monotonic()
             api = show.api_of(self.cluster, node, first.record)
-            self.probe = nodes.begin(self._token, api, first.record)
+            self.probe = background.begin(self._token, api, first.record)
 
     def _token(self, api: Api, record: Record) -> ApiError | None:
         """Why there is no token, None where one came."""

@@ -8,9 +8,8 @@ from dataclasses import asdict, replace
 
 from . import screen, show
 from .cli import envelope
-from .cluster import checks
-from .cluster.checks import FAIL, Finding
-from .cluster.checks.fit import CONTEXT
+from .cluster.checks import FAIL, Finding, model
+from .cluster.checks.models.fit import CONTEXT
 from .cluster.cluster import Cluster
 from .cluster.errors import BadInput, CheckFailed
 from .cluster.facts import known
@@ -18,7 +17,7 @@ from .cluster.facts.machine.memory import gigabytes
 from .cluster.facts.models import rates, split
 from .cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
 from .cluster.server import snapshots
-from .cluster.ssh import nodes
+from .cluster.ssh.node import SCRIPT_TIMEOUT
 
 TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 
@@ -35,16 +34,16 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
     read = snapshots.read(
         cluster.nodes,
         lambda node: [
-            *checks.of_model(cluster, node, path, ranks),
+            *model.of_model(cluster, node, path, ranks),
             rates.fact(cluster.state_dir, cluster.name),
         ],
-        nodes.SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
+        SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
     )
     said = next((s for each in read.nodes.values() if (s := known(each, split.KEY))), None)
     context = tokens or (said.context if said else None) or CONTEXT
     expected = replace(cluster.expected, model=path)
-    findings = show.lost(read) + checks.same_files(expected, read)
-    findings += checks.shares(expected, read, context)
+    findings = show.lost(read) + model.same_files(expected, read)
+    findings += model.shares(expected, read, context)
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
         envelope.give({"split": _document(said), "context": context}, findings)

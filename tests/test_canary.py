@@ -18,7 +18,7 @@ from tasks.cluster.config.hostfile import Host
 from tasks.cluster.http.api import Api
 from tasks.cluster.http.canary import RIGHT, WRONG, Position, Reference, Verdict, judge
 from tasks.cluster.http.orders import MARK, Orders
-from tasks.cluster.ssh.nodes import Node
+from tasks.cluster.ssh.node import Node
 from tasks.commands.tp.canary import CanaryOptions, measure, score
 
 API = Api(Node(Host("127.0.0.1")), "127.0.0.1", 0)

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from tasks.cluster import checks
-from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding, one_path, parts, refused
+from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding
+from tasks.cluster.checks import meeting as meeting_checks
+from tasks.cluster.checks import ports as ports_checks
+from tasks.cluster.checks import processes as processes_checks
+from tasks.cluster.checks import rdma as rdma_checks
+from tasks.cluster.checks.model import one_path, parts, refused
 from tasks.cluster.config import ranks
 from tasks.cluster.config.engine import MLX_LM, VLLM_MLX, Engine
 from tasks.cluster.config.hostfile import Host
@@ -138,7 +142,7 @@ PROCESSES = [
 
 @pytest.mark.parametrize(("node", "findings"), PROCESSES)
 def test_processes(node: dict[Key[Any], Any], findings: list[tuple[str, str]]) -> None:
-    judged = checks.processes(expected(), told(mac1=node))
+    judged = processes_checks.processes(expected(), told(mac1=node))
     assert [(each.level, each.what) for each in judged] == findings
     assert all(each.fix for each in judged if each.level == FAIL)
 
@@ -190,14 +194,14 @@ def test_whose_a_process_is(
     process: Process, listening: dict[int, Any], right: tuple[str, str, str]
 ) -> None:
     node = {processes.KEY: {7: process}, state.KEY: idle(folders=FOLDERS), ports.KEY: listening}
-    (judged,) = checks.processes(expected(), told(mac1=node))
+    (judged,) = processes_checks.processes(expected(), told(mac1=node))
     assert (judged.level, judged.what, judged.fix) == right
 
 
 def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
     child = OWN._replace(pid=8, ppid=7)
     node = {processes.KEY: {7: OWN, 8: child}, state.KEY: idle(), ports.KEY: {}}
-    assert checks.processes(expected(), told(mac1=node))[0].what == UNKNOWN
+    assert processes_checks.processes(expected(), told(mac1=node))[0].what == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,7 @@ def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
 def test_what_frees_a_port(process: Process, fix: str) -> None:
     """The remedy is one that helps: tp.stop is not told for what it leaves."""
     node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: {8000: (Holder(7, "x"),)}}
-    (judged,) = checks.ports(expected(), told(mac1=node))
+    (judged,) = ports_checks.ports(expected(), told(mac1=node))
     assert (judged.level, judged.fix) == (FAIL, fix)
 
 
@@ -517,7 +521,7 @@ def mac(fault: Mapping[str, Any]) -> dict[Key[Any], Any]:
 
 @pytest.mark.parametrize(("fault", "level", "what", "fix"), RDMA.values(), ids=RDMA)
 def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None:
-    one, two = checks.rdma(expected(), told(mac1=mac(fault), mac2=mac({})))
+    one, two = rdma_checks.rdma(expected(), told(mac1=mac(fault), mac2=mac({})))
     assert (one.check, one.node, one.level, one.what) == ("rdma", "mac1", level, what)
     assert fix in one.fix
     assert bool(one.fix) == (level != OK)
@@ -529,7 +533,7 @@ def test_rdma_that_was_not_asked_is_unknown(key: Key[Any]) -> None:
     partial = mac({})
     del partial[key]
     assert (
-        checks.rdma(expected(), told(mac1=partial, mac2=mac({})))[0].what
+        rdma_checks.rdma(expected(), told(mac1=partial, mac2=mac({})))[0].what
         == "unknown: it was not asked"
     )
 
@@ -539,7 +543,7 @@ def test_rdma_that_was_not_asked_is_unknown(key: Key[Any]) -> None:
 )
 def test_rdma_is_for_jaccl(backend: str, count: int) -> None:
     made = replace(expected(), backend=backend)
-    assert len(checks.rdma(made, told(mac1=mac({}), mac2=mac({})))) == count
+    assert len(rdma_checks.rdma(made, told(mac1=mac({}), mac2=mac({})))) == count
 
 
 def test_two_cables() -> None:
@@ -552,7 +556,7 @@ def test_two_cables() -> None:
     matrix = {"matrix": [[None, ["rdma_en5", "rdma_en4"]], [["rdma_en4", "rdma_en5"], None]]}
     down = [(r"::ffff:10\.254\.0\.9", "fe80::9")]
     read = told(mac1=mac(matrix), mac2=mac({**matrix, "ibv_devinfo": down}))
-    judged = checks.rdma(made, read)
+    judged = rdma_checks.rdma(made, read)
     assert levels(judged) == [("mac1", OK), ("mac2", FAIL)]
     assert judged[1].what == "rdma_en4: no IPv4-mapped GID in its table"
 
@@ -597,7 +601,7 @@ def met(one: Any, two: Any = TOWARD, hosts: Any = HOSTS, ids: tuple[str, str] = 
         for m, i in zip((one, two), ids, strict=True)
     ]
     names = [host.ssh for host in hosts]
-    return checks.hosts(made, told(**dict(zip(names, values, strict=True))))
+    return meeting_checks.hosts(made, told(**dict(zip(names, values, strict=True))))
 
 
 @pytest.mark.parametrize(("meeting", "level", "what", "fix"), MEETINGS.values(), ids=MEETINGS)
@@ -659,7 +663,7 @@ def test_self_assigned_addresses_are_told_once() -> None:
 def test_hosts_of_one_node_are_not_asked() -> None:
     alone = [Host("127.0.0.1", ("127.0.0.1",))] * 2
     made = replace(expected("ring"), ranks=ranks.plan(alone, "ring", MLX_LM))
-    assert checks.hosts(made, told(**{"127.0.0.1": {}})) == []
+    assert meeting_checks.hosts(made, told(**{"127.0.0.1": {}})) == []
 
 
 def test_swap_before_a_load() -> None:

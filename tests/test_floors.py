@@ -78,7 +78,7 @@ def test_the_parser_sees_imports() -> None:
     assert "tasks.cluster.config.hostfile" not in GRAPH["tasks.cluster.config.ranks"]
     assert "tasks.cluster.ssh.nodes" in GRAPH["tasks.cluster.cluster"]
     assert "tasks.cluster.shell" in GRAPH["tasks.cluster.ssh.scripts"]
-    assert {"fabric", "paramiko", "invoke.context"} <= GRAPH["tasks.cluster.ssh.nodes"]
+    assert {"fabric", "paramiko", "invoke.context"} <= GRAPH["tasks.cluster.ssh.node"]
     assert "invoke.exceptions" in reached("tasks.cluster.cluster")
     example = ast.parse("from invoke import task\nfrom .. import tp\nif x:\n  import rich.live")
     assert set(_imports(example, "tasks.cluster")) == {"invoke.task", "tasks.tp", "rich.live"}

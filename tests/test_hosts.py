@@ -245,7 +245,7 @@ def test_what_a_scan_shows() -> None:
     text = f"# mac1:22 SSH-2.0-OpenSSH\n[mac1]:22 ssh-ed25519 {key}\njunk\na b !!!\n"
     (found,) = keys = keyscan.parse(text)
     assert (found.kind, found.text) == ("ssh-ed25519", key)
-    raw, other = keyscan.host_keys.decoded(key), b"other"
+    raw, other = keyscan.known_hosts.decoded(key), b"other"
     known = Entry("f", "", "ssh-ed25519", raw)
     for entries, state in (
         ([], keyscan.NEW),

@@ -47,7 +47,7 @@ from tasks.cluster.server import launch, lock, logs, stop, wait
 from tasks.cluster.server.fence import Fence
 from tasks.cluster.server.launch import Run
 from tasks.cluster.server.stop import Stopped, Target
-from tasks.cluster.ssh.nodes import Answer, Node
+from tasks.cluster.ssh.node import Answer, Node
 from tasks.cluster.text import plain
 
 # /bin/sh is dash on Debian, bash 3.2 on macOS, and zsh where its owner has chosen so.

@@ -24,7 +24,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cluster import checks, facts
-from tasks.cluster.checks import Expected, divide, whole
+from tasks.cluster.checks import Expected
+from tasks.cluster.checks import model as model_checks
+from tasks.cluster.checks import servers as servers_checks
+from tasks.cluster.checks.models import divide, whole
 from tasks.cluster.config.engine import MLX_LM
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.config.ranks import Rank
@@ -89,7 +92,7 @@ def _no_freer(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
 
 def _still_serves(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
     def servers(listed: Mapping[int, Any]) -> set[int]:
-        return set(checks.servers(MLX_LM, NodeFacts("mac1", {processes.KEY: listed})))
+        return set(servers_checks.servers(MLX_LM, NodeFacts("mac1", {processes.KEY: listed})))
 
     assert servers(truth) == {4130}
     return servers(truth) <= servers(value)
@@ -132,7 +135,7 @@ def _same_or_told(value: model.Model, truth: model.Model) -> bool:
     both = Snapshot({node: NodeFacts(node, {model.KEY: each}) for node, each in told}, {})
     rank = Rank(0, Host("mac1"), {}, {}, ("python", "--model", "llama"), None, ())
     expected = Expected([rank], "ring", MLX_LM, 8000, "llama", 0, 0)
-    levels = [finding.level for finding in checks.model(expected, both)]
+    levels = [finding.level for finding in model_checks.model(expected, both)]
     return value.files == truth.files or checks.FAIL in levels
 
 

@@ -26,7 +26,7 @@ from tasks.cluster.facts.links import rdma
 from tasks.cluster.rdma import setup
 from tasks.cluster.server import launch, logs
 from tasks.cluster.server.launch import Run
-from tasks.cluster.ssh import nodes
+from tasks.cluster.ssh.node import Node, SshConfig
 
 # A test looks at all processes: those of tests beside it must have secrets of their own.
 SECRETS = {f"{name}_KEY": f"sk-{name.lower()}-{os.getpid()}" for name in (
@@ -538,7 +538,7 @@ class Keys:
 
     def answer(self) -> tuple[str | None, str | None]:
         """Why we do not take it, and what to do; (None, None) where it is taken."""
-        node = nodes.Node(Host(self.name), nodes.SshConfig(str(self.config)))
+        node = Node(Host(self.name), SshConfig(str(self.config)))
         try:
             found = node.sh("true")
         finally:

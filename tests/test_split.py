@@ -21,7 +21,7 @@ from real_ranks import ranks as ranks
 
 from tasks.cluster import facts
 from tasks.cluster.checks.finding import OK
-from tasks.cluster.checks.whole import complete
+from tasks.cluster.checks.models.whole import complete
 from tasks.cluster.facts import Unknown
 from tasks.cluster.facts.models import model, split
 from tasks.cluster.facts.models.split import PIPELINE, TENSOR, Split

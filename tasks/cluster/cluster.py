@@ -22,7 +22,8 @@ from .errors import BadInput
 from .facts import old
 from .facts.machine.memory import GIB
 from .ssh import resolve
-from .ssh.nodes import Connections, Node, each
+from .ssh.node import Node
+from .ssh.nodes import Connections, each
 
 if TYPE_CHECKING:
     from .checks import Expected

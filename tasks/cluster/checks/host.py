@@ -17,7 +17,8 @@ from ..facts.machine import versions as version_facts
 from ..facts.machine.firewall import BLOCKS_ALL, PROGRAM
 from ..facts.machine.power import Power
 from ..facts.machine.restarts import FileVault, Updates
-from . import FAIL, OK, RUN_IT, WARN, Finding
+from . import FAIL, OK, WARN, Finding
+from .registry import RUN_IT
 
 SKEW = 5.0  # seconds that a clock may differ from ours
 NO_MAC = "no macOS: not asked"

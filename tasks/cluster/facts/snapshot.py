@@ -13,7 +13,7 @@ from .server import state
 from .server.state import RankState, State
 
 if TYPE_CHECKING:
-    from ..ssh.nodes import Answer, Node
+    from ..ssh.node import Answer, Node
 
     Wants = Callable[[Node], Iterable[Fact[object]]]
 

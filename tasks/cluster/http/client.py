@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import engine
 from ..config.keys import KeySource
 from ..errors import BadInput
-from ..ssh.nodes import Node
+from ..ssh.node import Node
 from ..text import one_line
 from . import stream
 from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Why, error_of, said

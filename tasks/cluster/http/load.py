@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..ssh import nodes
+from ..ssh import background
 from .api import Api, ApiError
 from .completion import ChatResult, ask
 
@@ -179,8 +179,8 @@ class Load:
                 seed = f"{self.seed} {wanted} {concurrency} {number}"
                 samples.append(self._ask(api, prompt(words, seed), start + self.timeout))
 
-        workers = [nodes.begin(work) for _ in range(concurrency)]
-        nodes.settle(workers, self.timeout + SPARE)
+        workers = [background.begin(work) for _ in range(concurrency)]
+        background.settle(workers, self.timeout + SPARE)
         for worker in workers:
             if worker.done():
                 worker.result()

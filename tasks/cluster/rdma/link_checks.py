@@ -1,12 +1,12 @@
-"""Facts of a link -> findings. Pure; preflight's own RDMA check is in checks.py."""
+"""Facts of a link -> findings. Pure; preflight's own RDMA check is in checks/rdma.py."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
-from .. import checks
-from ..checks import FAIL, OK, WARN, Finding, device_wrong, matrix_wrong, rdma_off
+from ..checks import FAIL, OK, WARN, Finding, meeting
+from ..checks.rdma import device_wrong, matrix_wrong, rdma_off
 from ..facts import NodeFacts, known
 from ..facts.links import ping
 from ..facts.links.rdma import DEVINFO_KEY, INTERFACES_KEY, MATRIX_KEY
@@ -46,7 +46,7 @@ def self_assigned(wiring: Wiring) -> list[Finding]:
     found = [end for end in wiring.ends if end.address.ip.is_link_local]
     addresses = [str(end.address.ip) for end in found]
     names = ",".join(host.ssh for host in wiring.hosts)
-    return [checks.self_assigned(found[0].host, addresses, names)] if found else []
+    return [meeting.self_assigned(found[0].host, addresses, names)] if found else []
 
 
 def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from ..errors import BadInput, Ended
 from ..facts import Fact, Key, NodeFacts, known
-from ..ssh import nodes, scripts
-from ..ssh.nodes import Answer, Node
+from ..ssh import background, scripts
+from ..ssh.node import Answer, Node
 from ..text import one_line
 from .launch import who
 
@@ -73,11 +73,11 @@ class AuditWriter:
         text = script(state_dir, Entry(now, who(), what, outcome))
         for node in targets:
             if node.is_connected:
-                self._writing[nodes.begin(node.sh, text)] = node.name
+                self._writing[background.begin(node.sh, text)] = node.name
 
     def close(self) -> dict[str, str]:
         """Wait for the lines that are on their way; node -> why it has none."""
-        nodes.settle(self._writing, WAIT)
+        background.settle(self._writing, WAIT)
         failed = {name: _failure(end) for end, name in self._writing.items()}
         self._writing.clear()
         return {name: why for name, why in failed.items() if why}

@@ -18,7 +18,7 @@ from ..ssh import scripts
 
 if TYPE_CHECKING:
     from ..cluster import Site
-    from ..ssh.nodes import Answer
+    from ..ssh.node import Answer
 
 
 class TakenOver(ActionFailed):

@@ -20,7 +20,7 @@ from ..facts.machine.processes import MARK, mark
 from ..facts.server import state
 from ..facts.server.state import Record
 from ..ssh import nodes, scripts
-from ..ssh.nodes import Answer
+from ..ssh.node import Answer
 from ..text import said
 from ..version import WRITER
 from . import fence, snapshots

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from ..cluster import Site
 from ..errors import ActionFailed, CheckFailed, Unreachable
 from ..facts.server.state import NO_HOLD
-from ..ssh import nodes, scripts
-from ..ssh.nodes import Answer, Node
+from ..ssh import background, scripts
+from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, Answer, Node
 from ..text import LINE, one_line
 from . import snapshots
 from .fence import Fence
@@ -240,7 +240,7 @@ class LockClient:
         self.has_lock = threading.Event()
         self.released = threading.Event()
         node = cluster.leader
-        self.end: Future[Answer] = nodes.begin(
+        self.end: Future[Answer] = background.begin(
             lambda: node.sh("", timeout=0, in_stream=self, out_stream=_Lines(self.lines.put))
         )
         self.end.add_done_callback(lambda end: self.lines.put(end.result()))
@@ -259,7 +259,7 @@ class LockClient:
     def take(self, say: Say) -> None:
         """Come back once the lock is ours; raise what keeps it from being that."""
         wait = self.cluster.lock_wait
-        end = time.monotonic() + nodes.CONNECT_TIMEOUT + nodes.SCRIPT_TIMEOUT + 2 * wait
+        end = time.monotonic() + CONNECT_TIMEOUT + SCRIPT_TIMEOUT + 2 * wait
         name, other = self.cluster.leader.name, 0
         while True:
             try:
@@ -296,7 +296,7 @@ class LockClient:
     def let_go(self) -> None:
         """End the keeper, and wait until it has removed the lock: another command may follow."""
         self.released.set()
-        nodes.settle([self.end], RELEASE if self.has_lock.is_set() else 1.0)
+        background.settle([self.end], RELEASE if self.has_lock.is_set() else 1.0)
 
     def why_lost(self) -> str:
         answer = self.end.result()

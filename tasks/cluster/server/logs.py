@@ -26,7 +26,7 @@ from ..facts.server.state import Record
 from ..facts.snapshot import Snapshot
 from ..known_errors.hints import first_error
 from ..ssh import nodes, scripts
-from ..ssh.nodes import Answer
+from ..ssh.node import Answer
 from ..text import LINE, plain
 from . import combined_log as combined
 from .launch import HEADER, LINKS, link, log_path

@@ -18,8 +18,8 @@ from ..facts.machine import vitals
 from ..facts.machine.vitals import Rates, Vitals
 from ..facts.server import state
 from ..facts.server.state import RankState, State
-from ..ssh import nodes
-from ..ssh.nodes import Node
+from ..ssh import background
+from ..ssh.node import Node
 from . import snapshots
 
 SILENT = 3.0  # intervals without a block, at least as many seconds, until a node counts as silent
@@ -56,8 +56,8 @@ class Watch:
         self.interval = interval
         self.pulses = {node.name: Pulse(node.name) for node in cluster.nodes}
         for node in cluster.nodes:
-            nodes.begin(self._attend, node)
-        nodes.begin(self._care)
+            background.begin(self._attend, node)
+        background.begin(self._care)
 
     @property
     def is_warm(self) -> bool:
@@ -117,7 +117,7 @@ class Watch:
                 lost = not pulse.why and time.monotonic() - pulse.heard > limit
                 if lost and given_up.get(node.name) != pulse.heard:
                     given_up[node.name] = pulse.heard
-                    nodes.begin(node.drop)
+                    background.begin(node.drop)
 
 
 def links(cluster: Cluster, node: Node) -> list[str]:

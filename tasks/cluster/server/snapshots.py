@@ -13,7 +13,7 @@ from ..facts.models import rates
 from ..facts.server import state
 from ..facts.snapshot import FactQuery, Snapshot
 from ..ssh import nodes
-from ..ssh.nodes import SCRIPT_TIMEOUT, Node
+from ..ssh.node import SCRIPT_TIMEOUT, Node
 from . import fence
 
 Wants = Callable[[Node], Iterable[Fact[object]]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from ..checks import servers, strange_ranks, unrecorded
+from ..checks.servers import servers, strange_ranks, unrecorded
 from ..cluster import Cluster
 from ..facts import NodeFacts, Unknown, known
 from ..facts.machine import memory, ports
@@ -20,7 +20,7 @@ from ..facts.server import state
 from ..facts.server.state import RankState
 from ..facts.snapshot import Snapshot
 from ..ssh import nodes, scripts
-from ..ssh.nodes import Answer
+from ..ssh.node import SCRIPT_TIMEOUT, Answer
 from . import fence, snapshots
 from .launch import who
 
@@ -408,7 +408,7 @@ def _signal(
         )
         for node in nodes_in
     }
-    answers = nodes.sh(cluster.nodes, texts, seconds + nodes.SCRIPT_TIMEOUT)
+    answers = nodes.sh(cluster.nodes, texts, seconds + SCRIPT_TIMEOUT)
     fence.check(answers)
     left = []
     for target in waited:

@@ -15,7 +15,7 @@ from ..facts.server.state import RankState
 from ..facts.snapshot import Snapshot
 from ..http.api import Api, ApiError
 from ..http.failure import Why
-from ..ssh import nodes, scripts
+from ..ssh import background, nodes, scripts
 from ..text import plain as plain
 from . import readiness, snapshots
 from .launch import HEADER
@@ -167,8 +167,8 @@ class _Waiting:
         """The name of the model once a token has come, "" until then; a pause at most."""
         coming = progress.health.state in (readiness.LOADING, readiness.READY)
         if not self.asked and coming and all(v.state != "unknown" for v in progress.ranks):
-            self.asked = nodes.begin(self._token)
-        if not self.asked or not nodes.settle([self.asked], PAUSE):
+            self.asked = background.begin(self._token)
+        if not self.asked or not background.settle([self.asked], PAUSE):
             time.sleep(0 if self.asked else PAUSE)
             return ""
         asked, self.asked = self.asked, None

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import known_hosts
 from .known_hosts import HostKeyError, Known
-from .nodes import Node
+from .node import Node
 
 TIMEOUT = 10  # seconds for a host to show its keys
 

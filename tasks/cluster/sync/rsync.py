@@ -20,7 +20,7 @@ from pathlib import Path
 from .. import shell
 from ..facts.machine.files import Place
 from ..ssh import scripts
-from ..ssh.nodes import CONNECT_TIMEOUT, KEEPALIVE, Node
+from ..ssh.node import CONNECT_TIMEOUT, KEEPALIVE, Node
 from . import patchwork
 
 # Links stay links, but one that leads out of the source (a Hugging Face cache is made of these)

@@ -11,13 +11,13 @@ from dataclasses import asdict
 from ... import screen, show
 from ...cli import envelope
 from ...cluster.checks.finding import FAIL, Finding
-from ...cluster.checks.verified import File, judge
+from ...cluster.checks.models.verified import File, judge
 from ...cluster.cluster import Cluster
 from ...cluster.errors import BadInput, CheckFailed, Unreachable
 from ...cluster.facts.machine.memory import gigabytes
 from ...cluster.facts.models import model
 from ...cluster.ssh import nodes, scripts
-from ...cluster.ssh.nodes import Answer, Node
+from ...cluster.ssh.node import Answer, Node
 from ...cluster.text import said
 
 QUIET = 10.0  # seconds between two lines of a node

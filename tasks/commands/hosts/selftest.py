@@ -15,7 +15,7 @@ from ...cluster.facts.snapshot import FactQuery, Snapshot
 from ...cluster.hosts import judge, sample, selftest
 from ...cluster.hosts.judge import DIFFERS, Row
 from ...cluster.ssh import nodes
-from ...cluster.ssh.nodes import Answer, Node
+from ...cluster.ssh.node import Answer, Node
 
 TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from ... import asking, benching, screen, show, steps
 from ...asking import AFTER, Server
 from ...cli import envelope
-from ...cluster import checks
-from ...cluster.checks import FAIL, OK, Finding, fit
-from ...cluster.checks.whole import complete
+from ...cluster.checks import FAIL, OK, Finding
+from ...cluster.checks import model as model_checks
+from ...cluster.checks.models import fit
+from ...cluster.checks.models.whole import complete
 from ...cluster.cluster import Cluster
 from ...cluster.config import hostfile, ports_free, ranks
 from ...cluster.config.hostfile import Host
@@ -41,8 +42,8 @@ from ...cluster.http.load import prompt
 from ...cluster.http.orders import NoOrdersError, Orders
 from ...cluster.server import snapshots
 from ...cluster.server import stop as stopping
-from ...cluster.ssh import nodes
-from ...cluster.ssh.nodes import Node
+from ...cluster.ssh import background
+from ...cluster.ssh.node import Node
 from ...session import Session
 
 POSITIONS, THOROUGH = 256, 1024
@@ -218,7 +219,7 @@ def _texts(orders: Orders, options: CanaryOptions) -> list[str]:
 
 
 def _at_once(ask: Callable[[T, int], U], some: Sequence[T], count: int) -> list[U]:
-    asked: list[Future[U]] = [nodes.begin(ask, each, count) for each in some]
+    asked: list[Future[U]] = [background.begin(ask, each, count) for each in some]
     return [each.result() for each in asked]
 
 
@@ -362,7 +363,7 @@ def _homes(cluster: Cluster, record: Record, tokens: int) -> tuple[list[Host], S
     for count in range(1, max(min(record.size, len(hosts) + 1), 2)):
 
         def facts(node: Node, count: int = count) -> list[Fact[object]]:
-            return [*checks.of_model(cluster, node, record.model, [count]), ports.FACT]
+            return [*model_checks.of_model(cluster, node, record.model, [count]), ports.FACT]
 
         read = snapshots.read(cluster.nodes, facts)
         groups = [[host] for host in hosts] if count == 1 else [hosts[:count]]

@@ -28,7 +28,7 @@ from tasks.cluster.facts.server import marks
 from tasks.cluster.facts.server.marks import Joined, Marks
 from tasks.cluster.http.api import Api
 from tasks.cluster.http.orders import Orders
-from tasks.cluster.ssh.nodes import Node
+from tasks.cluster.ssh.node import Node
 
 ENTRY = ROOT / "tasks" / "remote" / "entry.py"
 

@@ -11,7 +11,7 @@ from tasks.cluster.facts import Fact, Key, NodeFacts, Unknown
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.server.state import RankState, State
 from tasks.cluster.facts.snapshot import FactQuery, Snapshot
-from tasks.cluster.ssh.nodes import Answer, Node
+from tasks.cluster.ssh.node import Answer, Node
 
 DAYS = Key[int]("days")
 

@@ -16,7 +16,7 @@ import pytest
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.http.client import Api
 from tasks.cluster.http.failure import Why
-from tasks.cluster.ssh.nodes import Node
+from tasks.cluster.ssh.node import Node
 
 Serve = Callable[..., Api]
 

@@ -11,7 +11,7 @@ import pytest
 from tasks.cluster.facts.server.state import NO_HOLD, Seen, parse_fence
 from tasks.cluster.server import fence
 from tasks.cluster.server.fence import Fence, TakenOver
-from tasks.cluster.ssh.nodes import Answer
+from tasks.cluster.ssh.node import Answer
 
 MINE = Fence(5, "mine", "tp.start of ada@desk", "default")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..facts import NodeFacts, known
-from ..facts.machine.memory import gigabytes
-from ..facts.models import model, split
-from ..facts.models.model import Model
-from ..facts.models.split import PIPELINE, TENSOR, Row, Split
-from .finding import FAIL, OK, WARN, Finding
+from ...facts import NodeFacts, known
+from ...facts.machine.memory import gigabytes
+from ...facts.models import model, split
+from ...facts.models.model import Model
+from ...facts.models.split import PIPELINE, TENSOR, Row, Split
+from ..finding import FAIL, OK, WARN, Finding
 
 TRY = "try again when that node is idle, choose --python and --cwd, or --skip model"
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.cluster.checks.verified import File, judge
+from tasks.cluster.checks.models.verified import File, judge
 
 KNOWN = File(10**9, "aa", "SHA256SUMS", right=True)
 UNKNOWN = File(1000, "bb")

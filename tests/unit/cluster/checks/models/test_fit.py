@@ -9,7 +9,7 @@ import pytest
 from model_facts import SAID, facts_of, told
 
 from tasks.cluster import checks
-from tasks.cluster.checks import fit
+from tasks.cluster.checks.models import fit
 from tasks.cluster.facts import Unknown
 from tasks.cluster.facts.machine import gpu
 from tasks.cluster.facts.machine.memory import GIB, Memory, gigabytes, in_words

@@ -9,7 +9,8 @@ import pytest
 from model_facts import SAID, facts_of, told
 
 from tasks.cluster import checks
-from tasks.cluster.checks import Expected, divide
+from tasks.cluster.checks import Expected, model
+from tasks.cluster.checks.models import divide
 from tasks.cluster.config import ranks
 from tasks.cluster.config.engine import MLX_LM, VLLM_MLX, Engine, is_pipeline
 from tasks.cluster.config.hostfile import Host
@@ -98,7 +99,7 @@ def expected_of(engine: Engine, *args: str, count: int = 2) -> Expected:
 
 def shares(engine: Engine, *args: str, count: int = 2, **values: Any) -> list[tuple[str, str]]:
     facts = {f"n{n}": facts_of(f"n{n}", **values) for n in range(count)}
-    found = checks.shares(expected_of(engine, *args, count=count), Snapshot(facts, {}))
+    found = model.shares(expected_of(engine, *args, count=count), Snapshot(facts, {}))
     return [(each.check, each.level) for each in found if each.node == "n0"]
 
 
@@ -116,7 +117,7 @@ def test_engines() -> None:
     # In a preflight it is not asked.
     for count, found in ((1, []), (2, ["unknown: light does not divide by mlx-lm"])):
         bare = Snapshot({"n0": NodeFacts("n0", {})}, {})
-        told = checks.shares(expected_of(LIGHT, count=count), bare)
+        told = model.shares(expected_of(LIGHT, count=count), bare)
         assert [each.what for each in told] == found
     assert ("divides", "fail") in shares(MLX_LM, split=Unknown("it gave no answer in time"))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from model_facts import SAID, WHOLE, facts_of, told
 
-from tasks.cluster.checks import whole
+from tasks.cluster.checks.models import whole
 from tasks.cluster.facts import Unknown
 from tasks.cluster.facts.machine.files import DANGLING
 from tasks.cluster.facts.models.model import Model

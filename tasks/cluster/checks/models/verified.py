@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..facts.machine.memory import gigabytes
-from .finding import FAIL, OK, WARN, Finding, more
+from ...facts.machine.memory import gigabytes
+from ..finding import FAIL, OK, WARN, Finding, more
 
 _AGAIN = "copy or download it again"
 

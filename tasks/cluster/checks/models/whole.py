@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ..facts import NodeFacts, known
-from ..facts.machine.files import DANGLING, size
-from ..facts.machine.memory import in_words
-from ..facts.models import model, split
-from ..facts.models.model import Model
-from ..facts.models.split import Split, Weights
-from .finding import FAIL, OK, Finding, more
+from ...facts import NodeFacts, known
+from ...facts.machine.files import DANGLING, size
+from ...facts.machine.memory import in_words
+from ...facts.models import model, split
+from ...facts.models.model import Model
+from ...facts.models.split import Split, Weights
+from ..finding import FAIL, OK, Finding, more
 
 
 def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..facts import NodeFacts, known
-from ..facts.machine import gpu, memory
-from ..facts.machine.gpu import NO_LIMIT
-from ..facts.machine.memory import GIB, Memory, in_words
-from ..facts.models import model, split
-from ..facts.models.model import Model
-from ..facts.models.split import Row, Split
-from .finding import FAIL, OK, WARN, Finding
+from ...facts import NodeFacts, known
+from ...facts.machine import gpu, memory
+from ...facts.machine.gpu import NO_LIMIT
+from ...facts.machine.memory import GIB, Memory, in_words
+from ...facts.models import model, split
+from ...facts.models.model import Model
+from ...facts.models.split import Row, Split
+from ..finding import FAIL, OK, WARN, Finding
 from .whole import sizes
 
 MIB = 1024**2
