@@ -11,8 +11,8 @@ startup.begin()
 moved.begin()
 
 from . import bench, demo, dev, hosts, local, rdma, testing, tp
+from .cli.executor import Executor
 from .cluster.config.settings import DEFAULTS
-from .executor import Executor
 
 
 class _Namespace(Collection):

@@ -32,6 +32,9 @@ MOVED = {
     "tasks.cluster.snapshot": "tasks.cluster.facts.snapshot",
     "tasks.cluster.stop": "tasks.cluster.server.stop",
     "tasks.cluster.wait": "tasks.cluster.server.wait",
+    "tasks.options": "tasks.cli.options",
+    "tasks.screen": "tasks.cli.screen",
+    "tasks.steps": "tasks.commands.tp.steps",
     **{
         f"tasks.cluster.facts.{name}": f"tasks.cluster.facts.{folder}.{name}"
         for folder, names in _FACTS.items()

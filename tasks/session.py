@@ -15,7 +15,7 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.tasks import Call, Task
 
-from .signals import Signals
+from .cli.signals import Signals
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster, Site
@@ -200,13 +200,13 @@ class Session:
 
     def say(self, text: str) -> None:
         """A line of narration, on stderr."""
-        from . import screen
+        from .cli import screen
 
         screen.say(text)
 
     def out(self, text: str) -> None:
         """A line of the result, on stdout."""
-        from . import screen
+        from .cli import screen
 
         screen.out(text)
 

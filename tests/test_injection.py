@@ -30,8 +30,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rig import Rig
 
-from tasks import screen, show
-from tasks.cli import envelope
+from tasks.cli import envelope, screen
 from tasks.cluster import cluster as clusters
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import ActionFailed
@@ -49,6 +48,7 @@ from tasks.cluster.server.launch import Run
 from tasks.cluster.server.stop import Stopped, Target
 from tasks.cluster.ssh.node import Answer, Node
 from tasks.cluster.text import plain
+from tasks.commands.tp import show
 
 # /bin/sh is dash on Debian, bash 3.2 on macOS, and zsh where its owner has chosen so.
 SHELLS = {

@@ -33,6 +33,14 @@ NAMED = [
     "tasks.cluster.stop.forget",
     "tasks.cluster.api.Api.stream",
     "tasks.cluster.facts.memory.KEY",
+    "tasks.options.cluster_task",
+    "tasks.options.WHERE",
+    "tasks.options.WHAT",
+    "tasks.options.build",
+    "tasks.steps.recorded",
+    "tasks.screen.say",
+    "tasks.screen.out",
+    "tasks.screen.table",
 ]
 # Nothing of this has a new name in it.
 BEFORE = """
@@ -43,6 +51,9 @@ with warnings.catch_warnings(record=True) as told:
     from tasks.cluster.api import Api
     from tasks.cluster.facts.memory import GIB, KEY
     import tasks.cluster.hostfile
+    from tasks import ns, screen, steps, tp
+    from tasks.executor import Executor, run, server_arguments
+    from tasks.options import WHAT, WHERE, build, cluster_task
 from tasks.cluster.server.stop import stop as now
 assert stop.stop is now
 assert tasks.cluster.hostfile.load
@@ -81,4 +92,4 @@ def test_a_file_written_for_the_version_before() -> None:
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "tasks.cluster.reading: use tasks.cluster.server.snapshots" in done.stdout
-    assert len(done.stdout.splitlines()) == 8
+    assert len(done.stdout.splitlines()) == 11

@@ -16,15 +16,16 @@ from invoke import Collection, Config, Context
 from invoke.program import Program
 from invoke.tasks import Task, call, task
 
-from tasks import executor, ns, tp
+from tasks import ns, tp
+from tasks.cli import executor
+from tasks.cli.executor import Executor
+from tasks.cli.options import WHAT, WHERE, cluster_task
+from tasks.cli.signals import Signalled
 from tasks.cluster import cluster
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.server import audit_log, lock
 from tasks.cluster.ssh import nodes
-from tasks.executor import Executor
-from tasks.options import WHAT, WHERE, cluster_task
 from tasks.session import Session, running
-from tasks.signals import Signalled
 
 ROOT = Path(__file__).parents[2]
 Builds = list[dict[str, Any]]

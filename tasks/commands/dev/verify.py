@@ -8,8 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from ... import screen, show
-from ...cli import envelope
+from ...cli import envelope, screen
 from ...cluster.checks.finding import FAIL, Finding
 from ...cluster.checks.models.verified import File, judge
 from ...cluster.cluster import Cluster
@@ -19,6 +18,7 @@ from ...cluster.facts.models import model
 from ...cluster.ssh import nodes, scripts
 from ...cluster.ssh.node import Answer, Node
 from ...cluster.text import said
+from ..tp import show
 
 QUIET = 10.0  # seconds between two lines of a node
 

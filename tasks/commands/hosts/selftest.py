@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ... import screen
-from ...cli import envelope
+from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.errors import ActionFailed, CheckFailed, Unreachable
 from ...cluster.facts import Fact

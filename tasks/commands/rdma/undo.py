@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ... import linking, screen
+from ...cli import screen
 from ...cluster.errors import ActionFailed
 from ...cluster.facts.links import rdma, thunderbolt
 from ...cluster.facts.machine import processes
@@ -11,6 +11,7 @@ from ...cluster.rdma import launchd, undo
 from ...cluster.rdma.links import Wiring
 from ...cluster.rdma.setup import Change
 from ...session import Session
+from . import linking
 
 _FACTS = (
     rdma.INTERFACES,

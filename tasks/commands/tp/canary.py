@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from ... import asking, benching, screen, show, steps
-from ...asking import AFTER, Server
-from ...cli import envelope
+from ...cli import envelope, screen
 from ...cluster.checks import FAIL, OK, Finding
 from ...cluster.checks import model as model_checks
 from ...cluster.checks.models import fit
@@ -45,6 +43,8 @@ from ...cluster.server import stop as stopping
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...session import Session
+from . import bench, chat, show, steps
+from .chat import AFTER, Server
 
 POSITIONS, THOROUGH = 256, 1024
 PROMPT = 64  # tokens
@@ -90,8 +90,8 @@ def run(
     """
     address = reference_address(options.url)
     reference = _read(options.against)
-    benching.check_writable(options.record, "--record")
-    server = asking.running(cluster)
+    bench.check_writable(options.record, "--record")
+    server = chat.running(cluster)
     if options.record:
         _record(server, options)
         return None
@@ -137,7 +137,7 @@ def _record(server: Server, options: CanaryOptions) -> None:
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
     what = ranks.how_many(record.size)
     reference = measure(orders, options, record.model, record.size, what)
-    benching.write(str(options.record), reference.dump(), "--record")
+    bench.write(str(options.record), reference.dump(), "--record")
     screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
 
 
@@ -276,7 +276,7 @@ def _reference(
     model = server.record.model
     if address:
         api = Api(Node(Host("127.0.0.1")), *address)
-        yield api, asking.name_of(cluster, api, server.record), (model, 0, str(options.url))
+        yield api, chat.name_of(cluster, api, server.record), (model, 0, str(options.url))
         return
     fewer = _fewest(cluster, server, options)
     size, names = len(fewer.ranks), ", ".join(rank.host.ssh for rank in fewer.ranks)
@@ -287,7 +287,7 @@ def _reference(
         try:
             run = steps.launch(session, fewer)
             steps.wait(session, fewer, None, run)
-            yield Api.of(fewer), asking.engine_of(cluster, server.record).model, (model, size, what)
+            yield Api.of(fewer), chat.engine_of(cluster, server.record).model, (model, size, what)
         finally:
             if run:
                 _stop(fewer, run)
@@ -307,7 +307,7 @@ def _fewest(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster
     record = server.record
     if not record.model:
         raise CheckFailed("the record names no model: give --canary-url URL or --against FILE")
-    engine = asking.engine_of(cluster, record)
+    engine = chat.engine_of(cluster, record)
     hosts, read = _homes(cluster, record, AT_ONCE * (options.prompt_tokens + options.max_tokens))
     backend = "ring" if len(hosts) == 1 or all(host.ips for host in hosts) else cluster.backend
     held = {port for host in hosts for port in known(read.on(host.ssh), ports.KEY) or {}}

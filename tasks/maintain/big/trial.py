@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ... import screen
+from ...cli import screen
 from ...cluster.cluster import Cluster
 from ...cluster.facts import known
 from ...cluster.facts.machine import memory

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from invoke.tasks import Task
 
-from tasks import show, tp
+from tasks import tp
 from tasks.cluster import cluster as clusters
 from tasks.cluster import facts
 from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Check, Finding, check, each
@@ -23,6 +23,7 @@ from tasks.cluster.facts.machine import memory, ports, processes, versions
 from tasks.cluster.facts.machine.memory import GIB, Memory
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.server import snapshots
+from tasks.commands.tp import show
 
 PAGE = Path(__file__).parents[4] / "docs" / "composing.md"
 OURS = ["memory", "processes", "ports", "rdma", "hosts", "model", "versions", "cooldown"]

@@ -16,12 +16,12 @@ from invoke.parser.context import ParserContext
 from invoke.tasks import Task, task
 
 from tasks import ns
-from tasks.arguments import Argument
+from tasks.cli.arguments import Argument
+from tasks.cli.options import Checks, OptionsTask, cluster_task, options_task
 from tasks.cluster.checks import CHECKS
 from tasks.cluster.config.values import Count, Files, Patterns, Seconds, Whole, Wholes
 from tasks.cluster.errors import BadInput
 from tasks.cluster.text import one_line
-from tasks.options import Checks, OptionsTask, cluster_task, options_task
 
 GOT: dict[str, Any] = {}
 

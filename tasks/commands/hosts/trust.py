@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import screen
-from .cli import envelope
-from .cluster.config.hostfile import Host
-from .cluster.errors import BadInput, CheckFailed, Unreachable
-from .cluster.ssh import keyscan, nodes
-from .cluster.ssh.keyscan import Scanned
-from .session import Session
+from ...cli import envelope, screen
+from ...cluster.config.hostfile import Host
+from ...cluster.errors import BadInput, CheckFailed, Unreachable
+from ...cluster.ssh import keyscan, nodes
+from ...cluster.ssh.keyscan import Scanned
+from ...session import Session
 
 
 def trust(session: Session, hosts: Sequence[Host], yes: bool, as_json: bool) -> None:

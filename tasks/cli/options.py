@@ -14,20 +14,20 @@ from invoke.context import Context
 from invoke.parser.argument import Argument as InvokeArgument
 from invoke.tasks import Call, Task
 
-from . import session as sessions
+from .. import session as sessions
+from ..cluster.config.settings import option_name
+from ..cluster.config.values import Kind, Text, Words
+from ..cluster.errors import BadInput
+from ..session import Options, Session
+from . import envelope
 from .arguments import ANY, ROW, SHARED, Argument, kind_of
-from .cli import envelope
-from .cli.startup import OURS
-from .cluster.config.settings import option_name
-from .cluster.config.values import Kind, Text, Words
-from .cluster.errors import BadInput
 from .executor import server_arguments
-from .session import Options, Session
+from .startup import OURS
 
 if TYPE_CHECKING:
-    from .cluster.cluster import Cluster
-    from .cluster.config.hostfile import Host
-    from .cluster.rdma.links import Wiring
+    from ..cluster.cluster import Cluster
+    from ..cluster.config.hostfile import Host
+    from ..cluster.rdma.links import Wiring
 
 K = TypeVar("K", bound="OptionsTask")
 Body = Callable[..., Any]
@@ -56,7 +56,7 @@ class CheckNames(Words):
     """Names of preflight's checks, ours or a user's own."""
 
     def read(self, value: object, where: str) -> tuple[str, ...]:
-        from .cluster.checks import CHECKS
+        from ..cluster.checks import CHECKS
 
         names = super().read(value, where)
         wrong = sorted(set(names) - set(CHECKS))
@@ -65,7 +65,7 @@ class CheckNames(Words):
         return names
 
     def more(self) -> str:
-        from .cluster.checks import CHECKS
+        from ..cluster.checks import CHECKS
 
         checks = CHECKS.values()
         named = [f"{each.name} ({each.what})" if each.what else each.name for each in checks]
@@ -284,9 +284,9 @@ def wiring(
     hostfile: str | None = None,
 ) -> Wiring:
     """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
-    from .cluster import cluster as clusters
-    from .cluster.config import hostfile as hostfiles
-    from .cluster.rdma import links
+    from ..cluster import cluster as clusters
+    from ..cluster.config import hostfile as hostfiles
+    from ..cluster.rdma import links
 
     if node and hostfile:
         raise BadInput("give --node or --hostfile, not both")
@@ -313,8 +313,8 @@ def machines(
     hostfile: str | None = None,
 ) -> Machines:
     """The hosts of `--hosts`, else those of the hostfile."""
-    from .cluster import cluster as clusters
-    from .cluster.config import hostfile as hostfiles
+    from ..cluster import cluster as clusters
+    from ..cluster.config import hostfile as hostfiles
 
     if hosts and hostfile:
         raise BadInput("give --hosts or --hostfile, not both")

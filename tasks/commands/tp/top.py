@@ -7,12 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import screen
-from .cli import envelope
-from .cluster.cluster import Cluster
-from .cluster.facts.machine.memory import GIB, in_words
-from .cluster.server.monitor import Pulse, Watch, links
-from .cluster.text import one_line
+from ...cli import envelope, screen
+from ...cluster.cluster import Cluster
+from ...cluster.facts.machine.memory import GIB, in_words
+from ...cluster.server.monitor import Pulse, Watch, links
+from ...cluster.text import one_line
 
 FIRST = 15.0  # seconds that a first look may take: to connect, and two intervals
 SUDO = (

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .options import WHAT, cluster_task
+from ...cli.options import WHAT, cluster_task
 
 if TYPE_CHECKING:
-    from .cluster.cluster import Cluster
-    from .session import Session
+    from ...cluster.cluster import Cluster
+    from ...session import Session
 
 
 @cluster_task(*WHAT, "lock_wait", help={"what": "the command that others are told of"})

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from .cli import envelope
-from .cluster.server import readiness
-from .cluster.text import one_line, plain
+from ..cluster.server import readiness
+from ..cluster.text import one_line, plain
+from . import envelope
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from .cluster.server.wait import Progress
+    from ..cluster.server.wait import Progress
 
 _COLOURS = {
     "ok": 32, "ready": 32, "running": 32, "stopped": 32,

@@ -12,31 +12,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import screen
-from .cli import envelope
-from .cluster import checks
-from .cluster.checks import FAIL, Finding
-from .cluster.checks import memory as memory_checks
-from .cluster.checks.servers import servers, unrecorded
-from .cluster.cluster import Cluster
-from .cluster.config import engine
-from .cluster.config.ranks import FAST_SYNCH
-from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Unknown, known
-from .cluster.facts.machine import memory as memories
-from .cluster.facts.machine import processes
-from .cluster.facts.machine.memory import GIB
-from .cluster.facts.models import rates
-from .cluster.facts.server import state
-from .cluster.facts.server.state import RankState, Record
-from .cluster.facts.snapshot import Snapshot
-from .cluster.http.api import Api, ApiError
-from .cluster.known_errors.hints import exit_words
-from .cluster.server import audit_log as audit
-from .cluster.server import combined_log, logs, readiness, snapshots
-from .cluster.server import wait as waiting
-from .cluster.server.readiness import Health
-from .cluster.text import one_line
+from ...cli import envelope, screen
+from ...cluster import checks
+from ...cluster.checks import FAIL, Finding
+from ...cluster.checks import memory as memory_checks
+from ...cluster.checks.servers import servers, unrecorded
+from ...cluster.cluster import Cluster
+from ...cluster.config import engine
+from ...cluster.config.ranks import FAST_SYNCH
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from ...cluster.facts import Unknown, known
+from ...cluster.facts.machine import memory as memories
+from ...cluster.facts.machine import processes
+from ...cluster.facts.machine.memory import GIB
+from ...cluster.facts.models import rates
+from ...cluster.facts.server import state
+from ...cluster.facts.server.state import RankState, Record
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.http.api import Api, ApiError
+from ...cluster.known_errors.hints import exit_words
+from ...cluster.server import audit_log as audit
+from ...cluster.server import combined_log, logs, readiness, snapshots
+from ...cluster.server import wait as waiting
+from ...cluster.server.readiness import Health
+from ...cluster.text import one_line
 
 TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
 TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none

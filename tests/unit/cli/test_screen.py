@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks import screen
+from tasks.cli import screen
 from tasks.cluster.server.readiness import Health
 from tasks.cluster.server.wait import Progress, RankView
 

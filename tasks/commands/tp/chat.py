@@ -6,16 +6,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from . import screen, show
-from .cli import envelope
-from .cluster.cluster import Cluster
-from .cluster.config.engine import Engine
-from .cluster.errors import ActionFailed, CheckFailed
-from .cluster.facts.server.state import Record
-from .cluster.http.api import Api, ApiError, Messages, StreamChunk
-from .cluster.http.completion import ChatResult, ask
-from .cluster.server import snapshots
-from .cluster.text import one_line
+from ...cli import envelope, screen
+from ...cluster.cluster import Cluster
+from ...cluster.config.engine import Engine
+from ...cluster.errors import ActionFailed, CheckFailed
+from ...cluster.facts.server.state import Record
+from ...cluster.http.api import Api, ApiError, Messages, StreamChunk
+from ...cluster.http.completion import ChatResult, ask
+from ...cluster.server import snapshots
+from ...cluster.text import one_line
+from . import show
 
 AFTER = "inv tp.status and inv tp.logs tell more"
 RATES = ("speed", "piece_speed", "overall", "came_at_once")  # of an answer, beside its fields

@@ -6,18 +6,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from . import screen, show
-from .cli import envelope
-from .cluster.checks import FAIL, Finding, model
-from .cluster.checks.models.fit import CONTEXT
-from .cluster.cluster import Cluster
-from .cluster.errors import BadInput, CheckFailed
-from .cluster.facts import known
-from .cluster.facts.machine.memory import gigabytes
-from .cluster.facts.models import rates, split
-from .cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
-from .cluster.server import snapshots
-from .cluster.ssh.node import SCRIPT_TIMEOUT
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, Finding, model
+from ...cluster.checks.models.fit import CONTEXT
+from ...cluster.cluster import Cluster
+from ...cluster.errors import BadInput, CheckFailed
+from ...cluster.facts import known
+from ...cluster.facts.machine.memory import gigabytes
+from ...cluster.facts.models import rates, split
+from ...cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
+from ...cluster.server import snapshots
+from ...cluster.ssh.node import SCRIPT_TIMEOUT
+from ..tp import show
 
 TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 

@@ -7,23 +7,22 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from . import screen
-from . import show as telling
-from .cli import envelope
-from .cluster.checks import FAIL, Finding, host, meeting, rdma
-from .cluster.checks import versions as versions_checks
-from .cluster.cluster import Cluster
-from .cluster.config.ranks import Rank
-from .cluster.errors import CheckFailed
-from .cluster.facts import Fact, known
-from .cluster.facts.links import reach
-from .cluster.facts.machine import clock, firewall, hardware, power, restarts, sudo, versions
-from .cluster.facts.snapshot import Snapshot
-from .cluster.rdma import setup
-from .cluster.server import snapshots
-from .cluster.ssh import auth, nodes
-from .cluster.ssh.connection import Way
-from .cluster.ssh.node import Node
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, Finding, host, meeting, rdma
+from ...cluster.checks import versions as versions_checks
+from ...cluster.cluster import Cluster
+from ...cluster.config.ranks import Rank
+from ...cluster.errors import CheckFailed
+from ...cluster.facts import Fact, known
+from ...cluster.facts.links import reach
+from ...cluster.facts.machine import clock, firewall, hardware, power, restarts, sudo, versions
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.rdma import setup
+from ...cluster.server import snapshots
+from ...cluster.ssh import auth, nodes
+from ...cluster.ssh.connection import Way
+from ...cluster.ssh.node import Node
+from ..tp import show as telling
 
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 

@@ -16,32 +16,32 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from . import screen, show, signals
-from .cli import envelope
-from .cluster import checks
-from .cluster.checks import cooldown, rdma
-from .cluster.checks import memory as memory_checks
-from .cluster.checks import ports as ports_checks
-from .cluster.cluster import Cluster
-from .cluster.config import engine
-from .cluster.config.ranks import FAST_SYNCH, Rank, fast_synch_of, how_many
-from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import known
-from .cluster.facts.machine import memory, ports, processes
-from .cluster.facts.snapshot import FactQuery, Snapshot
-from .cluster.http.api import Api, ApiError
-from .cluster.http.failure import Why
-from .cluster.known_errors import hints
-from .cluster.server import fence, lock, logs, readiness
-from .cluster.server import launch as launching
-from .cluster.server import snapshots as reading
-from .cluster.server import stop as stopping
-from .cluster.server import wait as waiting
-from .cluster.server.launch import Run
-from .cluster.server.stop import Stopped
-from .cluster.ssh import background, nodes
-from .cluster.ssh.node import Answer
-from .session import Session
+from ...cli import envelope, screen, signals
+from ...cluster import checks
+from ...cluster.checks import cooldown, rdma
+from ...cluster.checks import memory as memory_checks
+from ...cluster.checks import ports as ports_checks
+from ...cluster.cluster import Cluster
+from ...cluster.config import engine
+from ...cluster.config.ranks import FAST_SYNCH, Rank, fast_synch_of, how_many
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from ...cluster.facts import known
+from ...cluster.facts.machine import memory, ports, processes
+from ...cluster.facts.snapshot import FactQuery, Snapshot
+from ...cluster.http.api import Api, ApiError
+from ...cluster.http.failure import Why
+from ...cluster.known_errors import hints
+from ...cluster.server import fence, lock, logs, readiness
+from ...cluster.server import launch as launching
+from ...cluster.server import snapshots as reading
+from ...cluster.server import stop as stopping
+from ...cluster.server import wait as waiting
+from ...cluster.server.launch import Run
+from ...cluster.server.stop import Stopped
+from ...cluster.ssh import background, nodes
+from ...cluster.ssh.node import Answer
+from ...session import Session
+from . import show
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is

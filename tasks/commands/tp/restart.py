@@ -10,14 +10,14 @@ from typing import Any
 
 from invoke.context import Context
 
-from . import session as sessions
-from .cluster import cluster as clusters
-from .cluster.cluster import Cluster
-from .cluster.errors import BadInput, CheckFailed, Unreachable
-from .cluster.facts.server.state import Record
-from .cluster.server import readiness, snapshots
-from .executor import server_arguments
-from .session import Session
+from ... import session as sessions
+from ...cli.executor import server_arguments
+from ...cluster import cluster as clusters
+from ...cluster.cluster import Cluster
+from ...cluster.errors import BadInput, CheckFailed, Unreachable
+from ...cluster.facts.server.state import Record
+from ...cluster.server import readiness, snapshots
+from ...session import Session
 
 
 def last(c: Context, with_: str | None = None, **given: Any) -> Cluster:

@@ -12,24 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import screen
-from .cluster.checks.finding import more
-from .cluster.cluster import Site
-from .cluster.config.hostfile import Host
-from .cluster.config.settings import DevSettings, read
-from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Fact, Unknown, known
-from .cluster.facts.machine import files
-from .cluster.facts.machine.files import Place
-from .cluster.facts.machine.memory import in_words
-from .cluster.facts.snapshot import Snapshot
-from .cluster.server import fence, snapshots
-from .cluster.ssh import nodes
-from .cluster.ssh.node import Node
-from .cluster.sync import excludes, rsync
-from .cluster.sync.rsync import Copy, Progress
-from .cluster.text import one_line
-from .session import Session
+from ...cli import screen
+from ...cluster.checks.finding import more
+from ...cluster.cluster import Site
+from ...cluster.config.hostfile import Host
+from ...cluster.config.settings import DevSettings, read
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from ...cluster.facts import Fact, Unknown, known
+from ...cluster.facts.machine import files
+from ...cluster.facts.machine.files import Place
+from ...cluster.facts.machine.memory import in_words
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.server import fence, snapshots
+from ...cluster.ssh import nodes
+from ...cluster.ssh.node import Node
+from ...cluster.sync import excludes, rsync
+from ...cluster.sync.rsync import Copy, Progress
+from ...cluster.text import one_line
+from ...session import Session
 
 MANY = 100, 1_000_000_000  # files, and bytes, that --delete deletes on a node without asking
 LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it

@@ -20,9 +20,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Call, Task
 
+from ..cluster.errors import ActionFailed
+from ..session import Session, SessionCall
 from . import signals
-from .cluster.errors import ActionFailed
-from .session import Session, SessionCall
 
 PHASES = ("pre", "post", "failed")
 SKIP = "MLX_TP_SKIP_HOOKS"
@@ -171,7 +171,7 @@ class Hooks:
 
 def _facts(call: SessionCall, c: Context) -> dict[str, str]:
     """What is known of a task before it runs."""
-    from .cluster.server.launch import who
+    from ..cluster.server.launch import who
 
     made = getattr(call.task, "made", None)
     made = made and made(c, call.session, call.kwargs, call.cluster_options)
@@ -181,10 +181,10 @@ def _facts(call: SessionCall, c: Context) -> dict[str, str]:
 
 def _of(made: Any) -> dict[str, str]:
     """Facts of what a task works on: a cluster, or machines, or links between them."""
-    from .cluster.cluster import Cluster
+    from ..cluster.cluster import Cluster
 
     if isinstance(made, Cluster):
-        from .cluster.http.api import Api
+        from ..cluster.http.api import Api
 
         return {
             "MLX_TP_HOSTS": ",".join(node.name for node in made.nodes),

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import screen
-from .cluster.cluster import ROOT
-from .cluster.errors import ActionFailed
+from ...cli import screen
+from ...cluster.cluster import ROOT
+from ...cluster.errors import ActionFailed
 
 PATH = ROOT / ".models" / "tiny"
 

@@ -13,8 +13,8 @@ from inspect import Parameter
 from invoke.parser.argument import Argument as InvokeArgument
 from invoke.parser.context import ParserContext
 
-from .cluster.config.settings import RANKS, ROWS, Row, option_name
-from .cluster.config.values import Free, Kind, Words, kind, shown
+from ..cluster.config.settings import RANKS, ROWS, Row, option_name
+from ..cluster.config.values import Free, Kind, Words, kind, shown
 
 SHORT = {"num_ranks": "n"}
 ROW = {row.key: row for rows in ROWS.values() for row in rows.values() if row.option == row.key}

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import asking, screen
-from .asking import AFTER, Server
-from .cli import envelope
-from .cluster.cluster import Cluster
-from .cluster.config.ranks import FAST_SYNCH
-from .cluster.errors import ActionFailed, BadInput
-from .cluster.facts import Fact, known
-from .cluster.facts.machine import hardware, memory, versions
-from .cluster.facts.models import rates
-from .cluster.facts.models.rates import Rate
-from .cluster.http.api import ApiError
-from .cluster.http.load import Load, Row, calibrate
-from .cluster.server import snapshots
-from .cluster.ssh.node import Node
+from ...cli import envelope, screen
+from ...cluster.cluster import Cluster
+from ...cluster.config.ranks import FAST_SYNCH
+from ...cluster.errors import ActionFailed, BadInput
+from ...cluster.facts import Fact, known
+from ...cluster.facts.machine import hardware, memory, versions
+from ...cluster.facts.models import rates
+from ...cluster.facts.models.rates import Rate
+from ...cluster.http.api import ApiError
+from ...cluster.http.load import Load, Row, calibrate
+from ...cluster.server import snapshots
+from ...cluster.ssh.node import Node
+from . import chat
+from .chat import AFTER, Server
 
 FORMAT = 1  # of the file
 PROMPTS = (128, 2048)  # tokens
@@ -67,7 +67,7 @@ def plan(
 def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> None:
     """Measure, tell, write the file; raise when a request failed."""
     check_writable(file)
-    server = asking.running(cluster)
+    server = chat.running(cluster)
     document = _about(cluster, server, wanted)
     load = Load(server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4))
     rows = _rows(load, wanted)
@@ -216,7 +216,7 @@ def compare(files: Sequence[str], out: str | None) -> None:
     runs = [load(file) for file in files]
     screen.table(_compared(runs))
     if out:
-        from .drawing import plot
+        from ...drawing import plot
 
         write(out, plot.svg(runs))
 

@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import screen, show, steps
-from .cli import envelope
-from .cluster.checks import FAIL, ports, processes
-from .cluster.cluster import Cluster
-from .cluster.errors import ActionFailed, CheckFailed
-from .cluster.facts import known
-from .cluster.facts.links import ping
-from .cluster.known_errors import hints
-from .cluster.server import fence, snapshots
-from .cluster.server.launch import Run
-from .cluster.ssh import scripts
-from .cluster.ssh.node import Answer
-from .session import Session
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, ports, processes
+from ...cluster.cluster import Cluster
+from ...cluster.errors import ActionFailed, CheckFailed
+from ...cluster.facts import known
+from ...cluster.facts.links import ping
+from ...cluster.known_errors import hints
+from ...cluster.server import fence, snapshots
+from ...cluster.server.launch import Run
+from ...cluster.ssh import scripts
+from ...cluster.ssh.node import Answer
+from ...session import Session
+from ..tp import show, steps
 
 NEXT = "inv rdma.ping tells which link does not work, inv rdma.status what it is set to"
 TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes

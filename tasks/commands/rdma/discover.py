@@ -12,25 +12,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import drawing, linking, screen, show
-from .cli import envelope
-from .cluster.checks import FAIL, WARN, Finding
-from .cluster.config import hostfile as hostfiles
-from .cluster.config.hostfile import Host
-from .cluster.errors import ActionFailed, BadInput, CheckFailed
-from .cluster.facts import known
-from .cluster.facts.links import rdma
-from .cluster.facts.links.rdma import Interface
-from .cluster.facts.snapshot import Snapshot
-from .cluster.rdma import cables as cabling
-from .cluster.rdma import diff as drift
-from .cluster.rdma import discover, links
-from .cluster.rdma.cables import Cable
-from .cluster.rdma.links import End, Link
-from .cluster.server import snapshots
-from .cluster.ssh import nodes
-from .drawing import svg, terminal
-from .session import Session
+from ... import drawing
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, WARN, Finding
+from ...cluster.config import hostfile as hostfiles
+from ...cluster.config.hostfile import Host
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed
+from ...cluster.facts import known
+from ...cluster.facts.links import rdma
+from ...cluster.facts.links.rdma import Interface
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.rdma import cables as cabling
+from ...cluster.rdma import diff as drift
+from ...cluster.rdma import discover, links
+from ...cluster.rdma.cables import Cable
+from ...cluster.rdma.links import End, Link
+from ...cluster.server import snapshots
+from ...cluster.ssh import nodes
+from ...drawing import svg, terminal
+from ...session import Session
+from ..tp import show
+from . import linking
 
 
 @dataclass(frozen=True)

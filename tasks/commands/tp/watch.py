@@ -8,17 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from . import restarting, screen, show, steps
-from .cluster.cluster import Cluster
-from .cluster.errors import CheckFailed
-from .cluster.facts.server.state import RankState, Record
-from .cluster.facts.snapshot import Snapshot
-from .cluster.http.api import Api, ApiError
-from .cluster.server import readiness, snapshots
-from .cluster.server import wait as waiting
-from .cluster.server.readiness import Health, ProbeResult
-from .cluster.ssh import background
-from .session import Session
+from ...cli import screen
+from ...cluster.cluster import Cluster
+from ...cluster.errors import CheckFailed
+from ...cluster.facts.server.state import RankState, Record
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.http.api import Api, ApiError
+from ...cluster.server import readiness, snapshots
+from ...cluster.server import wait as waiting
+from ...cluster.server.readiness import Health, ProbeResult
+from ...cluster.ssh import background
+from ...session import Session
+from . import restart, show, steps
 
 PROBE = 20.0  # seconds between two completions of one token
 TIMEOUT = 30.0  # seconds for one of those; a server that generates answers later
@@ -39,7 +40,7 @@ def watch(session: Session, cluster: Cluster, how: Watch) -> None:
     left = how.restarts
     if how.restarts:
         # What could not be started again is refused before that is needed.
-        restarting.recorded(session, cluster)
+        restart.recorded(session, cluster)
     while True:
         found = _until_failed(cluster, how)
         if found.state == readiness.STOPPED:
@@ -53,7 +54,7 @@ def watch(session: Session, cluster: Cluster, how: Watch) -> None:
         when = f" in {pause:g} s" if pause else ""
         _say(f"starting it again{when} ({left} restarts left after that)")
         time.sleep(pause)
-        ran = restarting.recorded(session, cluster)
+        ran = restart.recorded(session, cluster)
         with suppress(_StartedMeanwhileError):
             first = partial(_still_wanted, cluster, failed)
             steps.again(session, ran, "tp.watch --restart", first=first)

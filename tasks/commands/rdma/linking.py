@@ -9,23 +9,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from . import screen, show
-from .cli import envelope
-from .cluster.checks import FAIL, Finding
-from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from .cluster.facts import Fact, Key, known
-from .cluster.facts.links import ping as pings
-from .cluster.facts.links import rdma, routes, thunderbolt
-from .cluster.facts.machine import hardware
-from .cluster.facts.snapshot import Snapshot
-from .cluster.rdma import launchd, link_checks, setup
-from .cluster.rdma.links import Wiring
-from .cluster.rdma.setup import Change
-from .cluster.server import audit_log, fence, snapshots
-from .cluster.ssh import nodes, scripts
-from .cluster.ssh.node import Answer
-from .cluster.text import said
-from .session import Session
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, Finding
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from ...cluster.facts import Fact, Key, known
+from ...cluster.facts.links import ping as pings
+from ...cluster.facts.links import rdma, routes, thunderbolt
+from ...cluster.facts.machine import hardware
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.rdma import launchd, link_checks, setup
+from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.setup import Change
+from ...cluster.server import audit_log, fence, snapshots
+from ...cluster.ssh import nodes, scripts
+from ...cluster.ssh.node import Answer
+from ...cluster.text import said
+from ...session import Session
+from ..tp import show
 
 
 def _parse_user(text: str, status: int) -> tuple[str, str]:
