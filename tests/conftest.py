@@ -203,7 +203,7 @@ def inv(home: Path) -> Inv:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's tiny model, made anew for this run."""
-    from tasks import tiny
+    from tasks.commands.dev import tiny_model as tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     folder.chmod(0o755)  # for users of test hosts, too

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from conftest import Inv, require, wait_for
 
-from tasks.cluster.facts import processes
+from tasks.cluster.facts.machine import processes
 from tasks.cluster.ssh import scripts
 
 Listens = Callable[[int], bool]
