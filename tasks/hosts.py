@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+from . import commands
 from .cli import options
 from .cli.options import WHERE, NewFolder, cluster_task
 
@@ -30,9 +31,7 @@ def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool 
     inv hosts.list --hostfile hosts/hwstudio.json
     inv hosts.list --hosts mac1,mac2 --verbose
     """
-    from .commands.hosts import check as housekeeping
-
-    housekeeping.show(cluster, verbose, json)
+    commands.hosts.list.run(cluster, verbose, json)
 
 
 @cluster_task(*WHERE, "python", "cwd")
@@ -47,9 +46,7 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
 
     inv hosts.check --hosts mac1,mac2
     """
-    from .commands.hosts import check as housekeeping
-
-    housekeeping.check(cluster, json)
+    commands.hosts.check.run(cluster, json)
 
 
 @cluster_task(
@@ -74,9 +71,7 @@ def selftest(
     inv hosts.selftest --hosts localhost
     inv hosts.selftest --hosts mac1,mac2 --save sample
     """
-    from .commands.hosts import selftest as selftesting
-
-    selftesting.run(cluster, save, json)
+    commands.hosts.selftest.run(cluster, save, json)
 
 
 @cluster_task(
@@ -102,9 +97,7 @@ def trust(
 
     inv hosts.trust --hosts mac1,mac2
     """
-    from .commands.hosts import trust as trusting
-
-    trusting.trust(session, machines.hosts, yes, json)
+    commands.hosts.trust.run(session, machines.hosts, yes, json)
 
 
 @cluster_task("hosts", "cluster", "hostfile", of=options.machines)
@@ -124,6 +117,4 @@ def clean(
     inv hosts.clean --hosts mac1,mac2 --dry-run
     inv hosts.clean --hosts 127.0.0.1
     """
-    from .commands.hosts import clean as cleaning
-
-    cleaning.run(session, machines, ask_sudo)
+    commands.hosts.clean.run(session, machines, ask_sudo)

@@ -34,7 +34,7 @@ MOVED = {
     "tasks.cluster.wait": "tasks.cluster.server.wait",
     "tasks.options": "tasks.cli.options",
     "tasks.screen": "tasks.cli.screen",
-    "tasks.steps": "tasks.commands.tp.steps",
+    "tasks.steps": "tasks.commands.tp.recorded",
     **{
         f"tasks.cluster.facts.{name}": f"tasks.cluster.facts.{folder}.{name}"
         for folder, names in _FACTS.items()

@@ -48,7 +48,7 @@ from tasks.cluster.server.launch import Run
 from tasks.cluster.server.stop import Stopped, Target
 from tasks.cluster.ssh.node import Answer, Node
 from tasks.cluster.text import plain
-from tasks.commands.tp import show
+from tasks.commands.tp.status import _print_status, summary
 
 # /bin/sh is dash on Debian, bash 3.2 on macOS, and zsh where its owner has chosen so.
 SHELLS = {
@@ -429,10 +429,10 @@ def test_records(record: dict[str, Any]) -> None:
         with pytest.MonkeyPatch.context() as patch:
             silent = lambda _, path, **__: apis.ApiError(f"GET {path}: no")  # noqa: E731
             patch.setattr(apis.Api, "page", silent)
-            found = show.summary(cluster, read)
+            found = summary(cluster, read)
         out = io.StringIO()
         with redirect_stdout(out):
-            show._print_status(found)
+            _print_status(found)
             envelope.give(found)
         assert not ORDERS.search(out.getvalue())
         combined = logs.place(cluster, read).combined

@@ -17,7 +17,7 @@ from tasks import dev, ns, tp
 from tasks.cli import screen
 from tasks.cli.options import WHAT, WHERE, cluster_task
 from tasks.cluster.errors import ActionFailed
-from tasks.commands.tp import steps
+from tasks.commands.tp import recorded
 
 
 @cluster_task(*WHERE, help={"webhook": "URL that is told, as JSON, which server now runs"})
@@ -27,7 +27,7 @@ def notify(c, cluster, webhook=None):
         return
     note = {
         "text": f"{cluster.engine.name} serves {cluster.model}",
-        "url": steps.recorded(cluster).url,
+        "url": recorded.recorded(cluster).url,
     }
     try:
         requests.post(webhook, json=note, timeout=10).raise_for_status()

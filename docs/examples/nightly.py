@@ -19,7 +19,7 @@ from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.facts import Fact, Key
-from tasks.commands.tp import steps
+from tasks.commands.tp import recorded
 
 GB = 10**9
 LEAST = 2 * GB  # logs and the state directory want some room
@@ -53,7 +53,7 @@ def disk(expected, snapshot):
 @cluster_task(*WHERE, pre=[tp.restart], help={"expect": "what the answer must hold"})
 def nightly(c, cluster, expect=None):
     """Restart the server, then ask it something; exit 3 if the answer is not as it should be."""
-    api = steps.recorded(cluster)
+    api = recorded.recorded(cluster)
     model = api.one_token(cluster.served, cluster.engine.model, timeout=60)
     answer = api.chat(model, "What is 2 + 2?", max_tokens=32)
     text = answer["choices"][0]["message"]["content"] or ""

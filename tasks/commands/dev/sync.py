@@ -74,7 +74,7 @@ def _from_home(target: str) -> str:
     return posixpath.normpath(target if target.startswith(("/", "~")) else f"~/{target}")
 
 
-def sync(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) -> None:
+def run(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) -> None:
     """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
 
     A node that fails is said, and the others are still done. Who deletes has the cluster's lock;

@@ -18,7 +18,7 @@ from ...cluster.facts.models import model
 from ...cluster.ssh import nodes, scripts
 from ...cluster.ssh.node import Answer, Node
 from ...cluster.text import said
-from ..tp import show
+from ..findings import with_fix
 
 QUIET = 10.0  # seconds between two lines of a node
 
@@ -44,7 +44,7 @@ def run(cluster: Cluster, path: str, as_json: bool) -> None:
         told = {node: {name: asdict(f) for name, f in each.items()} for node, each in files.items()}
         envelope.give({"verify": told}, findings)
     else:
-        rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
+        rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
         screen.table(rows, sys.stdout)
     lost = [node for node, answer in answers.items() if answer.failure]
     if lost:

@@ -64,7 +64,7 @@ def plan(
     return Plan(concurrency, prompt_tokens, requests, max_tokens, timeout, named)
 
 
-def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> None:
+def run(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> None:
     """Measure, tell, write the file; raise when a request failed."""
     check_writable(file)
     server = chat.running(cluster)

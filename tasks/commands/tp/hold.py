@@ -19,10 +19,10 @@ def hold(session: Session, cluster: Cluster, what: str = "inv", dry_run: bool = 
     """Take the lock; the command has it until `release`, or else to its end."""
     if not dry_run:
         cluster.connect()
-    from . import steps
+    from . import lock
 
     if not session.dry:
-        steps.hold(session, cluster, what)
+        lock.hold(session, cluster, what)
 
 
 @cluster_task(*WHAT)

@@ -22,7 +22,7 @@ SUDO = (
 _REAL = ("en", "eth", "wl")
 
 
-def top(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
+def run(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
     """Show until Ctrl-C, or so many times."""
     try:
         if as_json or not screen.is_colourful(sys.stdout):

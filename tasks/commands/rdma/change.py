@@ -1,4 +1,4 @@
-"""Acting and telling for inv rdma.*: read all nodes, refuse or change, look again."""
+"""Changes on nodes: refused before the first one, or made on all at once and told."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ...cli import envelope, screen
+from ...cli import screen
 from ...cluster.checks import FAIL, Finding
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
-from ...cluster.facts import Fact, Key, known
-from ...cluster.facts.links import ping as pings
-from ...cluster.facts.links import rdma, routes, thunderbolt
-from ...cluster.facts.machine import hardware
+from ...cluster.facts import Fact, Key
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.rdma import launchd, link_checks, setup
+from ...cluster.rdma import setup
 from ...cluster.rdma.links import Wiring
 from ...cluster.rdma.setup import Change
 from ...cluster.server import audit_log, fence, snapshots
@@ -25,7 +22,7 @@ from ...cluster.ssh import nodes, scripts
 from ...cluster.ssh.node import Answer
 from ...cluster.text import said
 from ...session import Session
-from ..tp import show
+from ..findings import lost, unreachable, with_fix
 
 
 def _parse_user(text: str, status: int) -> tuple[str, str]:
@@ -51,12 +48,6 @@ class How:
     ask_sudo: bool = False
 
 
-def apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
-    """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
-    with acting(session, wiring, how):
-        _apply(session, wiring, kinds, how)
-
-
 @contextmanager
 def acting(session: Session, wiring: Wiring, how: How) -> Iterator[None]:
     """The cluster's lock, by whose number nodes let us act; a node that is lost is told later."""
@@ -68,73 +59,6 @@ def acting(session: Session, wiring: Wiring, how: How) -> Iterator[None]:
         yield
     finally:
         session.lock.release(site)
-
-
-def _apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
-    if wiring.cables and kinds != ("devices",):
-        wiring = _as_addressed(session, wiring)
-        kinds = [kind for kind in kinds if kind != "address"]
-    read = read_nodes(
-        session, wiring, [rdma.INTERFACES, thunderbolt.PORTS, routes.FACT, rdma.MATRIX_FACT, USER]
-    )
-    refuse(setup.refusals(wiring, read.nodes, kinds))
-    for one, two in wiring.unlinked:
-        screen.say(f"no link between {one} and {two}")
-    todo = setup.changes(wiring, read.nodes, kinds)
-    right = {
-        host.ssh: ", ".join(f"{end.interface} {end.address}" for end in wiring.on(host.ssh))
-        or rdma.MATRIX
-        for host in wiring.hosts
-    }
-    carry_out(session, wiring, read, todo, right, how)
-    if todo and not session.dry:
-        _check_it_lasts(session, wiring, kinds)
-    if not session.dry:
-        screen.say(f"as wanted on {len(wiring.hosts)} nodes: inv rdma.status looks, rdma.ping asks")
-
-
-def _as_addressed(session: Session, wiring: Wiring, fixed: bool = False) -> Wiring:
-    """The links of a hostfile that tells no addresses, with those that the interfaces have.
-
-    Raise where one has none, or, if they are to be `fixed`, one that it took by itself.
-    """
-    read = read_nodes(session, wiring, [rdma.INTERFACES])
-    refuse([each for host, values in read.nodes.items() for each in setup.unreadable(host, values)])
-    found = _with(wiring, read)
-    refuse(link_checks.nameless(found, read.nodes))
-    passing = link_checks.self_assigned(found)
-    if fixed:
-        refuse(passing)
-    print_findings(passing)
-    return found
-
-
-def _with(wiring: Wiring, read: Snapshot) -> Wiring:
-    if not wiring.cables:
-        return wiring
-    names = [host.ssh for host in wiring.hosts]
-    return wiring.with_({name: known(read.on(name), rdma.INTERFACES_KEY) or {} for name in names})
-
-
-def persist(session: Session, wiring: Wiring, how: How, remove: bool = False) -> None:
-    """Install (or remove) the LaunchDaemon that does at boot what setup does."""
-    with acting(session, wiring, how):
-        _persist(session, wiring, how, remove)
-
-
-def _persist(session: Session, wiring: Wiring, how: How, remove: bool) -> None:
-    if wiring.cables and not remove:
-        wiring = _as_addressed(session, wiring, fixed=True)
-    read = read_nodes(session, wiring, [launchd.FACT, USER])
-    refuse([each for host, values in read.nodes.items() for each in setup.unreadable(host, values)])
-    todo: list[Change] = []
-    for host, values in read.nodes.items():
-        user, home = values[USER.key]
-        wanted = None if remove else launchd.plist(wiring, host, user)
-        todo += launchd.changes(host, home, values[launchd.KEY], wanted)
-    state = "not installed" if remove else "installed, and as it would be"
-    right = {host.ssh: f"{launchd.PATH}: {state}" for host in wiring.hosts}
-    carry_out(session, wiring, read, todo, right, how)
 
 
 def refuse(findings: Sequence[Finding]) -> None:
@@ -192,44 +116,12 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
     return rows
 
 
-def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> None:
-    read = read_nodes(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
-    left = setup.changes(wiring, read.nodes, kinds)
-    if left:
-        raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
-
-
-def status(session: Session, wiring: Wiring, as_json: bool) -> None:
-    """A row per node and per end of a link; raise unless all is as wanted."""
-    facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, hardware.FACT]
-    read = snapshots.read(session.nodes(wiring.hosts), lambda node: facts)
-    wiring = _with(wiring, read)
-    found = [*link_checks.judge(wiring, read.nodes), *link_checks.nameless(wiring, read.nodes)]
-    _tell("status", read, [*found, *link_checks.self_assigned(wiring)], as_json)
-
-
-def ping(session: Session, wiring: Wiring, as_json: bool) -> None:
-    """A row per direction of every link, with round trips in ms; raise unless all answer."""
-    if wiring.cables:
-        wiring = _as_addressed(session, wiring)
-    peers: dict[str, list[str]] = {}
-    for one, two in wiring.links:
-        peers.setdefault(one.host, []).append(str(two.address.ip))
-        peers.setdefault(two.host, []).append(str(one.address.ip))
-    targets = session.nodes(wiring.hosts)
-    # The interfaces last: what they say of a link is then not older than its answer.
-    read = snapshots.read(
-        targets, lambda node: [pings.fact(peers.get(node.name, [])), rdma.INTERFACES]
-    )
-    _tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
-
-
 def read_nodes(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
     read = snapshots.of_site(session.site(wiring.hosts), lambda node: facts)
     if read.unreachable:
-        print_findings(show.lost(read))
-    show.unreachable(read)
+        print_findings(lost(read))
+    unreachable(read)
     return read
 
 
@@ -291,18 +183,6 @@ def _print_commands(todo: Sequence[Change]) -> None:
         screen.out("# nothing to change")
 
 
-def _tell(what: str, read: Snapshot, found: Sequence[Finding], as_json: bool) -> None:
-    findings = [*show.lost(read), *found]
-    failed = [finding for finding in findings if finding.level == FAIL]
-    if as_json:
-        envelope.give({}, findings)
-    else:
-        print_findings(findings, sys.stdout)
-    show.unreachable(read)
-    if failed:
-        raise CheckFailed(f"{what}: {len(failed)} of {len(findings)} are not as wanted")
-
-
 def print_findings(findings: Sequence[Finding], stream: Any = None) -> None:
-    rows = [(each.level, each.node, show.with_fix(each)) for each in findings]
+    rows = [(each.level, each.node, with_fix(each)) for each in findings]
     screen.table(rows, stream or sys.stderr)
