@@ -32,7 +32,7 @@ class Fenced(Inv):
 
     inside: tuple[str, ...] = ()
 
-    def can_fork(self) -> bool:
+    def can_fork(self, line: list[str]) -> bool:
         return False  # a fork would be outside
 
     def start(self, *words: str, args: tuple[str, ...] | None = None, **more: Any) -> Any:
