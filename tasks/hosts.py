@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from . import commands
 from .cli import options
-from .cli.options import WHERE, NewFolder, cluster_task
+from .cli.options import TARGET_OPTIONS, NewFolder, cluster_task
 
 if TYPE_CHECKING:
     from .cli.options import Machines
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "num_ranks",
     "python",
     name="list",
@@ -34,7 +34,7 @@ def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool 
     commands.hosts.list.run(cluster, verbose, json)
 
 
-@cluster_task(*WHERE, "python", "cwd")
+@cluster_task(*TARGET_OPTIONS, "python", "cwd")
 def check(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Hosts side by side: versions, sudo, clock, sleep, firewall.
 
@@ -50,7 +50,7 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "python",
     "cwd",
     help={"save": "write what the hosts said, without private values, into a new folder DIR"},

@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 
 from . import commands
 from .cli import options
-from .cli.options import LINKS, WHAT, cluster_task
+from .cli.options import LINK_OPTIONS, SERVER_OPTIONS, cluster_task
 from .cluster.config.values import File, Seconds
 from .cluster.errors import BadInput
 
 if TYPE_CHECKING:
     from .cli.options import Machines
     from .cluster.cluster import Cluster
-    from .cluster.rdma.links import Wiring
-    from .commands.rdma.change import How
+    from .cluster.rdma.links import LinkPlan
+    from .commands.rdma.change import ApplyOptions
     from .session import Session
 
 
-def how(session: Session, what: str, verbose: bool, ask_sudo: bool = False) -> How:
-    return commands.rdma.change.How(what, session.state_dir, verbose, ask_sudo)
+def how(session: Session, what: str, verbose: bool, ask_sudo: bool = False) -> ApplyOptions:
+    return commands.rdma.change.ApplyOptions(what, session.state_dir, verbose, ask_sudo)
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def unbridge(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -39,10 +39,10 @@ def unbridge(
     )
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def address(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -56,8 +56,10 @@ def address(
     )
 
 
-@cluster_task(*LINKS, of=options.wiring)
-def devices(session: Session, wiring: Wiring, dry_run: bool = False, verbose: bool = False) -> None:
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
+def devices(
+    session: Session, wiring: LinkPlan, dry_run: bool = False, verbose: bool = False
+) -> None:
     """Write MLX's matrix of devices to every node.
 
     It is /tmp/mlx_ibv_devices.json there.
@@ -65,8 +67,8 @@ def devices(session: Session, wiring: Wiring, dry_run: bool = False, verbose: bo
     commands.rdma.setup.run(session, wiring, how(session, "rdma.devices", verbose), ("devices",))
 
 
-@cluster_task(*LINKS, of=options.wiring)
-def status(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
+def status(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
     """Every link's device, port, address and GID.
 
     Exit 3 if one is not as wanted.
@@ -75,8 +77,8 @@ def status(session: Session, wiring: Wiring, dry_run: bool = False, json: bool =
         commands.rdma.status.run(session, wiring, json)
 
 
-@cluster_task(*LINKS, of=options.wiring)
-def ping(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
+def ping(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
     """Ping over every link, both ways, all at once.
 
     Of each round trip the least, mean and most.
@@ -85,10 +87,10 @@ def ping(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = F
         commands.rdma.ping.run(session, wiring, json)
 
 
-@cluster_task(*LINKS, of=options.wiring, post=[status, ping])
+@cluster_task(*LINK_OPTIONS, of=options.wiring, post=[status, ping])
 def setup(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -106,10 +108,10 @@ def setup(
     commands.rdma.setup.run(session, wiring, how(session, "rdma.setup", verbose, ask_sudo))
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def persist(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -124,10 +126,10 @@ def persist(
     commands.rdma.persist.run(session, wiring, how(session, "rdma.persist", verbose, ask_sudo))
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def unpersist(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -141,10 +143,10 @@ def unpersist(
     )
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def undo(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -161,7 +163,7 @@ def undo(
     commands.rdma.undo.run(session, wiring, how(session, "rdma.undo", verbose, ask_sudo))
 
 
-@cluster_task(*WHAT, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
+@cluster_task(*SERVER_OPTIONS, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
 def verify(
     session: Session, cluster: Cluster, timeout: Seconds | None = None, json: bool = False
 ) -> None:

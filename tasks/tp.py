@@ -9,7 +9,7 @@ from invoke.tasks import call
 
 from . import commands
 from .cli.executor import server_arguments
-from .cli.options import WHAT, WHERE, Checks, cluster_task, options_task
+from .cli.options import SERVER_OPTIONS, TARGET_OPTIONS, Checks, cluster_task, options_task
 from .cluster.config.values import (
     Count,
     File,
@@ -50,7 +50,7 @@ def _last(c: Context, **given: Any) -> Cluster:
     return commands.tp.restart.last(c, **given)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*SERVER_OPTIONS)
 def model(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Make the tiny model if the cluster asks for it.
 
@@ -59,7 +59,7 @@ def model(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     commands.dev.tiny_model.ensure(cluster.model, session.dry)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*SERVER_OPTIONS)
 def preflight(
     session: Session,
     cluster: Cluster,
@@ -79,7 +79,7 @@ def preflight(
         commands.tp.preflight.run(session, cluster, skip, json, session.is_asked)
 
 
-@cluster_task(*WHERE, "num_ranks")
+@cluster_task(*TARGET_OPTIONS, "num_ranks")
 def cooldown(
     session: Session,
     cluster: Cluster,
@@ -95,7 +95,7 @@ def cooldown(
         commands.tp.cooldown.run(session, cluster)
 
 
-@cluster_task(*WHAT, "keep_logs", "lock_wait")
+@cluster_task(*SERVER_OPTIONS, "keep_logs", "lock_wait")
 def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Start the ranks and come back at once (tp.wait waits).
 
@@ -107,7 +107,7 @@ def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
         commands.tp.launch.run(session, cluster)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*SERVER_OPTIONS)
 def wait(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """Wait until ready, or until a rank has died.
 
@@ -116,7 +116,7 @@ def wait(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> 
     commands.tp.wait.run(session, cluster, timeout)
 
 
-@cluster_task(*WHAT, help={"timeout": "seconds to wait for the token"})
+@cluster_task(*SERVER_OPTIONS, help={"timeout": "seconds to wait for the token"})
 def health(
     session: Session,
     cluster: Cluster,
@@ -135,7 +135,7 @@ def health(
 
 
 @cluster_task(
-    *WHAT,
+    *SERVER_OPTIONS,
     "keep_logs",
     "lock_wait",
     pre=[call(hold.hold, what="tp.start"), model, preflight, cooldown],
@@ -166,7 +166,7 @@ def start(
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "log_dir",
     "lock_wait",
     help={
@@ -206,7 +206,7 @@ def stop(
 
 
 @cluster_task(
-    *WHAT,
+    *SERVER_OPTIONS,
     "with_",
     "keep_logs",
     "lock_wait",
@@ -234,7 +234,7 @@ def restart(
     commands.tp.restart.run(session, cluster, timeout, sync)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*TARGET_OPTIONS)
 def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Take the lock away, and say whose it was.
 
@@ -248,7 +248,7 @@ def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     commands.tp.lock.unlock(session, cluster)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*TARGET_OPTIONS)
 def status(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
@@ -260,7 +260,7 @@ def status(session: Session, cluster: Cluster, json: bool = False) -> None:
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "log_dir",
     help={
         "follow": "go on showing what comes, until Ctrl-C",
@@ -317,7 +317,7 @@ def explain(
     commands.tp.explain.run(server_arguments(), fact, json)
 
 
-@cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
+@cluster_task(*TARGET_OPTIONS, help={"lines": "how many of the last actions (0: all)"})
 def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = False) -> None:
     """What was done to the nodes, by whom, and how it ended.
 
@@ -331,7 +331,7 @@ def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = Fa
     commands.tp.audit.run(cluster, lines, json)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*TARGET_OPTIONS)
 def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Wired memory of every node, and what has leaked.
 
@@ -342,7 +342,7 @@ def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
 
 
 @cluster_task(
-    *WHAT,
+    *SERVER_OPTIONS,
     "lock_wait",
     help={
         "restart": "start it again when it has failed: stop, cool down, check, start",
@@ -369,12 +369,12 @@ def watch(
 
     inv tp.watch --restart
     """
-    how = commands.tp.watch.Watch(interval, patience, max_restarts if restart else 0)
+    how = commands.tp.watch.WatchOptions(interval, patience, max_restarts if restart else 0)
     commands.tp.watch.run(session, cluster, how)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     help={
         "prompt": "what to ask",
         "system": "a system prompt",
@@ -402,12 +402,12 @@ def chat(
 
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
-    question = commands.tp.chat.Question(prompt, system, max_tokens, temperature, timeout)
+    question = commands.tp.chat.ChatRequest(prompt, system, max_tokens, temperature, timeout)
     commands.tp.chat.run(cluster, question, json)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     help={
         "concurrency": "how many requests at a time, with commas between (a row each)",
         "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
@@ -477,7 +477,7 @@ def bench(
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     help={
         "interval": "whole seconds between two looks",
         "count": "how often (default: until Ctrl-C)",

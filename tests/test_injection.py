@@ -45,8 +45,8 @@ from tasks.cluster.rdma import launchd, links, setup
 from tasks.cluster.server import launch, lock, logs, stop, wait
 from tasks.cluster.server.fence import Fence
 from tasks.cluster.server.launch import Run
-from tasks.cluster.server.stop import Stopped, Target
-from tasks.cluster.ssh.node import Answer, Node
+from tasks.cluster.server.stop import StopReport, Target
+from tasks.cluster.ssh.node import CommandResult, Node
 from tasks.cluster.text import plain
 from tasks.commands.tp.status import _print_status, summary
 
@@ -266,8 +266,8 @@ class Here:
         self.pending: set[Any] = set()
         self.fences: dict[str, Any] = {}
 
-    def sh(self, script: str, timeout: float = 0, **_: Any) -> Answer:
-        return Answer(self.name, self.place.run(script), status=0)
+    def sh(self, script: str, timeout: float = 0, **_: Any) -> CommandResult:
+        return CommandResult(self.name, self.place.run(script), status=0)
 
 
 @each_shell
@@ -284,10 +284,10 @@ def test_forgetting(sh: str, state_dir: str, by: str, run: str) -> None:
         assert (runs / "abc123" / "token").exists()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stop, "who", lambda: f"me{by}")
-            stop.forget(cluster, [Stopped("mac1")], run)
+            stop.forget(cluster, [StopReport("mac1")], run)
             assert (runs / run / "ended").exists()
             assert (runs / "abc123" / "ended").exists() == (run == "abc123")
-            stop.forget(cluster, [Stopped("mac1")])
+            stop.forget(cluster, [StopReport("mac1")])
         assert (runs / "abc123" / "ended").exists()
 
 
@@ -301,7 +301,7 @@ def test_lock(sh: str, state_dir: str, what: str, by: str) -> None:
         assert "held" in place.run(lock.script(cluster, what, replace(RUN, by=by)))
 
 
-def wiring() -> links.Wiring:
+def wiring() -> links.LinkPlan:
     return links.from_specs(["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"], [], "30")
 
 

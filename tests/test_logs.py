@@ -22,7 +22,7 @@ from tasks.cluster.errors import CheckFailed
 from tasks.cluster.server import combined_log as combined
 from tasks.cluster.server import launch, logs, snapshots
 from tasks.cluster.server.launch import Run
-from tasks.cluster.server.logs import Kept, Place
+from tasks.cluster.server.logs import Kept, LogPaths
 
 NOTE = "print('rank', __import__('os').environ['MLX_RANK'])"
 
@@ -182,7 +182,7 @@ def test_earlier_combined_logs_go_here(home: Path, links: Path) -> None:
         (runs / run).mkdir(parents=True)
         (runs / run / logs.NAME).touch()
     (runs / "a" / "record.json").touch()
-    logs._begin(Place({}, runs / "e" / logs.NAME), links / logs.NAME, 2)
+    logs._begin(LogPaths({}, runs / "e" / logs.NAME), links / logs.NAME, 2)
     assert sorted(path.name for path in runs.iterdir()) == ["a", "c", "d"]
 
 

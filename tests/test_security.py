@@ -431,7 +431,7 @@ def test_a_combined_log_that_another_user_laid(sticky: Path, kind: str, name: st
     home = sticky.parent / "home"
     lay(kind, sticky / name, home / "victim")
     os.chown(home / "victim", USER, USER)
-    where = logs.Place({}, sticky / "tp_server.log")
+    where = logs.LogPaths({}, sticky / "tp_server.log")
 
     def collect() -> None:
         with logs._locked(where) as (log, _):

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # where your checkout of mlx
 
 from tasks import ns, tp
 from tasks.cli import screen
-from tasks.cli.options import WHERE, cluster_task
+from tasks.cli.options import TARGET_OPTIONS, cluster_task
 from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
 from tasks.cluster.errors import CheckFailed
@@ -50,7 +50,7 @@ def disk(expected, snapshot):
     return checks.each("disk", snapshot, DISK, judge)
 
 
-@cluster_task(*WHERE, pre=[tp.restart], help={"expect": "what the answer must hold"})
+@cluster_task(*TARGET_OPTIONS, pre=[tp.restart], help={"expect": "what the answer must hold"})
 def nightly(c, cluster, expect=None):
     """Restart the server, then ask it something; exit 3 if the answer is not as it should be."""
     api = recorded.recorded(cluster)

@@ -26,7 +26,7 @@ from ..facts.server.state import Record
 from ..facts.snapshot import Snapshot
 from ..known_errors.hints import first_error
 from ..ssh import nodes, scripts
-from ..ssh.node import Answer
+from ..ssh.node import CommandResult
 from ..text import LINE, plain
 from . import combined_log as combined
 from .launch import HEADER, LINKS, link, log_path
@@ -40,7 +40,7 @@ Source = tuple[str, int]  # node, rank
 
 
 @dataclass(frozen=True)
-class Piece:
+class LogChunk:
     """A part of one rank's log: `key` tells the log, `offset` is where the part begins in it."""
 
     node: str
@@ -59,7 +59,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Place:
+class LogPaths:
     """Where the logs are: on each node by rank, and the combined one here.
 
     `link` is the known name that leads to the combined one; None where the user named a folder.
@@ -74,7 +74,7 @@ class Place:
         return self.combined.with_name(f".{NAME}.positions")
 
 
-def place(cluster: Cluster, read: Snapshot, run: str | None = None) -> Place:
+def place(cluster: Cluster, read: Snapshot, run: str | None = None) -> LogPaths:
     """The logs of this start's `run`, else of what is recorded, else of what was started last.
 
     The combined log lies with its run here, or where --log-dir says; without it beside the
@@ -104,12 +104,12 @@ def _folder(cluster: Cluster, record: Record | None) -> str | None:
 
 def _placed(
     cluster: Cluster, paths: Mapping[Source, str], folder: str | None, run: str | None
-) -> Place:
+) -> LogPaths:
     if folder:
-        return Place(paths, _combined(folder))
+        return LogPaths(paths, _combined(folder))
     runs = Path(os.path.expanduser(cluster.folder)) / "runs"
     newest = max(runs.glob(f"*/{NAME}"), default=runs / NAME)
-    return Place(paths, runs / run / NAME if run else newest, Path(LINKS) / link(cluster))
+    return LogPaths(paths, runs / run / NAME if run else newest, Path(LINKS) / link(cluster))
 
 
 def _combined(folder: str) -> Path:
@@ -125,7 +125,7 @@ class Collected:
     """
 
     failed: Mapping[str, str]
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, CommandResult]
     is_all: bool = True
     left: Mapping[Source, int] = field(default_factory=dict)
     unwritten: str = ""
@@ -133,7 +133,7 @@ class Collected:
 
 def collect(
     cluster: Cluster,
-    where: Place,
+    where: LogPaths,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
     stream: bool = False,
@@ -162,12 +162,12 @@ def collect(
     )
 
 
-def _utf_8(answer: Answer) -> Answer:
+def _utf_8(answer: CommandResult) -> CommandResult:
     return replace(answer, out=answer.out.encode("latin-1").decode("utf-8", "replace"))
 
 
 def errors(
-    cluster: Cluster, where: Place, lines: int = 10
+    cluster: Cluster, where: LogPaths, lines: int = 10
 ) -> dict[int, tuple[str | None, list[str]]]:
     """Rank -> (first error, last lines) of the logs as they are on the nodes now."""
     texts: dict[int, list[bytes]] = {}
@@ -194,7 +194,7 @@ class Kept:
 
 def earlier(
     cluster: Cluster, read: Snapshot, number: int, folder: Path
-) -> tuple[Place, dict[str, str]]:
+) -> tuple[LogPaths, dict[str, str]]:
     """The logs of the run that was started `number` runs before the last one, for `collect`.
 
     They are found by their first lines: ranks may have kept different numbers of logs. The
@@ -218,7 +218,7 @@ def earlier(
         why = answers[name].failure or f"it has {max(len(runs) - 1, 0)} (--keep-logs)"
         raise CheckFailed(f"{name}: no log of {number} starts before the last one: {why}")
     paths = {(log.node, log.rank): log.path for log in found if log.run == runs[number]}
-    return Place(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
+    return LogPaths(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
 
 
 def _begun(run: str) -> str:
@@ -245,11 +245,11 @@ _KEPT_LOG = re.compile(
 
 def _fetch(
     cluster: Cluster,
-    where: Place,
+    where: LogPaths,
     taken: Mapping[str, tuple[str, int]],
     beside: Mapping[str, str],
     stream: bool = False,
-) -> tuple[list[Piece], dict[str, Answer]]:
+) -> tuple[list[LogChunk], dict[str, CommandResult]]:
     nonce = secrets.token_hex(8)
     logs: dict[str, list[tuple[int, str, str, int]]] = {}
     for (node, rank), path in where.paths.items():
@@ -268,15 +268,15 @@ def _fetch(
     return pieces, answers
 
 
-def parse(node: str, text: str, nonce: str) -> list[Piece]:
+def parse(node: str, text: str, nonce: str) -> list[LogChunk]:
     """The parts that a node printed between marks, joined; an unfinished one is left out."""
-    pieces: list[Piece] = []
+    pieces: list[LogChunk] = []
     for found in re.finditer(rf"\n{nonce} begin (\d+) (\d+) (\d+ \d+)\n", text):
         end = text.find(f"\n{nonce} end\n", found.end())
         if end < 0:
             break
         data = text[found.end() : end].encode("latin-1")
-        piece = Piece(node, int(found[1]), found[3], int(found[2]), data)
+        piece = LogChunk(node, int(found[1]), found[3], int(found[2]), data)
         before = pieces[-1] if pieces else None
         if before and (before.rank, before.end) == (piece.rank, piece.offset):
             pieces[-1] = replace(before, data=before.data + data)
@@ -294,7 +294,7 @@ def read_script(
     return scripts.script("logs/new.sh", words, nonce=nonce, limit=limit, stream=is_stream)
 
 
-def limit(where: Place) -> int:
+def limit(where: LogPaths) -> int:
     """Bytes of one log per round trip: of many ranks' logs less, for all come at once."""
     return max(min(CHUNK, ALL // max(len(where.paths), 1)), LONG)
 
@@ -304,7 +304,7 @@ def _name(node: str, rank: int) -> str:
 
 
 @contextmanager
-def _locked(where: Place) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _locked(where: LogPaths) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """The combined log, open for appending by us alone, and the file of what has been taken."""
     try:
         _make(where.combined.parent)
@@ -317,11 +317,11 @@ def _locked(where: Place) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         yield log, positions
 
 
-def _unwritten(where: Place, error: OSError) -> str:
+def _unwritten(where: LogPaths, error: OSError) -> str:
     return f"{where.combined}: can't be written ({error.strerror}): choose another --log-dir"
 
 
-def _begin(where: Place, known_name: Path, keep: int) -> None:
+def _begin(where: LogPaths, known_name: Path, keep: int) -> None:
     """For a run's first lines here: lead the known name to them, and let the oldest runs go."""
     runs = where.combined.parents[1]
     # Where this machine is a node, too, its start lets them go.
@@ -359,9 +359,9 @@ def _positions(text: bytes) -> dict[str, tuple[str, int]]:
 def _append(
     log: IO[bytes],
     positions: IO[bytes],
-    pieces: Sequence[Piece],
+    pieces: Sequence[LogChunk],
     taken: dict[str, tuple[str, int]],
-    where: Place,
+    where: LogPaths,
     most: int,
     final: bool,
 ) -> tuple[dict[Source, int], str]:
@@ -398,7 +398,9 @@ def _write(file: IO[bytes], data: bytes) -> None:
         view = view[os.write(file.fileno(), view) :]
 
 
-def _lines(piece: Piece, taken: dict[str, tuple[str, int]], final: bool) -> tuple[int, list[bytes]]:
+def _lines(
+    piece: LogChunk, taken: dict[str, tuple[str, int]], final: bool
+) -> tuple[int, list[bytes]]:
     """Note that a piece is taken: bytes before it that never were, and its whole lines."""
     name = _name(piece.node, piece.rank)
     key, offset = taken.get(name, ("", 0))

@@ -14,13 +14,13 @@ from ..cluster import Cluster
 from ..facts import NodeFacts, Unknown, known
 from ..facts.machine import memory, ports
 from ..facts.machine import processes as listed_processes
-from ..facts.machine.memory import in_words
+from ..facts.machine.memory import format_bytes
 from ..facts.machine.processes import Process, mark
 from ..facts.server import state
 from ..facts.server.state import RankState
 from ..facts.snapshot import Snapshot
 from ..ssh import nodes, scripts
-from ..ssh.node import SCRIPT_TIMEOUT, Answer
+from ..ssh.node import SCRIPT_TIMEOUT, CommandResult
 from . import fence, snapshots
 from .launch import who
 
@@ -50,7 +50,7 @@ class Target:
 
 
 @dataclass
-class Stopped:
+class StopReport:
     """What was done on one node; `left` are the targets that nothing could end.
 
     `why` tells why what was `killed` was.
@@ -113,7 +113,7 @@ def stop(
     read: Snapshot | None = None,
     tell: Callable[[str], object] = lambda text: None,
     everything: bool = False,
-) -> list[Stopped]:
+) -> list[StopReport]:
     """Stop every rank of ours on the cluster's nodes; one report per node.
 
     With `everything` also each server of the engine that is there, whoever started it.
@@ -125,7 +125,7 @@ def stop(
     can't be reached delays no other.
     """
     read = read or snapshots.alive(cluster)
-    reports = {node.name: Stopped(node.name) for node in cluster.nodes}
+    reports = {node.name: StopReport(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
     left = found = targets(cluster, read, run, everything)
@@ -147,7 +147,11 @@ def stop(
 
 
 def _end(
-    cluster: Cluster, found: list[Target], order: str, deadline: float, reports: dict[str, Stopped]
+    cluster: Cluster,
+    found: list[Target],
+    order: str,
+    deadline: float,
+    reports: dict[str, StopReport],
 ) -> tuple[list[Target], Held]:
     """Have all end in order, until the deadline: what is left, and what that holds."""
     left, held = found, Held({}, {})
@@ -165,7 +169,7 @@ def _unload(
     cluster: Cluster,
     left: list[Target],
     held: Held,
-    reports: dict[str, Stopped],
+    reports: dict[str, StopReport],
     tell: Callable[[str], object],
 ) -> list[Target]:
     """Wait while what is left still frees memory: killed meanwhile, it would strand the rest."""
@@ -175,7 +179,7 @@ def _unload(
         left, held = _signal(cluster, left, [], "0", min(LOOK, _until(end)), reports)
         if not left or not held.is_less_than(before):
             break
-        size = in_words(sum(held.own.values())) if held.own else "what is wired"
+        size = format_bytes(sum(held.own.values())) if held.own else "what is wired"
         tell(f"waiting for {_labels(left)}: memory still falls ({size})")
     return left
 
@@ -196,7 +200,7 @@ def _unknown(read: Snapshot) -> dict[str, str]:
 
 def _look_again(
     cluster: Cluster,
-    reports: Mapping[str, Stopped],
+    reports: Mapping[str, StopReport],
     found: Sequence[Target],
     run: str | None,
     everything: bool,
@@ -313,7 +317,7 @@ def _stranger(
     return Stranger(node, pid, user, since, port, command)
 
 
-def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
+def forget(cluster: Cluster, reports: Sequence[StopReport], run: str | None = None) -> None:
     """Remove the records (of `run`) where nothing is left of it; the SIGKILL stamp stays.
 
     A rank that lives, since a script that was held up has started it meanwhile, stays known.
@@ -322,7 +326,7 @@ def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None)
 
 
 def forget_scripts(
-    cluster: Cluster, reports: Sequence[Stopped], run: str | None = None, keep: bool = False
+    cluster: Cluster, reports: Sequence[StopReport], run: str | None = None, keep: bool = False
 ) -> dict[str, str]:
     """What `forget` runs, by node; `keep` lets them keep values for the next start."""
     clean = [report.node for report in reports if not report.left and not report.failure]
@@ -394,7 +398,7 @@ def _signal(
     signalled: Sequence[Target],
     name: str,
     seconds: float,
-    reports: dict[str, Stopped],
+    reports: dict[str, StopReport],
 ) -> tuple[list[Target], Held]:
     """Signal some targets, wait for all of them, note what ended; what is left, what it holds."""
     nodes_in = {target.node for target in waited}
@@ -424,7 +428,7 @@ def _signal(
     return left, Held.parse({node: answers[node].out for node in nodes_in})
 
 
-def _is_left(answer: Answer, target: Target) -> bool:
+def _is_left(answer: CommandResult, target: Target) -> bool:
     if answer.failure:
         return True
     last = answer.out.strip().splitlines()[-1:] or [""]

@@ -14,7 +14,7 @@ from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.facts import known
 from ...cluster.facts.machine.memory import gigabytes
 from ...cluster.facts.models import rates, split
-from ...cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
+from ...cluster.facts.models.split import PIPELINE, TENSOR, Split, SplitRow
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import SCRIPT_TIMEOUT
 from ..findings import lost, unreachable, with_fix
@@ -85,7 +85,7 @@ def _row(said: Split, number: int, tokens: int) -> tuple[str, str, str]:
     return f"-n {number}", _cell(said.row(number, TENSOR), tokens), pipeline
 
 
-def _cell(row: Row, tokens: int) -> str:
+def _cell(row: SplitRow, tokens: int) -> str:
     if row.answer != "yes":
         return f"{row.answer}: {row.why}"
     weights, cache = max(row.sizes), row.cached(tokens)

@@ -16,7 +16,7 @@ from ...cluster.errors import BadInput, CheckFailed, Unreachable
 from ...cluster.facts.machine.memory import gigabytes
 from ...cluster.facts.models import model
 from ...cluster.ssh import nodes, scripts
-from ...cluster.ssh.node import Answer, Node
+from ...cluster.ssh.node import CommandResult, Node
 from ...cluster.text import said
 from ..findings import with_fix
 
@@ -54,7 +54,7 @@ def run(cluster: Cluster, path: str, as_json: bool) -> None:
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
 
 
-def _hash(cluster: Cluster, node: Node, path: str) -> Answer:
+def _hash(cluster: Cluster, node: Node, path: str) -> CommandResult:
     rank = cluster.on(node)[0]
     values = {**model.values(path, rank.cwd), "python": rank.command[0]}
     script = scripts.script(
@@ -63,7 +63,7 @@ def _hash(cluster: Cluster, node: Node, path: str) -> Answer:
     return node.sh(script, timeout=0, out_stream=_Progress(node.name))
 
 
-def _files(answer: Answer) -> dict[str, File] | str:
+def _files(answer: CommandResult) -> dict[str, File] | str:
     """What a node found, or why it found nothing."""
     if answer.failure:
         return answer.failure + (f": {answer.remedy}" if answer.remedy else "")

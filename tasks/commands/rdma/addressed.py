@@ -6,12 +6,12 @@ from ...cluster.facts import known
 from ...cluster.facts.links import rdma
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import link_checks, setup
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...session import Session
 from .change import print_findings, read_nodes, refuse
 
 
-def as_addressed(session: Session, wiring: Wiring, fixed: bool = False) -> Wiring:
+def as_addressed(session: Session, wiring: LinkPlan, fixed: bool = False) -> LinkPlan:
     """The links of a hostfile that tells no addresses, with those that the interfaces have.
 
     Raise where one has none, or, if they are to be `fixed`, one that it took by itself.
@@ -27,7 +27,7 @@ def as_addressed(session: Session, wiring: Wiring, fixed: bool = False) -> Wirin
     return found
 
 
-def with_interfaces(wiring: Wiring, read: Snapshot) -> Wiring:
+def with_interfaces(wiring: LinkPlan, read: Snapshot) -> LinkPlan:
     if not wiring.cables:
         return wiring
     names = [host.ssh for host in wiring.hosts]

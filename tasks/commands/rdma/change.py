@@ -15,11 +15,11 @@ from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts import Fact, Key
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import setup
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...cluster.rdma.setup import Change
 from ...cluster.server import audit_log, fence, snapshots
 from ...cluster.ssh import nodes, scripts
-from ...cluster.ssh.node import Answer
+from ...cluster.ssh.node import CommandResult
 from ...cluster.text import said
 from ...session import Session
 from ..findings import lost, unreachable, with_fix
@@ -36,7 +36,7 @@ USER = Fact(Key[tuple[str, str]]("user"), scripts.script("rdma/user.sh"), _parse
 
 
 @dataclass(frozen=True)
-class How:
+class ApplyOptions:
     """How changes are made: for which command, with their commands shown, a password asked for.
 
     `state_dir` is where each node notes what was done ("": nowhere).
@@ -49,7 +49,7 @@ class How:
 
 
 @contextmanager
-def acting(session: Session, wiring: Wiring, how: How) -> Iterator[None]:
+def acting(session: Session, wiring: LinkPlan, how: ApplyOptions) -> Iterator[None]:
     """The cluster's lock, by whose number nodes let us act; a node that is lost is told later."""
     site = session.site(wiring.hosts)
     if not session.dry:
@@ -69,11 +69,11 @@ def refuse(findings: Sequence[Finding]) -> None:
 
 def carry_out(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     read: Snapshot,
     todo: Sequence[Change],
     right: Mapping[str, str],
-    how: How,
+    how: ApplyOptions,
 ) -> None:
     """Do `todo` on all nodes at once, or print it; say what was `right` on the others."""
     if session.dry or how.verbose:
@@ -106,7 +106,7 @@ def _changes(todo: Sequence[Change]) -> str:
     return f"rdma: {'; '.join(change.what for change in todo)}"
 
 
-def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, str, str]]:
+def _rows(host: str, todo: Sequence[Change], answer: CommandResult) -> list[tuple[str, str, str]]:
     """A row per change that was made, and one for the change at which it stopped."""
     done = answer.out.count("done\n")
     rows = [("changed", host, change.what) for change in todo[:done]]
@@ -116,7 +116,7 @@ def _rows(host: str, todo: Sequence[Change], answer: Answer) -> list[tuple[str, 
     return rows
 
 
-def read_nodes(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) -> Snapshot:
+def read_nodes(session: Session, wiring: LinkPlan, facts: Sequence[Fact[object]]) -> Snapshot:
     """The facts of all nodes; raise if one can't be reached, since nothing is done by halves."""
     read = snapshots.of_site(session.site(wiring.hosts), lambda node: facts)
     if read.unreachable:
@@ -126,7 +126,7 @@ def read_nodes(session: Session, wiring: Wiring, facts: Sequence[Fact[object]]) 
 
 
 def _password(
-    session: Session, wiring: Wiring, read: Snapshot, todo: Sequence[Change], ask_sudo: bool
+    session: Session, wiring: LinkPlan, read: Snapshot, todo: Sequence[Change], ask_sudo: bool
 ) -> str | None:
     """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
     commands = _commands(todo)
@@ -162,7 +162,7 @@ def _ask() -> str:
 
 
 def _no_sudo(
-    answer: Answer, read: Snapshot, commands: Sequence[Sequence[str]], password: str | None
+    answer: CommandResult, read: Snapshot, commands: Sequence[Sequence[str]], password: str | None
 ) -> Finding:
     why = answer.failure or said(answer.err) or "sudo refused"
     if password is not None:

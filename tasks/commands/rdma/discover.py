@@ -21,7 +21,7 @@ from ...cluster.rdma import cables as cabling
 from ...cluster.rdma import diff as drift
 from ...cluster.rdma import discover, links
 from ...cluster.rdma.cables import Cable
-from ...cluster.rdma.links import End, Link
+from ...cluster.rdma.links import Link, LinkEnd
 from ...cluster.server import snapshots
 from ...cluster.ssh import nodes
 from ...session import Session
@@ -30,7 +30,7 @@ from . import change
 
 
 @dataclass(frozen=True)
-class Found:
+class Discovered:
     """The cabling as it is now, and the hostfile that it comes to (as JSON)."""
 
     read: Snapshot
@@ -74,7 +74,7 @@ def diff(session: Session, hosts: Sequence[Host], path: str, as_json: bool) -> N
         screen.out(f"nothing has moved since {path} was written")
 
 
-def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Found:
+def _look(session: Session, hosts: Sequence[Host], written: Iterable[LinkEnd]) -> Discovered:
     read = read_hosts(session, hosts)
     if read.unreachable:
         print_findings(lost(read))
@@ -85,7 +85,7 @@ def _look(session: Session, hosts: Sequence[Host], written: Iterable[End]) -> Fo
     backend, why = discover.backend(links, read.nodes)
     reached = nodes.each(session.nodes(hosts), lambda node: _address(node.address))
     hostfile = discover.hostfile(backend, links, read.nodes, reached)
-    return Found(read, cables, findings, links, hostfile, why)
+    return Discovered(read, cables, findings, links, hostfile, why)
 
 
 def read_hosts(session: Session, hosts: Sequence[Host]) -> Snapshot:
@@ -99,7 +99,7 @@ def _address(name: str) -> str:
     return name
 
 
-def _tell(found: Found, hostfile: Mapping[str, Any]) -> None:
+def _tell(found: Discovered, hostfile: Mapping[str, Any]) -> None:
     print_findings(found.findings)
     rows = []
     for cable, (one, two) in zip(found.cables, found.links, strict=True):
@@ -117,7 +117,7 @@ def _tell(found: Found, hostfile: Mapping[str, Any]) -> None:
         screen.out(command)
 
 
-def _document(found: Found, hostfile: Mapping[str, Any]) -> Mapping[str, Any]:
+def _document(found: Discovered, hostfile: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "cables": [asdict(cable) for cable in found.cables],
         "why": found.why,
@@ -145,7 +145,7 @@ def _json(path: str) -> Any:
     return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
 
 
-def ends_of(path: str) -> Sequence[End]:
+def ends_of(path: str) -> Sequence[LinkEnd]:
     """The ends of a hostfile's links; none where it names none."""
     try:
         return links.from_hostfile(hostfiles.load(path)).ends

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from ...cluster.rdma import launchd, setup
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...cluster.rdma.setup import Change
 from ...session import Session
 from .addressed import as_addressed
-from .change import USER, How, acting, carry_out, read_nodes, refuse
+from .change import USER, ApplyOptions, acting, carry_out, read_nodes, refuse
 
 
-def run(session: Session, wiring: Wiring, how: How, remove: bool = False) -> None:
+def run(session: Session, wiring: LinkPlan, how: ApplyOptions, remove: bool = False) -> None:
     """Install (or remove) the LaunchDaemon that does at boot what setup does."""
     with acting(session, wiring, how):
         _persist(session, wiring, how, remove)
 
 
-def _persist(session: Session, wiring: Wiring, how: How, remove: bool) -> None:
+def _persist(session: Session, wiring: LinkPlan, how: ApplyOptions, remove: bool) -> None:
     if wiring.cables and not remove:
         wiring = as_addressed(session, wiring, fixed=True)
     read = read_nodes(session, wiring, [launchd.FACT, USER])

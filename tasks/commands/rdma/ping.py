@@ -5,14 +5,14 @@ from __future__ import annotations
 from ...cluster.facts.links import ping as pings
 from ...cluster.facts.links import rdma
 from ...cluster.rdma import link_checks
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...cluster.server import snapshots
 from ...session import Session
 from .addressed import as_addressed
 from .status import tell
 
 
-def run(session: Session, wiring: Wiring, as_json: bool) -> None:
+def run(session: Session, wiring: LinkPlan, as_json: bool) -> None:
     """A row per direction of every link, with round trips in ms; raise unless all answer."""
     if wiring.cables:
         wiring = as_addressed(session, wiring)

@@ -8,19 +8,21 @@ from ...cli import screen
 from ...cluster.errors import ActionFailed
 from ...cluster.facts.links import rdma, routes, thunderbolt
 from ...cluster.rdma import setup
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...session import Session
 from .addressed import as_addressed
-from .change import USER, How, acting, carry_out, read_nodes, refuse
+from .change import USER, ApplyOptions, acting, carry_out, read_nodes, refuse
 
 
-def run(session: Session, wiring: Wiring, how: How, kinds: Sequence[str] = setup.KINDS) -> None:
+def run(
+    session: Session, wiring: LinkPlan, how: ApplyOptions, kinds: Sequence[str] = setup.KINDS
+) -> None:
     """Bring about the `kinds` of change on all nodes, or refuse before the first one."""
     with acting(session, wiring, how):
         _apply(session, wiring, kinds, how)
 
 
-def _apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> None:
+def _apply(session: Session, wiring: LinkPlan, kinds: Sequence[str], how: ApplyOptions) -> None:
     if wiring.cables and kinds != ("devices",):
         wiring = as_addressed(session, wiring)
         kinds = [kind for kind in kinds if kind != "address"]
@@ -43,7 +45,7 @@ def _apply(session: Session, wiring: Wiring, kinds: Sequence[str], how: How) -> 
         screen.say(f"as wanted on {len(wiring.hosts)} nodes: inv rdma.status looks, rdma.ping asks")
 
 
-def _check_it_lasts(session: Session, wiring: Wiring, kinds: Sequence[str]) -> None:
+def _check_it_lasts(session: Session, wiring: LinkPlan, kinds: Sequence[str]) -> None:
     read = read_nodes(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
     left = setup.changes(wiring, read.nodes, kinds)
     if left:

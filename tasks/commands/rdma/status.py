@@ -12,7 +12,7 @@ from ...cluster.facts.links import rdma, routes
 from ...cluster.facts.machine import hardware
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import link_checks
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...cluster.server import snapshots
 from ...session import Session
 from ..findings import lost, unreachable
@@ -20,7 +20,7 @@ from .addressed import with_interfaces
 from .change import print_findings
 
 
-def run(session: Session, wiring: Wiring, as_json: bool) -> None:
+def run(session: Session, wiring: LinkPlan, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
     facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, hardware.FACT]
     read = snapshots.read(session.nodes(wiring.hosts), lambda node: facts)

@@ -16,7 +16,7 @@ from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import cables as cabling
 from ...cluster.rdma import links
 from ...cluster.rdma.cables import Cable
-from ...cluster.rdma.links import End
+from ...cluster.rdma.links import LinkEnd
 from ...drawing import svg, terminal
 from ...session import Session
 from ..findings import lost, unreachable
@@ -44,7 +44,9 @@ def run(session: Session, hosts: Sequence[Host], path: str | None, hostfile: str
     refuse_faults(findings)
 
 
-def _lines(cables: Sequence[Cable], read: Snapshot, wanted: Sequence[End]) -> list[drawing.Line]:
+def _lines(
+    cables: Sequence[Cable], read: Snapshot, wanted: Sequence[LinkEnd]
+) -> list[drawing.Line]:
     """The cables as they are, then the links that are wanted and have none."""
     seen = set()
     lines = []
@@ -56,15 +58,15 @@ def _lines(cables: Sequence[Cable], read: Snapshot, wanted: Sequence[End]) -> li
         lines.append(drawing.Line(a, b, cable.speed, state))
     for link in links.pairs(wanted):
         if not {(end.host, end.interface) for end in link} & seen:
-            a, b = (drawing.Port(end.host, end.interface, str(end.address)) for end in link)
+            a, b = (drawing.DrawnPort(end.host, end.interface, str(end.address)) for end in link)
             lines.append(drawing.Line(a, b, None, "missing"))
     return lines
 
 
-def _port(read: Snapshot, host: str, name: str) -> drawing.Port:
+def _port(read: Snapshot, host: str, name: str) -> drawing.DrawnPort:
     interface = _interfaces(read, host).get(name)
     addresses = [str(each) for each in interface.addresses] if interface else []
-    return drawing.Port(host, name, addresses[0] if addresses else None)
+    return drawing.DrawnPort(host, name, addresses[0] if addresses else None)
 
 
 def _interfaces(read: Snapshot, host: str) -> Mapping[str, Interface]:

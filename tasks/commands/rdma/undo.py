@@ -8,10 +8,10 @@ from ...cluster.facts.links import rdma, thunderbolt
 from ...cluster.facts.machine import processes
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import launchd, undo
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...cluster.rdma.setup import Change
 from ...session import Session
-from .change import USER, How, acting, carry_out, read_nodes, refuse
+from .change import USER, ApplyOptions, acting, carry_out, read_nodes, refuse
 
 _FACTS = (
     rdma.INTERFACES,
@@ -24,13 +24,13 @@ _FACTS = (
 )
 
 
-def run(session: Session, wiring: Wiring, how: How) -> None:
+def run(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """Read all nodes, refuse or give back, and look again whether it lasts."""
     with acting(session, wiring, how):
         _undo(session, wiring, how)
 
 
-def _undo(session: Session, wiring: Wiring, how: How) -> None:
+def _undo(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     read = read_nodes(session, wiring, _FACTS)
     refuse(undo.refusals(wiring, read.nodes))
     for host, values in read.nodes.items():
@@ -47,7 +47,7 @@ def _undo(session: Session, wiring: Wiring, how: How) -> None:
             raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
 
 
-def _changes(wiring: Wiring, read: Snapshot) -> list[Change]:
+def _changes(wiring: LinkPlan, read: Snapshot) -> list[Change]:
     return [
         change
         for host, values in read.nodes.items()

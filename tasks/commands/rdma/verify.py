@@ -19,7 +19,7 @@ from ...cluster.known_errors import hints
 from ...cluster.server import fence, snapshots
 from ...cluster.server.launch import Run
 from ...cluster.ssh import scripts
-from ...cluster.ssh.node import Answer
+from ...cluster.ssh.node import CommandResult
 from ...session import Session
 from .. import findings
 from ..tp import foreground, lock
@@ -37,7 +37,7 @@ def run(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> No
 def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
     _check_free(cluster)
     pings = _pings(cluster)
-    ended: dict[int, Answer] = {}
+    ended: dict[int, CommandResult] = {}
     started = time.monotonic()
 
     def attend() -> None:
@@ -99,11 +99,11 @@ def _pings(cluster: Cluster) -> Mapping[str, float]:
     }
 
 
-def _failed(ended: Mapping[int, Answer]) -> list[int]:
+def _failed(ended: Mapping[int, CommandResult]) -> list[int]:
     return [rank for rank, answer in ended.items() if not answer.ok]
 
 
-def _why(rank: int, ended: Mapping[int, Answer]) -> str:
+def _why(rank: int, ended: Mapping[int, CommandResult]) -> str:
     rows = ended[rank].out.splitlines()
     first = hints.first_error(rows) or (rows[-1:] or ["it said nothing"])[0]
     hint = hints.hint([first, *rows])

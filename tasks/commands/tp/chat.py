@@ -60,7 +60,7 @@ def engine_of(cluster: Cluster, record: Record) -> Engine:
 
 
 @dataclass(frozen=True)
-class Question:
+class ChatRequest:
     """What to ask: `timeout` is in seconds without a word; None leaves it to the server."""
 
     prompt: str
@@ -75,7 +75,7 @@ class Question:
         return [*system, {"role": "user", "content": self.prompt}]
 
 
-def run(cluster: Cluster, question: Question, as_json: bool) -> None:
+def run(cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
     """Stream the answer to stdout, what the model thinks and the times to stderr."""
     server = running(cluster)
     given = {} if question.temperature is None else {"temperature": question.temperature}

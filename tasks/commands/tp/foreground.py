@@ -22,7 +22,7 @@ from ...cluster.server import snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.launch import Run
 from ...cluster.ssh import background
-from ...cluster.ssh.node import Answer
+from ...cluster.ssh.node import CommandResult
 from ...session import Session
 from .health import curl
 from .launch import check_way, point_out
@@ -44,7 +44,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None = None) -> Non
         return
     point_out(cluster)
     check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
-    ended: dict[int, Answer] = {}
+    ended: dict[int, CommandResult] = {}
 
     def attend() -> None:
         asking = background.begin(_announce, session, cluster, run.id, ended, seconds)
@@ -70,7 +70,7 @@ def attached(
     session: Session,
     cluster: Cluster,
     run: Run,
-    ended: dict[int, Answer],
+    ended: dict[int, CommandResult],
     attend: Callable[[], object],
     stream: Callable[[int], Any] = lambda rank: None,
 ) -> None:
@@ -104,8 +104,8 @@ def _stop_attached(
             return
 
 
-def how_it_ended(answer: Answer) -> str:
-    return answer.failure or hints.exit_words(answer.status)
+def how_it_ended(answer: CommandResult) -> str:
+    return answer.failure or hints.describe_exit(answer.status)
 
 
 def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
@@ -122,7 +122,7 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
 
 
 def _announce(
-    session: Session, cluster: Cluster, run: str, ended: Mapping[int, Answer], seconds: float
+    session: Session, cluster: Cluster, run: str, ended: Mapping[int, CommandResult], seconds: float
 ) -> None:
     """Wait for a token, and say how to use the server, beside the ranks' own lines.
 

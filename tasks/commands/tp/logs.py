@@ -16,7 +16,7 @@ from ...cluster.facts.machine import memory as memories
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import combined_log, logs, snapshots
 from ...cluster.ssh import nodes
-from ...cluster.ssh.node import Answer
+from ...cluster.ssh.node import CommandResult
 
 
 def run(
@@ -55,7 +55,7 @@ def run(
 def tell_left(taken: logs.Collected) -> None:
     """What of the logs was not collected."""
     for (node, rank), size in taken.left.items():
-        what = f"{memories.in_words(size)} of rank {rank}'s log were passed over"
+        what = f"{memories.format_bytes(size)} of rank {rank}'s log were passed over"
         screen.say(f"{what}: {node} has what is kept of them")
 
 
@@ -77,7 +77,7 @@ def _previous(
     return failed
 
 
-def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | None) -> None:
+def _follow(cluster: Cluster, where: logs.LogPaths, rank: int | None, grep: str | None) -> None:
     with where.combined.open("rb") as file:
         file.seek(0, 2)
         while True:
@@ -99,7 +99,7 @@ def collect(
     final: bool = False,
     beside: Mapping[str, str] | None = None,
     run: str | None = None,
-) -> Mapping[str, Answer]:
+) -> Mapping[str, CommandResult]:
     """Take what is new into the combined log; a log that can't be taken stops nobody.
 
     What each node said to its script in `beside`, which runs in any case.

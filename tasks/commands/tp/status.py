@@ -19,7 +19,7 @@ from ...cluster.facts.server import state
 from ...cluster.facts.server.state import RankState
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.http.api import Api, ApiError
-from ...cluster.known_errors.hints import exit_words
+from ...cluster.known_errors.hints import describe_exit
 from ...cluster.server import readiness, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
@@ -130,7 +130,7 @@ def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
         "host": node,
         "pid": rank.pid,
         "state": "running" if rank.alive else "dead" if rank.pid else "starting",
-        "exit": None if rank.alive or not rank.pid else exit_words(rank.exit),
+        "exit": None if rank.alive or not rank.pid else describe_exit(rank.exit),
         "uptime": max(time.time() - started, 0) if rank.alive and started else None,
         "memory": process.rss if process else None,
     }

@@ -19,7 +19,7 @@ from ...cluster.facts.machine import memory, ports, processes
 from ...cluster.facts.snapshot import FactQuery, Snapshot
 from ...cluster.server import fence, lock, snapshots
 from ...cluster.server import stop as stopping
-from ...cluster.server.stop import Stopped
+from ...cluster.server.stop import StopReport
 from ...session import Session
 from ..findings import unreachable
 from .lock import noted
@@ -122,7 +122,7 @@ def _stop(
     _judge_stop(reports, strangers)
 
 
-def end(session: Session, cluster: Cluster, **how: Any) -> list[Stopped]:
+def end(session: Session, cluster: Cluster, **how: Any) -> list[StopReport]:
     """Stop ranks; what had to be killed, and why, is noted on its node."""
     reports = stopping.stop(cluster, **how)
     by_name = {node.name: node for node in cluster.nodes}
@@ -137,7 +137,7 @@ def finish(
     session: Session,
     cluster: Cluster,
     before: Snapshot,
-    reports: Sequence[Stopped],
+    reports: Sequence[StopReport],
     run: str | None = None,
     keep: bool = False,
 ) -> Snapshot:
@@ -185,7 +185,7 @@ def _print_stop(cluster: Cluster, order: str, force: bool, everything: bool) -> 
     unreachable(read)
 
 
-def _print_reports(reports: Sequence[Stopped], findings: Sequence[checks.Finding]) -> None:
+def _print_reports(reports: Sequence[StopReport], findings: Sequence[checks.Finding]) -> None:
     memory = {finding.node: finding.what for finding in findings}
     rows = []
     for report in reports:
@@ -196,7 +196,7 @@ def _print_reports(reports: Sequence[Stopped], findings: Sequence[checks.Finding
 
 
 def _notices(
-    cluster: Cluster, reports: Sequence[Stopped], findings: Sequence[checks.Finding]
+    cluster: Cluster, reports: Sequence[StopReport], findings: Sequence[checks.Finding]
 ) -> None:
     for finding in findings:
         if finding.level != checks.OK:
@@ -206,7 +206,7 @@ def _notices(
         screen.say(f"cooldown: the next start waits {cluster.cooldown:g} s ({', '.join(killed)})")
 
 
-def _judge_stop(reports: Sequence[Stopped], strangers: Sequence[stopping.Stranger]) -> None:
+def _judge_stop(reports: Sequence[StopReport], strangers: Sequence[stopping.Stranger]) -> None:
     lost = [report.node for report in reports if report.failure]
     left = [f"{report.node}: {', '.join(report.left)}" for report in reports if report.left]
     if lost:
@@ -222,7 +222,7 @@ def _judge_stop(reports: Sequence[Stopped], strangers: Sequence[stopping.Strange
 
 
 def _stop_document(
-    reports: Sequence[Stopped], strangers: Sequence[stopping.Stranger], after: Snapshot
+    reports: Sequence[StopReport], strangers: Sequence[stopping.Stranger], after: Snapshot
 ) -> Mapping[str, Any]:
     def wired(node: str) -> int | None:
         value = known(after.on(node), memory.KEY)

@@ -114,8 +114,8 @@ def not_ready(failure: waiting.NotReadyError) -> str:
             return f"the server's engine died ({failure.health}{refused})"
         return f"not ready within {failure.seconds:.1f} s ({failure.health}{refused})"
     return ", ".join(
-        f"rank {view.rank} on {view.host} died ({view.last or hints.exit_words(view.exit)})"
+        f"rank {view.rank} on {view.host} died ({view.last or hints.describe_exit(view.exit)})"
         if view.exit is None
-        else f"rank {view.rank} on {view.host} died: {hints.exit_words(view.exit)}"
+        else f"rank {view.rank} on {view.host} died: {hints.describe_exit(view.exit)}"
         for view in failure.dead
     )

@@ -28,7 +28,7 @@ PAUSE = 10.0  # seconds before the second restart, twice that before the third, 
 
 
 @dataclass(frozen=True)
-class Watch:
+class WatchOptions:
     """How to watch: seconds between looks, how long busy is fine, how often to start again."""
 
     interval: float = 1.0
@@ -36,7 +36,7 @@ class Watch:
     restarts: int = 0
 
 
-def run(session: Session, cluster: Cluster, how: Watch) -> None:
+def run(session: Session, cluster: Cluster, how: WatchOptions) -> None:
     """Say what changes, until Ctrl-C or until the server has failed and is not started again."""
     left = how.restarts
     if how.restarts:
@@ -80,7 +80,7 @@ def _still_wanted(cluster: Cluster, failed: str = "") -> str:
     return run
 
 
-def _until_failed(cluster: Cluster, how: Watch) -> Health:
+def _until_failed(cluster: Cluster, how: WatchOptions) -> Health:
     """Look until the server has failed or is stopped, and say each change."""
     said: Health | None = None
     probe = _Probe(cluster)

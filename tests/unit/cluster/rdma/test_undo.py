@@ -84,7 +84,10 @@ def rank(**more: Any) -> dict[int, processes.Process]:
 
 REFUSED = [
     (but(AS_IT_WAS, processes.KEY, rank(rank=1)), "rank 1 lives (pid 7)"),
-    (but(AS_IT_WAS, undo.KEY, undo.Ours(False, False, "10.254.0.5")), "ssh came in by 10.254.0.5"),
+    (
+        but(AS_IT_WAS, undo.KEY, undo.OurTraces(False, False, "10.254.0.5")),
+        "ssh came in by 10.254.0.5",
+    ),
     (but(AS_IT_WAS, undo.HARDWARE_PORTS, {"Thunderbolt 1": "en3"}), "en5 is no Thunderbolt port"),
 ]
 

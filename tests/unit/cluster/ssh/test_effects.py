@@ -25,7 +25,7 @@ from tasks.cluster.facts.server import state
 from tasks.cluster.facts.server.state import Seen
 from tasks.cluster.server import audit_log, launch, lock, logs, stop
 from tasks.cluster.server.fence import Fence, begin
-from tasks.cluster.server.stop import Stopped
+from tasks.cluster.server.stop import StopReport
 from tasks.cluster.ssh import scripts
 
 # macOS's is bash 3.2 with xpg_echo set, Debian's dash, busybox's ash.
@@ -128,7 +128,7 @@ def test_a_ranks_life(place: Place) -> None:
     after = place.read(state.fact("~/.state", "default"))
     assert (after.ranks[0].alive, after.ranks[0].exit) == (False, 128 + signal.SIGKILL)
     assert after.sigkill is not None
-    for script in stop.forget_scripts(cluster, [Stopped("mac1")]).values():
+    for script in stop.forget_scripts(cluster, [StopReport("mac1")]).values():
         assert place.run(script) == ""
     assert place.read(state.fact("~/.state", "default")).ranks == {}
 
@@ -166,7 +166,7 @@ def test_a_fence(place: Place) -> None:
                 launch.background(cluster, cluster.ranks, RUN),
                 launch.foreground(cluster, cluster.ranks[0], RUN),
                 stop.script(cluster, [target], [target], "KILL", 5),
-                *stop.forget_scripts(cluster, [Stopped("mac1")], "abc123").values(),
+                *stop.forget_scripts(cluster, [StopReport("mac1")], "abc123").values(),
                 f"{begin(cluster)}touch ~/changed\n",
                 "IFS=';'\n" + scripts.script("sync.sh", ["--version"], **copied, hold=fence.hold),
             ]
@@ -192,7 +192,7 @@ def test_a_fence(place: Place) -> None:
 def test_an_audit_log(place: Place) -> None:
     """A line is added as it is, and the last ones are told."""
     for number in range(3):
-        entry = audit_log.Entry(
+        entry = audit_log.AuditEntry(
             f"2026-11-30T00:00:0{number}Z", "me", f"{number} a\\nb 'c' $x", "done"
         )
         place.run(audit_log.script("~/.state", entry))

@@ -86,7 +86,7 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
         f"tp_server.rank{rank}.log{age}" for rank in (0, 1) for age in ("", ".1")
     ]
-    sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")])["mac1"])
+    sh(stop.forget_scripts(cluster, [stop.StopReport("mac1")])["mac1"])
     found = read(sh, cluster)
     assert (found.ranks, found.ready) == ({}, None)
     assert {rank: record.run for rank, record in found.last.items()} == {0: "def", 1: "def"}
@@ -97,7 +97,7 @@ def test_a_script_that_was_held_up_starts_nothing_once_its_run_is_stopped(
     sh: Sh, cluster: Any, tmp_path: Path
 ) -> None:
     late = launch.background(cluster, cluster.ranks, Run("abc", "me", 0.0))
-    sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")], "abc")["mac1"])
+    sh(stop.forget_scripts(cluster, [stop.StopReport("mac1")], "abc")["mac1"])
     said = sh(f"(\n{late}) 2>&1 || :\n")
     assert said == "the run was stopped before it had started here\n"
     assert not layout.of_rank(tmp_path / layout.STATE, 0, "pid").exists()
@@ -138,7 +138,7 @@ def test_a_rank_that_ends_without_clean_up(
 
 
 def test_an_action_is_noted(sh: Sh, cluster: Any) -> None:
-    entry = audit_log.Entry("2026-11-24T18:01:25Z", "me\\n", "tp.stop", "done")
+    entry = audit_log.AuditEntry("2026-11-24T18:01:25Z", "me\\n", "tp.stop", "done")
     sh(audit_log.script(cluster.state_dir, entry))
     assert audit_log.parse(sh(audit_log.fact(cluster.state_dir, 5).command), 0) == [entry]
 
