@@ -42,10 +42,11 @@ from tasks.cluster.facts.server import state
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.http import api as apis
 from tasks.cluster.rdma import launchd, links, setup
-from tasks.cluster.server import launch, lock, logs, stop, wait
+from tasks.cluster.server import launch, lock, log_paths, logs, stop, targets, wait
 from tasks.cluster.server.fence import Fence
 from tasks.cluster.server.launch import Run
-from tasks.cluster.server.stop import StopReport, Target
+from tasks.cluster.server.stop import StopReport
+from tasks.cluster.server.targets import Target
 from tasks.cluster.ssh.node import CommandResult, Node
 from tasks.cluster.text import plain
 from tasks.commands.tp.status import _print_status, summary
@@ -435,11 +436,11 @@ def test_records(record: dict[str, Any]) -> None:
             _print_status(found)
             envelope.give(found)
         assert not ORDERS.search(out.getvalue())
-        combined = logs.place(cluster, read).combined
+        combined = log_paths.place(cluster, read).combined
         assert combined.is_relative_to(Path(cluster.folder).expanduser() / "runs")
         assert ".." not in combined.parts
         (_, rank), *_ = read.ranks
-        target = stop._recorded(cluster, "mac1", rank)
+        target = targets._recorded(cluster, "mac1", rank)
         assert place.run(stop.script(cluster, [target], [target], "CONT", 0)) == "left\n"
 
 

@@ -24,7 +24,7 @@ from tasks.cluster.config import engine
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.facts.links import rdma
 from tasks.cluster.rdma import setup
-from tasks.cluster.server import launch, logs
+from tasks.cluster.server import launch, log_paths, logs
 from tasks.cluster.server.launch import Run
 from tasks.cluster.ssh.node import Node, SshConfig
 
@@ -431,7 +431,7 @@ def test_a_combined_log_that_another_user_laid(sticky: Path, kind: str, name: st
     home = sticky.parent / "home"
     lay(kind, sticky / name, home / "victim")
     os.chown(home / "victim", USER, USER)
-    where = logs.LogPaths({}, sticky / "tp_server.log")
+    where = log_paths.LogPaths({}, sticky / "tp_server.log")
 
     def collect() -> None:
         with logs._locked(where) as (log, _):

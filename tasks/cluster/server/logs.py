@@ -21,22 +21,17 @@ from pathlib import Path
 from typing import IO
 
 from ..cluster import Cluster
-from ..errors import ActionFailed, CheckFailed
-from ..facts.server.state import Record
-from ..facts.snapshot import Snapshot
+from ..errors import ActionFailed
 from ..known_errors.hints import first_error
 from ..ssh import nodes, scripts
 from ..ssh.node import CommandResult
 from ..text import LINE, plain
 from . import combined_log as combined
-from .launch import HEADER, LINKS, link, log_path
+from .log_paths import NAME, LogPaths, Source
 
 CHUNK = 1024 * 1024  # bytes of one log per round trip, at most
 ALL = 8 * CHUNK  # bytes of all logs per round trip
 LONG = 64 * 1024  # bytes after which a line that has no end yet is taken as it is
-NAME = "tp_server.log"
-
-Source = tuple[str, int]  # node, rank
 
 
 @dataclass(frozen=True)
@@ -56,64 +51,6 @@ class LogChunk:
     @property
     def source(self) -> Source:
         return self.node, self.rank
-
-
-@dataclass(frozen=True)
-class LogPaths:
-    """Where the logs are: on each node by rank, and the combined one here.
-
-    `link` is the known name that leads to the combined one; None where the user named a folder.
-    """
-
-    paths: Mapping[Source, str]
-    combined: Path
-    link: Path | None = None
-
-    @property
-    def positions(self) -> Path:
-        return self.combined.with_name(f".{NAME}.positions")
-
-
-def place(cluster: Cluster, read: Snapshot, run: str | None = None) -> LogPaths:
-    """The logs of this start's `run`, else of what is recorded, else of what was started last.
-
-    The combined log lies with its run here, or where --log-dir says; without it beside the
-    recorded ones, if there is one here already: a record is the node's word, which has no say in
-    where we write.
-    """
-    if run:
-        paths = {(rank.host.ssh, rank.rank): log_path(cluster, rank, run) for rank in cluster.ranks}
-        return _placed(cluster, paths, cluster.log_dir, run)
-    records = {(node, rank.rank): rank.record for node, rank in read.ranks if rank.record}
-    if not records:
-        states = {node: read.state(node) for node in read.nodes}
-        records = {(n, rank): r for n, s in states.items() if s for rank, r in s.last.items()}
-    paths = {source: record.log for source, record in records.items() if record.log}
-    first = next((record for (_, rank), record in records.items() if rank == 0), None)
-    return _placed(cluster, paths, _folder(cluster, first), first.run if first else None)
-
-
-def _folder(cluster: Cluster, record: Record | None) -> str | None:
-    """The folder of the combined log where it is the user's to name; None where it is not."""
-    if not cluster.log_dir_given and record and record.log and record.run not in record.log:
-        beside = os.path.dirname(record.log)
-        if _combined(beside).is_file():
-            return beside
-    return cluster.log_dir
-
-
-def _placed(
-    cluster: Cluster, paths: Mapping[Source, str], folder: str | None, run: str | None
-) -> LogPaths:
-    if folder:
-        return LogPaths(paths, _combined(folder))
-    runs = Path(os.path.expanduser(cluster.folder)) / "runs"
-    newest = max(runs.glob(f"*/{NAME}"), default=runs / NAME)
-    return LogPaths(paths, runs / run / NAME if run else newest, Path(LINKS) / link(cluster))
-
-
-def _combined(folder: str) -> Path:
-    return Path(os.path.expanduser(folder)) / NAME
 
 
 @dataclass(frozen=True)
@@ -179,68 +116,6 @@ def errors(
         rows = [plain(line[:LINE]) for line in text.split("\n") if line.strip()][1:]
         logs[rank] = (first_error(rows), rows[-lines:])
     return logs
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A log that a node has written and kept; the lowest `age` is the newest of its rank."""
-
-    node: str
-    rank: int
-    age: int
-    run: str
-    path: str
-
-
-def earlier(
-    cluster: Cluster, read: Snapshot, number: int, folder: Path
-) -> tuple[LogPaths, dict[str, str]]:
-    """The logs of the run that was started `number` runs before the last one, for `collect`.
-
-    They are found by their first lines: ranks may have kept different numbers of logs. The
-    combined log will be in `folder`; nodes that gave no answer are told with why. Raise
-    CheckFailed if rank 0's node has no such log.
-    """
-    where = place(cluster, read)
-    texts = {}
-    for node in cluster.nodes:
-        logs = [path for (name, _), path in where.paths.items() if name == node.name]
-        folders = [os.path.dirname(path) for path in logs if not _OF_RUN.search(path)]
-        folder_of = (folders or [cluster.log_dir or LINKS])[0]
-        texts[node.name] = scripts.script("logs/kept.sh", **cluster.where, folder=folder_of)
-    answers = nodes.sh(cluster.nodes, texts)
-    found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
-    first = [log for log in found if log.rank == 0]
-    newest = sorted(first, key=lambda log: (_begun(log.run), -log.age), reverse=True)
-    runs = list(dict.fromkeys(log.run for log in newest))
-    if number >= len(runs):
-        name = cluster.leader.name
-        why = answers[name].failure or f"it has {max(len(runs) - 1, 0)} (--keep-logs)"
-        raise CheckFailed(f"{name}: no log of {number} starts before the last one: {why}")
-    paths = {(log.node, log.rank): log.path for log in found if log.run == runs[number]}
-    return LogPaths(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
-
-
-def _begun(run: str) -> str:
-    """When a run began, by its id; "" where that does not tell: it is older then, or a test's."""
-    return run if re.match(r"\d{8}T\d{6}", run) else ""
-
-
-def kept(node: str, text: str) -> Iterator[Kept]:
-    """The logs of `node` in the output of its script; what another node left there is not its."""
-    for number, row in enumerate(text.splitlines()):
-        log = _KEPT_LOG.match(row)
-        if log and log["host"] == node:
-            # Those of runs come first, the newest first; by their names others tell their age.
-            age = number if log["ours"] else 1_000_000 + int(log["age"] or 0)
-            yield Kept(node, int(log["rank"]), age, log["run"], log["path"])
-
-
-_OF_RUN = re.compile(r"/rank-\d+\.log$")  # not of a folder that the user named
-_KEPT_LOG = re.compile(
-    r"(?P<path>/.*/(?:(?P<ours>rank-)|tp_server\.rank)(?P<rank>\d{1,4})\.log(?:\.(?P<age>\d{1,4}))?)"
-    rf"\t{HEADER}(?P<run>\w+) rank=(?P=rank) host=(?P<host>\S+) "
-)
 
 
 def _fetch(

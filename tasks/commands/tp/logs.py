@@ -14,7 +14,7 @@ from ...cluster.cluster import Cluster
 from ...cluster.errors import ActionFailed, BadInput, Unreachable
 from ...cluster.facts.machine import memory as memories
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.server import combined_log, logs, snapshots
+from ...cluster.server import combined_log, earlier_logs, log_paths, logs, snapshots
 from ...cluster.ssh import nodes
 from ...cluster.ssh.node import CommandResult
 
@@ -35,7 +35,7 @@ def run(
     if previous and follow:
         raise BadInput("--follow shows what comes, --previous what was: give one of them")
     read = snapshots.states(cluster)
-    where = logs.place(cluster, read)
+    where = log_paths.place(cluster, read)
     if previous:
         failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
@@ -64,7 +64,7 @@ def _previous(
 ) -> Mapping[str, str]:
     """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
     with tempfile.TemporaryDirectory() as folder:
-        old, failed = logs.earlier(cluster, read, number, Path(folder))
+        old, failed = earlier_logs.earlier(cluster, read, number, Path(folder))
         taken = logs.collect(cluster, old, final=True)
         failed.update(taken.failed)
         if taken.unwritten:
@@ -77,7 +77,9 @@ def _previous(
     return failed
 
 
-def _follow(cluster: Cluster, where: logs.LogPaths, rank: int | None, grep: str | None) -> None:
+def _follow(
+    cluster: Cluster, where: log_paths.LogPaths, rank: int | None, grep: str | None
+) -> None:
     with where.combined.open("rb") as file:
         file.seek(0, 2)
         while True:
@@ -105,7 +107,7 @@ def collect(
     What each node said to its script in `beside`, which runs in any case.
     """
     try:
-        taken = logs.collect(cluster, logs.place(cluster, read, run), final, beside)
+        taken = logs.collect(cluster, log_paths.place(cluster, read, run), final, beside)
     except ActionFailed as error:
         screen.say(f"warn: {error.message}")
         return nodes.sh(cluster.nodes, beside or {})

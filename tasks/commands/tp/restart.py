@@ -19,8 +19,7 @@ from ...cluster.facts import known
 from ...cluster.facts.machine import ports
 from ...cluster.facts.server.state import Record
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.server import readiness, snapshots
-from ...cluster.server import stop as stopping
+from ...cluster.server import readiness, snapshots, targets
 from ...session import Session
 from .. import dev
 from . import cooldown, health, launch, preflight, stop, wait
@@ -145,7 +144,7 @@ def again(
 def _ours_on_ports(cluster: Cluster) -> Snapshot:
     """What runs; raise if another holds a port that the new server needs."""
     read = snapshots.alive(cluster)
-    ours = {(target.node, target.pid) for target in stopping.targets(cluster, read)}
+    ours = {(target.node, target.pid) for target in targets.targets(cluster, read)}
     for node, values in read.nodes.items():
         taken = known(values, ports.KEY) or {}
         for port in cluster.expected.ports_on(node):

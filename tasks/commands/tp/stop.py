@@ -17,8 +17,9 @@ from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts import known
 from ...cluster.facts.machine import memory, ports, processes
 from ...cluster.facts.snapshot import FactQuery, Snapshot
-from ...cluster.server import fence, lock, snapshots
+from ...cluster.server import fence, lock, snapshots, targets
 from ...cluster.server import stop as stopping
+from ...cluster.server import strangers as not_ours
 from ...cluster.server.stop import StopReport
 from ...session import Session
 from ..findings import unreachable
@@ -78,10 +79,10 @@ def _ask(cluster: Cluster) -> None:
         raise BadInput("there is no terminal to ask on: see it with --dry-run, then add --yes")
     read = snapshots.alive(cluster)
     unreachable(read)
-    found = stopping.targets(cluster, read, everything=True)
+    found = targets.targets(cluster, read, everything=True)
     for target in found:
         command = (known(read.on(target.node), processes.KEY) or {}).get(target.pid)
-        words = stopping.shown(command) if command else ""
+        words = not_ours.shown(command) if command else ""
         screen.say(f"{target.node}: {target.label} (pid {target.pid}) {words}".rstrip())
     if not found:
         return
@@ -107,7 +108,7 @@ def _stop(
     after = finish(session, cluster, before, reports, keep=keep)
     wired = memory_checks.memory(cluster.expected, after)
     is_done = not any(report.left or report.failure for report in reports)
-    strangers = stopping.strangers(cluster, before, after) if is_done else []
+    strangers = not_ours.strangers(cluster, before, after) if is_done else []
     # A port that is taken is a stranger's, and told as such; one of which nothing is known is not.
     unread = {node for node, values in after.nodes.items() if known(values, ports.KEY) is None}
     found = [*ports_checks.ports(cluster.expected, after), *rdma.domains(cluster.expected, after)]
@@ -173,7 +174,7 @@ def stop_quietly(session: Session, cluster: Cluster, run: str | None) -> list[st
 
 def _print_stop(cluster: Cluster, order: str, force: bool, everything: bool) -> None:
     cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
-    found = stopping.targets(cluster, read, everything=everything)
+    found = targets.targets(cluster, read, everything=everything)
     for target in found:
         first = target.is_leader and order == "leader" and not force
         name = "KILL" if force else target.signal if first else "TERM"
@@ -206,7 +207,7 @@ def _notices(
         screen.say(f"cooldown: the next start waits {cluster.cooldown:g} s ({', '.join(killed)})")
 
 
-def _judge_stop(reports: Sequence[StopReport], strangers: Sequence[stopping.Stranger]) -> None:
+def _judge_stop(reports: Sequence[StopReport], strangers: Sequence[not_ours.Stranger]) -> None:
     lost = [report.node for report in reports if report.failure]
     left = [f"{report.node}: {', '.join(report.left)}" for report in reports if report.left]
     if lost:
@@ -222,7 +223,7 @@ def _judge_stop(reports: Sequence[StopReport], strangers: Sequence[stopping.Stra
 
 
 def _stop_document(
-    reports: Sequence[StopReport], strangers: Sequence[stopping.Stranger], after: Snapshot
+    reports: Sequence[StopReport], strangers: Sequence[not_ours.Stranger], after: Snapshot
 ) -> Mapping[str, Any]:
     def wired(node: str) -> int | None:
         value = known(after.on(node), memory.KEY)

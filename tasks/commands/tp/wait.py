@@ -11,7 +11,7 @@ from ...cluster.errors import ActionFailed
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.http.api import Api, ApiError
 from ...cluster.known_errors import hints
-from ...cluster.server import lock, logs, snapshots
+from ...cluster.server import lock, log_paths, logs, snapshots
 from ...cluster.server import wait as waiting
 from ...session import Session
 from .logs import collect
@@ -78,7 +78,7 @@ def failed(
 ) -> ActionFailed:
     """Tell why the server is not ready, stop what is left; the error to raise."""
     read = snapshots.states(cluster)
-    found = logs.errors(cluster, logs.place(cluster, read))
+    found = logs.errors(cluster, log_paths.place(cluster, read))
     for rank, (first, last) in sorted(found.items()):
         is_dead = any(view.rank == rank for view in failure.dead)
         if first or is_dead or not failure.dead:

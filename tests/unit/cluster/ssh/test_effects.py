@@ -23,7 +23,7 @@ from tasks.cluster.facts import Fact
 from tasks.cluster.facts.machine import files, ports, processes
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.server.state import Seen
-from tasks.cluster.server import audit_log, launch, lock, logs, stop
+from tasks.cluster.server import audit_log, launch, lock, logs, stop, targets
 from tasks.cluster.server.fence import Fence, begin
 from tasks.cluster.server.stop import StopReport
 from tasks.cluster.ssh import scripts
@@ -116,7 +116,9 @@ def test_a_ranks_life(place: Place) -> None:
     piece, *_ = logs.parse("mac1", place.run(logs.read_script([(0, log, "", 0)], "n")), "n")
     assert piece.data.splitlines()[-1] == rb"rank 0 a\nb"
 
-    target = stop.Target("mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start), True, True)
+    target = targets.Target(
+        "mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start), True, True
+    )
     # One that is another by now is left alone.
     other = replace(target, same=("start", rank.boot, "1"))
     assert place.run(stop.script(cluster, [other], [other], "TERM", 0)).strip() == "left"
@@ -158,7 +160,7 @@ def test_a_fence(place: Place) -> None:
     where, fences = cluster.folder, cluster.leader.fences
     early, late = (Fence(n, hold, f"{what} of a\\nb", "default") for n, hold, what in HOLDS)
     with subprocess.Popen(["sleep", "60"]) as process:
-        target = stop.Target("mac1", process.pid, "it", ("command", "", "sleep 60"))
+        target = targets.Target("mac1", process.pid, "it", ("command", "", "sleep 60"))
 
         def scripts_of(fence: Fence) -> list[str]:
             fences[where] = fence

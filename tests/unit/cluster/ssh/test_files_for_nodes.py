@@ -19,7 +19,7 @@ from conftest import require, wait_for
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster.facts.server import state
-from tasks.cluster.server import audit_log, launch, lock, logs, stop, wait
+from tasks.cluster.server import audit_log, launch, lock, logs, stop, targets, wait
 from tasks.cluster.server.launch import Run
 from tasks.cluster.ssh import scripts
 
@@ -115,7 +115,7 @@ def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
             "it": ("command", "", "sleep 60"),
         }
         for label, proof in same.items():
-            target = stop.Target("mac1", process.pid, label, proof, has_rdma=True)
+            target = targets.Target("mac1", process.pid, label, proof, has_rdma=True)
             assert sh(stop.script(cluster, [target], [target], "KILL", 1)) == "left\n"
             assert (read(sh, cluster).sigkill is not None) == (label == "it")
         assert process.wait() == -9
