@@ -213,6 +213,7 @@ def test_modes_under_any_umask(light: Inv, home: Path) -> None:
 NOBODY = 65534
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("kind", ["link", "dangling link", "link to a file", "another's", "file"])
 def test_a_state_directory_that_is_not_ours(light: Inv, home: Path, kind: str) -> None:
     """Neither read nor written: its records would name processes to stop."""
@@ -237,6 +238,7 @@ def test_a_state_directory_that_is_not_ours(light: Inv, home: Path, kind: str) -
     assert kind != "another's" or state.stat().st_uid == NOBODY
 
 
+@pytest.mark.hosts
 def test_records_that_another_user_laid_in_ours(light: Inv, home: Path) -> None:
     """A state directory that was open to all: what others left there counts for nothing."""
     require(os.getuid() == 0, "needs root, to be another user too")

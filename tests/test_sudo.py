@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import require
-from test_links import BARE, RIGHT, TWO, but, facts, interface, wired
+from unit.cluster.rdma.test_links import BARE, RIGHT, TWO, but, facts, interface, wired
 
 from tasks.cluster.facts.machine import processes
 from tasks.cluster.rdma import launchd, setup, undo

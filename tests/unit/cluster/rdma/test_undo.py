@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_links import GOOD_MATRIX, TWO, but, facts, interface, wired
 
 from tasks.cluster.facts import NodeFacts
 from tasks.cluster.facts.links.rdma import MATRIX, MATRIX_KEY
 from tasks.cluster.facts.machine import processes
 from tasks.cluster.rdma import launchd, undo
+
+from .test_links import GOOD_MATRIX, TWO, but, facts, interface, wired
 
 WIRING = wired(TWO)
 NONE = launchd.Daemon(None, False)

@@ -32,7 +32,7 @@ from tasks.cluster.facts.models.model import Model
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.snapshot import Snapshot
 
-DATA = Path(__file__).parent / "data" / "macos"
+DATA = Path(__file__).parents[3] / "data" / "macos"
 MATRIX = [[None, "rdma_en5"], ["rdma_en4", None]]
 HOSTS = [
     Host("mac1", ("10.254.0.5",), (None, "rdma_en5")),

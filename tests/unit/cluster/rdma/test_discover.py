@@ -205,7 +205,7 @@ def test_interfaces_are_counted_as_numbers() -> None:
 
 
 def test_drives_and_empty_ports_are_no_cables() -> None:
-    said = (Path(__file__).parent / "data" / "macos" / "system_profiler.json").read_text()
+    said = (Path(__file__).parents[3] / "data" / "macos" / "system_profiler.json").read_text()
     facts = lab(PAIR)
     facts["mac1"].values[thunderbolt.KEY] = tuple(
         replace(port, peers={}) for port in thunderbolt.parse_ports(said, 0)
