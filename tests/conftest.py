@@ -28,6 +28,9 @@ from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
 from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
+from tiers import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tiers import pytest_deselected as pytest_deselected
+from tiers import pytest_terminal_summary as pytest_terminal_summary
 
 from tasks.cluster import facts
 
