@@ -149,7 +149,8 @@ class Inv:
     def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
         line = self.line(*words, args=args)
         if self.can_fork(line):
-            return Done(*forks.run(line, self.environment(), self.cwd, DEADLINE))
+            ends = forks.run(line, self.environment(), self.cwd, self.network, DEADLINE)
+            return Done(*ends)
         process = self.start(*words, args=args)
         try:
             out, err = process.communicate(timeout=DEADLINE)
@@ -166,6 +167,11 @@ class Inv:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
         return subprocess.Popen(line, env=self.environment(), **options)
+
+    @property
+    def network(self) -> Path | None:
+        """The namespace in which it runs, where that is not this process's."""
+        return None
 
     def can_fork(self, line: list[str]) -> bool:
         return forks.can_run(line, self.environment(), self.cwd)
