@@ -8,6 +8,7 @@ this machine and runs without SSH.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -328,8 +329,6 @@ _making = threading.BoundedSemaphore(AT_ONCE)
 
 def explain(error: BaseException, name: str, ssh: SshConfig) -> tuple[str, str]:
     """A connection's error as (what, what to do) in plain words."""
-    import socket
-
     import paramiko
     from paramiko.ssh_exception import NoValidConnectionsError
 
