@@ -99,7 +99,7 @@ Checks = Annotated[tuple[str, ...], CheckNames("CHECKS", split=True)]
 
 
 class OptionsTask(Task[Any]):
-    """A task whose options are typed; the only short one is `-n`, Invoke would make up one each."""
+    """A task whose options are typed; the short ones are ours, Invoke would make up one each."""
 
     parameters: Sequence[inspect.Parameter]
     kinds: dict[str, Kind | None]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -151,6 +151,7 @@ class Session:
         """The nodes of `hosts`, for tasks that know no cluster."""
         from .cluster import cluster
 
+        self.connections.known = partial(cluster.known_hosts, self.settings)
         return self.connections.of(hosts, cluster.ssh_config(self.settings))
 
     def site(self, hosts: Sequence[Host]) -> Site:

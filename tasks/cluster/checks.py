@@ -47,7 +47,10 @@ SWAP = GIB // 4  # bytes: macOS itself may swap out a little on a node that has 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the facts are judged against; sizes in bytes, times in seconds."""
+    """What the facts are judged against; sizes in bytes, times in seconds.
+
+    `model_at_home` is the model as ~/..., where it is a path in the home of who asks.
+    """
 
     ranks: Sequence[Rank]
     backend: str
@@ -56,6 +59,7 @@ class Expected:
     model: str | None
     wired_limit: int
     cooldown: float
+    model_at_home: str = ""
 
     @property
     def is_rdma(self) -> bool:
@@ -595,6 +599,11 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     def judge(node: str, value: Model) -> Finding:
         if value.path is None:
             fix = "copy or download it to that node"
+            if expected.model_at_home:
+                fix = (
+                    f"copy it there, or write '{expected.model_at_home}', in quotes: without them"
+                    " the shell made ~ this machine's home"
+                )
             return Finding("model", FAIL, node, f"{expected.model} is not there", fix)
         first = there[0].files
         names = set(value.files) | set(first)

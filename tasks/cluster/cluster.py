@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -20,7 +21,7 @@ from .errors import BadInput
 from .facts import old
 from .facts.memory import GIB
 from .hostfile import Host, Hostfile
-from .nodes import Connections, Node, each
+from .nodes import Connections, Node, each, no_such_host
 from .ranks import Rank
 from .ssh import resolve
 
@@ -143,6 +144,7 @@ class Cluster(Site):
             model=self.model,
             wired_limit=self.wired_limit,
             cooldown=self.cooldown,
+            model_at_home=_below_home(self.model or ""),
         )
 
     @property
@@ -165,6 +167,7 @@ def build(
     given the same `connections` share them, and their locks.
     """
     connections = connections or Connections()
+    connections.known = partial(known_hosts, config)
     said = {key: value for key, value in options.items() if value not in (None, [], (), "")}
     number = said.pop("num_ranks", None)
     given = _read(said, option_name)
@@ -288,6 +291,15 @@ def configured(config: Mapping[str, object], name: str | None = None) -> str:
     return _from_root(_of_cluster(config, name).hostfile)
 
 
+def known_hosts(config: Mapping[str, object], name: str | None = None) -> list[str]:
+    """The names of the hosts that are configured; none where their file can't be read."""
+    try:
+        hosts = hostfiles.load(configured(config, name)).hosts
+    except BadInput:
+        return []
+    return list(dict.fromkeys(host.ssh for host in hosts))
+
+
 def site(config: Mapping[str, object], name: str | None, nodes: Sequence[Node]) -> Site:
     """The cluster of that name, or the configured one, on these nodes: for who runs no ranks."""
     found = _of_cluster(config, name)
@@ -365,7 +377,7 @@ def _resolved(
     bare = [host for host in listening if not host.ips]
     # In threads: nothing interrupts a lookup, and a name server may be silent for long.
     where = connections.of(bare, ssh) if bare else ()
-    addresses = each(where, lambda node: _lookup(node.address))
+    addresses = each(where, _lookup)
     for host in hosts:
         own = tuple(ip for ip in host.ips if not ranks.is_for_itself(ip))
         if host in bare:
@@ -378,11 +390,18 @@ def _resolved(
     return found, list(dict.fromkeys(notes))
 
 
-def _lookup(name: str) -> str:
+def _below_home(path: str) -> str:
+    """The path as ~/..., where it is one in this user's home here; "" where it is not."""
+    home = f"{Path.home()}/"
+    return f"~/{path.removeprefix(home)}" if len(home) > 2 and path.startswith(home) else ""
+
+
+def _lookup(node: Node) -> str:
     try:
-        return str(socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0])
+        return str(socket.getaddrinfo(node.address, None, socket.AF_INET)[0][4][0])
     except (OSError, UnicodeError):
-        raise BadInput(f'{name}: no IPv4 address found: give "ips" in a hostfile') from None
+        why = no_such_host(node.name, node.known())
+        raise BadInput(f'{why}: no IPv4 address found: give "ips" in a hostfile') from None
 
 
 def _model(file: Hostfile, hosts: Sequence[Host]) -> str | None:

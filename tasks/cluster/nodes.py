@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as _wait
 from contextlib import suppress
@@ -193,13 +193,17 @@ class Node:
 
     `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
     through it, by their state directory, and `fences` the numbers of these; `is_relayed` that its
-    sshd forwards no connections. Of an answer `room` bytes are kept.
+    sshd forwards no connections; `known` gives the names that there are. Of an answer `room` bytes
+    are kept.
     """
 
     _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
 
-    def __init__(self, host: Host, ssh: SshConfig | None = None) -> None:
+    def __init__(
+        self, host: Host, ssh: SshConfig | None = None, known: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self.host = host
+        self.known = known
         self.name = host.ssh
         self.ssh = ssh or SshConfig()
         self.pending: set[Future[Any]] = set()
@@ -301,7 +305,7 @@ class Node:
         except OSError:
             raise
         except _network_errors() as error:
-            why, _ = explain(error, self.name, self.ssh)
+            why, _ = explain(error, self.name, self.ssh, self.known)
             raise ConnectionError(f"{self.name}: {why}") from None
 
     def _forward(self, host: str, port: int) -> Any:
@@ -375,7 +379,7 @@ class Node:
 
     def _lost(self, error: BaseException) -> Answer:
         self._leave()
-        why, remedy = explain(error, self.name, self.ssh)
+        why, remedy = explain(error, self.name, self.ssh, self.known)
         return Answer(self.name, failure=why, remedy=remedy)
 
     def _leave(self, context: Any = None) -> None:
@@ -421,7 +425,12 @@ _making = threading.BoundedSemaphore(AT_ONCE)
 
 
 class Connections:
-    """The nodes that one command has to do with: the same object for the same host."""
+    """The nodes that one command has to do with: the same object for the same host.
+
+    `known` gives the names of the configured hostfile, for who has misspelled one of them.
+    """
+
+    known: Callable[[], Sequence[str]] = tuple
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[str | int | None, ...], Node] = {}
@@ -433,7 +442,7 @@ class Connections:
         keys = {(ssh.path, each.ssh, each.user, each.port, each.gateway): each for each in hosts}
         _allow_files(2 * len(keys))
         for key, host in keys.items():
-            self._nodes.setdefault(key, Node(host, ssh))
+            self._nodes.setdefault(key, Node(host, ssh, self.known))
         for node in self._nodes.values():
             node.room = min(ALL_KEPT // len(self._nodes), KEPT)
         return [self._nodes[key] for key in keys]
@@ -516,7 +525,15 @@ def sh(
     )
 
 
-def explain(error: BaseException, name: str, ssh: SshConfig) -> tuple[str, str]:
+def no_such_host(name: str, known: Sequence[str] = ()) -> str:
+    """A name that nobody resolves, with those of the hostfile: it may be a slip."""
+    others = f"; in the hostfile: {', '.join(known)}" if known and name not in known else ""
+    return f"no such host: {name}{others}"
+
+
+def explain(
+    error: BaseException, name: str, ssh: SshConfig, known: Callable[[], Sequence[str]] = tuple
+) -> tuple[str, str]:
     """A connection's error as (what, what to do) in plain words."""
     import socket
 
@@ -535,7 +552,7 @@ def explain(error: BaseException, name: str, ssh: SshConfig) -> tuple[str, str]:
     if isinstance(error, paramiko.AuthenticationException):
         return "SSH login refused", f"install your key with: ssh-copy-id {name}"
     if isinstance(error, socket.gaierror):
-        return "no such host name", see
+        return no_such_host(name, known()), see
     if isinstance(error, NoValidConnectionsError):
         reasons = {str(each.strerror or each) for each in error.errors.values()}
         return f"SSH failed ({', '.join(sorted(reasons))})", see
