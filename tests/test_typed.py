@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Inv
 from test_wrong_use import Local
 from test_wrong_use import local as local
 
@@ -105,3 +105,26 @@ def test_a_home_that_the_shell_wrote_out(tmp_path: Path, monkeypatch: pytest.Mon
         said[path] = found.fix
     assert "write '~/models/K', in quotes" in said[f"{tmp_path}/models/K"]
     assert "~" not in said["/models/K"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["from tasks import ns, tpp"], "mine.py:3: ImportError: cannot import name 'tpp'"),
+        (
+            ["from tasks import ns, tp", "ns.add_task(tp.start, 'tp')"],
+            "mine.py:4: ValueError",
+        ),
+        (["from tasks import ns", "import broken"], "broken.py:1: SyntaxError: invalid syntax"),
+        (["from tasks import ns", "import json", "json.loads('')"], "mine.py:5: JSONDecodeError:"),
+    ],
+)
+def test_a_file_of_ones_own(inv: Inv, tmp_path: Path, lines: list[str], says: str) -> None:
+    """A task file that can't be loaded, or has a name that is taken: where, and why."""
+    first = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})"]
+    (tmp_path / "mine.py").write_text("\n".join([*first, *lines]))
+    (tmp_path / "broken.py").write_text("def (:")
+    inv.cwd = tmp_path
+    line = inv("-c", "mine", "--list", code=2).one_line()
+    assert line.startswith(str(tmp_path))
+    assert says in line
