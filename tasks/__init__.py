@@ -9,7 +9,7 @@ from .cli.program import Program
 
 startup.begin()
 
-from . import bench, demo, dev, hosts, local, rdma, testing, tp
+from . import bench, completion, demo, dev, hosts, local, rdma, testing, tp
 from .cluster.config.settings import DEFAULTS
 from .executor import Executor
 
@@ -30,6 +30,7 @@ ns.add_collection(_Namespace.from_module(rdma))
 ns.add_collection(_Namespace.from_module(tp))
 ns.add_collection(_Namespace.from_module(testing), name="test")
 ns.add_task(demo.demo)
+ns.add_task(completion.completion)
 # Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
 Executor.defaults = {**DEFAULTS, "hooks": {}}
 ns.configure(Executor.defaults)
@@ -41,10 +42,11 @@ Program.first = {
     "tp.stop": "inv tp.stop",
 }
 # A namespace stands for what is left of it.
+Program.values = staticmethod(completion.values)
 Program.groups = {
     "Daily": "tp.start tp.status tp.chat tp.logs tp.top tp.watch tp.restart tp.stop",
-    "Set-up": "demo hosts.trust rdma.discover rdma.setup rdma.persist rdma.undo rdma.unpersist"
-    " rdma.address rdma.devices rdma.unbridge hosts.clean",
+    "Set-up": "demo completion hosts.trust rdma.discover rdma.setup rdma.persist rdma.undo"
+    " rdma.unpersist rdma.address rdma.devices rdma.unbridge hosts.clean",
     "Looking": "tp.preflight tp.health tp.memory tp.explain tp.audit tp.bench hosts rdma",
     "Steps of tp.start alone, and its lock": "tp",
     "Development": "dev local bench test maintain",

@@ -6,10 +6,13 @@ import ast
 import inspect
 import re
 import shutil
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.context import ParserContext
 from invoke.program import Program as InvokeProgram
 from invoke.util import helpline
 
@@ -25,6 +28,7 @@ class Program(InvokeProgram):
 
     first: Mapping[str, str] = {}
     groups: Mapping[str, str] = {}
+    values: Callable[[Sequence[str], ParserContext | None, Config], list[str] | None]
 
     def parse_tasks(self) -> None:
         words = list(self.core.unparsed)
@@ -38,10 +42,33 @@ class Program(InvokeProgram):
             raise self._told(error, words) from None
 
     def parse_cleanup(self) -> None:
+        if self.args.complete.value:
+            self._complete()
         try:
             super().parse_cleanup()
         except ParseError as error:
             raise self._told(error, [str(self.args.help.value)]) from None
+
+    def _complete(self) -> None:
+        """Print what the last word may become, where it is an option's value; Invoke knows none."""
+        words = sys.argv[sys.argv.index("--") + 2 :] if "--" in sys.argv else []
+        if not words or (words[-1].startswith("-") and not self._takes(words)):
+            return
+        if self._takes(words):
+            words.append("")  # Invoke's script leaves out a last word that is empty
+        found = self.values(words, self._last_task(words), self.config)
+        if found is not None:
+            print("\n".join(found))
+            raise Exit
+
+    def _takes(self, words: Sequence[str]) -> bool:
+        task = self._last_task(words)
+        known = task.flags.get(words[-1]) if task else None
+        return bool(known and known.takes_value)
+
+    def _last_task(self, words: Sequence[str]) -> ParserContext | None:
+        named = [word for word in words if word in self.parser.contexts]
+        return self.parser.contexts[named[-1]] if named else None
 
     def _told(self, error: ParseError, words: Sequence[str]) -> ParseError:
         """The error with what was meant, where that can be said."""
