@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -93,6 +94,7 @@ class Session:
     def __init__(self, arguments: Sequence[str] = (), outer: Session | None = None) -> None:
         self.arguments = arguments
         self.outer = outer
+        self.phases: dict[str, float] = {}
         self.noted: dict[str, str] = {}
         self.signals: Signals = outer.signals if outer else Signals()
         self._said: set[str] = outer._said if outer else set()
@@ -191,6 +193,15 @@ class Session:
                 self._said.add(note)
                 self.say(note)
         return made
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Within it a part of the command is done; `phases` has the seconds that each took."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0) + time.monotonic() - begun
 
     def note(self, **facts: str) -> None:
         """Let later hooks know what a task has found out: `note(run="1f")` is MLX_TP_RUN."""

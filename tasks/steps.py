@@ -48,7 +48,8 @@ def preflight(
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
     begun = time.monotonic()
-    read = show.preflight(cluster, skip, as_json, is_result)
+    with session.phase("checks"):
+        read = show.preflight(cluster, skip, as_json, is_result)
     session.known(cluster).reading = begun, read
 
 
@@ -175,7 +176,8 @@ def launch(session: Session, cluster: Cluster) -> str:
     known.last = known.reading and known.reading[1]
     known.forget()
     try:
-        launching.launch(cluster, run)
+        with session.phase("launch"):
+            launching.launch(cluster, run)
         known.started = run.id
     except (ActionFailed, CheckFailed, Unreachable) as error:
         left = _stop_quietly(session, cluster, run.id)
@@ -228,7 +230,7 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
     api = Api.of(cluster) if run else recorded(cluster)
     _ = api.session  # a key that is not where it should be is told before anything is waited for
     try:
-        with screen.progress() as display:
+        with session.phase("load"), screen.progress() as display:
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
         _note_ready(cluster, run)
@@ -257,15 +259,18 @@ def _note_ready(cluster: Cluster, run: str | None) -> None:
     _collect(cluster, read, beside=mark, run=run)
 
 
-def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
-    """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
+def health(
+    session: Session, cluster: Cluster, timeout: float | None, as_json: bool = False
+) -> None:
+    """One real token, then what one needs to use it; raise CheckFailed if there is none."""
     seconds = timeout or HEALTH_TIMEOUT
     # What this command has started itself need not be read.
     run = session.known(cluster).started
     api = Api.of(cluster) if run else _loaded(session, cluster, timeout)
     start = time.monotonic()
     try:
-        model = api.one_token(cluster.served, cluster.engine.model, seconds)
+        with session.phase("first token"):
+            model = api.one_token(cluster.served, cluster.engine.model, seconds)
     except ApiError as error:
         if error.why.is_final:
             raise _unasked(error) from None
@@ -278,13 +283,41 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     except KeyboardInterrupt as interrupt:
         _leave(session, cluster, interrupt)
         raise
-    screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
-    screen.out(api.url)
-    screen.say(f"clients ask for the model {model}")
-    screen.out(curl(api, model))
+    if as_json:
+        _give_ready(session, cluster, api, model, run)
+    else:
+        _tell_ready(session, cluster, api, model, run)
     before = session.known(cluster).last
     if before:
         show.tell_fewer(cluster, before, cluster.model)
+
+
+def _tell_ready(session: Session, cluster: Cluster, api: Api, model: str, run: str | None) -> None:
+    """What there is to know of a server that answers, a line each; to be used on stdout."""
+    token = session.phases["first token"]
+    if run:
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in session.phases.items())
+        screen.say(f"started: {took}")
+    screen.say(f"healthy: a token in {token:.2f} s")
+    screen.out(api.url)
+    screen.say(f"clients ask for the model {model}")
+    if run:
+        names = ", ".join(node.name for node in cluster.nodes)
+        screen.say(f"{how_many(len(cluster.ranks))} over {cluster.backend} on {names}")
+    screen.out(curl(api, model))
+
+
+def _give_ready(session: Session, cluster: Cluster, api: Api, model: str, run: str | None) -> None:
+    found = {
+        "url": api.url,
+        "model": model,
+        "first_token": session.phases["first token"],
+        "curl": curl(api, model),
+    }
+    if run:
+        found |= {"ranks": len(cluster.ranks), "backend": cluster.backend, "run": run}
+        found |= {"phases": dict(session.phases)}
+    envelope.give(found)
 
 
 def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:

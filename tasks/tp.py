@@ -133,6 +133,7 @@ def health(
     timeout: Seconds | None = None,
     foreground: bool = False,
     dry_run: bool = False,
+    json: bool = False,
 ) -> None:
     """Ask the server for one real token.
 
@@ -143,7 +144,7 @@ def health(
     from . import steps
 
     if not foreground and not session.dry:
-        steps.health(session, cluster, timeout)
+        steps.health(session, cluster, timeout, json)
 
 
 @cluster_task(
@@ -161,6 +162,7 @@ def start(
     skip_checks: bool = False,
     foreground: bool = False,
     dry_run: bool = False,
+    json: bool = False,
 ) -> None:
     """Check, start all ranks, wait until one real token.
 
@@ -175,7 +177,10 @@ def start(
     inv tp.start --hostfile hosts/hwstudio.json --fast-synch on -- --model M
     """
     from . import steps
+    from .cluster.errors import BadInput
 
+    if json and foreground:
+        raise BadInput("--json is for a start that comes to an end: leave out --foreground")
     with steps.locked(session, cluster, "tp.start"):
         if foreground:
             steps.foreground(session, cluster, timeout)

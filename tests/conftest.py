@@ -22,6 +22,7 @@ from typing import Any
 import forks
 import hypothesis
 import pytest
+import schemas
 from rig import Cable, Rig, two_nodes
 from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
@@ -113,6 +114,7 @@ class Done:
     code: int
     out: str
     err: str
+    words: tuple[str, ...] = ()
 
     def one_line(self) -> str:
         """The error, which must be one line and no traceback."""
@@ -122,7 +124,8 @@ class Done:
         return lines[0]
 
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The document that `--json` printed, which is as the task's schema has it."""
+        return schemas.check(self.words, json.loads(self.out))
 
 
 @dataclass
@@ -144,14 +147,15 @@ class Inv:
 
     def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
         if self.can_fork():
-            return Done(*forks.run(self.line(*words, args=args), self.environment(), DEADLINE))
+            line = self.line(*words, args=args)
+            return Done(*forks.run(line, self.environment(), DEADLINE), words)
         process = self.start(*words, args=args)
         try:
             out, err = process.communicate(timeout=DEADLINE)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        return Done(process.returncode, out, err)
+        return Done(process.returncode, out, err, words)
 
     def start(
         self, *words: str, args: tuple[str, ...] | None = None, **more: Any
