@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _COLOURS = {
     "ok": 32, "ready": 32, "running": 32, "stopped": 32,
     "warn": 33, "starting": 33, "joining": 33, "loading": 33, "unasked": 33,
-    "degraded": 33, "killed": 33, "unknown": 33,
+    "degraded": 33, "killed": 33, "suspended": 33, "had died": 33, "unknown": 33,
     "fail": 31, "dead": 31, "not reached": 31, "still running": 31,
 }  # fmt: skip
 _RANKS = (36, 35, 34, 33, 32, 31)

@@ -23,7 +23,6 @@ from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import Unknown, known, processes, rates
 from .cluster.facts import memory as memories
 from .cluster.facts.memory import GIB
-from .cluster.hints import exit_words
 from .cluster.ranks import FAST_SYNCH
 from .cluster.server import readiness
 from .cluster.server.readiness import Health
@@ -162,6 +161,8 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     found.update(state=health.state, why=health.why)
     if health.state == readiness.UNKNOWN:
         found["why"] = f"no answer: {', '.join(read.unreachable)}"
+    elif health.state not in readiness.FAILED and (why := readiness.suspended(read)):
+        found.update(state=readiness.DEGRADED, why=why)
     elif health.state in (readiness.LOADING, readiness.READY):
         found.update(_serving(cluster, read, health))
     elif health.state in readiness.FAILED:
@@ -228,11 +229,17 @@ def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
         "rank": rank.rank,
         "host": node,
         "pid": rank.pid,
-        "state": "running" if rank.alive else "dead" if rank.pid else "starting",
-        "exit": None if rank.alive or not rank.pid else exit_words(rank.exit),
+        "state": _rank_word(rank),
+        "exit": None if rank.alive or not rank.pid else readiness.how_ended(read, node, rank),
         "uptime": max(time.time() - started, 0) if rank.alive and started else None,
         "memory": process.rss if process else None,
     }
+
+
+def _rank_word(rank: RankState) -> str:
+    if rank.alive:
+        return "suspended" if rank.suspended else "running"
+    return "dead" if rank.pid else "starting"
 
 
 def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
@@ -311,6 +318,7 @@ def show_logs(
     if previous:
         failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
+        _check_rank(where, rank)
         taken = logs.collect(cluster, where)
         failed = taken.failed
         for line in combined.tail(where.combined, lines, rank, grep):
@@ -322,6 +330,14 @@ def show_logs(
         _follow(cluster, where, rank, grep)
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
+
+
+def _check_rank(where: logs.Place, rank: int | None) -> None:
+    """Raise BadInput for a rank that the run has not; where nothing ran, that is told instead."""
+    there = sorted(number for _, number in where.paths)
+    if there and rank is not None and rank not in there:
+        some = f"ranks {there[0]} to {there[-1]}" if len(there) > 1 else f"rank {there[0]} alone"
+        raise BadInput(f"--rank {rank}: the run has {some}")
 
 
 def tell_left(taken: logs.Collected) -> None:
@@ -337,6 +353,7 @@ def _previous(
     """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         old, failed = logs.earlier(cluster, read, number, Path(folder))
+        _check_rank(old, rank)
         taken = logs.collect(cluster, old, final=True)
         failed.update(taken.failed)
         if taken.unwritten:

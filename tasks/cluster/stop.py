@@ -18,6 +18,7 @@ from .facts.memory import in_words
 from .facts.processes import Process, mark
 from .launch import who
 from .nodes import Answer
+from .server import readiness
 from .snapshot import Snapshot
 from .ssh import scripts
 from .state import RankState
@@ -51,6 +52,8 @@ class Target:
 class Stopped:
     """What was done on one node; `left` are the targets that nothing could end.
 
+    `died` are the ranks that had ended before, with how they did.
+
     `why` tells why what was `killed` was.
     """
 
@@ -60,6 +63,7 @@ class Stopped:
     left: list[str] = field(default_factory=list)
     failure: str = ""
     why: str = ""
+    died: list[str] = field(default_factory=list)
 
     @property
     def word(self) -> str:
@@ -69,7 +73,16 @@ class Stopped:
             return "still running"
         if self.killed:
             return "killed"
-        return "stopped" if self.ended else "nothing ran"
+        if self.ended:
+            return "stopped"
+        return "had died" if self.died else "nothing ran"
+
+    @property
+    def labels(self) -> str:
+        """The ranks that its word is of, then those that had died before."""
+        found = ", ".join(self.left or [*self.ended, *self.killed])
+        died = ", ".join(self.died)
+        return f"{found}; {died} had died" if found and died else found or died
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,11 @@ def stop(
     reports = {node.name: Stopped(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
+    for name, rank in read.ranks:
+        is_it = run is None or (rank.record and rank.record.run == run)
+        if is_it and rank.pid and not rank.alive and name in reports:
+            how = readiness.how_ended(read, name, rank)
+            reports[name].died.append(f"rank {rank.rank} ({how})")
     left = found = targets(cluster, read, run, everything)
     seconds = cluster.stop_timeout if timeout is None else timeout
     why = "--force" if force else f"not ended within {seconds:g} s"
