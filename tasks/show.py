@@ -260,7 +260,7 @@ def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
 def _print_status(found: Mapping[str, Any]) -> None:
     words = [screen.paint(found["state"], sys.stdout)]
     words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
-    words += [one_line(found["model"])] if found["model"] else []
+    words += [_model_name(found["model"])] if found["model"] else []
     words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
     words += [f"{FAST_SYNCH} {found['fast_synch']}"] if _is_set(found["fast_synch"]) else []
     screen.coloured("  ".join(words))
@@ -280,6 +280,12 @@ def _print_status(found: Mapping[str, Any]) -> None:
     for node, lines in found["later"].items():
         for line in lines:
             screen.say(f"{node}: {line}")
+
+
+def _model_name(model: str) -> str:
+    """A model as people call it: of a path its last part, of a Hugging Face name all."""
+    is_path = model.startswith(("/", "~", "."))
+    return one_line(model.rstrip("/").rpartition("/")[2] if is_path else model)
 
 
 def _is_set(fast_synch: str | None) -> bool:
