@@ -4,14 +4,16 @@
 from invoke.collection import Collection
 from invoke.main import program
 
+from . import moved
 from .cli import startup
 from .cli.program import Program
 
 startup.begin()
+moved.begin()
 
 from . import bench, completion, demo, dev, hosts, local, rdma, testing, tp
+from .cli.executor import Executor
 from .cluster.config.settings import DEFAULTS
-from .executor import Executor
 
 
 class _Namespace(Collection):

@@ -9,7 +9,7 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.parser.context import ParserContext
 
-from .options import options_task
+from .cli.options import options_task
 
 
 @options_task(

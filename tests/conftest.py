@@ -23,6 +23,7 @@ import forks
 import hypothesis
 import pytest
 import schemas
+import waits
 from rig import Cable, Rig, two_nodes
 from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
@@ -146,9 +147,9 @@ class Inv:
         return done
 
     def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
-        if self.can_fork():
-            line = self.line(*words, args=args)
-            return Done(*forks.run(line, self.environment(), DEADLINE), words)
+        line = self.line(*words, args=args)
+        if self.can_fork(line):
+            return Done(*forks.run(line, self.environment(), self.cwd, DEADLINE), words)
         process = self.start(*words, args=args)
         try:
             out, err = process.communicate(timeout=DEADLINE)
@@ -166,8 +167,8 @@ class Inv:
         options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
         return subprocess.Popen(line, env=self.environment(), **options)
 
-    def can_fork(self) -> bool:
-        return forks.can_run(self.environment(), self.cwd)
+    def can_fork(self, line: list[str]) -> bool:
+        return forks.can_run(line, self.environment(), self.cwd)
 
     def line(self, *words: str, args: tuple[str, ...] | None = None) -> list[str]:
         config = ["-f", str(self.config)] if self.config else []
@@ -205,7 +206,7 @@ def inv(home: Path) -> Inv:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's tiny model, made anew for this run."""
-    from tasks import tiny
+    from tasks.commands.dev import tiny_model as tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     folder.chmod(0o755)  # for users of test hosts, too
@@ -224,6 +225,7 @@ def hostfile(path: Path, hosts: list[dict[str, Any]], model: Path, port: int, **
         "model": str(model),
         "args": ["--port", str(port)],
         "hosts": hosts,
+        "envs": waits.envs(),
         **more,
     }
     path.write_text(json.dumps(cluster))

@@ -17,9 +17,11 @@ from test_wrong_use import local as local
 
 from tasks import ns
 from tasks.cli.program import Program, paragraphs
-from tasks.cluster import checks, cluster
-from tasks.cluster.facts import NodeFacts, model
-from tasks.cluster.snapshot import Snapshot
+from tasks.cluster import cluster
+from tasks.cluster.checks import model as model_checks
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.facts.models import model
+from tasks.cluster.facts.snapshot import Snapshot
 
 ROWS = [line.split("\t") for line in (ROOT / "tests/data/typed.tsv").read_text().splitlines()]
 THEIRS = {
@@ -101,7 +103,7 @@ def test_a_home_that_the_shell_wrote_out(tmp_path: Path, monkeypatch: pytest.Mon
         made = cluster.build({"hostfile": "hosts/local.json"}, ["--model", path])
         facts = NodeFacts("mac1", {model.KEY: model.Model(None)})
         snapshot = Snapshot({"mac1": facts}, {})
-        (found,) = checks.same_files(made.expected, snapshot)
+        (found,) = model_checks.same_files(made.expected, snapshot)
         said[path] = found.fix
     assert "write '~/models/K', in quotes" in said[f"{tmp_path}/models/K"]
     assert "~" not in said["/models/K"]

@@ -14,8 +14,9 @@ from typing import Any
 from invoke.config import Config
 from invoke.parser.context import ParserContext
 
-from .. import screen
-from ..cluster import cluster, engine, hostfile
+from ..cli import screen
+from ..cluster import cluster
+from ..cluster.config import engine, hostfile
 from ..cluster.config.values import Choice
 from ..cluster.errors import BadInput
 
