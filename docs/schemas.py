@@ -24,6 +24,14 @@ SPREAD = {"p50": "number?", "p95": "number?"}
 SAMPLE = "any"  # what one request took: for whoever counts anew
 VERSIONS = {"*": "text?"}
 
+STATUS = {
+    "state": "text", "why": "text", "url": "text?", "model": "text?", "engine": "text",
+    "fast_synch": "text?",
+    "ranks": [{"rank": "whole?", "host": "text", "pid": "whole?", "state": "text",
+               "exit": "text?", "uptime": "number?", "memory": "whole?"}],
+    "unreachable": {"*": "text"}, "later": {"*": ["text"]},
+}  # fmt: skip
+
 TASKS: dict[str, dict[str, Any]] = {
     "tp.preflight": {},
     # Nothing of its own where --dry-run starts nothing.
@@ -31,13 +39,9 @@ TASKS: dict[str, dict[str, Any]] = {
                  "run?": "text", "phases?": {"*": "number"}, "first_token?": "number",
                  "curl?": "text"},
     "tp.health": {"url": "text", "model": "text", "first_token": "number", "curl": "text"},
-    "tp.status": {
-        "state": "text", "why": "text", "url": "text?", "model": "text?", "engine": "text",
-        "fast_synch": "text?",
-        "ranks": [{"rank": "whole?", "host": "text", "pid": "whole?", "state": "text",
-                   "exit": "text?", "uptime": "number?", "memory": "whole?"}],
-        "unreachable": {"*": "text"}, "later": {"*": ["text"]},
-    },
+    # One cluster's keys, or those of all by name (--cluster all).
+    "tp.status": {**{f"{key}?": value for key, value in STATUS.items()},
+                  "clusters?": {"*": STATUS}},
     "tp.stop": {"nodes?": ["any"], "strangers?": ["any"]},
     "tp.memory": {"nodes": {"*": {"wired": "whole?", "total": "whole?", "baseline": "whole?"}}},
     "tp.audit": {"actions": ["any"], "unreachable": {"*": "text"}},

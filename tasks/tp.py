@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from invoke.context import Context
 from invoke.tasks import call
 
+from . import session as sessions
 from .cli.executor import server_arguments
 from .cli.options import WHAT, WHERE, Checks, cluster_task, options_task
 from .cluster.config.values import (
@@ -24,6 +25,8 @@ from .cluster.config.values import (
 from .commands.tp import hold
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .cluster.cluster import Cluster
     from .session import Session
 
@@ -48,6 +51,15 @@ def _last(c: Context, **given: Any) -> Cluster:
     from .commands.tp import restart as restarting
 
     return restarting.last(c, **given)
+
+
+def _named(c: Context, **given: Any) -> Sequence[Cluster]:
+    """Imported late, too; a hook's cluster is that of the task that it hangs on."""
+    from .commands.tp import show
+
+    call = sessions.of(c).call  # type: ignore[union-attr]  # a task of ours has one
+    is_it = call is not None and getattr(call.task, "make", None) is _named
+    return show.named(c, **(call.cluster_options if call and is_it else given))
 
 
 @cluster_task(*WHAT)
@@ -292,17 +304,23 @@ def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     steps.unlock(session, cluster)
 
 
-@cluster_task(*WHERE)
-def status(session: Session, cluster: Cluster, json: bool = False) -> None:
+@cluster_task(*WHERE, of=_named)
+def status(session: Session, clusters: Sequence[Cluster], json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
     Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
-    answer) and for one that can't be asked, 5 if a node can't be reached.
+    answer) and for one that can't be asked, 5 if a node can't be reached. --cluster all: a row
+    for each cluster of tp.clusters.
+
+    inv tp.status --cluster all
     """
-    cluster.connect()
     from .commands.tp import show
 
-    show.status(cluster, json)
+    if session.call and session.call.kwargs.get("cluster") == show.EVERY:
+        show.statuses(clusters, json)
+    else:
+        clusters[0].connect()
+        show.status(clusters[0], json)
 
 
 @cluster_task(

@@ -12,6 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from invoke.context import Context
+
+from ... import session as sessions
 from ...cli import envelope, screen
 from ...cluster import checks
 from ...cluster.checks import FAIL, Finding
@@ -19,7 +22,8 @@ from ...cluster.checks import memory as memory_checks
 from ...cluster.checks.servers import servers, unrecorded
 from ...cluster.cluster import Cluster
 from ...cluster.config import engine
-from ...cluster.config.ranks import FAST_SYNCH
+from ...cluster.config.ranks import FAST_SYNCH, how_many
+from ...cluster.config.settings import DEFAULT
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts import Unknown, known
 from ...cluster.facts.machine import memory as memories
@@ -36,6 +40,7 @@ from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
 from ...cluster.text import one_line
 
+EVERY = "all"  # as a cluster's name
 TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
 TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
 # Why, of these, is said in the error's line, or in the nodes' rows.
@@ -129,6 +134,43 @@ def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:
             "baseline": state.baseline if state else None,
         }
     return found
+
+
+def named(c: Context, cluster: str | None = None, **given: Any) -> list[Cluster]:
+    """The cluster that the options name; with `all` every one that is configured by name."""
+    session = sessions.of(c)
+    assert session is not None, "a task of ours has one"
+    if cluster != EVERY:
+        return [session.cluster({"cluster": cluster, **given})]
+    configured = session.settings.get("clusters") or {}
+    return [session.cluster({"cluster": name, **given}) for name in (DEFAULT, *configured)]
+
+
+def statuses(clusters: Sequence[Cluster], as_json: bool) -> None:
+    """A row per cluster: how it does, what it serves, and where; raise for the worst of them."""
+    for cluster in clusters:
+        cluster.connect()
+    found, lost = {}, []
+    for cluster in clusters:
+        whole, read = snapshots.whole(cluster, snapshots.alive(cluster))
+        found[cluster.name] = summary(whole, read)
+        lost += [node for node in read.unreachable if node not in lost]
+    if as_json:
+        envelope.give({"clusters": found})
+    else:
+        screen.table([_cluster_row(name, each) for name, each in found.items()])
+    if lost:
+        raise Unreachable(f"{', '.join(lost)}: can't be reached")
+    bad = [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]
+    if bad:
+        raise CheckFailed(f"{', '.join(bad)}: inv tp.status --cluster {bad[0]} shows its ranks")
+
+
+def _cluster_row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    serves = found["url"] and found["state"] != readiness.STOPPED
+    ranks = how_many(len(found["ranks"])) if found["ranks"] else ""
+    model = _model_name(found["model"]) if found["model"] else ""
+    return found["state"], name, ranks, model, found["url"] if serves else found["why"]
 
 
 def status(cluster: Cluster, as_json: bool) -> None:
