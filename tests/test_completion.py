@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, ROOT, Inv, require, wait_for
+from conftest import Inv, require, wait_for
+from terminals import Terminal
+from terminals import terminal as terminal
 
 SHELLS = {"bash": "bash -i", "zsh": "zsh -i", "fish": "fish -i"}
 
 
-@pytest.fixture
-def terminal(home: Path) -> Iterator[Callable[..., None]]:
-    """`terminal(shell, keys, wanted)`: press them and Tab in a shell, until it shows `wanted`."""
-    require(shutil.which("tmux"), "needs tmux")
-    name = f"tab-{uuid.uuid4().hex[:8]}"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "HOME": str(home), "TERM": "xterm", "PS1": "READY "}
-
-    def tmux(*words: str) -> str:
-        line = ["tmux", "-L", name, *words]
-        done = subprocess.run(
-            line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False
-        )
-        return done.stdout
-
-    def shows(shell: str, keys: str, wanted: str) -> None:
-        tmux("-f", "/dev/null", "new-session", "-d", "-x", "120", "-y", "40", SHELLS[shell])
-        tmux("send-keys", "echo begun | tr b B", "Enter")
-        wait_for(lambda: "Begun" in tmux("capture-pane", "-p"))
-        tmux("send-keys", "-l", keys)
-        tmux("send-keys", "Tab")
-        wait_for(lambda: wanted in tmux("capture-pane", "-p"))
-
-    yield shows
-    tmux("kill-server")
-
-
 @pytest.mark.parametrize("shell", SHELLS)
-def test_tab(terminal: Callable[..., None], inv: Inv, home: Path, shell: str) -> None:
+def test_tab(terminal: Terminal, inv: Inv, home: Path, shell: str) -> None:
     """What `inv completion` has installed completes in a shell that is started anew."""
     require(shutil.which(shell), f"needs {shell}")
     inv.env["SHELL"] = f"/bin/{shell}"
     inv("completion")
-    terminal(shell, "inv tp.rest", "inv tp.restart")
+    terminal.open(SHELLS[shell], 120, {"HOME": str(home)})
+    terminal.tmux("send-keys", "echo begun | tr b B", "Enter")
+    wait_for(lambda: "Begun" in terminal.rows())
+    terminal.tmux("send-keys", "-l", "inv tp.rest")
+    terminal.tmux("send-keys", "Tab")
+    wait_for(lambda: any("inv tp.restart" in row for row in terminal.rows()))
 
 
 CASES = {

@@ -92,7 +92,8 @@ class Program(InvokeProgram):
         print("From the first start to the stop:\n")
         self.print_columns([(line, helpline(task)) for line, task in found.items()])
         print("All tasks: inv --list.  One of them: inv --help tp.start.")
-        print("Invoke's own options: inv --help.  Pages: README.md, docs/guide.md.")
+        print("Invoke's own options: inv --help.")
+        print("Pages: README.md, docs/guide.md.")
         raise Exit
 
     def _has(self, name: str) -> bool:

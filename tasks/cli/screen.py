@@ -104,6 +104,13 @@ def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
             print(line.rstrip(), file=stream, flush=True)
 
 
+def fields(row: Sequence[str]) -> None:
+    """What has no columns on one line; on a terminal on as many as it takes."""
+    is_wide = sys.stdout.isatty() and sum(map(cells, row)) + 2 * len(row) > width()
+    for line in _stacked(row, width()) if is_wide else ["  ".join(row)]:
+        out(line)
+
+
 def fitted(row: Sequence[str], widths: Sequence[int], room: int | None) -> list[str]:
     """A row's lines: its last cell goes on below itself, or all of them below the first."""
     padded = [f"{cell}{' ' * (wide - cells(cell))}" for cell, wide in zip(row, widths, strict=True)]

@@ -20,46 +20,27 @@ from ..cluster.config import engine, hostfile
 from ..cluster.config.values import Choice
 from ..cluster.errors import BadInput
 
-BASH = """\
-_inv_complete() {
-  local IFS=$'\\n' words=("${COMP_WORDS[@]:0:COMP_CWORD+1}")
-  COMPREPLY=($(compgen -W "$(inv --complete -- "${words[@]}" 2>/dev/null)" -- "$2"))
-}
-complete -o default -F _inv_complete inv invoke
-"""
-ZSH = """\
-_inv_complete() {
-  local -a found
-  found=("${(@f)$(inv --complete -- "${(@)words[1,CURRENT]}" 2>/dev/null)}")
-  compadd -a found || _files
-}
-(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -u }
-compdef _inv_complete inv invoke
-"""
-FISH = """\
-function __inv_complete
-  set -l word (commandline -ct)
-  inv --complete -- (commandline -opc) "$word" 2>/dev/null
-end
-complete -c inv -f -a '(__inv_complete)'
-complete -c invoke -f -a '(__inv_complete)'
-"""
-SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+FOLDER = Path(__file__).parents[1] / "cli" / "completions"
+SHELLS = ("bash", "zsh", "fish")
 PLACE = ".config/mlx-tp"  # in the home: what the start-up file reads
 
 
 def run(shell: str | None, show: bool) -> None:
     """Install the script of a shell, or show it."""
     shell = shell or Path(os.environ.get("SHELL", "")).name
-    if shell not in SCRIPTS:
-        raise BadInput(f"--shell {shell}: choose one of {', '.join(SCRIPTS)}")
+    if shell not in SHELLS:
+        raise BadInput(f"--shell {shell}: choose one of {', '.join(SHELLS)}")
     if show:
-        screen.out(SCRIPTS[shell].rstrip())
+        screen.out(_script(shell).rstrip())
         return
     try:
         _install(shell, Path.home())
     except OSError as error:
         raise BadInput(f"{error.filename}: {error.strerror}") from None
+
+
+def _script(shell: str) -> str:
+    return (FOLDER / f"inv.{shell}").read_text(encoding="utf-8")
 
 
 def _install(shell: str, home: Path) -> None:
@@ -68,7 +49,7 @@ def _install(shell: str, home: Path) -> None:
     else:
         script = home / PLACE / f"completion.{shell}"
     script.parent.mkdir(parents=True, exist_ok=True)
-    script.write_text(SCRIPTS[shell])
+    script.write_text(_script(shell))
     screen.out(f"wrote {script}")
     if shell != "fish":
         _read_at_start(home / f".{shell}rc", f"source ~/{script.relative_to(home)}")
