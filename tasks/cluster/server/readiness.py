@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..facts.machine.memory import in_words
-from ..known_errors.hints import exit_words
+from ..facts.machine.memory import format_bytes
+from ..known_errors.hints import describe_exit
 from ..text import ago
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _was_ready(read: Snapshot) -> bool:
 def _gone(read: Snapshot) -> str:
     """The ranks that have ended; one without a pid is about to be started."""
     gone = [(node, rank) for node, rank in read.ranks if rank.pid and not rank.alive]
-    dead = {f"rank {r.rank} on {n}": exit_words(r.exit) for n, r in gone if not r.booted}
+    dead = {f"rank {r.rank} on {n}": describe_exit(r.exit) for n, r in gone if not r.booted}
     booted = {node: f"{node} was {how_ended(read, node, r)}" for node, r in gone if r.booted}
     return "; ".join([*booted.values(), *([f"died: {_words(dead)}"] if dead else [])])
 
@@ -117,7 +117,7 @@ def how_ended(read: Snapshot, node: str, rank: RankState) -> str:
     """What became of a rank that lives no more: its exit status, or its node's reboot."""
     state = read.state(node)
     if rank.booted is None or state is None:
-        return exit_words(rank.exit)
+        return describe_exit(rank.exit)
     return f"rebooted {ago(state.now - rank.booted)} ago"
 
 
@@ -157,7 +157,7 @@ def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
         return Health(LOADING)
     read, of = (total / len(ranks) for total in bytes_)
     share = f"{100 * read / of:.0f} %, " if of else ""
-    return Health(LOADING, f"{share}{in_words(int(read))} of {in_words(int(of))} per rank")
+    return Health(LOADING, f"{share}{format_bytes(int(read))} of {format_bytes(int(of))} per rank")
 
 
 def _names(nodes: Sequence[str]) -> str:

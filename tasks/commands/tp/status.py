@@ -1,139 +1,40 @@
-"""Reading and telling: preflight, status, memory and logs. Nothing here changes a node."""
+"""What inv tp.status does: what runs, in one word and a row per rank."""
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
 
 from ... import session as sessions
 from ...cli import envelope, screen
-from ...cluster import checks
-from ...cluster.checks import FAIL, Finding
-from ...cluster.checks import memory as memory_checks
 from ...cluster.checks.servers import servers, unrecorded
 from ...cluster.cluster import Cluster
-from ...cluster.config import engine
 from ...cluster.config.ranks import FAST_SYNCH, how_many
 from ...cluster.config.settings import DEFAULT
-from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from ...cluster.errors import CheckFailed, Unreachable
 from ...cluster.facts import Unknown, known
-from ...cluster.facts.machine import memory as memories
 from ...cluster.facts.machine import processes
 from ...cluster.facts.machine.memory import GIB
-from ...cluster.facts.models import rates
 from ...cluster.facts.server import state
-from ...cluster.facts.server.state import RankState, Record
+from ...cluster.facts.server.state import RankState
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.http.api import Api, ApiError
-from ...cluster.server import audit_log as audit
-from ...cluster.server import combined_log, logs, readiness, snapshots
+from ...cluster.server import readiness, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
 from ...cluster.text import one_line
+from ..findings import unreachable
+from .recorded import api_of
 
 EVERY = "all"  # as a cluster's name
 TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
 TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
 # Why, of these, is said in the error's line, or in the nodes' rows.
 SAID_LATER = (*readiness.FAILED, readiness.UNASKED, readiness.UNKNOWN)
-
-
-def preflight(
-    cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
-) -> Snapshot:
-    """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
-
-    The table is narration of a start, or the result where nothing else was asked for.
-    """
-    read = snapshots.preflight(cluster, skip)
-    findings = judge(cluster, read, skip)
-    if as_json:
-        envelope.give({}, findings)
-    else:
-        screen.table(rows(findings), sys.stdout if is_result else sys.stderr)
-    failed = [finding for finding in findings if finding.level == FAIL]
-    unreachable(read)
-    if failed:
-        count = f"{len(failed)} check{'s' * (len(failed) > 1)} failed"
-        raise CheckFailed(f"preflight: {count}, nothing was changed")
-    return read
-
-
-def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding]:
-    """The findings of all checks that are not skipped, unreachable nodes first."""
-    findings = lost(read)
-    for name, check in checks.CHECKS.items():
-        if name not in skip:
-            findings += check.findings(cluster.expected, read)
-    return findings
-
-
-def lost(read: Snapshot) -> list[Finding]:
-    """A finding per node that could not be reached."""
-    return [
-        Finding("reachable", FAIL, node, why, fix) for node, (why, fix) in read.unreachable.items()
-    ]
-
-
-def leader(read: Snapshot) -> tuple[str, RankState, Record]:
-    """Rank 0 of the recorded server, with its node; raise with what to do if none is recorded."""
-    for node, rank in read.ranks:
-        if rank.rank == 0 and rank.record:
-            return node, rank, rank.record
-    unreachable(read)
-    raise CheckFailed("no server is recorded: inv tp.start")
-
-
-def tell_fewer(cluster: Cluster, read: Snapshot, model: str | None) -> None:
-    """Say where fewer ranks were faster with this model, by what tp.bench has measured."""
-    kept = known(read.on(cluster.leader.name), rates.KEY) or ()
-    said = rates.fewer(kept, model or "", len(cluster.ranks), cluster.backend)
-    if said:
-        screen.say(said)
-
-
-def unreachable(read: Snapshot) -> None:
-    """Raise Unreachable if a node did not answer."""
-    if read.unreachable:
-        names = ", ".join(read.unreachable)
-        raise Unreachable(f"{names}: can't be reached, see above")
-
-
-def memory(cluster: Cluster, as_json: bool) -> None:
-    """Wired memory per node against the limit."""
-    read = snapshots.running(cluster)
-    findings = memory_checks.memory(cluster.expected, read)
-    findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
-    if as_json:
-        envelope.give({"nodes": _sizes(read)}, findings)
-    else:
-        rows = [(each.level, each.node, with_fix(each)) for each in findings]
-        screen.table(rows)
-    unreachable(read)
-    if any(finding.level == FAIL for finding in findings):
-        raise CheckFailed("memory: too much is wired")
-
-
-def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:
-    """Node -> its memory in bytes, as far as it is known; `baseline` is this boot's before ours."""
-    found = {}
-    for node, values in read.nodes.items():
-        memory, state = known(values, memories.KEY), read.state(node)
-        found[node] = {
-            "wired": memory.wired if memory else None,
-            "total": memory.total if memory else None,
-            "baseline": state.baseline if state else None,
-        }
-    return found
 
 
 def named(c: Context, cluster: str | None = None, **given: Any) -> list[Cluster]:
@@ -146,7 +47,7 @@ def named(c: Context, cluster: str | None = None, **given: Any) -> list[Cluster]
     return [session.cluster({"cluster": name, **given}) for name in (DEFAULT, *configured)]
 
 
-def statuses(clusters: Sequence[Cluster], as_json: bool) -> None:
+def run_all(clusters: Sequence[Cluster], as_json: bool) -> None:
     """A row per cluster: how it does, what it serves, and where; raise for the worst of them."""
     for cluster in clusters:
         cluster.connect()
@@ -173,7 +74,7 @@ def _cluster_row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     return found["state"], name, ranks, model, found["url"] if serves else found["why"]
 
 
-def status(cluster: Cluster, as_json: bool) -> None:
+def run(cluster: Cluster, as_json: bool) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
     cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
     found = summary(cluster, read)
@@ -222,12 +123,6 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
             if isinstance(unknown, Unknown):
                 found.update(state="degraded", why=f"{node}: {unknown.why}")
     return found
-
-
-def api_of(cluster: Cluster, node: str, record: Record) -> Api:
-    """The HTTP side of a recorded server, wherever it was told to listen."""
-    home = next(each for each in cluster.nodes if each.name == node)
-    return Api(home, record.bind, record.port, engine.key(record.command) or cluster.api_key)
 
 
 def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, object]:
@@ -350,124 +245,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-def show_logs(
-    cluster: Cluster,
-    follow: bool,
-    lines: int,
-    rank: int | None,
-    grep: str | None,
-    previous: int | None,
-) -> None:
-    """The last run in the combined log, with `follow` until Ctrl-C; or an earlier run."""
-    try:
-        re.compile(grep or "")
-    except re.error as error:
-        raise BadInput(f"--grep {grep!r}: no regular expression ({error})") from None
-    if previous and follow:
-        raise BadInput("--follow shows what comes, --previous what was: give one of them")
-    read = snapshots.states(cluster)
-    where = logs.place(cluster, read)
-    if previous:
-        failed = _previous(cluster, read, previous, lines, rank, grep)
-    else:
-        _check_rank(where, rank)
-        taken = logs.collect(cluster, where)
-        failed = taken.failed
-        for line in combined_log.tail(where.combined, lines, rank, grep):
-            screen.log_line(line)
-        tell_left(taken)
-        if taken.unwritten:
-            raise ActionFailed(taken.unwritten)
-    if follow:
-        _follow(cluster, where, rank, grep)
-    if failed:
-        raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
-
-
-def _check_rank(where: logs.Place, rank: int | None) -> None:
-    """Raise BadInput for a rank that the run has not; where nothing ran, that is told instead."""
-    there = sorted(number for _, number in where.paths)
-    if there and rank is not None and rank not in there:
-        some = f"ranks {there[0]} to {there[-1]}" if len(there) > 1 else f"rank {there[0]} alone"
-        raise BadInput(f"--rank {rank}: the run has {some}")
-
-
-def tell_left(taken: logs.Collected) -> None:
-    """What of the logs was not collected."""
-    for (node, rank), size in taken.left.items():
-        what = f"{memories.in_words(size)} of rank {rank}'s log were passed over"
-        screen.say(f"{what}: {node} has what is kept of them")
-
-
-def _previous(
-    cluster: Cluster, read: Snapshot, number: int, lines: int, rank: int | None, grep: str | None
-) -> Mapping[str, str]:
-    """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        old, failed = logs.earlier(cluster, read, number, Path(folder))
-        _check_rank(old, rank)
-        taken = logs.collect(cluster, old, final=True)
-        failed.update(taken.failed)
-        if taken.unwritten:
-            raise ActionFailed(taken.unwritten)
-        for each in sorted(each for _, each in old.paths):
-            if rank in (None, each):
-                for line in combined_log.tail(old.combined, lines, each, grep):
-                    screen.log_line(line)
-        tell_left(taken)
-    return failed
-
-
-def audit_log(cluster: Cluster, lines: int, as_json: bool) -> None:
-    """The last actions of all nodes by time, a row each with the nodes that it was on."""
-    read = snapshots.read(cluster.nodes, lambda node: [audit.fact(cluster.state_dir, lines)])
-    found = audit.merged(read.nodes, lines)
-    told = {node: each.get(audit.KEY) for node, each in read.nodes.items()}
-    unread = {node: each.why for node, each in told.items() if isinstance(each, Unknown)}
-    lost_nodes = {node: ": ".join(filter(None, why)) for node, why in read.unreachable.items()}
-    if as_json:
-        actions = [{**asdict(entry), "nodes": names} for entry, names in found]
-        envelope.give({"actions": actions, "unreachable": {**lost_nodes, **unread}})
-    else:
-        rows = [(e.outcome, e.time, ",".join(names), e.who, e.what) for e, names in found]
-        rows += [("not reached", "", node, why, "") for node, why in lost_nodes.items()]
-        screen.table([*rows, *(("unknown", "", node, why, "") for node, why in unread.items())])
-    unreachable(read)
-    if unread:
-        raise CheckFailed(f"{', '.join(unread)}: the audit log can't be read")
-
-
-def _follow(cluster: Cluster, where: logs.Place, rank: int | None, grep: str | None) -> None:
-    with where.combined.open("rb") as file:
-        file.seek(0, 2)
-        while True:
-            # What has come is shown before more is asked for, however much that is.
-            taken = logs.collect(cluster, where, stream=True)
-            if taken.unwritten:
-                raise ActionFailed(taken.unwritten)
-            if file.tell() > os.fstat(file.fileno()).st_size:  # it was shortened
-                file.seek(0)
-            for line in combined_log.select(file, rank, grep):
-                screen.log_line(line)
-            if taken.is_all:
-                time.sleep(0.3)
-
-
-def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    """A row per check where all nodes agree that it is fine, else a row per node."""
-    made: list[tuple[str, ...]] = []
-    for check in dict.fromkeys(each.check for each in findings):
-        of_check = [each for each in findings if each.check == check]
-        same = {(each.level, each.what) for each in of_check}
-        if len(same) == 1 and of_check[0].level != FAIL:
-            nodes = of_check[0].node if len(of_check) == 1 else f"{len(of_check)} nodes"
-            made.append((of_check[0].level, check, nodes, with_fix(of_check[0])))
-        else:
-            made += [(each.level, check, each.node, with_fix(each)) for each in of_check]
-    return made
-
-
-def with_fix(finding: Finding) -> str:
-    return f"{finding.what}: {finding.fix}" if finding.fix else finding.what
