@@ -54,6 +54,7 @@ def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(launch, "LINKS", str(folder))
     monkeypatch.setattr(log_paths, "LINKS", str(folder))
+    monkeypatch.setattr(earlier_logs, "LINKS", str(folder))
     return folder
 
 
