@@ -9,6 +9,7 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.parser.context import ParserContext
 
+from . import commands
 from .cli.options import options_task
 
 
@@ -25,13 +26,9 @@ def completion(
 
     Writes the shell's script beside its start-up file, and one line that reads it into that.
     """
-    from .commands import completion as completing
-
-    completing.run(shell, show)
+    commands.completion.run(shell, show)
 
 
 def values(words: Sequence[str], task: ParserContext | None, config: Config) -> list[str] | None:
     """What the last of `words` may become at this task; None where that is no option's value."""
-    from .commands import completion as completing
-
-    return completing.values(words, task, config)
+    return commands.completion.values(words, task, config)

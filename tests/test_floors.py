@@ -104,9 +104,9 @@ ABOVE = (
     ("cli.screen",),
     ("session", "moved"),
     ("cli.executor", "cli.hooks"),
-    ("cli.options",),
+    ("cli.options", "cli.slips", "cli.program", "cli.completions"),
     ("commands",),
-    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor"),
+    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor", "completion"),
     ("maintain",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,6 +6,7 @@ A folder for each namespace, and in it a file for each task; loaded when it is f
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import completion as completion
     from . import demo as demo
     from . import dev as dev
     from . import hosts as hosts
