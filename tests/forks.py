@@ -22,11 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[1]
 OF_PYTHON = ("PYTHON", "LC_", "LANG", "TZ", "LD_")  # how the names of such variables begin
+DEADLINE = 60.0  # seconds until a fork is there
 MUCH = 1 << 20  # bytes: more than words and an environment have
 
 
@@ -39,27 +42,58 @@ def _of_python(env: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if key.startswith(OF_PYTHON)}
 
 
+@dataclass
+class Fork:
+    """A command that runs: its process, who tells of its end, and what it writes."""
+
+    pid: int
+    asked: socket.socket
+    out: IO[str]
+    err: IO[str]
+    code: int | None = None
+
+    def poll(self, seconds: float = 0) -> int | None:
+        """Its exit status; None if it has not ended within so many seconds."""
+        if self.code is None and select.select([self.asked], [], [], seconds)[0]:
+            self.code = int(self.asked.recv(MUCH))
+        return self.code
+
+    def close(self) -> None:
+        for each in (self.asked, self.out, self.err):
+            each.close()
+
+    def said(self) -> tuple[str, str]:
+        """What it has written so far, to stdout and stderr."""
+        texts = []
+        for file in (self.out, self.err):
+            file.seek(0)
+            texts.append(file.read())
+        return texts[0], texts[1]
+
+
 def run(words: list[str], env: dict[str, str], seconds: float) -> tuple[int, str, str]:
     """`python -m invoke WORDS` in the checkout: its exit status, stdout and stderr."""
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asked,
-        tempfile.TemporaryFile("w+") as out,
-        tempfile.TemporaryFile("w+") as err,
-    ):
-        asked.connect(_server())
-        asked.settimeout(seconds)
-        asked.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MUCH)
-        text = json.dumps([[os.fsdecode(word) for word in words], env]).encode()
-        socket.send_fds(asked, [text], [out.fileno(), err.fileno()])
-        pid = int(asked.recv(MUCH))
-        try:
-            code = int(asked.recv(MUCH))
-        except TimeoutError as error:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(words, seconds) from error
-        for file in (out, err):
-            file.seek(0)
-        return code, out.read(), err.read()
+    fork = begin(words, env)
+    try:
+        code = fork.poll(seconds)
+        if code is None:
+            os.kill(fork.pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(words, seconds)
+        return code, *fork.said()
+    finally:
+        fork.close()
+
+
+def begin(words: list[str], env: dict[str, str]) -> Fork:
+    """Start it, without waiting for its end."""
+    out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
+    asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    asked.connect(_server())
+    asked.settimeout(DEADLINE)
+    asked.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MUCH)
+    text = json.dumps([[os.fsdecode(word) for word in words], env]).encode()
+    socket.send_fds(asked, [text], [out.fileno(), err.fileno()])
+    return Fork(int(asked.recv(MUCH)), asked, out, err)
 
 
 @cache

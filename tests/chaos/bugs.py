@@ -1,0 +1,187 @@
+"""Eight bugs to be found: each is seeded into a copy of this checkout, where the walk is then run.
+
+A walk that finds none of them proves nothing by finding nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("tasks", "tests", "hosts", "tasks.py", "invoke.yaml", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Text of a file, which must be there once, and what stands in its place."""
+
+    file: str
+    old: str
+    new: str
+
+    def apply(self, checkout: Path) -> None:
+        path = checkout / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.file} has {text.count(self.old)} times {self.old!r}: not once")
+        path.write_text(text.replace(self.old, self.new))
+
+
+@dataclass(frozen=True)
+class Bug:
+    """What is wrong, and which invariants it breaks."""
+
+    about: str
+    patches: Sequence[Patch]
+    breaks: Sequence[str]
+
+
+BUGS = {
+    "no-fence": Bug(
+        "a node lets a lower number act",
+        [
+            Patch(
+                "tasks/remote/fence.sh",
+                '  [ "$hold" = "$of" ] || [ "$fence" -gt "$highest" ] || return\n',
+                "",
+            )
+        ],
+        ["who lost the cluster does not act", "what was started lives", "a stop by a person stays"],
+    ),
+    "kill-first": Bug(
+        "tp.stop sends SIGKILL at once",
+        [
+            Patch(
+                "tasks/cluster/stop.py", "    if left and not force:\n", "    if left and force:\n"
+            )
+        ],
+        ["ranks end in order"],
+    ),
+    "forgotten-early": Bug(
+        "the record is forgotten before its ranks are signalled",
+        [
+            Patch(
+                "tasks/steps.py",
+                "    reports = _end(\n        session, cluster, order=order,",
+                "    stopping.forget(cluster, [Stopped(node.name) for node in cluster.nodes])\n"
+                "    reports = _end(\n        session, cluster, order=order,",
+            ),
+            Patch(
+                "tasks/remote/stop/forget.sh",
+                'is_open "$at" && ! living "$at"/rank-*.pid && :',
+                'is_open "$at" && :',
+            ),
+        ],
+        ["each rank is known", "status tells what is there"],
+    ),
+    "lock-kept": Bug(
+        "the lock's keeper ends without giving it back",
+        [
+            Patch(
+                "tasks/remote/lock/keeper.sh",
+                'release() { is_mine && remove "$token"; }',
+                "release() { :; }",
+            )
+        ],
+        ["no lock stays"],
+    ),
+    "stop-undone": Bug(
+        "tp.watch --restart starts again what a person has stopped",
+        [
+            Patch(
+                "tasks/watching.py",
+                "        if found.state == readiness.STOPPED:\n",
+                "        if found.state == readiness.UNKNOWN:\n",
+            ),
+            Patch(
+                "tasks/watching.py",
+                "    if wanted and wanted.state == readiness.STOPPED:\n",
+                "    if wanted and wanted.state == readiness.UNKNOWN:\n",
+            ),
+        ],
+        ["a stop by a person stays"],
+    ),
+    "bystander": Bug(
+        "tp.stop ends every server of the engine",
+        [
+            Patch(
+                "tasks/cluster/stop.py",
+                "        if everything:\n            listed =",
+                "        if not run:\n            listed =",
+            )
+        ],
+        ["bystanders live", "another cluster goes its way"],
+    ),
+    "torn-write": Bug(
+        "the record is written in place",
+        [
+            Patch(
+                "tasks/remote/launch/node.sh",
+                '>"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json"',
+                '>"$at/record.json"',
+            )
+        ],
+        ["no file is torn"],
+    ),
+    "unknown-rank": Bug(
+        "a node tells of its rank 0 only",
+        [
+            Patch(
+                "tasks/remote/state.sh",
+                'for file in "$at"/rank-*.pid; do\n',
+                'for file in "$at"/rank-0.pid; do\n',
+            )
+        ],
+        ["status tells what is there"],
+    ),
+}
+
+
+def run(name: str, steps: int, seed: int, seconds: float) -> int:
+    """Walk with the bug, and say where it was found: 0, or 4 where it was not."""
+    bug = BUGS[name]
+    with tempfile.TemporaryDirectory(prefix="chaos-bug-") as folder:
+        checkout = Path(folder)
+        checkout.chmod(0o755)
+        copy(checkout, bug)
+        line = [sys.executable, "-m", "chaos", "--steps", str(steps), "--seed", str(seed)]
+        line += ["--seconds", str(seconds)] if seconds != float("inf") else []
+        env = {**os.environ, "PYTHONPATH": f"{checkout / 'tests'}:{checkout}"}
+        last = ""
+        with subprocess.Popen(
+            line, cwd=checkout, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as walk:
+            assert walk.stdout
+            for last in walk.stdout:
+                print(last, end="", flush=True)
+    return tell(name, bug, last)
+
+
+def tell(name: str, bug: Bug, last: str) -> int:
+    """Of the walk's last line: whether this bug was found, in a line."""
+    found = re.match(r"found, seed (\d+), step (\d+): ([^:]+):", last)
+    if found and found[3] in bug.breaks:
+        print(f"bug {name} ({bug.about}): seed {found[1]}, step {found[2]}: {found[3]}")
+        return 0
+    print(f"bug {name} ({bug.about}): not found")
+    return 4
+
+
+def copy(checkout: Path, bug: Bug) -> None:
+    """This checkout, with the bug; ValueError where the code is not what the bug was made for."""
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, checkout / part, ignore=ignore)
+        else:
+            shutil.copy(ROOT / part, checkout)
+    for patch in bug.patches:
+        patch.apply(checkout)
