@@ -33,7 +33,8 @@ def recorded(session: Session, cluster: Cluster) -> Cluster:
     where = {"cluster": cluster.name}
     hosts = ",".join(node.name for node in cluster.nodes)
     where |= {"hosts": hosts} if cluster.source.startswith("--") else {"hostfile": cluster.source}
-    return _built(session, cluster, where, None)
+    # It waits for the lock as long as who watches was told to.
+    return replace(_built(session, cluster, where, None), lock_wait=cluster.lock_wait)
 
 
 def _built(
