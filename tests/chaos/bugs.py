@@ -132,12 +132,14 @@ BUGS = {
         ["no file is torn"],
     ),
     "unknown-rank": Bug(
-        "a node tells of its rank 0 only",
+        "tp.status knows no rank but rank 0 of a server that is not ready yet",
         [
             Patch(
-                "tasks/remote/state.sh",
-                'for file in "$at"/rank-*.pid; do\n',
-                'for file in "$at"/rank-0.pid; do\n',
+                "tasks/show.py",
+                "    ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]\n",
+                "    ready = getattr(read.state(cluster.leader.name), 'token', None)\n"
+                "    found = [pair for pair in read.ranks if ready or pair[1].rank == 0]\n"
+                "    ranks = [_rank_row(read, node, rank) for node, rank in found]\n",
             )
         ],
         ["status tells what is there"],

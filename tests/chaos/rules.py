@@ -68,13 +68,16 @@ class Model:
             rows = sorted(self.world.rig.links.items())
             links = [f"{host}:{port}:{ip.partition('/')[0]}" for (host, port), ip in rows]
             return kind, *(word for link in links for word in ("--node", link))
-        return (kind,)
+        waits = kind != "tp.unlock" and self.draw.random() < 0.3
+        return (kind, *(("--lock-wait", "10") if waits else ()))
 
     def edit(self) -> None:
         """Another version of some files of the source, each known by its contents."""
         for name in self.draw.sample([f"f{number}" for number in range(6)], 2):
             text = f"{name} {self.draw.random()}\n" * self.draw.choice([1, 2000, 20000])
-            (self.world.folder / "src" / name).write_text(text)
+            new = self.world.folder / "new"
+            new.write_text(text)
+            new.replace(self.world.folder / "src" / name)
             self.versions.setdefault(name, set()).add(digest(text.encode()))
 
     def begin(self, kind: str) -> Command:
@@ -247,7 +250,7 @@ def resume_command(model: Model) -> str:
 
 @rule(lambda model: 12 if model.was_started and model.watch is None else 0)
 def watch_on(model: Model) -> str:
-    words = ("--restart", "--max-restarts", "5", "--interval", "0.5")
+    words = ("--restart", "--max-restarts", "5", "--interval", "0.5", "--lock-wait", "30")
     model.watch = model.world.begin(model.user(), "tp.watch", *words)
     model.is_watch_over = False
     model.break_ranks()
