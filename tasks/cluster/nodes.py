@@ -579,13 +579,18 @@ def _runner() -> Any:
     class RemoteRunner(Whole, Remote):  # type: ignore[misc]
         def send_start_message(self, command: str) -> None:
             # Paramiko would wait without end for a node that has just gone.
-            timer = threading.Timer(CONNECT_TIMEOUT, self.channel.close)
+            timer = threading.Timer(CONNECT_TIMEOUT, self.kill)
             timer.daemon = True
             timer.start()
             try:
                 super().send_start_message(command)
             finally:
                 timer.cancel()
+
+        def kill(self) -> None:
+            # A timer calls it, whose thread has nobody to tell that the connection has gone too.
+            with suppress(OSError, EOFError):
+                super().kill()
 
         def wait(self) -> None:
             # Invoke looks every 10 ms, which for many nodes is most of what we would do.
