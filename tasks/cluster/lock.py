@@ -21,14 +21,13 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
-from . import nodes, reading
+from . import fence, nodes, reading
 from .cluster import Site
 from .errors import ActionFailed, CheckFailed, Unreachable
 from .fence import Fence
 from .launch import Run
 from .nodes import Answer, Node
 from .ssh import scripts
-from .state import NO_HOLD
 from .text import LINE, one_line
 
 BEAT = 5.0  # seconds between two signs of life
@@ -181,9 +180,12 @@ def unlock(cluster: Site) -> tuple[Holder | None, list[str]]:
     And the nodes that could not be told: there, who had the lock may still act.
     """
     missed = take_over(cluster, "tp.unlock")
+    # With our number: one that has slept since takes no lock from who came after it.
+    held = fence.values(cluster)
     cluster.leader.fences.pop(cluster.folder)
-    text = scripts.script("lock/unlock.sh", **cluster.where, **NO_HOLD, silence=SILENCE)
+    text = scripts.script("lock/unlock.sh", **cluster.where, **held, silence=SILENCE)
     answer = cluster.leader.sh(text)
+    fence.check({cluster.leader.name: answer})
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
     return parse(rows[0]) if rows else None, missed
