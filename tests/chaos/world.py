@@ -351,7 +351,18 @@ class World:
                     if self._over.is_set():
                         return
 
+    def _check_over(self, host: str, run: str) -> None:
+        """A run that has just been written off has no rank any more."""
+        for rank in self.ranks():
+            if (rank.host, rank.run) == (host, run) and is_alive(rank.known):
+                raise BrokenError("each rank is known", f"{rank}: its run is over, and it lives")
+
     def _look(self, host: str, acted: dict[tuple[str, str], str]) -> None:
+        for path in self.state(host).glob("runs/*/ended"):
+            run = path.parent.name
+            if acted.setdefault((host, run), "") == "":
+                acted[host, run] = "ended"
+                self._check_over(host, run)
         before = self._seen.get(host, (0, ""))
         wanted = self.read(host, "wanted")
         if wanted is not None and acted.get((host, "wanted")) != wanted:
