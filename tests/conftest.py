@@ -27,6 +27,8 @@ from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
 from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
+from waits import environment as waits
+from waits import pytest_configure as pytest_configure
 
 from tasks.cluster import facts
 
@@ -354,6 +356,7 @@ class Sshd:
 
     def start(self, name: str, **options: str) -> None:
         self.node_home(name).mkdir(exist_ok=True)
+        words = {"HOME": self.node_home(name), "HF_HUB_OFFLINE": "1", **waits()}
         settings = {
             "Port": str(self.ports[name]),
             "ListenAddress": f"127.0.0.1\nListenAddress {self.ips[name]}",
@@ -363,7 +366,7 @@ class Sshd:
             "PasswordAuthentication": "no",
             "UsePAM": "no",
             "PidFile": "none",
-            "SetEnv": f"HOME={self.node_home(name)} HF_HUB_OFFLINE=1",
+            "SetEnv": " ".join(f"{name}={value}" for name, value in words.items()),
             "LogLevel": "VERBOSE",
             **options,
         }
