@@ -10,6 +10,6 @@ Not hypothesis' RuleBasedStateMachine, though these are its rules, preconditions
 runs a failing example again, to shrink it and to report it, and calls it flaky where that differs.
 Here a step takes seconds of real hosts, time is part of the fault, and an example that fails takes
 minutes once more to say what was already seen. Its first example is that of the simplest draws,
-too: with one example of 150 steps it is the only one. What is drawn here depends on the seed and
-on what was drawn before, never on how fast a machine is; so a seed says the same steps everywhere.
+too: with one example of 150 steps it is the only one. What is drawn here depends on the seed and on
+what was drawn before and how that ended, never on how fast a machine is.
 """

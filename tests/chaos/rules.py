@@ -248,7 +248,7 @@ def resume_command(model: Model) -> str:
     return f"{command}{' which lost the cluster' if lost else ''}: {said}"
 
 
-@rule(lambda model: 12 if model.was_started and model.watch is None else 0)
+@rule(lambda model: 0 if model.watch or not model.was_started else 40 if model.ready else 2)
 def watch_on(model: Model) -> str:
     words = ("--restart", "--max-restarts", "5", "--interval", "0.5", "--lock-wait", "30")
     model.watch = model.world.begin(model.user(), "tp.watch", *words)
