@@ -31,22 +31,19 @@ def test_a_short_walk(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", BUGS)
 def test_bugs_can_be_seeded(name: str, tmp_path: Path) -> None:
     """Each patch is of code that is there; what it makes of python can be parsed."""
-    bug = BUGS[name]
-    for patch in bug.patches:
-        made = tmp_path / patch.file
-        made.parent.mkdir(parents=True, exist_ok=True)
-        if not made.exists():
-            shutil.copy(bugs.ROOT / patch.file, made)
-        patch.apply(tmp_path)
+    shutil.copytree(bugs.ROOT / "tasks", tmp_path / "tasks")
+    for patch in BUGS[name].patches:
+        made = patch.apply(tmp_path)
         if made.suffix == ".py":
             ast.parse(made.read_text())
 
 
 def test_a_patch_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("one\none\n")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "a.sh").write_text("one\none\n")
     for old in ("two", "one"):
         with pytest.raises(ValueError, match="not once"):
-            bugs.Patch("a", old, "x").apply(tmp_path)
+            bugs.Patch(old, "x").apply(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -21,18 +21,21 @@ PARTS = ("tasks", "tests", "hosts", "tasks.py", "invoke.yaml", "pyproject.toml")
 
 @dataclass(frozen=True)
 class Patch:
-    """Text of a file, which must be there once, and what stands in its place."""
+    """Text of the tasks that is there once, wherever that is, and what stands in its place."""
 
-    file: str
     old: str
     new: str
 
-    def apply(self, checkout: Path) -> None:
-        path = checkout / self.file
-        text = path.read_text()
-        if text.count(self.old) != 1:
-            raise ValueError(f"{self.file} has {text.count(self.old)} times {self.old!r}: not once")
-        path.write_text(text.replace(self.old, self.new))
+    def apply(self, checkout: Path) -> Path:
+        """Patch the file, and give it."""
+        files = [
+            path for path in (checkout / "tasks").rglob("*.*") if path.suffix in (".py", ".sh")
+        ]
+        found = [path for path in files for _ in range(path.read_text().count(self.old))]
+        if len(found) != 1:
+            raise ValueError(f"{self.old!r} is there {len(found)} times, not once")
+        found[0].write_text(found[0].read_text().replace(self.old, self.new))
+        return found[0]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,6 @@ BUGS = {
         "a node lets a lower number act",
         [
             Patch(
-                "tasks/remote/fence.sh",
                 '  [ "$hold" = "$of" ] || [ "$fence" -gt "$highest" ] || return\n',
                 "",
             )
@@ -58,24 +60,18 @@ BUGS = {
     ),
     "kill-first": Bug(
         "tp.stop sends SIGKILL at once",
-        [
-            Patch(
-                "tasks/cluster/stop.py", "    if left and not force:\n", "    if left and force:\n"
-            )
-        ],
+        [Patch("    if left and not force:\n", "    if left and force:\n")],
         ["ranks end in order"],
     ),
     "forgotten-early": Bug(
         "the record is forgotten before its ranks are signalled",
         [
             Patch(
-                "tasks/steps.py",
                 "    reports = _end(\n        session, cluster, order=order,",
                 "    stopping.forget(cluster, [Stopped(node.name) for node in cluster.nodes])\n"
                 "    reports = _end(\n        session, cluster, order=order,",
             ),
             Patch(
-                "tasks/remote/stop/forget.sh",
                 'is_open "$at" && ! living "$at"/rank-*.pid && :',
                 'is_open "$at" && :',
             ),
@@ -86,7 +82,6 @@ BUGS = {
         "the lock's keeper ends without giving it back",
         [
             Patch(
-                "tasks/remote/lock/keeper.sh",
                 'release() { is_mine && remove "$token"; }',
                 "release() { :; }",
             )
@@ -97,12 +92,10 @@ BUGS = {
         "tp.watch --restart starts again what a person has stopped",
         [
             Patch(
-                "tasks/watching.py",
                 "        if found.state == readiness.STOPPED:\n",
                 "        if found.state == readiness.UNKNOWN:\n",
             ),
             Patch(
-                "tasks/watching.py",
                 "    if wanted and wanted.state == readiness.STOPPED:\n",
                 "    if wanted and wanted.state == readiness.UNKNOWN:\n",
             ),
@@ -113,7 +106,6 @@ BUGS = {
         "tp.stop ends every server of the engine",
         [
             Patch(
-                "tasks/cluster/stop.py",
                 "        if everything:\n            listed =",
                 "        if not run:\n            listed =",
             )
@@ -124,7 +116,6 @@ BUGS = {
         "the record is written in place",
         [
             Patch(
-                "tasks/remote/launch/node.sh",
                 '>"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json"',
                 '>"$at/record.json"',
             )
@@ -135,7 +126,6 @@ BUGS = {
         "tp.status knows no rank but rank 0 of a server that is not ready yet",
         [
             Patch(
-                "tasks/show.py",
                 "    ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]\n",
                 "    ready = getattr(read.state(cluster.leader.name), 'token', None)\n"
                 "    found = [pair for pair in read.ranks if ready or pair[1].rank == 0]\n"
