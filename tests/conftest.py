@@ -22,13 +22,12 @@ from typing import Any
 import forks
 import hypothesis
 import pytest
+import waits
 from rig import Cable, Rig, two_nodes
 from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
 from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
-from waits import environment as waits
-from waits import pytest_configure as pytest_configure
 
 from tasks.cluster import facts
 
@@ -145,8 +144,9 @@ class Inv:
         return done
 
     def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
-        if self.can_fork():
-            return Done(*forks.run(self.line(*words, args=args), self.environment(), DEADLINE))
+        line = self.line(*words, args=args)
+        if self.can_fork(line):
+            return Done(*forks.run(line, self.environment(), self.cwd, DEADLINE))
         process = self.start(*words, args=args)
         try:
             out, err = process.communicate(timeout=DEADLINE)
@@ -164,8 +164,8 @@ class Inv:
         options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
         return subprocess.Popen(line, env=self.environment(), **options)
 
-    def can_fork(self) -> bool:
-        return forks.can_run(self.environment(), self.cwd)
+    def can_fork(self, line: list[str]) -> bool:
+        return forks.can_run(line, self.environment(), self.cwd)
 
     def line(self, *words: str, args: tuple[str, ...] | None = None) -> list[str]:
         config = ["-f", str(self.config)] if self.config else []
@@ -203,7 +203,7 @@ def inv(home: Path) -> Inv:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's tiny model, made anew for this run."""
-    from tasks import tiny
+    from tasks.commands.dev import tiny_model as tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     folder.chmod(0o755)  # for users of test hosts, too
@@ -222,6 +222,7 @@ def hostfile(path: Path, hosts: list[dict[str, Any]], model: Path, port: int, **
         "model": str(model),
         "args": ["--port", str(port)],
         "hosts": hosts,
+        "envs": waits.envs(),
         **more,
     }
     path.write_text(json.dumps(cluster))
@@ -356,7 +357,6 @@ class Sshd:
 
     def start(self, name: str, **options: str) -> None:
         self.node_home(name).mkdir(exist_ok=True)
-        words = {"HOME": self.node_home(name), "HF_HUB_OFFLINE": "1", **waits()}
         settings = {
             "Port": str(self.ports[name]),
             "ListenAddress": f"127.0.0.1\nListenAddress {self.ips[name]}",
@@ -366,7 +366,7 @@ class Sshd:
             "PasswordAuthentication": "no",
             "UsePAM": "no",
             "PidFile": "none",
-            "SetEnv": " ".join(f"{name}={value}" for name, value in words.items()),
+            "SetEnv": f"HOME={self.node_home(name)} HF_HUB_OFFLINE=1",
             "LogLevel": "VERBOSE",
             **options,
         }

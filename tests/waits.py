@@ -6,27 +6,25 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_suffix(".c")
 LIBRARY = Path(sys.prefix, "lib", "waits.so")  # beside what hosts of tests see, too
-NAME = "LD_PRELOAD"
 
 
-def pytest_configure() -> None:
-    """Whatever tests start from here on is so; workers have it from the first process."""
-    if sys.platform == "linux" and NAME not in os.environ and _build():
-        os.environ[NAME] = str(LIBRARY)
+@cache
+def envs() -> list[str]:
+    """For a hostfile: what makes its ranks wait so."""
+    is_there = sys.platform == "linux" and (_is_current() or _build())
+    return [f"LD_PRELOAD={LIBRARY}"] if is_there else []
 
 
-def environment() -> dict[str, str]:
-    """What a session with a test host starts with, so that its ranks are such."""
-    return {NAME: os.environ[NAME]} if NAME in os.environ else {}
+def _is_current() -> bool:
+    return LIBRARY.exists() and LIBRARY.stat().st_mtime >= SOURCE.stat().st_mtime
 
 
 def _build() -> bool:
-    if LIBRARY.exists() and LIBRARY.stat().st_mtime >= SOURCE.stat().st_mtime:
-        return True
     compiler = shutil.which("cc")
     if not compiler or not os.access(LIBRARY.parent, os.W_OK):
         return False

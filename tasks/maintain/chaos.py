@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .. import screen
+from ..cli import screen
 from ..cluster.errors import ActionFailed, BadInput
 
 ROOT = Path(__file__).parents[2]

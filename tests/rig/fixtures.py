@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import waits
 
 from .rig import Rig
 from .topology import Cable, names, two_nodes
@@ -30,7 +29,6 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
     made: dict[str, Rig] = {}
 
     def get(count: int = 2, cables: Sequence[Cable] = (), **options: Any) -> Rig:
-        options["environment"] = {**waits.environment(), **options.get("environment", {})}
         key = repr((count, list(cables), options))
         if key in made:
             made[key].reset()
