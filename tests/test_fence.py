@@ -20,8 +20,8 @@ from gates import RANK, Gates
 from rig import Rig
 
 from tasks.cluster import cluster as clusters
-from tasks.cluster import lock
-from tasks.cluster.fence import TakenOver
+from tasks.cluster.server import lock
+from tasks.cluster.server.fence import TakenOver
 
 LOCK = f"~/{layout.CLUSTER}/lock"
 

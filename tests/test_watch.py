@@ -16,7 +16,7 @@ from commands import gates as gates
 from conftest import Inv, wait_for
 
 from tasks.cluster import cluster as clusters
-from tasks.cluster import lock
+from tasks.cluster.server import lock
 
 
 @contextmanager
