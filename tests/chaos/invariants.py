@@ -122,8 +122,17 @@ def no_rank_was_killed(model: Model) -> None:
 
 @invariant
 def a_stop_stays(model: Model) -> None:
-    if model.stopped and (ranks := model.world.ranks()):
+    if not model.stopped:
+        return
+    if model.watch:
+        # Who watches ends soon, or is about to undo it.
+        eventually(lambda: "" if model.world.ranks() else _watches(model))
+    if ranks := model.world.ranks():
         raise BrokenError("a stop by a person stays", f"of {model.stopped}: {ranks[0]} lives")
+
+
+def _watches(model: Model) -> str:
+    return "it watches" if model.watch and model.watch.fork.poll() is None else ""
 
 
 @invariant
