@@ -28,6 +28,9 @@ from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
 from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
+from tiers import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tiers import pytest_deselected as pytest_deselected
+from tiers import pytest_terminal_summary as pytest_terminal_summary
 
 from tasks.cluster import facts
 
@@ -146,7 +149,8 @@ class Inv:
     def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
         line = self.line(*words, args=args)
         if self.can_fork(line):
-            return Done(*forks.run(line, self.environment(), self.cwd, DEADLINE))
+            ends = forks.run(line, self.environment(), self.cwd, self.network, DEADLINE)
+            return Done(*ends)
         process = self.start(*words, args=args)
         try:
             out, err = process.communicate(timeout=DEADLINE)
@@ -163,6 +167,11 @@ class Inv:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
         return subprocess.Popen(line, env=self.environment(), **options)
+
+    @property
+    def network(self) -> Path | None:
+        """The namespace in which it runs, where that is not this process's."""
+        return None
 
     def can_fork(self, line: list[str]) -> bool:
         return forks.can_run(line, self.environment(), self.cwd)

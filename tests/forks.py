@@ -9,6 +9,7 @@ checkout's, and one that interrupts its own child.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import itertools
@@ -74,9 +75,14 @@ class Fork:
         return texts[0], texts[1]
 
 
-def run(words: list[str], env: dict[str, str], cwd: Path, seconds: float) -> tuple[int, str, str]:
-    """`python -m invoke WORDS` in the folder `cwd`: its exit status, stdout and stderr."""
-    fork = begin(words, env, cwd)
+def run(
+    words: list[str], env: dict[str, str], cwd: Path, network: Path | None, seconds: float
+) -> tuple[int, str, str]:
+    """`python -m invoke WORDS` in the folder `cwd`: its exit status, stdout and stderr.
+
+    In the namespace `network` (/proc/PID/ns/net), if one is said.
+    """
+    fork = begin(words, env, cwd, network)
     try:
         code = fork.poll(seconds)
         if code is None:
@@ -87,14 +93,17 @@ def run(words: list[str], env: dict[str, str], cwd: Path, seconds: float) -> tup
         fork.close()
 
 
-def begin(words: list[str], env: dict[str, str], cwd: Path = ROOT) -> Fork:
+def begin(
+    words: list[str], env: dict[str, str], cwd: Path = ROOT, network: Path | None = None
+) -> Fork:
     """Start it, without waiting for its end."""
     out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
     asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     asked.connect(_server())
     asked.settimeout(DEADLINE)
     asked.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MUCH)
-    text = json.dumps([[os.fsdecode(word) for word in words], env, str(cwd)]).encode()
+    said = [[os.fsdecode(word) for word in words], env, str(cwd), str(network or "")]
+    text = json.dumps(said).encode()
     socket.send_fds(asked, [text], [out.fileno(), err.fileno()])
     return Fork(int(asked.recv(MUCH)), asked, out, err)
 
@@ -144,14 +153,23 @@ def wait_for_one(asked: socket.socket) -> int:
     """Tell the fork's pid and, when it has ended, its exit status, as subprocess has it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     text, streams, _, _ = socket.recv_fds(asked, MUCH, 2)
-    words, env, cwd = json.loads(text)
+    words, env, cwd, network = json.loads(text)
     pid = os.fork()
     if not pid:
         asked.close()
+        enter(network)
         be_invoke(words, env, cwd, streams)
     asked.send(str(pid).encode())
     asked.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
     return 0
+
+
+def enter(network: str) -> None:
+    """Be in that network namespace; Python knows setns from 3.12 on."""
+    if network:
+        with Path(network).open() as opened:
+            if ctypes.CDLL(None, use_errno=True).setns(opened.fileno(), 0):
+                raise OSError(ctypes.get_errno(), network)
 
 
 def be_invoke(words: list[str], env: dict[str, str], cwd: str, streams: list[int]) -> None:

@@ -19,6 +19,7 @@ SEED = 11
 STEPS = 25
 
 
+@pytest.mark.hosts
 def test_a_short_walk(capsys: pytest.CaptureFixture[str]) -> None:
     """Always the same steps: `inv maintain.chaos --steps 25 --seed 11` does them again."""
     require(sys.platform.startswith("linux") and os.getuid() == 0, "needs root on Linux")

@@ -21,9 +21,10 @@ from conftest import DEADLINE, Inv, wait_for
 from tasks.cluster import cluster as clusters
 from tasks.cluster.errors import ActionFailed, CheckFailed
 from tasks.cluster.server import combined_log as combined
-from tasks.cluster.server import launch, logs, snapshots
+from tasks.cluster.server import earlier_logs, launch, log_paths, logs, snapshots
+from tasks.cluster.server.earlier_logs import Kept
 from tasks.cluster.server.launch import Run
-from tasks.cluster.server.logs import Kept, Place
+from tasks.cluster.server.log_paths import LogPaths
 
 NOTE = "print('rank', __import__('os').environ['MLX_RANK'])"
 
@@ -53,7 +54,7 @@ def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "links"
     folder.mkdir()
     monkeypatch.setattr(launch, "LINKS", str(folder))
-    monkeypatch.setattr(logs, "LINKS", str(folder))
+    monkeypatch.setattr(log_paths, "LINKS", str(folder))
     return folder
 
 
@@ -90,7 +91,7 @@ def test_an_earlier_run_is_that_of_all_its_ranks(
     read = snapshots.states(cluster)
     for number, (run, ranks) in enumerate([("c", 2), ("b", 1), ("a", 2)]):
         (tmp_path / run).mkdir()
-        old, failed = logs.earlier(cluster, read, number, tmp_path / run)
+        old, failed = earlier_logs.earlier(cluster, read, number, tmp_path / run)
         assert (len(old.paths), failed) == (ranks, {})
         logs.collect(cluster, old, final=True)
         for rank in range(ranks):
@@ -98,7 +99,7 @@ def test_an_earlier_run_is_that_of_all_its_ranks(
             assert f"run={run} rank={rank}" in first
             assert said == f"rank {rank} | rank {rank}"
     with pytest.raises(CheckFailed, match="it has 2"):
-        logs.earlier(cluster, read, 3, tmp_path)
+        earlier_logs.earlier(cluster, read, 3, tmp_path)
 
 
 def test_runs_with_a_folder_for_logs_and_without_are_told_by_their_age(
@@ -108,7 +109,7 @@ def test_runs_with_a_folder_for_logs_and_without_are_told_by_their_age(
     for run, log_dir in zip(runs, (None, "logs", None, "logs"), strict=True):
         cluster = start(home, run, keep=5, log_dir=log_dir)
     read = snapshots.states(cluster)
-    found = [logs.earlier(cluster, read, number, tmp_path)[0].paths for number in range(4)]
+    found = [earlier_logs.earlier(cluster, read, number, tmp_path)[0].paths for number in range(4)]
     texts = [Path(path).read_text() for paths in found for path in paths.values()]
     assert [re.findall(r"run=(\w+)", text) for text in texts] == [[run] for run in reversed(runs)]
 
@@ -122,7 +123,7 @@ def test_the_known_names_lead_to_the_last_run(home: Path, links: Path) -> None:
         cluster = start(home, run, log_dir=None)
         assert known.readlink() == layout.of_rank(home / layout.STATE, 0, "log")
         assert f"run={run} " in known.read_text()
-    where = logs.place(cluster, snapshots.states(cluster))
+    where = log_paths.place(cluster, snapshots.states(cluster))
     logs.collect(cluster, where, final=True)
     known = links / "tp_server.log"
     assert known.readlink() == layout.newest(home / layout.STATE) / "tp_server.log"
@@ -145,10 +146,10 @@ def test_a_log_of_the_layout_before_is_kept_and_found(
     all_ranks.write_text("rank 0 | old\n")
     cluster = start(home, "a", log_dir=None)
     read = snapshots.states(cluster)
-    logs.collect(cluster, logs.place(cluster, read), final=True)
+    logs.collect(cluster, log_paths.place(cluster, read), final=True)
     assert known.with_name(f"{known.name}.1").read_text().endswith("old\n")
     assert all_ranks.with_name(f"{all_ranks.name}.1").read_text() == "rank 0 | old\n"
-    old, _ = logs.earlier(cluster, read, 1, tmp_path)
+    old, _ = earlier_logs.earlier(cluster, read, 1, tmp_path)
     logs.collect(cluster, old, final=True)
     assert [*combined.tail(old.combined, 1)] == ["rank 0 | old"]
 
@@ -181,9 +182,9 @@ def test_earlier_combined_logs_go_here(home: Path, links: Path) -> None:
     runs = home / "runs"
     for run in ("a", "b", "c", "d"):
         (runs / run).mkdir(parents=True)
-        (runs / run / logs.NAME).touch()
+        (runs / run / log_paths.NAME).touch()
     (runs / "a" / "record.json").touch()
-    logs._begin(Place({}, runs / "e" / logs.NAME), links / logs.NAME, 2)
+    logs._begin(LogPaths({}, runs / "e" / log_paths.NAME), links / log_paths.NAME, 2)
     assert sorted(path.name for path in runs.iterdir()) == ["a", "c", "d"]
 
 
@@ -200,7 +201,7 @@ def test_logs_survive_the_cleaner_of_tmp(home: Path, links: Path) -> None:
     subprocess.run(clean, check=True)
     assert not list(links.iterdir())
     read = snapshots.states(cluster)
-    where = logs.place(cluster, read)
+    where = log_paths.place(cluster, read)
     assert not logs.collect(cluster, where, final=True).failed
     assert [*combined.tail(where.combined, 1)] == ["rank 0 | rank 0"]
     start(home, "b", log_dir=None)
@@ -229,7 +230,7 @@ HEADER = f"{launch.HEADER}1f rank=0 host=mac1 by=me"
     ],
 )  # fmt: skip
 def test_which_logs_a_node_names(row: str, found: list[Kept]) -> None:
-    assert list(logs.kept("mac1", f"junk\n{row}\n")) == found
+    assert list(earlier_logs.kept("mac1", f"junk\n{row}\n")) == found
 
 
 def test_the_view_is_of_the_last_run(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def run_here(home: Path, script: str) -> None:
 def test_collecting_is_bounded_and_says_what_it_passed_over(home: Path) -> None:
     """The begin, where the first error is, and the end; then what is new."""
     cluster = start(home, "a")
-    where = logs.place(cluster, snapshots.states(cluster))
+    where = log_paths.place(cluster, snapshots.states(cluster))
     log = home / "logs" / "tp_server.rank0.log"
     with log.open("a") as file:
         file.writelines(f"{number:07d}\n" for number in range(500_000))
@@ -326,7 +327,7 @@ def test_collecting_is_bounded_and_says_what_it_passed_over(home: Path) -> None:
 
 def test_a_stream_leaves_nothing_out(home: Path) -> None:
     cluster = start(home, "a")
-    where = logs.place(cluster, snapshots.states(cluster))
+    where = log_paths.place(cluster, snapshots.states(cluster))
     with (home / "logs" / "tp_server.rank0.log").open("a") as file:
         file.writelines(f"{number:07d}\n" for number in range(500_000))
     trips = 1
@@ -342,7 +343,7 @@ def test_a_suspended_command_here_is_not_waited_for(
 ) -> None:
     """It may have stopped while it had the log: others say so, and go on without."""
     cluster = start(home, "a")
-    where = logs.place(cluster, snapshots.states(cluster))
+    where = log_paths.place(cluster, snapshots.states(cluster))
     monkeypatch.setattr(logs, "TURN", 0.2)
     with where.positions.open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -354,7 +355,7 @@ def test_a_suspended_command_here_is_not_waited_for(
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / logs.NAME
+    return tmp_path / log_paths.NAME
 
 
 def test_the_combined_log_is_capped(home: Path, path: Path) -> None:
@@ -395,7 +396,7 @@ def test_lines_of_any_length_are_read_from_the_end(path: Path, monkeypatch: Any)
 def test_a_full_disk_here_is_a_line_and_tears_nothing(home: Path, light: Inv) -> None:
     """Of what could not be written nothing counts as taken."""
     light("tp.start")
-    log, combined_log = (home / "logs" / name for name in ("tp_server.rank0.log", logs.NAME))
+    log, combined_log = (home / "logs" / name for name in ("tp_server.rank0.log", log_paths.NAME))
     with log.open("a") as file:
         file.write("more\n" * 20_000)
     before = combined_log.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,32 @@ from ...cli.executor import server_arguments
 from ...cluster import cluster as clusters
 from ...cluster.cluster import Cluster
 from ...cluster.errors import BadInput, CheckFailed, Unreachable
+from ...cluster.facts import known
+from ...cluster.facts.machine import ports
 from ...cluster.facts.server.state import Record
-from ...cluster.server import readiness, snapshots
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.server import readiness, snapshots, targets
 from ...session import Session
+from .. import dev
+from . import cooldown, health, launch, preflight, stop, wait
+from .lock import locked
+
+
+def run(session: Session, cluster: Cluster, timeout: float | None, with_sync: bool) -> None:
+    """Copy what it is to be restarted with, if that is wanted, then stop and start the server."""
+    config = session.context.config.get("dev", {})
+    copy = dev.sync.wanted(config, state_dir=session.state_dir) if with_sync else None
+
+    def bring() -> None:
+        if copy:
+            dev.sync.run(session, [node.host for node in cluster.nodes], copy)
+
+    if session.dry:
+        bring()
+        stop.run(session, cluster, "leader", False, None, False)
+        launch.run(session, cluster)
+    else:
+        again(session, cluster, "tp.restart", timeout, bring)
 
 
 def last(c: Context, with_: str | None = None, **given: Any) -> Cluster:
@@ -93,3 +116,42 @@ def _arguments(record: Record, command: Sequence[str], with_: str | None) -> lis
         return [*typed, *shlex.split(with_ or "")]
     except ValueError as error:
         raise BadInput(f"--with {with_!r}: {error}: quote it as for a shell") from None
+
+
+def again(
+    session: Session,
+    cluster: Cluster,
+    what: str,
+    timeout: float | None = None,
+    first: Callable[[], object] = lambda: None,
+) -> None:
+    """Do `first`, stop what runs, cool down, check, start, wait for a token, all under one lock.
+
+    What would keep the new server from running is found before the old one is stopped, as far as
+    it can be.
+    """
+    with locked(session, cluster, what):
+        first()
+        preflight.check(cluster, ["memory", "processes", "ports", "cooldown"], False)
+        before = _ours_on_ports(cluster)
+        stop.run(session, cluster, "leader", False, None, False, before=before, keep=True)
+        cooldown.run(session, cluster)
+        preflight.run(session, cluster, ["model", "versions", "cooldown"], False)
+        run = launch.run(session, cluster)
+        wait.run(session, cluster, timeout, run)
+        health.run(session, cluster, None)
+
+
+def _ours_on_ports(cluster: Cluster) -> Snapshot:
+    """What runs; raise if another holds a port that the new server needs."""
+    read = snapshots.alive(cluster)
+    ours = {(target.node, target.pid) for target in targets.targets(cluster, read)}
+    for node, values in read.nodes.items():
+        taken = known(values, ports.KEY) or {}
+        for port in cluster.expected.ports_on(node):
+            # Pid 0 is one that the node does not tell: it may be ours.
+            others = [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]
+            if others:
+                what = f"port {port} is held by {others[0]}, which is not ours"
+                raise CheckFailed(f"{node}: {what}; nothing was changed")
+    return read
