@@ -67,9 +67,8 @@ BUGS = {
         "the record is forgotten before its ranks are signalled",
         [
             Patch(
-                "    reports = _end(\n        session, cluster, order=order,",
-                "    stopping.forget(cluster, [Stopped(node.name) for node in cluster.nodes])\n"
-                "    reports = _end(\n        session, cluster, order=order,",
+                '        tell(f"stopping {_labels(left)}")\n',
+                "        forget(cluster, [StopReport(node.name) for node in cluster.nodes])\n",
             ),
             Patch(
                 'is_open "$at" && ! living "$at"/rank-*.pid && :',
