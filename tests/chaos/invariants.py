@@ -132,7 +132,7 @@ def a_stop_stays(model: Model) -> None:
 
 
 def _watches(model: Model) -> str:
-    return "it watches" if model.watch and model.watch.fork.poll() is None else ""
+    return "it watches" if model.watch and model.watch.poll() is None else ""
 
 
 @invariant

@@ -216,7 +216,7 @@ def close_lid(model: Model) -> str:
     model.commands.append(command)
     late = model.draw.choice([0.0, 0.2, 0.8, 2.0])
     end = time.monotonic() + 60
-    while command.fork.poll() is None and time.monotonic() < end:
+    while command.poll() is None and time.monotonic() < end:
         if model.world.number(command):
             break
         time.sleep(0.02)

@@ -8,15 +8,15 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import forks
 import layout
 from conftest import ROOT, Inv, free_ports, hostfile
 from rig import Rig, names, two_nodes
@@ -78,7 +78,9 @@ class Command:
     number: int
     user: str
     words: tuple[str, ...]
-    fork: forks.Fork
+    process: subprocess.Popen[str]
+    out: IO[str]
+    err: IO[str]
     is_suspended: bool = False
     ended_by: int = 0
     awake: float = field(default_factory=time.monotonic)
@@ -90,10 +92,24 @@ class Command:
     def __str__(self) -> str:
         return f"{' '.join(self.words)} of {self.user}"
 
+    def poll(self, seconds: float = 0) -> int | None:
+        """Its exit status; None if it has not ended within so many seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(seconds)
+        return None
+
     def send(self, number: int) -> None:
-        if self.fork.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.fork.pid, number)
+        if self.poll() is None:
+            self.process.send_signal(number)
+
+    def said(self) -> tuple[str, str]:
+        """What it has written, to stdout and stderr."""
+        texts = []
+        for file in (self.out, self.err):
+            file.seek(0)
+            texts.append(file.read())
+            file.close()
+        return texts[0], texts[1]
 
 
 class World:
@@ -202,19 +218,17 @@ class World:
         """A command of a user whose name is this command's own: `ada12`."""
         number = len(self.begun) + 1
         inv = self.inv(f"{user}{number}", cluster)
-        fork = forks.begin(inv.line(*words), inv.environment())
-        self.begun.append(Command(number, f"{user}{number}", words, fork))
+        out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
+        process = inv.start(*words, stdout=out, stderr=err)
+        self.begun.append(Command(number, f"{user}{number}", words, process, out, err))
         return self.begun[-1]
 
     def end(self, command: Command) -> tuple[int, str, str]:
         """Wait for it; it must end, and in order."""
-        code = command.fork.poll(LIMIT)
-        out, err = command.fork.said()
+        code = command.poll(LIMIT)
+        out, err = command.said()
         if code is None:
             command.send(signal.SIGKILL)
-            command.fork.code = -signal.SIGKILL
-        command.fork.close()
-        if code is None:
             said = f"{command}: not within {LIMIT:g} s\n{out}\n{err}"
             raise BrokenError("every command ends", said)
         ended = (-command.ended_by, 128 + command.ended_by) if command.ended_by else ()

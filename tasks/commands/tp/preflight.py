@@ -56,5 +56,6 @@ def run(
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
     begun = time.monotonic()
-    read = check(cluster, skip, as_json, is_result)
+    with session.phase("checks"):
+        read = check(cluster, skip, as_json, is_result)
     session.known(cluster).reading = begun, read
