@@ -16,6 +16,7 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.tasks import Call, Task
 
+from . import cli
 from .cli.signals import Signals
 
 if TYPE_CHECKING:
@@ -212,15 +213,11 @@ class Session:
 
     def say(self, text: str) -> None:
         """A line of narration, on stderr."""
-        from .cli import screen
-
-        screen.say(text)
+        cli.screen.say(text)
 
     def out(self, text: str) -> None:
         """A line of the result, on stdout."""
-        from .cli import screen
-
-        screen.out(text)
+        cli.screen.out(text)
 
     def enter(self, call: SessionCall, context: Context) -> None:
         """Go on to the next call; an asked task builds anew what one before may have changed."""

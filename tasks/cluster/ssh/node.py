@@ -8,6 +8,7 @@ this machine and runs without SSH.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -340,8 +341,6 @@ def explain(
     error: BaseException, name: str, ssh: SshConfig, known: Callable[[], Sequence[str]] = tuple
 ) -> tuple[str, str]:
     """A connection's error as (what, what to do) in plain words."""
-    import socket
-
     import paramiko
     from paramiko.ssh_exception import NoValidConnectionsError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -52,8 +53,6 @@ class Connections:
 
 def _allow_files(count: int) -> None:
     """Have `count` files to open beside those that every process needs: macOS allows 256."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + 128
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -22,6 +22,7 @@ from ...cluster.http.api import ApiError
 from ...cluster.http.load import LoadRow, LoadTest, calibrate
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import Node
+from ...drawing import plot
 from . import chat
 from .chat import AFTER, Server
 
@@ -220,8 +221,6 @@ def compare(files: Sequence[str], out: str | None) -> None:
     runs = [load(file) for file in files]
     screen.table(_compared(runs))
     if out:
-        from ...drawing import plot
-
         write(out, plot.svg(runs))
 
 
