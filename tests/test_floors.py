@@ -100,13 +100,13 @@ FLOORS = (
 # The floors above it; a floor of tasks/cli is named file by file, since `session` stands in it.
 ABOVE = (
     ("cluster", "remote", "lazy", "drawing"),
-    ("cli.signals", "cli.envelope", "cli.startup", "cli.arguments"),
-    ("cli.screen",),
+    ("cli.signals", "cli.envelope", "cli.startup", "cli.arguments", "cli.slips"),
+    ("cli.screen", "cli.program"),
     ("session", "moved"),
     ("cli.executor", "cli.hooks"),
     ("cli.options",),
     ("commands",),
-    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor"),
+    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor", "completion"),
     ("maintain",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
