@@ -18,6 +18,8 @@ from invoke.tasks import Call, Task
 from .signals import Signals
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .cluster.audit import AuditWriter
     from .cluster.cluster import Cluster, Site
     from .cluster.hostfile import Host
@@ -38,9 +40,10 @@ class Known:
     reading: tuple[float, Snapshot] | None = None
     started: str | None = None
     last: Snapshot | None = None  # as it was before this command's start
+    proof: Future[tuple[str, float]] | None = None  # a token that is asked for (steps.health)
 
     def forget(self) -> None:
-        self.reading, self.started = None, None
+        self.reading, self.started, self.proof = None, None, None
 
 
 class SessionCall(Call):

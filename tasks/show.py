@@ -38,13 +38,18 @@ SAID_LATER = (*readiness.FAILED, readiness.UNASKED, readiness.UNKNOWN)
 
 
 def preflight(
-    cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
+    cluster: Cluster,
+    skip: Sequence[str],
+    as_json: bool,
+    is_result: bool = False,
+    read: Snapshot | None = None,
 ) -> Snapshot:
     """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
 
-    The table is narration of a start, or the result where nothing else was asked for.
+    The table is narration of a start, or the result where nothing else was asked for. `read` is
+    what was asked for by these checks, where it has just been read.
     """
-    read = reading.preflight(cluster, skip)
+    read = read or reading.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
     if as_json:
         envelope.give({}, findings)

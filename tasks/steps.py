@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from . import screen, show, signals
@@ -23,6 +24,7 @@ from .cluster import launch as launching
 from .cluster import stop as stopping
 from .cluster import wait as waiting
 from .cluster.api import Api, ApiError
+from .cluster.checks import FAIL
 from .cluster.cluster import Cluster
 from .cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from .cluster.facts import known, memory, ports, processes
@@ -36,6 +38,7 @@ from .cluster.stop import Stopped
 from .session import Session
 
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
+CHANGED = ("memory", "processes", "ports")  # checks of what a stop changes
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
@@ -47,6 +50,9 @@ def preflight(
     is_result: bool = False,
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
+    if not cluster.leader.host.is_local:
+        # While the nodes are at it; on this machine nothing waits for it before the ranks do.
+        nodes.begin(import_module, "requests")
     begun = time.monotonic()
     read = show.preflight(cluster, skip, as_json, is_result)
     session.known(cluster).reading = begun, read
@@ -118,19 +124,42 @@ def again(
     """
     with locked(session, cluster, what):
         first()
-        show.preflight(cluster, ["memory", "processes", "ports", "cooldown"], False)
-        before = _ours_on_ports(cluster)
-        stop(session, cluster, "leader", False, None, False, before=before, keep=True)
+        later = [*CHANGED, "cooldown"]
+        before = reading.ahead(cluster, later)
+        show.preflight(cluster, later, False, read=before)
+        _check_ports(cluster, before)
+        begun = time.monotonic()
+        after = stop(session, cluster, "leader", False, None, False, before=before, keep=True)
         cool(session, cluster)
-        preflight(session, cluster, ["model", "versions", "cooldown"], False)
+        _preflight_again(session, cluster, begun, after)
         run = launch(session, cluster)
+        session.known(cluster).last = before
         wait(session, cluster, timeout, run)
         health(session, cluster, None)
 
 
-def _ours_on_ports(cluster: Cluster) -> Snapshot:
-    """What runs; raise if another holds a port that the new server needs."""
-    read = reading.alive(cluster)
+def _preflight_again(
+    session: Session, cluster: Cluster, begun: float, after: Snapshot | None
+) -> None:
+    """The checks of what a stop has changed, by what it has read itself where that is good enough.
+
+    Over RDMA a pause lay between; and what is not right may be just about to be.
+    """
+    rest = [name for name in checks.CHECKS if name not in CHANGED]
+    is_whole = after and after.nodes.keys() == {node.name for node in cluster.nodes}
+    if after is None or not is_whole or cluster.has_rdma or _fails(cluster, after, rest):
+        preflight(session, cluster, ["model", "versions", "cooldown"], False)
+        return
+    show.preflight(cluster, rest, False, read=after)
+    session.known(cluster).reading = begun, after
+
+
+def _fails(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> bool:
+    return any(each.level == FAIL for each in show.judge(cluster, read, skip))
+
+
+def _check_ports(cluster: Cluster, read: Snapshot) -> None:
+    """Raise if another holds a port that the new server needs."""
     ours = {(target.node, target.pid) for target in stopping.targets(cluster, read)}
     for node, values in read.nodes.items():
         taken = known(values, ports.KEY) or {}
@@ -140,7 +169,6 @@ def _ours_on_ports(cluster: Cluster) -> Snapshot:
             if others:
                 what = f"port {port} is held by {others[0]}, which is not ours"
                 raise CheckFailed(f"{node}: {what}; nothing was changed")
-    return read
 
 
 def cool(session: Session, cluster: Cluster) -> None:
@@ -165,7 +193,7 @@ def launch(session: Session, cluster: Cluster) -> str:
     if session.dry:
         _print_scripts(cluster, run)
         return run.id
-    _check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
+    _check_way(cluster)
     count, synch = how_many(len(cluster.ranks)), _fast_synch(cluster)
     screen.say(f"starting {count} of {cluster.engine.name} over {cluster.backend}{synch}")
     session.note(run=run.id)
@@ -205,8 +233,11 @@ def _fast_synch(cluster: Cluster) -> str:
     return f", {FAST_SYNCH} {value}" if matters else ""
 
 
-def _check_way(cluster: Cluster, found: ApiError | None) -> None:
+def _check_way(cluster: Cluster) -> None:
     """Raise CheckFailed where no request could ever reach the server, before a rank is started."""
+    if cluster.leader.host.is_local:
+        return
+    found = Api.of(cluster).page(cluster.engine.ready)
     if found and found.why is Why.NO_WAY:
         raise CheckFailed(f"{cluster.leader.name}: {found}; nothing was started")
 
@@ -231,6 +262,9 @@ def wait(session: Session, cluster: Cluster, timeout: float | None, run: str | N
         with screen.progress() as display:
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
+        known = session.known(cluster)
+        if run and run == known.started:  # health wants one more, which need not wait for the logs
+            known.proof = nodes.begin(_token, cluster, api, timeout or HEALTH_TIMEOUT)
         _note_ready(cluster, run)
     except waiting.UnaskedError as found:
         raise _unasked(found.why) from None
@@ -265,7 +299,8 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     api = Api.of(cluster) if run else _loaded(session, cluster, timeout)
     start = time.monotonic()
     try:
-        model = api.one_token(cluster.served, cluster.engine.model, seconds)
+        asked = session.known(cluster).proof or nodes.begin(_token, cluster, api, seconds)
+        model, took = asked.result()
     except ApiError as error:
         if error.why.is_final:
             raise _unasked(error) from None
@@ -278,13 +313,20 @@ def health(session: Session, cluster: Cluster, timeout: float | None) -> None:
     except KeyboardInterrupt as interrupt:
         _leave(session, cluster, interrupt)
         raise
-    screen.say(f"healthy: a token in {time.monotonic() - start:.2f} s")
+    screen.say(f"healthy: a token in {took:.2f} s")
     screen.out(api.url)
     screen.say(f"clients ask for the model {model}")
     screen.out(curl(api, model))
     before = session.known(cluster).last
     if before:
         show.tell_fewer(cluster, before, cluster.model)
+
+
+def _token(cluster: Cluster, api: Api, timeout: float) -> tuple[str, float]:
+    """The name that the model is asked by, and the seconds that a token took."""
+    begun = time.monotonic()
+    name = api.one_token(cluster.served, cluster.engine.model, timeout)
+    return name, time.monotonic() - begun
 
 
 def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:
@@ -324,7 +366,7 @@ def foreground(session: Session, cluster: Cluster, timeout: float | None = None)
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
         return
     _point_out(cluster)
-    _check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
+    _check_way(cluster)
     ended: dict[int, Answer] = {}
 
     def attend() -> None:
@@ -400,15 +442,16 @@ def stop(
     yes: bool = False,
     before: Snapshot | None = None,
     keep: bool = False,
-) -> None:
+) -> Snapshot | None:
     """Stop what is ours and tell, per node, what was done and what memory says now.
 
     With `everything` all servers of the engine, after a question unless `yes`; `before` is what
-    runs, where it has just been read; `keep` is for a start that follows.
+    runs, where it has just been read; `keep` is for a start that follows. What runs then, where it
+    was read.
     """
     if session.dry:
         _print_stop(cluster, order, force, everything)
-        return
+        return None
     if everything and not yes:
         _ask(cluster)
     what = f"tp.stop{' --force' * force}{' --all' * everything}"
@@ -416,7 +459,7 @@ def stop(
     try:
         with _recorded(session, cluster, what):
             cluster, before = reading.whole(cluster, before or reading.alive(cluster))
-            _stop(session, cluster, before, order, force, timeout, as_json, everything, keep)
+            return _stop(session, cluster, before, order, force, timeout, as_json, everything, keep)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
@@ -462,7 +505,7 @@ def _stop(
     as_json: bool,
     everything: bool,
     keep: bool,
-) -> None:
+) -> Snapshot:
     reports = _end(
         session, cluster, order=order, force=force, timeout=timeout, read=before,
         everything=everything, tell=screen.say,
@@ -483,6 +526,7 @@ def _stop(
     for each in strangers:
         screen.say(f"not ours, left alone: {each}")
     _judge_stop(reports, strangers)
+    return after
 
 
 def _end(session: Session, cluster: Cluster, **how: Any) -> list[Stopped]:
