@@ -106,9 +106,9 @@ def farm(count: int, real: bool = False) -> Iterator[Farm]:
 def make_model(folder: Path, real: bool) -> None:
     folder.mkdir()
     if real:
-        from tasks import tiny
+        from tasks.commands.dev import tiny_model
 
-        tiny.make(folder)
+        tiny_model.make(folder)
         return
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (folder / "model.safetensors").touch()

@@ -112,12 +112,13 @@ def _own_work(nodes: Farm) -> Row:
 
 def _script(nodes: Farm) -> list[str]:
     """The facts of the first node, a script for each."""
-    from tasks.cluster import cluster, facts, reading
-    from tasks.cluster.snapshot import FactQuery
+    from tasks.cluster import cluster, facts
+    from tasks.cluster.facts.snapshot import FactQuery
+    from tasks.cluster.server import snapshots
 
     tp = {"hostfile": nodes.inv.env["INVOKE_TP_HOSTFILE"]}
     made = cluster.build(tp, ())
-    query = FactQuery.of([made.leader], reading.preflight_facts(made))
+    query = FactQuery.of([made.leader], snapshots.preflight_facts(made))
     return [facts.script([each], MARK) for each in query.facts[made.leader.name]]
 
 

@@ -41,7 +41,8 @@ def watched(nodes: Farm, task: str, *words: str) -> Row:
 
 def _on_a_node(nodes: Farm) -> Row:
     """The script of a look, run on this machine: sshd's own share is not in it."""
-    from tasks.cluster import facts, state
+    from tasks.cluster import facts
+    from tasks.cluster.facts.server import state
 
     script = facts.script([state.fact(_state(nodes))], "mark")
     look = cpu(process("/bin/sh", "-c", script))
@@ -51,7 +52,7 @@ def _on_a_node(nodes: Farm) -> Row:
 
 def _loop_on_a_node(nodes: Farm) -> Row:
     """The loop that stays on a node, the same way."""
-    from tasks.cluster.facts import vitals
+    from tasks.cluster.facts.machine import vitals
 
     ranks = nodes.inv("tp.status", "--json").json()["ranks"]
     wanted = vitals.Wanted(_state(nodes), ["lo"], [ranks[0]["pid"]], nodes.inv.port, None)

@@ -146,8 +146,8 @@ def models() -> str:
 
 
 def _mac(row: dict[str, Any]) -> str:
-    from tasks.cluster.facts.memory import GIB
-    from tasks.cluster.fit import DEFAULT_SHARE
+    from tasks.cluster.checks.models.fit import DEFAULT_SHARE
+    from tasks.cluster.facts.machine.memory import GIB
 
     if row["tp"] != "yes":
         return "-"

@@ -4,13 +4,15 @@
 from invoke.collection import Collection
 from invoke.main import program
 
+from . import moved
 from .cli import startup
 
 startup.begin()
+moved.begin()
 
 from . import bench, demo, dev, hosts, local, rdma, testing, tp
+from .cli.executor import Executor
 from .cluster.config.settings import DEFAULTS
-from .executor import Executor
 
 
 class _Namespace(Collection):

@@ -12,7 +12,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 if TYPE_CHECKING:
-    from .cluster.api import Api
+    from .cluster.http.api import Api
 
 
 @task(auto_shortflags=False)
@@ -21,9 +21,10 @@ def demo(c: Context) -> None:
 
     The tiny model is made on the spot, and kept for the next time.
     """
-    from . import options, screen, tp
-    from .cluster.api import Api
-    from .executor import run
+    from . import tp
+    from .cli import options, screen
+    from .cli.executor import run
+    from .cluster.http.api import Api
 
     c.config.tp = _settings(8000 if _is_free(8000) else _any_free())
     screen.say("$ inv tp.start")
@@ -56,7 +57,7 @@ def _settings(port: int) -> dict[str, Any]:
     Another server may run on this machine, also one of the same model.
     """
     from .cluster.config.settings import DEFAULTS
-    from .tiny import PATH
+    from .commands.dev.tiny_model import PATH
 
     process = rf"-m mlx_lm server --port {port} .*{re.escape(str(PATH))}( |$)"
     return {
@@ -70,9 +71,9 @@ def _settings(port: int) -> dict[str, Any]:
 
 def ask(api: Api, prompt: str) -> None:
     """One chat completion: the answer and tokens per second."""
-    from . import screen
-    from .cluster.api import ApiError
+    from .cli import screen
     from .cluster.errors import ActionFailed
+    from .cluster.http.api import ApiError
 
     screen.out(f"> {prompt}")
     start = time.monotonic()

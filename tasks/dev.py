@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import options
+from .cli import options
+from .cli.options import cluster_task
 from .cluster.config.values import Count, Path, Patterns
-from .options import cluster_task
 
 if TYPE_CHECKING:
+    from .cli.options import Machines
     from .cluster.cluster import Cluster
-    from .options import Machines
     from .session import Session
 
 
@@ -44,8 +44,8 @@ def sync(
     inv dev.sync --source ~/src/vllm-mlx --target vllm-mlx
     inv dev.sync --source ~/models/M --target models/M --hosts mac1,mac2 --dry-run
     """
-    from . import syncing
     from .cluster.errors import BadInput, CheckFailed
+    from .commands.dev import sync as syncing
 
     config, state_dir = session.context.config.get("dev", {}), session.state_dir
     copy = syncing.wanted(config, source, target, exclude, delete, state_dir)
@@ -101,7 +101,7 @@ def model(
 
         verifying.run(cluster, path, json)
         return
-    from . import weighing
+    from .commands.dev import model as weighing
 
     asked = session.call.passed.get("num_ranks") if session.call else None
     weighing.weigh(cluster, path, context, json, is_one=asked is not None)

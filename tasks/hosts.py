@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from . import options
-from .options import WHERE, NewFolder, cluster_task
+from .cli import options
+from .cli.options import WHERE, NewFolder, cluster_task
 
 if TYPE_CHECKING:
+    from .cli.options import Machines
     from .cluster.cluster import Cluster
-    from .options import Machines
     from .session import Session
 
 
@@ -30,7 +30,7 @@ def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool 
     inv hosts.list --hostfile hosts/hwstudio.json
     inv hosts.list --hosts mac1,mac2 --verbose
     """
-    from . import housekeeping
+    from .commands.hosts import check as housekeeping
 
     housekeeping.show(cluster, verbose, json)
 
@@ -47,7 +47,7 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
 
     inv hosts.check --hosts mac1,mac2
     """
-    from . import housekeeping
+    from .commands.hosts import check as housekeeping
 
     housekeeping.check(cluster, json)
 
@@ -102,7 +102,7 @@ def trust(
 
     inv hosts.trust --hosts mac1,mac2
     """
-    from . import trusting
+    from .commands.hosts import trust as trusting
 
     trusting.trust(session, machines.hosts, yes, json)
 

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 
 from invoke.context import Context
 
+from .cli.options import options_task
 from .cluster.config.settings import LocalSettings, read
 from .cluster.config.values import Whole
 from .cluster.errors import ActionFailed, BadInput
-from .options import options_task
 
 ROOT = Path(__file__).parents[1]
 Nodes = Annotated[int, Whole("COUNT", 2, 6)]
@@ -53,7 +53,7 @@ def up(
     inv local.up --nodes 3 --topology ring
     inv local.up --strict
     """
-    from . import screen
+    from .cli import screen
 
     if topology == "two-cables" and nodes != 2:
         raise BadInput("--topology two-cables: it is for 2 nodes")
@@ -82,7 +82,7 @@ def down(c: Context) -> None:
 
     Their processes, interfaces and files.
     """
-    from . import screen
+    from .cli import screen
 
     base = _base(c)
     if not base.exists():
@@ -168,7 +168,7 @@ def _loaded(c: Context, name: str, host: str) -> tuple[Any, Any]:
 
 def _write(made: Any) -> None:
     """The hostfile and the configuration that make `inv -f .rig/invoke.yaml` work on the hosts."""
-    from . import tiny
+    from .commands.dev import tiny_model
 
     hosts = [
         {
@@ -182,7 +182,7 @@ def _write(made: Any) -> None:
         "$schema": str(ROOT / "hosts" / "schema.json"),
         "backend": "ring",
         "engine": "mlx-lm",
-        "model": str(tiny.PATH),
+        "model": str(tiny_model.PATH),
         "python": sys.executable,
         "hosts": hosts,
     }

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import options
+from .cli import options
+from .cli.options import LINKS, WHAT, cluster_task
 from .cluster.config.values import File, Seconds
-from .options import LINKS, WHAT, cluster_task
 
 if TYPE_CHECKING:
+    from .cli.options import Machines
     from .cluster.cluster import Cluster
-    from .cluster.links import Wiring
-    from .linking import How
-    from .options import Machines
+    from .cluster.rdma.links import Wiring
+    from .commands.rdma.linking import How
     from .session import Session
 
 
 def how(session: Session, what: str, verbose: bool, ask_sudo: bool = False) -> How:
-    from . import linking
+    from .commands.rdma import linking
 
     return linking.How(what, session.state_dir, verbose, ask_sudo)
 
@@ -34,7 +34,7 @@ def unbridge(
 
     A bridged port carries no RDMA.
     """
-    from . import linking
+    from .commands.rdma import linking
 
     linking.apply(session, wiring, ("unbridge",), how(session, "rdma.unbridge", verbose, ask_sudo))
 
@@ -51,7 +51,7 @@ def address(
 
     An interface is never taken down or up: that corrupts the kernel's GID table.
     """
-    from . import linking
+    from .commands.rdma import linking
 
     linking.apply(session, wiring, ("address",), how(session, "rdma.address", verbose, ask_sudo))
 
@@ -62,7 +62,7 @@ def devices(session: Session, wiring: Wiring, dry_run: bool = False, verbose: bo
 
     It is /tmp/mlx_ibv_devices.json there.
     """
-    from . import linking
+    from .commands.rdma import linking
 
     linking.apply(session, wiring, ("devices",), how(session, "rdma.devices", verbose))
 
@@ -73,7 +73,7 @@ def status(session: Session, wiring: Wiring, dry_run: bool = False, json: bool =
 
     Exit 3 if one is not as wanted.
     """
-    from . import linking
+    from .commands.rdma import linking
 
     if not session.dry:
         linking.status(session, wiring, json)
@@ -85,7 +85,7 @@ def ping(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = F
 
     Of each round trip the least, mean and most.
     """
-    from . import linking
+    from .commands.rdma import linking
 
     if not session.dry:
         linking.ping(session, wiring, json)
@@ -109,8 +109,8 @@ def setup(
     inv rdma.setup --node mac1:en5:10.254.0.5 --node mac2:en5:10.254.0.6
     inv rdma.setup --hostfile hosts/hwstudio.json --dry-run
     """
-    from . import linking
-    from .cluster.setup import KINDS
+    from .cluster.rdma.setup import KINDS
+    from .commands.rdma import linking
 
     linking.apply(session, wiring, KINDS, how(session, "rdma.setup", verbose, ask_sudo))
 
@@ -130,7 +130,7 @@ def persist(
 
     --dry-run shows the plist. inv rdma.unpersist takes it away again.
     """
-    from . import linking
+    from .commands.rdma import linking
 
     linking.persist(session, wiring, how(session, "rdma.persist", verbose, ask_sudo))
 
@@ -147,7 +147,7 @@ def unpersist(
 
     Addresses stay until the next reboot.
     """
-    from . import linking
+    from .commands.rdma import linking
 
     linking.persist(session, wiring, how(session, "rdma.unpersist", verbose, ask_sudo), remove=True)
 
@@ -187,7 +187,7 @@ def verify(
 
     inv rdma.verify --hostfile hosts/hwstudio.json
     """
-    from . import proving
+    from .commands.rdma import verify as proving
 
     proving.verify(session, cluster, timeout or proving.TIMEOUT, json)
 
@@ -217,8 +217,8 @@ def discover(
     inv rdma.discover --hosts mac1,mac2,mac3 --write hosts/mine.json
     inv rdma.discover --hostfile hosts/mine.json --diff
     """
-    from . import discovery
     from .cluster.errors import BadInput
+    from .commands.rdma import discover as discovery
 
     if not diff:
         discovery.discover_links(session, machines.hosts, write, json)
@@ -240,6 +240,6 @@ def topology(session: Session, machines: Machines, svg: File | None = None) -> N
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
     """
-    from . import discovery
+    from .commands.rdma import discover as discovery
 
     discovery.draw(session, machines.hosts, svg, machines.hostfile)

@@ -15,17 +15,18 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.tasks import Call, Task
 
-from .signals import Signals
+from .cli.signals import Signals
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from .cluster.audit import AuditWriter
     from .cluster.cluster import Cluster, Site
-    from .cluster.hostfile import Host
-    from .cluster.lock import LockClient, Locks
-    from .cluster.nodes import Connections, Node
-    from .cluster.snapshot import Snapshot
+    from .cluster.config.hostfile import Host
+    from .cluster.facts.snapshot import Snapshot
+    from .cluster.server.audit_log import AuditWriter
+    from .cluster.server.lock import LockClient, Locks
+    from .cluster.ssh.node import Node
+    from .cluster.ssh.nodes import Connections
 
 Options = Mapping[str, Any]
 
@@ -108,27 +109,27 @@ class Session:
 
     @cached_property
     def connections(self) -> Connections:
-        from .cluster.nodes import Connections
+        from .cluster.ssh.nodes import Connections
 
         return self.outer.connections if self.outer else Connections()
 
     @cached_property
     def lock(self) -> Locks:
         """The locks that this command has: `hold`, `held`, `release`."""
-        from .cluster.lock import Locks
+        from .cluster.server.lock import Locks
 
         return Locks()
 
     @cached_property
     def audit(self) -> AuditWriter:
         """Writes to the nodes what was done: `recorded`, `record`."""
-        from .cluster.audit import AuditWriter
+        from .cluster.server.audit_log import AuditWriter
 
         return AuditWriter()
 
     def known(self, cluster: Cluster) -> Known:
         """What this command knows of the cluster while it has its lock; nothing is kept without."""
-        from .cluster import lock
+        from .cluster.server import lock
 
         client = lock.client(cluster)
         return self._known.setdefault(client, Known()) if client else Known()
@@ -202,13 +203,13 @@ class Session:
 
     def say(self, text: str) -> None:
         """A line of narration, on stderr."""
-        from . import screen
+        from .cli import screen
 
         screen.say(text)
 
     def out(self, text: str) -> None:
         """A line of the result, on stdout."""
-        from . import screen
+        from .cli import screen
 
         screen.out(text)
 

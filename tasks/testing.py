@@ -37,7 +37,7 @@ def faults(c: Context, only: str | None = None) -> None:
     """
     import tempfile
 
-    from . import screen
+    from .cli import screen
 
     if not sys.platform.startswith("linux") or os.getuid() != 0:
         raise BadInput("test.faults needs Linux and root: its hosts are network namespaces")

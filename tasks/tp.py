@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from invoke.context import Context
 from invoke.tasks import call
 
-from . import locking
+from .cli.executor import server_arguments
+from .cli.options import WHAT, WHERE, Checks, cluster_task, options_task
 from .cluster.config.values import (
     Count,
     File,
@@ -20,8 +21,7 @@ from .cluster.config.values import (
     Wholes,
     Words,
 )
-from .executor import server_arguments
-from .options import WHAT, WHERE, Checks, cluster_task, options_task
+from .commands.tp import hold
 
 if TYPE_CHECKING:
     from .cluster.cluster import Cluster
@@ -45,7 +45,7 @@ WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 
 def _last(c: Context, **given: Any) -> Cluster:
     """Imported late: only a restart reads the nodes before its body."""
-    from . import restarting
+    from .commands.tp import restart as restarting
 
     return restarting.last(c, **given)
 
@@ -56,9 +56,9 @@ def model(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 
     Only where it is not there yet.
     """
-    from . import tiny
+    from .commands.dev import tiny_model
 
-    tiny.ensure(cluster.model, session.dry)
+    tiny_model.ensure(cluster.model, session.dry)
 
 
 @cluster_task(*WHAT)
@@ -78,7 +78,7 @@ def preflight(
     """
     if not skip_checks:
         cluster.connect()
-        from . import steps
+        from .commands.tp import steps
 
         steps.preflight(session, cluster, skip, json, session.is_asked)
 
@@ -95,7 +95,7 @@ def cooldown(
     Only over RDMA: after a rank that did not leave in order, whoever ended it, the kernel needs
     some 30 s to reclaim its resources (tp.cooldown in invoke.yaml).
     """
-    from . import steps
+    from .commands.tp import steps
 
     if not skip_checks:
         steps.cool(session, cluster)
@@ -109,7 +109,7 @@ def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 
     No check is made: tp.start is this with checks before and a wait after.
     """
-    from . import steps
+    from .commands.tp import steps
 
     with steps.locked(session, cluster, "tp.launch"):
         steps.launch(session, cluster)
@@ -121,7 +121,7 @@ def wait(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> 
 
     A rank that dies fails this at once (exit 4).
     """
-    from . import steps
+    from .commands.tp import steps
 
     steps.wait(session, cluster, timeout)
 
@@ -140,7 +140,7 @@ def health(
 
     A health page may be green over an engine that is dead: only a token proves it.
     """
-    from . import steps
+    from .commands.tp import steps
 
     if not foreground and not session.dry:
         steps.health(session, cluster, timeout)
@@ -150,8 +150,8 @@ def health(
     *WHAT,
     "keep_logs",
     "lock_wait",
-    pre=[call(locking.hold, what="tp.start"), model, preflight, cooldown],
-    post=[health, locking.release],
+    pre=[call(hold.hold, what="tp.start"), model, preflight, cooldown],
+    post=[health, hold.release],
 )
 def start(
     session: Session,
@@ -174,7 +174,7 @@ def start(
     inv tp.start --hosts mac1,mac2 --backend ring --engine mlx-lm -- --model M --port 8000
     inv tp.start --hostfile hosts/hwstudio.json --fast-synch on -- --model M
     """
-    from . import steps
+    from .commands.tp import steps
 
     with steps.locked(session, cluster, "tp.start"):
         if foreground:
@@ -222,7 +222,7 @@ def stop(
     inv tp.stop --hosts mac1,mac2 --timeout 30
     """
     cluster.connect()
-    from . import steps
+    from .commands.tp import steps
 
     steps.stop(session, cluster, order, force, timeout, json, all, yes)
 
@@ -253,7 +253,8 @@ def restart(
     inv tp.restart
     inv tp.restart --sync --with '--port 8001'
     """
-    from . import steps, syncing
+    from .commands.dev import sync as syncing
+    from .commands.tp import steps
 
     config = session.context.config.get("dev", {})
     copy = syncing.wanted(config, state_dir=session.state_dir) if sync else None
@@ -281,7 +282,7 @@ def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 
     inv tp.unlock tp.stop
     """
-    from . import steps
+    from .commands.tp import steps
 
     steps.unlock(session, cluster)
 
@@ -294,7 +295,7 @@ def status(session: Session, cluster: Cluster, json: bool = False) -> None:
     answer) and for one that can't be asked, 5 if a node can't be reached.
     """
     cluster.connect()
-    from . import show
+    from .commands.tp import show
 
     show.status(cluster, json)
 
@@ -329,7 +330,7 @@ def logs(
     inv tp.logs --previous 1
     """
     cluster.connect()
-    from . import show
+    from .commands.tp import show
 
     show.show_logs(cluster, follow, lines, rank, grep, previous)
 
@@ -372,7 +373,7 @@ def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = Fa
     inv tp.audit --lines 50
     """
     cluster.connect()
-    from . import show
+    from .commands.tp import show
 
     show.audit_log(cluster, lines, json)
 
@@ -384,7 +385,7 @@ def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     What a killed server left only a reboot frees (exit 3).
     """
     cluster.connect()
-    from . import show
+    from .commands.tp import show
 
     show.memory(cluster, json)
 
@@ -417,7 +418,7 @@ def watch(
 
     inv tp.watch --restart
     """
-    from . import watching
+    from .commands.tp import watch as watching
 
     how = watching.Watch(interval, patience, max_restarts if restart else 0)
     watching.watch(session, cluster, how)
@@ -452,7 +453,7 @@ def chat(
 
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
-    from . import asking
+    from .commands.tp import chat as asking
 
     question = asking.Question(prompt, system, max_tokens, temperature, timeout)
     asking.chat(cluster, question, json)
@@ -509,8 +510,8 @@ def bench(
     inv tp.bench --canary
     inv tp.bench --canary --record one.json
     """
-    from . import benching
     from .cluster.errors import BadInput
+    from .commands.tp import bench as benching
 
     references = [each for each in (canary_url, record, against) if each]
     if compare and (canary or references):
@@ -558,6 +559,6 @@ def top(
     inv tp.top
     inv tp.top --interval 5 --count 12 --json
     """
-    from . import topping
+    from .commands.tp import top as topping
 
     topping.top(cluster, interval, count, json)

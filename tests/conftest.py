@@ -22,6 +22,7 @@ from typing import Any
 import forks
 import hypothesis
 import pytest
+import waits
 from rig import Cable, Rig, two_nodes
 from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
@@ -143,8 +144,9 @@ class Inv:
         return done
 
     def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
-        if self.can_fork():
-            return Done(*forks.run(self.line(*words, args=args), self.environment(), DEADLINE))
+        line = self.line(*words, args=args)
+        if self.can_fork(line):
+            return Done(*forks.run(line, self.environment(), self.cwd, DEADLINE))
         process = self.start(*words, args=args)
         try:
             out, err = process.communicate(timeout=DEADLINE)
@@ -162,8 +164,8 @@ class Inv:
         options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
         return subprocess.Popen(line, env=self.environment(), **options)
 
-    def can_fork(self) -> bool:
-        return forks.can_run(self.environment(), self.cwd)
+    def can_fork(self, line: list[str]) -> bool:
+        return forks.can_run(line, self.environment(), self.cwd)
 
     def line(self, *words: str, args: tuple[str, ...] | None = None) -> list[str]:
         config = ["-f", str(self.config)] if self.config else []
@@ -201,7 +203,7 @@ def inv(home: Path) -> Inv:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's tiny model, made anew for this run."""
-    from tasks import tiny
+    from tasks.commands.dev import tiny_model as tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     folder.chmod(0o755)  # for users of test hosts, too
@@ -220,6 +222,7 @@ def hostfile(path: Path, hosts: list[dict[str, Any]], model: Path, port: int, **
         "model": str(model),
         "args": ["--port", str(port)],
         "hosts": hosts,
+        "envs": waits.envs(),
         **more,
     }
     path.write_text(json.dumps(cluster))

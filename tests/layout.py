@@ -1,4 +1,4 @@
-"""Where a cluster's runs lie, and what is kept of them: as tasks/cluster/state.py has it."""
+"""Where a cluster's runs lie, and what is kept of them: as cluster/facts/server/state.py has it."""
 
 from __future__ import annotations
 

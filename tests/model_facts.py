@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.cluster.facts import NodeFacts, gpu, memory, split
-from tasks.cluster.facts.memory import GIB, Memory
-from tasks.cluster.facts.model import KEY as MODEL
-from tasks.cluster.facts.model import Model
-from tasks.cluster.facts.split import TENSOR, Row, Split, Weights
-from tasks.cluster.finding import Finding
+from tasks.cluster.checks.finding import Finding
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.facts.machine import gpu, memory
+from tasks.cluster.facts.machine.memory import GIB, Memory
+from tasks.cluster.facts.models import split
+from tasks.cluster.facts.models.model import KEY as MODEL
+from tasks.cluster.facts.models.model import Model
+from tasks.cluster.facts.models.split import TENSOR, Row, Split, Weights
 
 # 200 GiB over 2 ranks, and 160 KiB of cache per token on each.
 HALF = Row(2, TENSOR, "yes", "", (100 * GIB,) * 2, (4,), ((None, 160 * 1024),))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import DEADLINE, ROOT, free_ports
 
-from tasks.cluster.facts.split import TENSOR
+from tasks.cluster.facts.models.split import TENSOR
 
 
 class Ranks:

@@ -91,9 +91,9 @@ class Scene:
 
     def serve_for_real(self) -> None:
         """Ranks of mlx_lm with the tiny model, in the place of light ones."""
-        from tasks import tiny
+        from tasks.commands.dev import tiny_model
 
-        tiny.make(self.model)
+        tiny_model.make(self.model)
         self.write(engines={"mlx-lm": {"process": f"-m mlx_lm server .*{self.model}"}})
         file = Path(self.inv.env["INVOKE_TP_HOSTFILE"])
         file.write_text(json.dumps({**json.loads(file.read_text()), "engine": "mlx-lm"}))

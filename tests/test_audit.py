@@ -14,10 +14,10 @@ import pytest
 from conftest import DEADLINE, Inv, Sshd
 from rig import Rig
 
-from tasks.cluster import audit
-from tasks.cluster.audit import Entry
 from tasks.cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from tasks.cluster.facts import NodeFacts, Unknown
+from tasks.cluster.server import audit_log
+from tasks.cluster.server.audit_log import Entry
 
 TIME = "2026-11-24T18:01:25Z"
 ENTRY = Entry(TIME, "ana@laptop", "tp.stop", "done")
@@ -33,10 +33,10 @@ def sh(script: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 def written(home: Path, entry: Entry = ENTRY, state: str = "~/state") -> list[Entry]:
     """The log after one more line."""
-    done = sh(audit.script(state, entry), home)
+    done = sh(audit_log.script(state, entry), home)
     assert done.returncode == 0, done.stderr
-    read = sh(audit.fact(state, 0).command, home)
-    return audit.parse(read.stdout, read.returncode)
+    read = sh(audit_log.fact(state, 0).command, home)
+    return audit_log.parse(read.stdout, read.returncode)
 
 
 def test_a_line_is_what_it_was(home: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_line_is_what_it_was(home: Path) -> None:
 
 
 def test_it_is_for_its_owner_alone(home: Path) -> None:
-    file, victim = home / "state" / audit.NAME, home / "victim"
+    file, victim = home / "state" / audit_log.NAME, home / "victim"
     written(home)
     assert [stat.S_IMODE(path.stat().st_mode) for path in (file.parent, file)] == [0o700, 0o600]
     file.chmod(0o666)
@@ -59,23 +59,23 @@ def test_it_is_for_its_owner_alone(home: Path) -> None:
     victim.write_text("mine\n")
     file.unlink()
     file.symlink_to(victim)
-    read = sh(audit.fact("~/state", 0).command, home)
+    read = sh(audit_log.fact("~/state", 0).command, home)
     assert read.returncode == 1
     assert "is a link or not ours: remove it" in read.stdout
     assert written(home) == [ENTRY]
     assert victim.read_text() == "mine\n"
     (home / "other").symlink_to(home / "state")
-    assert "is a link or not ours" in sh(audit.script("~/other", ENTRY), home).stderr
+    assert "is a link or not ours" in sh(audit_log.script("~/other", ENTRY), home).stderr
 
 
 def test_it_does_not_grow_for_ever(home: Path) -> None:
-    file = home / "state" / audit.NAME
+    file = home / "state" / audit_log.NAME
     written(home)
     line = file.read_text()
-    file.write_text(line * (audit.LIMIT // len(line) + 1))
+    file.write_text(line * (audit_log.LIMIT // len(line) + 1))
     last = Entry(TIME, "ana@laptop", "tp.start", "failed")
     found = written(home, last)
-    assert audit.LIMIT // 4 < file.stat().st_size <= audit.LIMIT // 2
+    assert audit_log.LIMIT // 4 < file.stat().st_size <= audit_log.LIMIT // 2
     assert set(found) == {ENTRY, last}
     assert found[-1] == last
     assert file.read_text().startswith(TIME)
@@ -86,7 +86,7 @@ def test_it_does_not_grow_for_ever(home: Path) -> None:
 )
 def test_a_damaged_line_is_left_out(text: str) -> None:
     good = "\t".join(vars(ENTRY).values())
-    assert audit.parse(f"{text}{good}\n", 0) == [ENTRY]
+    assert audit_log.parse(f"{text}{good}\n", 0) == [ENTRY]
 
 
 def test_merged() -> None:
@@ -94,20 +94,20 @@ def test_merged() -> None:
     early = Entry("2026-11-24T17:00:00Z", "bo@desk", "rdma: x", "done")
     late = Entry("2026-11-24T19:00:00Z", "bo@desk", "tp.start", "failed")
     facts = {
-        "mac1": NodeFacts("mac1", {audit.KEY: [ENTRY, late]}),
-        "mac2": NodeFacts("mac2", {audit.KEY: [early, ENTRY]}),
-        "mac3": NodeFacts("mac3", {audit.KEY: Unknown("why")}),
+        "mac1": NodeFacts("mac1", {audit_log.KEY: [ENTRY, late]}),
+        "mac2": NodeFacts("mac2", {audit_log.KEY: [early, ENTRY]}),
+        "mac3": NodeFacts("mac3", {audit_log.KEY: Unknown("why")}),
     }
     whole = [(early, ["mac2"]), (ENTRY, ["mac1", "mac2"]), (late, ["mac1"])]
-    assert audit.merged(facts, 0) == whole
-    assert audit.merged(facts, 2) == whole[1:]
+    assert audit_log.merged(facts, 0) == whole
+    assert audit_log.merged(facts, 2) == whole[1:]
 
 
 def test_merged_within_a_second() -> None:
     """In the order in which they were done, whatever they are called."""
     both = [Entry("2026-11-01T10:00:00Z", "ada@mb", what, "done") for what in ("tp.stop", "tp.a")]
-    facts = {node: NodeFacts(node, {audit.KEY: both}) for node in ("mac1", "mac2")}
-    assert [entry.what for entry, _ in audit.merged(facts, 0)] == ["tp.stop", "tp.a"]
+    facts = {node: NodeFacts(node, {audit_log.KEY: both}) for node in ("mac1", "mac2")}
+    assert [entry.what for entry, _ in audit_log.merged(facts, 0)] == ["tp.stop", "tp.a"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_outcomes(
     error: BaseException | None, outcome: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[tuple[object, ...]] = []
-    writer = audit.AuditWriter()
+    writer = audit_log.AuditWriter()
     monkeypatch.setattr(writer, "record", lambda *words: said.append(words))
     with suppress(BaseException), writer.recorded([], "~/s", "what"):
         if error:

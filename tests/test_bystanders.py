@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from conftest import Inv, require, wait_for
 
-from tasks.cluster.facts import processes
+from tasks.cluster.facts.machine import processes
 from tasks.cluster.ssh import scripts
 
 Listens = Callable[[int], bool]
@@ -32,7 +32,7 @@ class Fenced(Inv):
 
     inside: tuple[str, ...] = ()
 
-    def can_fork(self) -> bool:
+    def can_fork(self, line: list[str]) -> bool:
         return False  # a fork would be outside
 
     def start(self, *words: str, args: tuple[str, ...] | None = None, **more: Any) -> Any:

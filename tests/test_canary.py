@@ -14,11 +14,11 @@ from conftest import Inv, processes, wait_for
 from real_ranks import GetRanks, Ranks
 from real_ranks import ranks as ranks
 
-from tasks.cluster.api import Api
-from tasks.cluster.canary import RIGHT, WRONG, Position, Reference, Verdict, judge
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.http.api import Api
+from tasks.cluster.http.canary import RIGHT, WRONG, Position, Reference, Verdict, judge
 from tasks.cluster.http.orders import MARK, Orders
-from tasks.cluster.nodes import Node
+from tasks.cluster.ssh.node import Node
 from tasks.commands.tp.canary import CanaryOptions, measure, score
 
 API = Api(Node(Host("127.0.0.1")), "127.0.0.1", 0)

@@ -11,29 +11,26 @@ from typing import Any
 
 import pytest
 
-from tasks.cluster import checks, ranks, state
-from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding, one_path, parts, refused
-from tasks.cluster.engine import MLX_LM, VLLM_MLX, Engine
-from tasks.cluster.facts import (
-    Key,
-    NodeFacts,
-    Unknown,
-    machine,
-    memory,
-    model,
-    ports,
-    processes,
-    rdma,
-    reach,
-    versions,
-)
-from tasks.cluster.facts.memory import GIB, Memory
-from tasks.cluster.facts.model import Model
-from tasks.cluster.facts.ports import Holder
-from tasks.cluster.facts.processes import Process
-from tasks.cluster.facts.reach import Meeting
-from tasks.cluster.hostfile import Host
-from tasks.cluster.snapshot import Snapshot
+from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding
+from tasks.cluster.checks import meeting as meeting_checks
+from tasks.cluster.checks import ports as ports_checks
+from tasks.cluster.checks import processes as processes_checks
+from tasks.cluster.checks import rdma as rdma_checks
+from tasks.cluster.checks.model import one_path, parts, refused
+from tasks.cluster.config import ranks
+from tasks.cluster.config.engine import MLX_LM, VLLM_MLX, Engine
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.facts import Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import rdma, reach
+from tasks.cluster.facts.links.reach import Meeting
+from tasks.cluster.facts.machine import hardware, memory, ports, processes, versions
+from tasks.cluster.facts.machine.memory import GIB, Memory
+from tasks.cluster.facts.machine.ports import Holder
+from tasks.cluster.facts.machine.processes import Process
+from tasks.cluster.facts.models import model
+from tasks.cluster.facts.models.model import Model
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.snapshot import Snapshot
 
 DATA = Path(__file__).parent / "data" / "macos"
 MATRIX = [[None, "rdma_en5"], ["rdma_en4", None]]
@@ -145,7 +142,7 @@ PROCESSES = [
 
 @pytest.mark.parametrize(("node", "findings"), PROCESSES)
 def test_processes(node: dict[Key[Any], Any], findings: list[tuple[str, str]]) -> None:
-    judged = checks.processes(expected(), told(mac1=node))
+    judged = processes_checks.processes(expected(), told(mac1=node))
     assert [(each.level, each.what) for each in judged] == findings
     assert all(each.fix for each in judged if each.level == FAIL)
 
@@ -197,14 +194,14 @@ def test_whose_a_process_is(
     process: Process, listening: dict[int, Any], right: tuple[str, str, str]
 ) -> None:
     node = {processes.KEY: {7: process}, state.KEY: idle(folders=FOLDERS), ports.KEY: listening}
-    (judged,) = checks.processes(expected(), told(mac1=node))
+    (judged,) = processes_checks.processes(expected(), told(mac1=node))
     assert (judged.level, judged.what, judged.fix) == right
 
 
 def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
     child = OWN._replace(pid=8, ppid=7)
     node = {processes.KEY: {7: OWN, 8: child}, state.KEY: idle(), ports.KEY: {}}
-    assert checks.processes(expected(), told(mac1=node))[0].what == UNKNOWN
+    assert processes_checks.processes(expected(), told(mac1=node))[0].what == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -219,7 +216,7 @@ def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
 def test_what_frees_a_port(process: Process, fix: str) -> None:
     """The remedy is one that helps: tp.stop is not told for what it leaves."""
     node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: {8000: (Holder(7, "x"),)}}
-    (judged,) = checks.ports(expected(), told(mac1=node))
+    (judged,) = ports_checks.ports(expected(), told(mac1=node))
     assert (judged.level, judged.fix) == (FAIL, fix)
 
 
@@ -508,9 +505,9 @@ OUTPUTS = {
     "ibv_devinfo": (rdma.parse_devinfo, text("ibv_devinfo.txt")),
     "interfaces": (rdma.parse_interfaces, text("ifconfig.txt")),
     "matrix": (rdma.parse_matrix, json.dumps(MATRIX)),
-    "machine": (machine.parse, "system Darwin\nmodel Mac15,14\nmacos 26.4.1 25E253\n"),
+    "machine": (hardware.parse, "system Darwin\nmodel Mac15,14\nmacos 26.4.1 25E253\n"),
 }
-ASKED = (*rdma.FACTS, rdma.MATRIX_FACT, machine.FACT)
+ASKED = (*rdma.FACTS, rdma.MATRIX_FACT, hardware.FACT)
 FILE = {"ibv_devinfo": "ibv_devinfo.txt", "interfaces": "ifconfig.txt"}
 
 
@@ -524,19 +521,19 @@ def mac(fault: Mapping[str, Any]) -> dict[Key[Any], Any]:
 
 @pytest.mark.parametrize(("fault", "level", "what", "fix"), RDMA.values(), ids=RDMA)
 def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None:
-    one, two = checks.rdma(expected(), told(mac1=mac(fault), mac2=mac({})))
+    one, two = rdma_checks.rdma(expected(), told(mac1=mac(fault), mac2=mac({})))
     assert (one.check, one.node, one.level, one.what) == ("rdma", "mac1", level, what)
     assert fix in one.fix
     assert bool(one.fix) == (level != OK)
     assert (two.level, two.node) == (OK, "mac2")
 
 
-@pytest.mark.parametrize("key", [*(fact.key for fact in rdma.FACTS), machine.KEY])
+@pytest.mark.parametrize("key", [*(fact.key for fact in rdma.FACTS), hardware.KEY])
 def test_rdma_that_was_not_asked_is_unknown(key: Key[Any]) -> None:
     partial = mac({})
     del partial[key]
     assert (
-        checks.rdma(expected(), told(mac1=partial, mac2=mac({})))[0].what
+        rdma_checks.rdma(expected(), told(mac1=partial, mac2=mac({})))[0].what
         == "unknown: it was not asked"
     )
 
@@ -546,7 +543,7 @@ def test_rdma_that_was_not_asked_is_unknown(key: Key[Any]) -> None:
 )
 def test_rdma_is_for_jaccl(backend: str, count: int) -> None:
     made = replace(expected(), backend=backend)
-    assert len(checks.rdma(made, told(mac1=mac({}), mac2=mac({})))) == count
+    assert len(rdma_checks.rdma(made, told(mac1=mac({}), mac2=mac({})))) == count
 
 
 def test_two_cables() -> None:
@@ -559,7 +556,7 @@ def test_two_cables() -> None:
     matrix = {"matrix": [[None, ["rdma_en5", "rdma_en4"]], [["rdma_en4", "rdma_en5"], None]]}
     down = [(r"::ffff:10\.254\.0\.9", "fe80::9")]
     read = told(mac1=mac(matrix), mac2=mac({**matrix, "ibv_devinfo": down}))
-    judged = checks.rdma(made, read)
+    judged = rdma_checks.rdma(made, read)
     assert levels(judged) == [("mac1", OK), ("mac2", FAIL)]
     assert judged[1].what == "rdma_en4: no IPv4-mapped GID in its table"
 
@@ -567,7 +564,7 @@ def test_two_cables() -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_unknown_is_never_ok(check: str) -> None:
     """Neither what can't be read nor what was not asked is ok, for any check."""
-    keys = [*KEYS.values(), processes.KEY, *(fact.key for fact in rdma.FACTS), machine.KEY]
+    keys = [*KEYS.values(), processes.KEY, *(fact.key for fact in rdma.FACTS), hardware.KEY]
     for facts in ({}, dict.fromkeys(keys, Unknown("it hangs"))):
         judged = CHECKS[check].findings(expected(), told(mac1=facts, mac2=facts))
         assert {each.node for each in judged} == {"mac1", "mac2"}
@@ -600,11 +597,11 @@ def met(one: Any, two: Any = TOWARD, hosts: Any = HOSTS, ids: tuple[str, str] = 
     """The check `hosts` on a ring of mac1 and mac2 (or these)."""
     made = replace(expected("ring"), ranks=ranks.plan(hosts, "ring", MLX_LM))
     values = [
-        {reach.MEETING_KEY: m, machine.IDENTITY_KEY: i}
+        {reach.MEETING_KEY: m, hardware.IDENTITY_KEY: i}
         for m, i in zip((one, two), ids, strict=True)
     ]
     names = [host.ssh for host in hosts]
-    return checks.hosts(made, told(**dict(zip(names, values, strict=True))))
+    return meeting_checks.hosts(made, told(**dict(zip(names, values, strict=True))))
 
 
 @pytest.mark.parametrize(("meeting", "level", "what", "fix"), MEETINGS.values(), ids=MEETINGS)
@@ -666,7 +663,7 @@ def test_self_assigned_addresses_are_told_once() -> None:
 def test_hosts_of_one_node_are_not_asked() -> None:
     alone = [Host("127.0.0.1", ("127.0.0.1",))] * 2
     made = replace(expected("ring"), ranks=ranks.plan(alone, "ring", MLX_LM))
-    assert checks.hosts(made, told(**{"127.0.0.1": {}})) == []
+    assert meeting_checks.hosts(made, told(**{"127.0.0.1": {}})) == []
 
 
 def test_swap_before_a_load() -> None:

@@ -11,8 +11,8 @@ from rig import Rig
 from test_persist import until_says
 from test_rdma import nodes
 
-from tasks.cluster import launchd
-from tasks.cluster.clean import SUDOERS
+from tasks.cluster.hosts.clean import SUDOERS
+from tasks.cluster.rdma import launchd
 from tasks.cluster.version import WRITER
 
 THEIRS = ("notes.txt", "work/runs/one/record.txt", "default/mine", "baseline.csv")

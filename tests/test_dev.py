@@ -21,12 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import Rig
 
-from tasks.cluster import copying, excludes, facts, nodes, patch
+from tasks.cluster import facts
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Unknown, files
-from tasks.cluster.facts.files import DANGLING, Place
-from tasks.cluster.facts.memory import GIB
-from tasks.cluster.hostfile import Host
+from tasks.cluster.facts import Unknown
+from tasks.cluster.facts.machine import files
+from tasks.cluster.facts.machine.files import DANGLING, Place
+from tasks.cluster.facts.machine.memory import GIB
+from tasks.cluster.ssh.node import Node, SshConfig
+from tasks.cluster.sync import excludes, patchwork
+from tasks.cluster.sync import rsync as copying
 
 Macs = Callable[..., Rig]
 
@@ -411,13 +415,13 @@ def test_what_was_looked_at_is_what_is_synced(sh: str, is_new: bool, tmp_path: P
         copy.rename(home / "moved")
     copy.symlink_to(home)
     wanted = copying.Copy(str(tmp_path / "source"), str(copy), delete=True)
-    line = copying.command(wanted, nodes.Node(Host("127.0.0.1")), place, "/c")
+    line = copying.command(wanted, Node(Host("127.0.0.1")), place, "/c")
     done = subprocess.run([*sh.split(), "-c", line], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f"{copy} has changed since it was looked at: nothing was done there\n"
     assert (home / "precious").exists()
     copy.unlink()
-    line = copying.command(wanted, nodes.Node(Host("127.0.0.1")), Place(str(copy), "", True), "/c")
+    line = copying.command(wanted, Node(Host("127.0.0.1")), Place(str(copy), "", True), "/c")
     assert subprocess.run([*sh.split(), "-c", line], capture_output=True).returncode == 0
     assert here(copy) == here(tmp_path / "source")
 
@@ -433,14 +437,15 @@ def test_compare() -> None:
 def test_the_shim_is_all_that_patchwork_needs() -> None:
     """What the module is for: in an interpreter of its own, nothing else has imported it."""
     code = (
-        "import sys; sys.modules.pop('tasks', None); from tasks.cluster import patch; patch.rsync"
+        "import sys; sys.modules.pop('tasks', None);"
+        "from tasks.cluster.sync import patchwork; patchwork.rsync"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     code = "import patchwork.transfers"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "invoke.vendor" in done.stderr, "patchwork mends itself: tasks/cluster/patch.py can go"
-    assert patch.__all__ == ["rsync"]
+    assert "invoke.vendor" in done.stderr, "it mends itself: tasks/cluster/sync/patchwork.py can go"
+    assert patchwork.__all__ == ["rsync"]
 
 
 def openrsync(folder: Path) -> dict[str, str]:
@@ -464,7 +469,7 @@ def test_target_is_safe_in_every_login_shell(shell: str, is_open: bool, tmp_path
     rsh.chmod(0o755)
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "it's").touch()
-    node = nodes.Node(Host("node", user="me", port=7))
+    node = Node(Host("node", user="me", port=7))
     copy = copying.Copy(str(tmp_path / "source"), "")
     folder = tmp_path / "nodes" / NASTY_FOLDER
     place = Place(str(folder), "", True)
@@ -911,7 +916,7 @@ def test_host_keys_are_checked(sync: Sync, sshd: Sshd) -> None:
     assert re.search(r"^not reached +mac2 .*host key is not known", done.out, re.MULTILINE)
     assert "mac2" not in (sshd.folder / "known_hosts").read_text()
     assert not (sshd.node_home("mac2") / "copy").exists()
-    node = nodes.Node(Host("mac2"), nodes.SshConfig(str(config)))
+    node = Node(Host("mac2"), SshConfig(str(config)))
     with copying.ssh_config([node]) as file:
         done = subprocess.run(["ssh", "-F", file, "mac2", "touch was-here"], capture_output=True)
     assert b"Host key verification failed" in done.stderr

@@ -19,14 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx._distributed_utils import common, config
 
-from tasks.cluster import cabling, discover, drift, hostfile, links, ranks
 from tasks.cluster.checks import FAIL, WARN
-from tasks.cluster.engine import MLX_LM
+from tasks.cluster.config import hostfile, ranks
+from tasks.cluster.config.engine import MLX_LM
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Key, NodeFacts, Unknown, machine, rdma, routes, thunderbolt
-from tasks.cluster.facts.rdma import Interface
-from tasks.cluster.facts.routes import Route
-from tasks.cluster.links import End, Link
+from tasks.cluster.facts import Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import rdma, routes, thunderbolt
+from tasks.cluster.facts.links.rdma import Interface
+from tasks.cluster.facts.links.routes import Route
+from tasks.cluster.facts.machine import hardware
+from tasks.cluster.rdma import cables as cabling
+from tasks.cluster.rdma import diff, discover, links
+from tasks.cluster.rdma.links import End, Link
 
 Facts = dict[str, NodeFacts]
 
@@ -1023,7 +1027,7 @@ def test_thunderbolt_4_at_both_ends() -> None:
     for host in ("mac1", "mac2"):
         ports = tuple(replace(p, speed=40, top=None) for p in facts[host][thunderbolt.KEY])
         facts = with_(facts, host, thunderbolt.KEY, ports)
-        facts = with_(facts, host, machine.KEY, {"model": "Mac16,10"})
+        facts = with_(facts, host, hardware.KEY, {"model": "Mac16,10"})
     made = wired(facts)
     name, why = discover.backend(made, facts)
     assert (name, "Thunderbolt 4" in why) == ("ring", True)
@@ -1083,13 +1087,13 @@ def test_default_route_over_a_cable(interface: str, is_told: bool) -> None:
 
 def test_systems_that_are_known_bad() -> None:
     facts = lab(PAIR)
-    facts = with_(facts, "mac1", machine.KEY, {"macos": "26.4.1 25E253"})
+    facts = with_(facts, "mac1", hardware.KEY, {"macos": "26.4.1 25E253"})
     assert cabling.machines(facts) == []
-    other = with_(facts, "mac2", machine.KEY, {"macos": "26.4.1 25E254"})
+    other = with_(facts, "mac2", hardware.KEY, {"macos": "26.4.1 25E254"})
     assert [each.what for each in cabling.machines(other)] == [
         "macOS 26.4.1 25E254, and mac1 has 26.4.1 25E253"
     ]
-    old = with_(facts, "mac2", machine.KEY, {"macos": "26.2 25C56"})
+    old = with_(facts, "mac2", hardware.KEY, {"macos": "26.2 25C56"})
     assert "corrupts data" in cabling.machines(old)[0].what
 
 
@@ -1214,7 +1218,7 @@ DIFFS: dict[str, tuple[Any, Any, list[str]]] = {
 def test_diff(old: Any, new: Any, lines: list[str] | None) -> None:
     before = copy.deepcopy((old, new))
     expected = ["new cable mac1-mac2 (en5 to en5)"] if lines is None else lines
-    assert drift.diff(old, new) == expected
+    assert diff.diff(old, new) == expected
     assert (old, new) == before
 
 
@@ -1229,7 +1233,7 @@ def test_merged_keeps_what_people_wrote() -> None:
             {"ssh": "mac9", "ips": []},
         ],
     }
-    made = drift.merged(old, BASE)
+    made = diff.merged(old, BASE)
     assert {key: made[key] for key in ("$schema", "engine", "backend")} == {
         "$schema": "./schema.json",
         "engine": "mlx-lm",
@@ -1238,14 +1242,14 @@ def test_merged_keeps_what_people_wrote() -> None:
     assert made["envs"] == ["A=1", "MLX_METAL_FAST_SYNCH=0"]
     assert made["hosts"][0] == BASE["hosts"][0]
     assert made["hosts"][1] == {"python": "/opt/python", **BASE["hosts"][1]}
-    assert drift.merged(old["hosts"], BASE)["envs"] == []
+    assert diff.merged(old["hosts"], BASE)["envs"] == []
 
 
 def test_merged_drops_what_is_no_longer_there() -> None:
     """A hostfile that was jaccl's and is ring's now has no devices left."""
     facts = lab(PAIR)
     facts["mac1"].values[rdma.ENABLED_KEY] = False
-    made = drift.merged(BASE, discovered(facts))
+    made = diff.merged(BASE, discovered(facts))
     assert [entry.get("rdma") for entry in made["hosts"]] == [None, None]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.cluster.cluster import build
-from tasks.cluster.engine import (
+from tasks.cluster.config.engine import (
     BUILT_IN,
     MLX_LM,
     VLLM_MLX,

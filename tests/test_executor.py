@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from invoke import Collection, Config, Context
 from invoke.tasks import Call, Task, call, task
 
-from tasks import executor
+from tasks.cli import executor
+from tasks.cli.executor import Executor, server_arguments
+from tasks.cli.options import cluster_task
 from tasks.cluster.errors import Interrupted
-from tasks.executor import Executor, server_arguments
-from tasks.options import cluster_task
 
 Ran = list[tuple[str, dict[str, Any]]]
 

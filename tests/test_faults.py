@@ -15,8 +15,8 @@ from faults import ROWS, Row
 from rig import Rig, two_nodes
 from scene import Scene, gates
 
-from tasks.cluster import nodes
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.ssh import background, node, nodes
 
 ALL = "MLX_TP_ALL_FAULTS"  # run every row, not each fault at one of its stages only
 CHOSEN = [row for row in ROWS if row.ci or os.environ.get(ALL)]
@@ -80,10 +80,10 @@ def test_a_silent_node_delays_no_other(
     silent: socket.socket, sshd: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All the others have answered while it is still waited for."""
-    monkeypatch.setattr(nodes, "CONNECT_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(node, "CONNECT_TIMEOUT", DEADLINE)
     connections = nodes.Connections()
     both = connections.of([Host(ssh=name) for name in sshd.names], str(sshd.folder / "config"))
-    asked = nodes.begin(nodes.sh, both, f"echo here >{home}/answer; cat {home}/answer")
+    asked = background.begin(nodes.sh, both, f"echo here >{home}/answer; cat {home}/answer")
     try:
         with silent.accept()[0]:
             wait_for((home / "answer").exists)

@@ -74,14 +74,48 @@ def outside(names: set[str]) -> set[str]:
 
 def test_the_parser_sees_imports() -> None:
     """Of each form one that is there: a test of floors must be able to fail."""
-    assert "tasks.cluster.engine" in GRAPH["tasks.cluster.ranks"]
-    assert "tasks.cluster.hostfile" not in GRAPH["tasks.cluster.ranks"]
-    assert "tasks.cluster.nodes" in GRAPH["tasks.cluster.cluster"]
+    assert "tasks.cluster.config.engine" in GRAPH["tasks.cluster.config.ranks"]
+    assert "tasks.cluster.config.hostfile" not in GRAPH["tasks.cluster.config.ranks"]
+    assert "tasks.cluster.ssh.nodes" in GRAPH["tasks.cluster.cluster"]
     assert "tasks.cluster.shell" in GRAPH["tasks.cluster.ssh.scripts"]
-    assert {"fabric", "paramiko", "invoke.context"} <= GRAPH["tasks.cluster.nodes"]
+    assert {"fabric", "paramiko", "invoke.context"} <= GRAPH["tasks.cluster.ssh.node"]
     assert "invoke.exceptions" in reached("tasks.cluster.cluster")
     example = ast.parse("from invoke import task\nfrom .. import tp\nif x:\n  import rich.live")
     assert set(_imports(example, "tasks.cluster")) == {"invoke.task", "tasks.tp", "rich.live"}
+
+
+# Each floor imports from those below it, and rooms of one floor nothing from each other.
+FLOORS = (
+    ("shell", "text", "version"),
+    ("errors",),
+    ("config",),
+    ("ssh",),
+    ("facts",),
+    ("known_errors",),
+    ("checks", "http", "sync"),
+    ("cluster",),
+    ("rdma", "server"),
+    ("hosts",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room(name: str) -> str:
+    """The folder or file of tasks/cluster that a module is in."""
+    return [*name.split("."), ""][2]
+
+
+@pytest.mark.parametrize("name", [name for name in CLUSTER if room(name)])
+def test_rooms_import_downwards(name: str) -> None:
+    rooms = {room(each) for each in GRAPH[name] if each in CLUSTER} - {room(name)}
+    assert {each for each in rooms if FLOOR_OF[each] >= FLOOR_OF[room(name)]} == set()
+
+
+def test_no_folder_is_a_heap() -> None:
+    """At most 16 files lie in one folder, which is the lot that one can look over."""
+    heaps = [path for path in (ROOT / "tasks" / "cluster").rglob("*/") if path.name != "remote"]
+    assert len(heaps) > 10
+    assert {path.name for path in heaps if len(list(path.glob("*.py"))) > 16} == set()
 
 
 @pytest.mark.parametrize("name", CLUSTER)
@@ -95,11 +129,9 @@ def test_cluster_imports_nothing_above_it(name: str) -> None:
 
 PURE = [
     *(name for name in CLUSTER if name.startswith("tasks.cluster.facts")),
-    *(
-        f"tasks.cluster.{name}"
-        for name in ("checks", "ranks", "engine", "hints", "snapshot", "state")
-    ),
-    *(f"tasks.cluster.{name}" for name in ("config.settings", "config.values", "shell")),
+    *(name for name in CLUSTER if name.startswith("tasks.cluster.checks")),
+    *(f"tasks.cluster.config.{name}" for name in ("engine", "ranks", "settings", "values")),
+    *(f"tasks.cluster.{name}" for name in ("known_errors.hints", "shell")),
 ]
 
 
@@ -114,7 +146,7 @@ def says_pure(name: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", ["tasks.cluster.hostfile", *(name for name in CLUSTER if says_pure(name))]
+    "name", ["tasks.cluster.config.hostfile", *(name for name in CLUSTER if says_pure(name))]
 )
 def test_pure_but_for_errors(name: str) -> None:
     """A module that tells the user what is wrong may raise an `Exit`, and knows no more of it."""

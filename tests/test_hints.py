@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.cluster.hints import exit_words, facts, first_error, hint
+from tasks.cluster.known_errors.hints import exit_words, facts, first_error, hint
 
 # (line, the start of the cause that must win)
 LINES = [

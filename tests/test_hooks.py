@@ -15,10 +15,10 @@ from invoke import Collection, Config, Context
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
-from tasks import hooks
+from tasks.cli import hooks
+from tasks.cli.executor import Executor, run
+from tasks.cli.options import WHERE, cluster_task
 from tasks.cluster.errors import ActionFailed, BadInput, CheckFailed
-from tasks.executor import Executor, run
-from tasks.options import WHERE, cluster_task
 from tasks.session import Session
 
 Names = Callable[[], list[str]]

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from mlx._distributed_utils import common
 from mlx._distributed_utils.config import save_hostfile
 
-from tasks.cluster import cluster, hostfile
+from tasks.cluster import cluster
+from tasks.cluster.config import hostfile
+from tasks.cluster.config.hostfile import Host, Hostfile
 from tasks.cluster.errors import BadInput
-from tasks.cluster.hostfile import Host, Hostfile
 
 # All that a file may say, ours and MLX's.
 FULL: dict[str, Any] = {
@@ -477,7 +478,7 @@ def test_a_character_that_is_none_yet_is_named() -> None:
     data = {**json.loads(json.dumps(FULL)), "args": ["--port", "\ud7c7"]}
     file = hostfile.parse(json.dumps(data), "F")
     with (
-        mock.patch("tasks.cluster.hostfile.load", return_value=file),
+        mock.patch("tasks.cluster.config.hostfile.load", return_value=file),
         pytest.raises(BadInput) as wrong,
     ):
         cluster.build({}, hostfile="F")
@@ -489,7 +490,7 @@ def judge(text: str) -> None:
     try:
         file = hostfile.parse(text, "F")
         no_lookup = mock.patch("socket.getaddrinfo", side_effect=OSError)
-        with no_lookup, mock.patch("tasks.cluster.hostfile.load", return_value=file):
+        with no_lookup, mock.patch("tasks.cluster.config.hostfile.load", return_value=file):
             cluster.build({}, hostfile="F")
     except BadInput as wrong:
         one_line(wrong)

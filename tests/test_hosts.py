@@ -17,24 +17,16 @@ from conftest import DEADLINE, Inv, Sshd
 from rig import Rig
 
 from tasks.cluster import facts as reading
-from tasks.cluster import host_checks, scan
 from tasks.cluster.checks import FAIL, OK, WARN
-from tasks.cluster.facts import (
-    Key,
-    NodeFacts,
-    Unknown,
-    clock,
-    firewall,
-    power,
-    reach,
-    restarts,
-    sudo,
-    versions,
-)
-from tasks.cluster.facts.power import Power
-from tasks.cluster.facts.reach import Reach
-from tasks.cluster.facts.restarts import FileVault, Updates
-from tasks.cluster.host_keys import Entry, Known
+from tasks.cluster.checks import host as host_checks
+from tasks.cluster.facts import Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import reach
+from tasks.cluster.facts.links.reach import Reach
+from tasks.cluster.facts.machine import clock, firewall, power, restarts, sudo, versions
+from tasks.cluster.facts.machine.power import Power
+from tasks.cluster.facts.machine.restarts import FileVault, Updates
+from tasks.cluster.ssh import keyscan
+from tasks.cluster.ssh.known_hosts import Entry, Known
 
 
 def prefer(managed: str, own: str) -> str:
@@ -251,19 +243,19 @@ def test_check(inv: Inv, home: Path, macs: Callable[..., Rig]) -> None:
 def test_what_a_scan_shows() -> None:
     key = "AAAAC3NzaC1lZDI1NTE5AAAAIJTkBWLpC/9M9KDnxcmtnNWDXqbVfZ6jtmwQ+yEMTgiV"
     text = f"# mac1:22 SSH-2.0-OpenSSH\n[mac1]:22 ssh-ed25519 {key}\njunk\na b !!!\n"
-    (found,) = keys = scan.parse(text)
+    (found,) = keys = keyscan.parse(text)
     assert (found.kind, found.text) == ("ssh-ed25519", key)
-    raw, other = scan.host_keys.decoded(key), b"other"
+    raw, other = keyscan.known_hosts.decoded(key), b"other"
     known = Entry("f", "", "ssh-ed25519", raw)
     for entries, state in (
-        ([], scan.NEW),
-        ([known], scan.KNOWN),
-        ([Entry("f", "", "ssh-rsa", other)], scan.NEW),
-        ([Entry("f", "", "ssh-ed25519", other)], scan.WRONG),
-        ([known, Entry("f", "@revoked", "ssh-ed25519", raw)], scan.WRONG),
+        ([], keyscan.NEW),
+        ([known], keyscan.KNOWN),
+        ([Entry("f", "", "ssh-rsa", other)], keyscan.NEW),
+        ([Entry("f", "", "ssh-ed25519", other)], keyscan.WRONG),
+        ([known, Entry("f", "@revoked", "ssh-ed25519", raw)], keyscan.WRONG),
     ):
-        assert scan.judge("mac1", keys, Known("mac1", entries), "f").state == state
-    assert scan.judge("mac1", [], Known("mac1", []), "f").state == scan.LOST
+        assert keyscan.judge("mac1", keys, Known("mac1", entries), "f").state == state
+    assert keyscan.judge("mac1", [], Known("mac1", []), "f").state == keyscan.LOST
 
 
 def test_trust(inv: Inv, sshd: Sshd) -> None:

@@ -30,30 +30,25 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rig import Rig
 
-from tasks import screen, show
-from tasks.cli import envelope
-from tasks.cluster import api as apis
+from tasks.cli import envelope, screen
 from tasks.cluster import cluster as clusters
-from tasks.cluster import (
-    launch,
-    launchd,
-    links,
-    lock,
-    logs,
-    setup,
-    state,
-    stop,
-    wait,
-)
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import ActionFailed
-from tasks.cluster.facts import NodeFacts, files, model, ports, processes, rdma, split, versions
-from tasks.cluster.fence import Fence
-from tasks.cluster.hostfile import Host
-from tasks.cluster.launch import Run
-from tasks.cluster.nodes import Answer, Node
-from tasks.cluster.snapshot import Snapshot
-from tasks.cluster.stop import Stopped, Target
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.facts.links import rdma
+from tasks.cluster.facts.machine import files, ports, processes, versions
+from tasks.cluster.facts.models import model, split
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.snapshot import Snapshot
+from tasks.cluster.http import api as apis
+from tasks.cluster.rdma import launchd, links, setup
+from tasks.cluster.server import launch, lock, logs, stop, wait
+from tasks.cluster.server.fence import Fence
+from tasks.cluster.server.launch import Run
+from tasks.cluster.server.stop import Stopped, Target
+from tasks.cluster.ssh.node import Answer, Node
 from tasks.cluster.text import plain
+from tasks.commands.tp import show
 
 # /bin/sh is dash on Debian, bash 3.2 on macOS, and zsh where its owner has chosen so.
 SHELLS = {

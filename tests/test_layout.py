@@ -16,8 +16,9 @@ import layout
 import pytest
 from conftest import DEADLINE, Inv, free_ports
 
-from tasks.cluster import launch, state
-from tasks.cluster.state import Record
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.server.state import Record
+from tasks.cluster.server import launch
 from tasks.cluster.version import VERSION, WRITER
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")

@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import hostfile, launchd, link_checks, links, setup
 from tasks.cluster.checks import FAIL, WARN
+from tasks.cluster.config import hostfile
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Key, NodeFacts, Unknown, rdma, thunderbolt
-from tasks.cluster.facts import routes as routing
-from tasks.cluster.facts.rdma import Interface
-from tasks.cluster.facts.routes import Route
-from tasks.cluster.links import Wiring
+from tasks.cluster.facts import Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import rdma, thunderbolt
+from tasks.cluster.facts.links import routes as routing
+from tasks.cluster.facts.links.rdma import Interface
+from tasks.cluster.facts.links.routes import Route
+from tasks.cluster.rdma import launchd, link_checks, links, setup
+from tasks.cluster.rdma.links import Wiring
 
 TWO = ["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"]
 TWO_CABLES = [*TWO, "mac1:en3:10.254.0.9", "mac2:en4:10.254.0.10"]

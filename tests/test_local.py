@@ -17,8 +17,8 @@ import pytest
 import requests
 from conftest import Inv, wait_for
 
-from tasks import steps
 from tasks.cluster.cluster import build
+from tasks.commands.tp import steps
 from tasks.session import Session
 
 

@@ -25,8 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cluster import cluster as clusters
-from tasks.cluster import lock
-from tasks.cluster.launch import Run
+from tasks.cluster.server import lock
+from tasks.cluster.server.launch import Run
 
 BUSY = re.compile(
     r"(\S+): busy with (tp\.\w+) of (\w+)@\S+, since \d\d:\d\d:\d\d \(\d+ s\); nothing was changed:"

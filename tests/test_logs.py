@@ -18,10 +18,11 @@ import pytest
 from conftest import DEADLINE, Inv, wait_for
 
 from tasks.cluster import cluster as clusters
-from tasks.cluster import combined, launch, logs, reading
 from tasks.cluster.errors import CheckFailed
-from tasks.cluster.launch import Run
-from tasks.cluster.logs import Kept, Place
+from tasks.cluster.server import combined_log as combined
+from tasks.cluster.server import launch, logs, snapshots
+from tasks.cluster.server.launch import Run
+from tasks.cluster.server.logs import Kept, Place
 
 NOTE = "print('rank', __import__('os').environ['MLX_RANK'])"
 
@@ -85,7 +86,7 @@ def test_an_earlier_run_is_that_of_all_its_ranks(
     start(home, "a", ranks=2, log_dir=log_dir)
     start(home, "b", ranks=1, log_dir=log_dir)
     cluster = start(home, "c", ranks=2, log_dir=log_dir)
-    read = reading.states(cluster)
+    read = snapshots.states(cluster)
     for number, (run, ranks) in enumerate([("c", 2), ("b", 1), ("a", 2)]):
         (tmp_path / run).mkdir()
         old, failed = logs.earlier(cluster, read, number, tmp_path / run)
@@ -105,7 +106,7 @@ def test_runs_with_a_folder_for_logs_and_without_are_told_by_their_age(
     runs = [f"2026113{day}T080000a" for day in range(4)]
     for run, log_dir in zip(runs, (None, "logs", None, "logs"), strict=True):
         cluster = start(home, run, keep=5, log_dir=log_dir)
-    read = reading.states(cluster)
+    read = snapshots.states(cluster)
     found = [logs.earlier(cluster, read, number, tmp_path)[0].paths for number in range(4)]
     texts = [Path(path).read_text() for paths in found for path in paths.values()]
     assert [re.findall(r"run=(\w+)", text) for text in texts] == [[run] for run in reversed(runs)]
@@ -120,7 +121,7 @@ def test_the_known_names_lead_to_the_last_run(home: Path, links: Path) -> None:
         cluster = start(home, run, log_dir=None)
         assert known.readlink() == layout.of_rank(home / layout.STATE, 0, "log")
         assert f"run={run} " in known.read_text()
-    where = logs.place(cluster, reading.states(cluster))
+    where = logs.place(cluster, snapshots.states(cluster))
     logs.collect(cluster, where, final=True)
     known = links / "tp_server.log"
     assert known.readlink() == layout.newest(home / layout.STATE) / "tp_server.log"
@@ -142,7 +143,7 @@ def test_a_log_of_the_layout_before_is_kept_and_found(
     known.write_text(f"{launch.HEADER}before rank=0 host=127.0.0.1 by=me\nold\n")
     all_ranks.write_text("rank 0 | old\n")
     cluster = start(home, "a", log_dir=None)
-    read = reading.states(cluster)
+    read = snapshots.states(cluster)
     logs.collect(cluster, logs.place(cluster, read), final=True)
     assert known.with_name(f"{known.name}.1").read_text().endswith("old\n")
     assert all_ranks.with_name(f"{all_ranks.name}.1").read_text() == "rank 0 | old\n"
@@ -197,7 +198,7 @@ def test_logs_survive_the_cleaner_of_tmp(home: Path, links: Path) -> None:
     clean = ["find", str(links), "!", "-type", "d", "-atime", "+3", "-mtime", "+3", "-delete"]
     subprocess.run(clean, check=True)
     assert not list(links.iterdir())
-    read = reading.states(cluster)
+    read = snapshots.states(cluster)
     where = logs.place(cluster, read)
     assert not logs.collect(cluster, where, final=True).failed
     assert [*combined.tail(where.combined, 1)] == ["rank 0 | rank 0"]
@@ -303,7 +304,7 @@ def run_here(home: Path, script: str) -> None:
 def test_collecting_is_bounded_and_says_what_it_passed_over(home: Path) -> None:
     """The begin, where the first error is, and the end; then what is new."""
     cluster = start(home, "a")
-    where = logs.place(cluster, reading.states(cluster))
+    where = logs.place(cluster, snapshots.states(cluster))
     log = home / "logs" / "tp_server.rank0.log"
     with log.open("a") as file:
         file.writelines(f"{number:07d}\n" for number in range(500_000))
@@ -324,7 +325,7 @@ def test_collecting_is_bounded_and_says_what_it_passed_over(home: Path) -> None:
 
 def test_a_stream_leaves_nothing_out(home: Path) -> None:
     cluster = start(home, "a")
-    where = logs.place(cluster, reading.states(cluster))
+    where = logs.place(cluster, snapshots.states(cluster))
     with (home / "logs" / "tp_server.rank0.log").open("a") as file:
         file.writelines(f"{number:07d}\n" for number in range(500_000))
     trips = 1

@@ -21,11 +21,11 @@ from conftest import DEADLINE, Inv, Sshd
 from rig import Rig
 from test_injection import ORDERS, server
 
-from tasks import topping
-from tasks.cluster import api as apis
-from tasks.cluster import load
-from tasks.cluster.facts import vitals
-from tasks.cluster.facts.memory import Memory
+from tasks.cluster.facts.machine import vitals
+from tasks.cluster.facts.machine.memory import Memory
+from tasks.cluster.http import api as apis
+from tasks.cluster.http import load
+from tasks.commands.tp import top as topping
 
 STREAMS = [
     (b"", "broke off"),

@@ -23,32 +23,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import checks, divide, facts, logs, state, whole
+from tasks.cluster import checks, facts
 from tasks.cluster.checks import Expected
-from tasks.cluster.engine import MLX_LM
-from tasks.cluster.facts import (
-    Fact,
-    Key,
-    NodeFacts,
-    Unknown,
-    files,
-    gpu,
-    memory,
-    model,
-    ping,
-    ports,
-    processes,
-    rdma,
-    routes,
-    split,
-    thunderbolt,
-    versions,
-)
-from tasks.cluster.facts.routes import Route
-from tasks.cluster.hints import exit_words, first_error, hint
-from tasks.cluster.hostfile import Host
-from tasks.cluster.ranks import Rank
-from tasks.cluster.snapshot import Snapshot
+from tasks.cluster.checks import model as model_checks
+from tasks.cluster.checks import servers as servers_checks
+from tasks.cluster.checks.models import divide, whole
+from tasks.cluster.config.engine import MLX_LM
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.config.ranks import Rank
+from tasks.cluster.facts import Fact, Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import ping, rdma, routes, thunderbolt
+from tasks.cluster.facts.links.routes import Route
+from tasks.cluster.facts.machine import files, gpu, memory, ports, processes, versions
+from tasks.cluster.facts.models import model, split
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.snapshot import Snapshot
+from tasks.cluster.known_errors.hints import exit_words, first_error, hint
+from tasks.cluster.server import logs
 
 DATA = Path(__file__).parent / "data" / "macos"
 MATRIX = '[[null, "rdma_en5"], ["rdma_en5", null]]\n'
@@ -101,7 +92,7 @@ def _no_freer(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
 
 def _still_serves(value: Mapping[int, Any], truth: Mapping[int, Any]) -> bool:
     def servers(listed: Mapping[int, Any]) -> set[int]:
-        return set(checks.servers(MLX_LM, NodeFacts("mac1", {processes.KEY: listed})))
+        return set(servers_checks.servers(MLX_LM, NodeFacts("mac1", {processes.KEY: listed})))
 
     assert servers(truth) == {4130}
     return servers(truth) <= servers(value)
@@ -144,7 +135,7 @@ def _same_or_told(value: model.Model, truth: model.Model) -> bool:
     both = Snapshot({node: NodeFacts(node, {model.KEY: each}) for node, each in told}, {})
     rank = Rank(0, Host("mac1"), {}, {}, ("python", "--model", "llama"), None, ())
     expected = Expected([rank], "ring", MLX_LM, 8000, "llama", 0, 0)
-    levels = [finding.level for finding in checks.model(expected, both)]
+    levels = [finding.level for finding in model_checks.model(expected, both)]
     return value.files == truth.files or checks.FAIL in levels
 
 

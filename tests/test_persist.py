@@ -15,7 +15,7 @@ from rig import Rig
 from test_links import TWO, wired
 from test_rdma import MATRIX, cycled, nodes
 
-from tasks.cluster import launchd, setup
+from tasks.cluster.rdma import launchd, setup
 
 Macs = Callable[..., Rig]
 LONG = 60.0  # seconds to wait for what the daemon will do

@@ -25,10 +25,11 @@ from hypothesis import strategies as st
 from mlx._distributed_utils import launch as mlx_launch
 
 from tasks.cluster import cluster as clusters
-from tasks.cluster import hostfile, launch, ranks
-from tasks.cluster.engine import MLX_LM, VLLM_MLX, Engine
+from tasks.cluster.config import hostfile, ranks
+from tasks.cluster.config.engine import MLX_LM, VLLM_MLX, Engine
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.hostfile import Host
+from tasks.cluster.server import launch
 
 BACKENDS = ("ring", "jaccl", "jaccl-ring")
 SERVER = ("-m", "mlx_lm", "server")

@@ -37,8 +37,10 @@ from rig import (
 
 from tasks import local
 from tasks.cluster import facts
-from tasks.cluster.facts import Fact, memory, ports, processes, rdma, routes
-from tasks.cluster.facts.memory import GIB
+from tasks.cluster.facts import Fact
+from tasks.cluster.facts.links import rdma, routes
+from tasks.cluster.facts.machine import memory, ports, processes
+from tasks.cluster.facts.machine.memory import GIB
 
 FACTS = {fact.name: fact for fact in (*rdma.FACTS, memory.FACT, ports.FACT, processes.FACT)}
 NONCE = "0123abcd"

@@ -17,29 +17,28 @@ from typing import Any
 import pytest
 from conftest import ROOT, require
 
-from tasks.cluster import cabling, engine, logs, state
-from tasks.cluster.facts import (
-    NodeFacts,
+from tasks.cluster.config import engine
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.facts.links import ping, rdma, routes, thunderbolt
+from tasks.cluster.facts.links.ping import Ping
+from tasks.cluster.facts.machine import (
     clock,
     files,
     firewall,
     gpu,
     memory,
-    model,
-    ping,
     ports,
     power,
     processes,
-    rdma,
-    routes,
-    split,
     sudo,
-    thunderbolt,
     versions,
 )
-from tasks.cluster.facts.ping import Ping
-from tasks.cluster.facts.power import Power
-from tasks.cluster.hints import first_error, hint
+from tasks.cluster.facts.machine.power import Power
+from tasks.cluster.facts.models import model, split
+from tasks.cluster.facts.server import state
+from tasks.cluster.known_errors.hints import first_error, hint
+from tasks.cluster.rdma import cables
+from tasks.cluster.server import logs
 from tasks.cluster.ssh import scripts
 
 SAMPLES = ROOT.parent / "shared" / "macos-samples"
@@ -869,6 +868,6 @@ def test_real_macs_that_are_cabled(
             thunderbolt.HARDWARE_PORTS: thunderbolt.parse_hardware_ports(listed, 0),
         }
         facts[host] = NodeFacts(host, values)
-    found, findings = cabling.cables(facts)
+    found, findings = cables.cables(facts)
     assert [(c.a.interface, c.b.interface, c.speed) for c in found] == [expected]
     assert findings == []

@@ -20,10 +20,13 @@ import pytest
 from conftest import DEADLINE, Done, Inv, Sshd, require, wait_for
 from rig import Rig
 
-from tasks.cluster import engine, launch, logs, nodes, setup
-from tasks.cluster.facts import rdma
-from tasks.cluster.hostfile import Host
-from tasks.cluster.launch import Run
+from tasks.cluster.config import engine
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.facts.links import rdma
+from tasks.cluster.rdma import setup
+from tasks.cluster.server import launch, logs
+from tasks.cluster.server.launch import Run
+from tasks.cluster.ssh.node import Node, SshConfig
 
 # A test looks at all processes: those of tests beside it must have secrets of their own.
 SECRETS = {f"{name}_KEY": f"sk-{name.lower()}-{os.getpid()}" for name in (
@@ -447,7 +450,7 @@ def test_a_matrix_that_another_user_laid(sticky: Path, kind: str) -> None:
     home, path = sticky.parent / "home", sticky / Path(rdma.MATRIX).name
     lay(kind, path, home / "victim")
     os.chown(home / "victim", USER, USER)
-    from tasks.cluster import links
+    from tasks.cluster.rdma import links
 
     wiring = links.from_specs(["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"], [], "30")
     script = setup.write_matrix(wiring).replace(rdma.MATRIX, str(path))
@@ -535,7 +538,7 @@ class Keys:
 
     def answer(self) -> tuple[str | None, str | None]:
         """Why we do not take it, and what to do; (None, None) where it is taken."""
-        node = nodes.Node(Host(self.name), nodes.SshConfig(str(self.config)))
+        node = Node(Host(self.name), SshConfig(str(self.config)))
         try:
             found = node.sh("true")
         finally:

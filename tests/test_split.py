@@ -20,10 +20,11 @@ from real_ranks import GetRanks
 from real_ranks import ranks as ranks
 
 from tasks.cluster import facts
-from tasks.cluster.facts import Unknown, model, split
-from tasks.cluster.facts.split import PIPELINE, TENSOR, Split
-from tasks.cluster.finding import OK
-from tasks.cluster.whole import complete
+from tasks.cluster.checks.finding import OK
+from tasks.cluster.checks.models.whole import complete
+from tasks.cluster.facts import Unknown
+from tasks.cluster.facts.models import model, split
+from tasks.cluster.facts.models.split import PIPELINE, TENSOR, Split
 
 KNOWN = json.loads((Path(__file__).parent / "data/models/known.json").read_text())["models"]
 PACKED = {"bits": 4, "group_size": 64}

@@ -14,8 +14,9 @@ import layout
 import pytest
 from conftest import Inv, Sshd
 
-from tasks.cluster import nodes
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.ssh import bulk, nodes
+from tasks.cluster.ssh.node import Node, SshConfig
 
 
 def test_whole_life(remote: Inv, sshd: Sshd, home: Path) -> None:
@@ -145,7 +146,7 @@ def test_no_packet_waits_for_another(sshd: Sshd) -> None:
     """Each is sent at once, and what sshd says after a login is answered by an empty packet."""
     sshd.stop("mac1")
     sshd.start("mac1", LogLevel="DEBUG3")
-    node = nodes.Node(Host("mac1"), nodes.SshConfig(str(sshd.folder / "config")))
+    node = Node(Host("mac1"), SshConfig(str(sshd.folder / "config")))
     try:
         assert node.sh("true").ok
         sock = node._context.transport.sock
@@ -228,7 +229,7 @@ def test_a_node_that_never_stops_talking_is_left(sshd: Sshd, name: str) -> None:
     for words in ("yes", "yes \u00fc", "yes >&2"):
         answer = node.sh(words)
         assert answer.failure == "it said more than 8192 KiB"
-        assert len(answer.out + answer.err) <= nodes.KEPT
+        assert len(answer.out + answer.err) <= bulk.KEPT
     assert node.sh("echo well").out == "well\n"
     node.close()
 

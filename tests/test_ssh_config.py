@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Inv, _listens, free_ports, require, wait_for
 
-from tasks.cluster import nodes
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.hostfile import Host
+from tasks.cluster.ssh import node, nodes
 
 CASES = sorted((ROOT / "tests" / "data" / "ssh").glob("*.conf"))
 FIELD = sorted((ROOT.parent / "shared" / "field-cases").glob("*-ssh-*.conf"))
@@ -140,7 +140,7 @@ def by_ssh(path: Path, name: str = "mac1") -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
-def by_us(path: Path, name: str = "mac1") -> nodes.Answer:
+def by_us(path: Path, name: str = "mac1") -> node.Answer:
     connections = nodes.Connections()
     try:
         return connections.of([Host(ssh=name)], str(path))[0].sh("echo in")

@@ -12,8 +12,8 @@ import pytest
 from conftest import require
 from test_links import BARE, RIGHT, TWO, but, facts, interface, wired
 
-from tasks.cluster import launchd, setup, undo
-from tasks.cluster.facts import processes
+from tasks.cluster.facts.machine import processes
+from tasks.cluster.rdma import launchd, setup, undo
 
 USER = "nobody"
 # What stands for the system's programs says who ran it, with which words and environment.

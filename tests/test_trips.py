@@ -20,16 +20,16 @@ from tasks.cluster.ssh import scripts
 PROGRAM = """
 import json, os, sys
 from invoke.main import program
-from tasks.cluster import nodes
+from tasks.cluster.ssh import node
 
-ask = nodes.Node._ask
+ask = node.Node._ask
 
 def told(self, script, *rest):
     with open(os.environ["TRIPS"], "a") as file:
         file.write(json.dumps([self.name, script or "keeper"]) + "\\n")
     return ask(self, script, *rest)
 
-nodes.Node._ask = told
+node.Node._ask = told
 program.run(["inv", *sys.argv[1:]])
 """
 

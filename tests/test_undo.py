@@ -10,7 +10,7 @@ from rig import Rig, two_cables
 from test_persist import shown, until_says
 from test_rdma import MATRIX, asked, cycled, nodes, sudos
 
-from tasks.cluster import launchd
+from tasks.cluster.rdma import launchd
 
 Macs = Callable[..., Rig]
 FILES = f"ls -d {MATRIX} {launchd.PATH} {launchd.LOG} ~/{launchd.DRAFT} 2>/dev/null; true"

@@ -16,8 +16,10 @@ from conftest import ROOT, Inv
 from mlx._distributed_utils import common, config
 from rig import Rig, ring
 
-from tasks.cluster import cluster, drift, hostfile, links, ranks
+from tasks.cluster import cluster
+from tasks.cluster.config import hostfile, ranks
 from tasks.cluster.errors import BadInput
+from tasks.cluster.rdma import diff, links
 
 Rigs = Callable[..., Rig]
 
@@ -111,7 +113,7 @@ def test_jaccl_files_of_mlx(
     assert wiring.ends == ()
     assert sorted(wiring.cables) == sorted(true_cables(pairs, file))
     # Neither does it get in the way of what finds the addresses.
-    assert drift.diff(json.loads(path.read_text()), json.loads(path.read_text())) == []
+    assert diff.diff(json.loads(path.read_text()), json.loads(path.read_text())) == []
 
 
 def true_cables(pairs: list[tuple[int, int]], file: hostfile.Hostfile) -> list[Any]:

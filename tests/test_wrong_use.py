@@ -21,9 +21,9 @@ from invoke.program import Program
 from rig import Rig
 
 from tasks import ns
+from tasks.cli.options import ClusterTask
 from tasks.cluster.config.settings import DEFAULTS
 from tasks.executor import Executor
-from tasks.options import ClusterTask
 
 # A command line as a shell would take it, its exit status, and what its one line must say.
 LINES: list[tuple[str, int, str]] = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tasks.cluster import launchd, links
+from tasks.cluster.rdma import launchd, links
 
 wiring = links.from_specs(["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"], [], "30")
 print(launchd.plist(wiring, "mac1", "me"), end="")

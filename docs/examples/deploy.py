@@ -13,9 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # where your checkout of mlx
 
 import requests
 
-from tasks import dev, ns, screen, steps, tp
+from tasks import dev, ns, tp
+from tasks.cli import screen
+from tasks.cli.options import WHAT, WHERE, cluster_task
 from tasks.cluster.errors import ActionFailed
-from tasks.options import WHAT, WHERE, cluster_task
+from tasks.commands.tp import steps
 
 
 @cluster_task(*WHERE, help={"webhook": "URL that is told, as JSON, which server now runs"})

@@ -12,12 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # where your checkout of mlx-tp-tasks is
 
-from tasks import ns, screen, steps, tp
+from tasks import ns, tp
+from tasks.cli import screen
+from tasks.cli.options import WHERE, cluster_task
 from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.facts import Fact, Key
-from tasks.options import WHERE, cluster_task
+from tasks.commands.tp import steps
 
 GB = 10**9
 LEAST = 2 * GB  # logs and the state directory want some room

@@ -15,10 +15,11 @@ sys.path.insert(0, str(HERE.parents[1]))  # where your checkout of mlx-tp-tasks 
 
 from invoke import Exit, task
 
-from tasks import ns, screen, tp
+from tasks import ns, tp
+from tasks.cli import screen
 from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
-from tasks.cluster.facts.memory import GIB, KEY
+from tasks.cluster.facts.machine.memory import GIB, KEY
 from tasks.executor import run
 
 

@@ -10,19 +10,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from . import engine as engines
-from . import hostfile as hostfiles
-from . import ranks
+from .config import engine as engines
+from .config import hostfile as hostfiles
+from .config import ranks
+from .config.engine import Engine
+from .config.hostfile import Host, Hostfile
 from .config.keys import KeySource
+from .config.ranks import Rank
 from .config.settings import DEFAULT, RANKS, Place, Settings, option_name, read
-from .engine import Engine
 from .errors import BadInput
 from .facts import old
-from .facts.memory import GIB
-from .hostfile import Host, Hostfile
-from .nodes import Connections, Node, each
-from .ranks import Rank
+from .facts.machine.memory import GIB
 from .ssh import resolve
+from .ssh.node import Node
+from .ssh.nodes import Connections, each
 
 if TYPE_CHECKING:
     from .checks import Expected

@@ -11,8 +11,8 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
+from ..cli.options import build, options_task
 from ..cluster.config.values import File, Number, Seconds, Whole, Words
-from ..options import build, options_task
 
 Gigabytes = Annotated[float, Number("GB", 0.05, 2000)]
 Port = Annotated[int, Whole("PORT", 1024, 65000)]

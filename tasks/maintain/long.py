@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from invoke.context import Context
 
-from .. import screen
+from ..cli import screen
 from ..cluster import shell
 from ..cluster.errors import ActionFailed, BadInput
 

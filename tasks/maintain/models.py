@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .. import screen
+from ..cli import screen
 from ..cluster.ssh import scripts
 
 ROOT = Path(__file__).parents[2]

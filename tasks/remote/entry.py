@@ -13,7 +13,7 @@ out of it (a child of the server must not take itself for a rank's entry):
     MLX_TP_ENTRY_OTHERS   1 where requests may name other models, which are then loaded
 
 A mark is a line `NAME UNIX_TIME KEY=VALUE...`, appended whole by one write(2), values without
-blanks; tasks/cluster/server/marks.py reads them:
+blanks; tasks/cluster/facts/server/marks.py reads them:
 
     importing 1764.1 pid=12 stacks=SIGURG    from now on it has all stacks written to stderr
     meeting 1764.2 limit=60                  MLX is there, and waits for the other ranks

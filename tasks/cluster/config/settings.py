@@ -35,7 +35,7 @@ from .values import (
 if TYPE_CHECKING:
     from dataclasses import dataclass
 
-    from ..engine import Engine
+    from .engine import Engine
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Settings | DevSettings | LocalSettings")
@@ -80,7 +80,7 @@ class Engines(Kind):
 
     def read(self, value: object, where: str) -> Mapping[str, "Engine"]:
         # Imported here: few have any, and looking around should not pay for it.
-        from .. import engine
+        from . import engine
 
         return engine.engines(value, where)
 

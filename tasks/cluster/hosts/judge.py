@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..facts import Fact, NodeFacts, Unknown, rdma
+from ..facts import Fact, NodeFacts, Unknown
+from ..facts.links import rdma
 from .said import ASSUMED, Raw, sections
 
 OK, DIFFERS, NOT_HERE = "ok", "differs", "not here"

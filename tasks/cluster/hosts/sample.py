@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from ..facts import NodeFacts
-from ..snapshot import Snapshot
+from ..facts.snapshot import Snapshot
 from .placeholders import Placeholders
 from .said import ASSUMED, Raw, sections
 

@@ -13,9 +13,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from .. import audit, facts, launchd, state
+from .. import facts
 from ..config.settings import DEFAULT
-from ..facts import Fact, Key, vitals
+from ..facts import Fact, Key
+from ..facts.machine import vitals
+from ..rdma import launchd
+from ..server import audit_log
 from ..ssh import scripts
 from .said import ASSUMED, Raw, sections
 
@@ -70,9 +73,9 @@ def _arguments(python: str, cwd: str | None, state_dir: str) -> dict[str, object
 
 
 def _modules() -> Iterator[ModuleType]:
-    for each in pkgutil.iter_modules(facts.__path__):
-        yield import_module(f"{facts.__name__}.{each.name}")
-    yield from (state, launchd, audit)
+    for each in pkgutil.walk_packages(facts.__path__, f"{facts.__name__}."):
+        yield import_module(each.name)
+    yield from (launchd, audit_log)
 
 
 def _ready(module: ModuleType) -> Iterator[Fact[Any]]:

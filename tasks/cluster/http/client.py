@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .. import engine
+from ..config import engine
 from ..config.keys import KeySource
 from ..errors import BadInput
-from ..nodes import Node
+from ..ssh.node import Node
 from ..text import one_line
 from . import stream
 from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Why, error_of, said

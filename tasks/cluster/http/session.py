@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
-from ..nodes import Node
+from ..ssh.node import Node
 from ..ssh.relay import NoWayError
 from ..text import one_line
 from .failure import Why

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import BinaryIO
 
-from ..hints import first_error
 from ..text import plain
+from .hints import first_error
 from .table import LIMIT, KnownError, claimant, table
 
 BLOCK = 1024 * 1024

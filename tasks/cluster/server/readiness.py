@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..facts.memory import in_words
-from ..hints import exit_words
+from ..facts.machine.memory import in_words
+from ..known_errors.hints import exit_words
 
 if TYPE_CHECKING:
-    from ..snapshot import Snapshot
-    from ..state import RankState
+    from ..facts.server.state import RankState
+    from ..facts.snapshot import Snapshot
 
 STARTING, JOINING, LOADING, READY = "starting", "joining", "loading", "ready"
 DEGRADED, DEAD, UNASKED, STOPPED = "degraded", "dead", "unasked", "stopped"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .. import host_keys, shell
+from .. import shell
 from ..errors import BadInput
-from . import auth, resolve
+from . import auth, known_hosts, resolve
 from .resolve import Hop, Resolved
 
 DEPTH = 8  # hops; more of them lead in a circle
@@ -74,7 +74,7 @@ def connection(to: Way, config: Any, ssh: str, timeout: int, whose: str = "its")
         connect_timeout=to.resolved.seconds("connecttimeout", timeout),
         connect_kwargs=_limits(to.resolved, timeout),
     )
-    host_keys.take_only_known(made, to.resolved, whose, ssh)
+    known_hosts.take_only_known(made, to.resolved, whose, ssh)
     return made
 
 

@@ -8,18 +8,17 @@ import sys
 import time
 from dataclasses import asdict
 
-from ... import screen, show
-from ...cli import envelope
-from ...cluster import nodes
+from ...cli import envelope, screen
+from ...cluster.checks.finding import FAIL, Finding
+from ...cluster.checks.models.verified import File, judge
 from ...cluster.cluster import Cluster
 from ...cluster.errors import BadInput, CheckFailed, Unreachable
-from ...cluster.facts import model
-from ...cluster.facts.memory import gigabytes
-from ...cluster.finding import FAIL, Finding
-from ...cluster.nodes import Answer, Node
-from ...cluster.ssh import scripts
+from ...cluster.facts.machine.memory import gigabytes
+from ...cluster.facts.models import model
+from ...cluster.ssh import nodes, scripts
+from ...cluster.ssh.node import Answer, Node
 from ...cluster.text import said
-from ...cluster.verified import File, judge
+from ..tp import show
 
 QUIET = 10.0  # seconds between two lines of a node
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ... import linking
-from ...cluster import clean, launchd
+from ...cli.options import Machines
 from ...cluster.errors import ActionFailed
-from ...cluster.facts import Fact, processes
-from ...cluster.links import Wiring
-from ...options import Machines
+from ...cluster.facts import Fact
+from ...cluster.facts.machine import processes
+from ...cluster.hosts import clean
+from ...cluster.rdma import launchd
+from ...cluster.rdma.links import Wiring
 from ...session import Session
+from ..rdma import linking
 
 
 def run(session: Session, machines: Machines, ask_sudo: bool) -> None:

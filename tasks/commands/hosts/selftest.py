@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ... import screen
-from ...cli import envelope
-from ...cluster import nodes
+from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.errors import ActionFailed, CheckFailed, Unreachable
 from ...cluster.facts import Fact
+from ...cluster.facts.snapshot import FactQuery, Snapshot
 from ...cluster.hosts import judge, sample, selftest
 from ...cluster.hosts.judge import DIFFERS, Row
-from ...cluster.nodes import Answer, Node
-from ...cluster.snapshot import FactQuery, Snapshot
+from ...cluster.ssh import nodes
+from ...cluster.ssh.node import Answer, Node
 
 TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from ... import linking, screen
-from ...cluster import launchd, undo
+from ...cli import screen
 from ...cluster.errors import ActionFailed
-from ...cluster.facts import processes, rdma, thunderbolt
-from ...cluster.links import Wiring
-from ...cluster.setup import Change
-from ...cluster.snapshot import Snapshot
+from ...cluster.facts.links import rdma, thunderbolt
+from ...cluster.facts.machine import processes
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.rdma import launchd, undo
+from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.setup import Change
 from ...session import Session
+from . import linking
 
 _FACTS = (
     rdma.INTERFACES,

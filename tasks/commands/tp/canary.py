@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from ... import asking, benching, screen, show, steps
-from ...asking import AFTER, Server
-from ...cli import envelope
-from ...cluster import checks, fit, hostfile, nodes, ports_free, ranks, reading
-from ...cluster import stop as stopping
-from ...cluster.api import Api, ApiError
-from ...cluster.canary import (
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, OK, Finding
+from ...cluster.checks import model as model_checks
+from ...cluster.checks.models import fit
+from ...cluster.checks.models.whole import complete
+from ...cluster.cluster import Cluster
+from ...cluster.config import hostfile, ports_free, ranks
+from ...cluster.config.hostfile import Host
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed
+from ...cluster.facts import Fact, known
+from ...cluster.facts.machine import ports
+from ...cluster.facts.models import split
+from ...cluster.facts.server.state import Record
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.http.api import Api, ApiError
+from ...cluster.http.canary import (
     LEAST,
     UNKNOWN,
     WRONG,
@@ -27,18 +36,15 @@ from ...cluster.canary import (
     judge,
     judge_texts,
 )
-from ...cluster.checks import FAIL, OK, Finding
-from ...cluster.cluster import Cluster
-from ...cluster.errors import ActionFailed, BadInput, CheckFailed
-from ...cluster.facts import Fact, known, ports, split
-from ...cluster.hostfile import Host
+from ...cluster.http.load import prompt
 from ...cluster.http.orders import NoOrdersError, Orders
-from ...cluster.load import prompt
-from ...cluster.nodes import Node
-from ...cluster.snapshot import Snapshot
-from ...cluster.state import Record
-from ...cluster.whole import complete
+from ...cluster.server import snapshots
+from ...cluster.server import stop as stopping
+from ...cluster.ssh import background
+from ...cluster.ssh.node import Node
 from ...session import Session
+from . import bench, chat, show, steps
+from .chat import AFTER, Server
 
 POSITIONS, THOROUGH = 256, 1024
 PROMPT = 64  # tokens
@@ -84,8 +90,8 @@ def run(
     """
     address = reference_address(options.url)
     reference = _read(options.against)
-    benching.check_writable(options.record, "--record")
-    server = asking.running(cluster)
+    bench.check_writable(options.record, "--record")
+    server = chat.running(cluster)
     if options.record:
         _record(server, options)
         return None
@@ -131,7 +137,7 @@ def _record(server: Server, options: CanaryOptions) -> None:
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
     what = ranks.how_many(record.size)
     reference = measure(orders, options, record.model, record.size, what)
-    benching.write(str(options.record), reference.dump(), "--record")
+    bench.write(str(options.record), reference.dump(), "--record")
     screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
 
 
@@ -213,7 +219,7 @@ def _texts(orders: Orders, options: CanaryOptions) -> list[str]:
 
 
 def _at_once(ask: Callable[[T, int], U], some: Sequence[T], count: int) -> list[U]:
-    asked: list[Future[U]] = [nodes.begin(ask, each, count) for each in some]
+    asked: list[Future[U]] = [background.begin(ask, each, count) for each in some]
     return [each.result() for each in asked]
 
 
@@ -270,7 +276,7 @@ def _reference(
     model = server.record.model
     if address:
         api = Api(Node(Host("127.0.0.1")), *address)
-        yield api, asking.name_of(cluster, api, server.record), (model, 0, str(options.url))
+        yield api, chat.name_of(cluster, api, server.record), (model, 0, str(options.url))
         return
     fewer = _fewest(cluster, server, options)
     size, names = len(fewer.ranks), ", ".join(rank.host.ssh for rank in fewer.ranks)
@@ -281,7 +287,7 @@ def _reference(
         try:
             run = steps.launch(session, fewer)
             steps.wait(session, fewer, None, run)
-            yield Api.of(fewer), asking.engine_of(cluster, server.record).model, (model, size, what)
+            yield Api.of(fewer), chat.engine_of(cluster, server.record).model, (model, size, what)
         finally:
             if run:
                 _stop(fewer, run)
@@ -301,7 +307,7 @@ def _fewest(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster
     record = server.record
     if not record.model:
         raise CheckFailed("the record names no model: give --canary-url URL or --against FILE")
-    engine = asking.engine_of(cluster, record)
+    engine = chat.engine_of(cluster, record)
     hosts, read = _homes(cluster, record, AT_ONCE * (options.prompt_tokens + options.max_tokens))
     backend = "ring" if len(hosts) == 1 or all(host.ips for host in hosts) else cluster.backend
     held = {port for host in hosts for port in known(read.on(host.ssh), ports.KEY) or {}}
@@ -357,9 +363,9 @@ def _homes(cluster: Cluster, record: Record, tokens: int) -> tuple[list[Host], S
     for count in range(1, max(min(record.size, len(hosts) + 1), 2)):
 
         def facts(node: Node, count: int = count) -> list[Fact[object]]:
-            return [*checks.of_model(cluster, node, record.model, [count]), ports.FACT]
+            return [*model_checks.of_model(cluster, node, record.model, [count]), ports.FACT]
 
-        read = reading.read(cluster.nodes, facts)
+        read = snapshots.read(cluster.nodes, facts)
         groups = [[host] for host in hosts] if count == 1 else [hosts[:count]]
         for group in groups:
             found = _room(read, [host.ssh for host in group], mode, tokens)

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ... import screen
-from ...cli import envelope
+from ...cli import envelope, screen
 from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.known_errors.search import Found, Line, search
 from ...cluster.known_errors.table import Facts, KnownError, table

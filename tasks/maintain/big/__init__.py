@@ -13,8 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ... import screen
-from ...cli import envelope
+from ...cli import envelope, screen
 from ...cluster.cluster import ROOT, Cluster
 from ...cluster.errors import ActionFailed
 from .node import on_node

@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...cluster import nodes
 from ...cluster.cluster import Cluster
 from ...cluster.errors import ActionFailed
-from ...cluster.ssh import scripts
+from ...cluster.ssh import nodes, scripts
 
 
 def on_node(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ... import tiny
+from ...commands.dev import tiny_model
 
 # Bytes from which on: hidden, intermediate, heads, KV heads, size of a head, vocabulary. Heads and
 # widths divide by 2 and 4. The large one is Qwen3-32B's.
@@ -29,12 +29,12 @@ class Plan:
         return {
             "folder": folder,
             "config": self.config,
-            "tokenizer": tiny.tokenizer(),
+            "tokenizer": tiny_model.tokenizer(),
             "settings": {
                 "tokenizer_class": "PreTrainedTokenizerFast",
-                "eos_token": tiny.SPECIAL[0],
-                "bos_token": tiny.SPECIAL[0],
-                "chat_template": tiny.TEMPLATE,
+                "eos_token": tiny_model.SPECIAL[0],
+                "bos_token": tiny_model.SPECIAL[0],
+                "chat_template": tiny_model.TEMPLATE,
                 "model_max_length": self.config["max_position_embeddings"],
             },
             "writers": writers,
@@ -49,7 +49,7 @@ def plan(gigabytes: float, dtype: str) -> Plan:
     rest = 2 * words * hidden * size
     layers = max(2, round((wanted - rest) / layer))
     config = {
-        **{key: tiny.CONFIG[key] for key in KEPT},
+        **{key: tiny_model.CONFIG[key] for key in KEPT},
         "hidden_size": hidden,
         "intermediate_size": middle,
         "num_hidden_layers": layers,

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ... import screen
-from ...cluster import reading
+from ...cli import screen
 from ...cluster.cluster import Cluster
-from ...cluster.facts import known, memory
+from ...cluster.facts import known
+from ...cluster.facts.machine import memory
+from ...cluster.server import snapshots
 from . import view
 from .job import Job
 from .report import Row
@@ -197,7 +198,7 @@ class Trial:
             said = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
             return sum(int(each) for each in said.split()) << 20
         if self.kind == "metal":
-            read = reading.read(self.cluster.nodes, lambda _: [memory.FACT])
+            read = snapshots.read(self.cluster.nodes, lambda _: [memory.FACT])
             found = [known(values, memory.KEY) for values in read.nodes.values()]
             return sum(each.wired for each in found if each)
         rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ...cluster import nodes
 from ...cluster.cluster import Cluster
-from ...cluster.server import marks
-from ...cluster.server.marks import Marks
-from ...cluster.ssh import scripts
+from ...cluster.facts.server import marks
+from ...cluster.facts.server.marks import Marks
+from ...cluster.ssh import nodes, scripts
 
 SOME = (
     12  # looks at a load: of a shorter one nothing can be said, for looks and marks are 0.2 s apart

@@ -60,12 +60,14 @@ holds() { # pids: what each still holds; on a Mac what is wired, too: it may be 
   [ -d /proc/self ] || limited vm_stat
 }
 fenced act "$@"
-# A bounded loop: date has no fractions on macOS, so looks are counted.
+# A bounded loop: date has no fractions on macOS, so looks are counted. Each starts a few programs:
+# what has not ended within a second is looked at less often.
 n=0
 look "$@"
 while [ -n "$left" ] && [ $n -lt "$looks" ]; do
-  sleep 0.05
-  n=$((n + 1))
+  if [ $n -lt 20 ]; then pause=0.05 more=1; else pause=0.25 more=5; fi
+  sleep $pause
+  n=$((n + more))
   look "$@"
 done
 # shellcheck disable=SC2086 # pids

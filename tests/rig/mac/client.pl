@@ -5,6 +5,10 @@ for my $try (1 .. 100) {
     if (connect($to, pack('S a108', 1, '/run/rig.socket'))) {
         my $said = '';
         sysread($to, $said, 4096);
+        if ($said =~ s/^=//) { # the answer itself
+            do { print $said } while sysread($to, $said, 65536);
+            exit 0;
+        }
         exec {$said} $0, @ARGV if $said =~ m{^/};
         exit($said eq '' ? 255 : $said);
     }

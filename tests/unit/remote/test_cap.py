@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from conftest import DEADLINE, ROOT
 
-from tasks.cluster import logs
-from tasks.cluster.logs import Piece
+from tasks.cluster.server import logs
+from tasks.cluster.server.logs import Piece
 
 HEADER = b"# mlx-tp run=a rank=0 host=mac1 by=me\n"
 SHELLS = [name for name in ("dash", "bash", "yash", "busybox") if shutil.which(name)]

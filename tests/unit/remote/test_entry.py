@@ -23,12 +23,12 @@ from typing import Any
 import pytest
 from conftest import ROOT, free_ports, wait_for
 
-from tasks.cluster.api import Api
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
+from tasks.cluster.facts.server import marks
+from tasks.cluster.facts.server.marks import Joined, Marks
+from tasks.cluster.http.api import Api
 from tasks.cluster.http.orders import Orders
-from tasks.cluster.nodes import Node
-from tasks.cluster.server import marks
-from tasks.cluster.server.marks import Joined, Marks
+from tasks.cluster.ssh.node import Node
 
 ENTRY = ROOT / "tasks" / "remote" / "entry.py"
 

@@ -70,8 +70,9 @@ def test_all_facts_of_a_node_in_one_script() -> None:
 
 
 GOOD = """
-from tasks.cluster.facts import Fact, Key, Unknown, known, memory, ports
-from tasks.cluster.snapshot import Snapshot
+from tasks.cluster.facts import Fact, Key, Unknown, known
+from tasks.cluster.facts.machine import memory, ports
+from tasks.cluster.facts.snapshot import Snapshot
 
 def wired(snapshot: Snapshot) -> int | None:
     value = snapshot.on("mac1").get(memory.KEY)

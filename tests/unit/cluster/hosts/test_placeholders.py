@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster.facts import memory, ping, ports, processes, rdma, routes, thunderbolt, versions
+from tasks.cluster.facts.links import ping, rdma, routes, thunderbolt
+from tasks.cluster.facts.machine import memory, ports, processes, versions
 from tasks.cluster.hosts.placeholders import Placeholders
 
 DATA = Path(__file__).parents[3] / "data" / "macos"

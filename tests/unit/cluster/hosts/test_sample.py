@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cluster import state
-from tasks.cluster.facts import Key, NodeFacts, Unknown, processes, rdma
+from tasks.cluster.facts import Key, NodeFacts, Unknown
+from tasks.cluster.facts.links import rdma
+from tasks.cluster.facts.machine import processes
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.hosts import sample
 from tasks.cluster.hosts.said import ASSUMED, Raw
-from tasks.cluster.snapshot import Snapshot
 
 DATA = Path(__file__).parents[3] / "data" / "macos"
 MINE = """

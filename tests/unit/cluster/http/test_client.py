@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.http.client import Api
 from tasks.cluster.http.failure import Why
-from tasks.cluster.nodes import Node
+from tasks.cluster.ssh.node import Node
 
 Serve = Callable[..., Api]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasks import asking, benching
 from tasks.cluster.http.completion import ChatResult, ToolCall, calls, first_tokens
+from tasks.cluster.http.load import Row, Sample
 from tasks.cluster.http.stream import CallPart
-from tasks.cluster.load import Row, Sample
+from tasks.commands.tp import bench, chat
 
 
 def result(**more: Any) -> ChatResult:
@@ -52,7 +52,7 @@ def test_figures(
     found = result(**more)
     assert found.speed == pytest.approx(speed)
     assert found.overall == pytest.approx(overall, abs=0.05)
-    assert says in asking.in_words(found)
+    assert says in chat.in_words(found)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_columns() -> None:
     told = Row(1, 10, 10, 2, 4.6, [once, once]).document()
     assert told["tokens_per_second"] == {"p50": None, "p95": None}
     assert told["came_at_once"] == 2
-    assert benching.table([told])[1][-3:] == ("-", "-", "8.7")
+    assert bench.table([told])[1][-3:] == ("-", "-", "8.7")
     untold = Sample(1.0, 3.0, None, None, None, None, None, 20, 9.5)
     told = Row(1, 10, 10, 2, 4.0, [untold, untold]).document()
     assert told["tokens_per_second_total"] is None
-    assert benching.table([told])[1][-3:] == ("9.5 pieces/s", "9.5 pieces/s", "10.0 pieces/s")
+    assert bench.table([told])[1][-3:] == ("9.5 pieces/s", "9.5 pieces/s", "10.0 pieces/s")

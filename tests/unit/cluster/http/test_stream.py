@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from openai import OpenAI, OpenAIError
 
-from tasks.cluster.hostfile import Host
+from tasks.cluster.config.hostfile import Host
 from tasks.cluster.http import client, completion
 from tasks.cluster.http.client import Api
 from tasks.cluster.http.failure import ApiError
-from tasks.cluster.nodes import Node
+from tasks.cluster.ssh.node import Node
 
 from .shapes import CHUNKED, CLOSE, LENGTH, SHAPES, Shape
 

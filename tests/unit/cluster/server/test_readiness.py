@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tasks.cluster.facts import NodeFacts
+from tasks.cluster.facts.server.marks import Importing, Joined, Loading, Marks, Meeting
+from tasks.cluster.facts.server.state import KEY, RankState, Record, State, Wanted
+from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.server import readiness
-from tasks.cluster.server.marks import Importing, Joined, Loading, Marks, Meeting
 from tasks.cluster.server.readiness import Health, ProbeResult, judge, loaded
-from tasks.cluster.snapshot import Snapshot
-from tasks.cluster.state import KEY, RankState, Record, State, Wanted
 
 RECORD = Record(
     run="r1", rank=0, size=2, host="a", backend="ring", engine="mlx-lm", ready="/health",

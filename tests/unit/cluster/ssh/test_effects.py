@@ -19,12 +19,14 @@ import pytest
 from conftest import free_ports, require, wait_for
 from test_injection import RUN, Scratch, cluster_of
 
-from tasks.cluster import audit, launch, lock, logs, state, stop
-from tasks.cluster.facts import Fact, files, ports, processes
-from tasks.cluster.fence import Fence, begin
+from tasks.cluster.facts import Fact
+from tasks.cluster.facts.machine import files, ports, processes
+from tasks.cluster.facts.server import state
+from tasks.cluster.facts.server.state import Seen
+from tasks.cluster.server import audit_log, launch, lock, logs, stop
+from tasks.cluster.server.fence import Fence, begin
+from tasks.cluster.server.stop import Stopped
 from tasks.cluster.ssh import scripts
-from tasks.cluster.state import Seen
-from tasks.cluster.stop import Stopped
 
 # macOS's is bash 3.2 with xpg_echo set, Debian's dash, busybox's ash.
 SHELLS = ["dash", "bash --posix -O xpg_echo", "mksh", "yash --posix", "busybox sh"]
@@ -190,9 +192,11 @@ def test_a_fence(place: Place) -> None:
 def test_an_audit_log(place: Place) -> None:
     """A line is added as it is, and the last ones are told."""
     for number in range(3):
-        entry = audit.Entry(f"2026-11-30T00:00:0{number}Z", "me", f"{number} a\\nb 'c' $x", "done")
-        place.run(audit.script("~/.state", entry))
-    told = place.read(audit.fact("~/.state", 2))
+        entry = audit_log.Entry(
+            f"2026-11-30T00:00:0{number}Z", "me", f"{number} a\\nb 'c' $x", "done"
+        )
+        place.run(audit_log.script("~/.state", entry))
+    told = place.read(audit_log.fact("~/.state", 2))
     assert [each.what for each in told] == ["1 a\\nb 'c' $x", "2 a\\nb 'c' $x"]
 
 

@@ -17,9 +17,10 @@ import layout
 import pytest
 from conftest import require, wait_for
 
-from tasks.cluster import audit, launch, lock, logs, state, stop, wait
 from tasks.cluster import cluster as clusters
-from tasks.cluster.launch import Run
+from tasks.cluster.facts.server import state
+from tasks.cluster.server import audit_log, launch, lock, logs, stop, wait
+from tasks.cluster.server.launch import Run
 from tasks.cluster.ssh import scripts
 
 from .test_scripts import SHELLS
@@ -137,9 +138,9 @@ def test_a_rank_that_ends_without_clean_up(
 
 
 def test_an_action_is_noted(sh: Sh, cluster: Any) -> None:
-    entry = audit.Entry("2026-11-24T18:01:25Z", "me\\n", "tp.stop", "done")
-    sh(audit.script(cluster.state_dir, entry))
-    assert audit.parse(sh(audit.fact(cluster.state_dir, 5).command), 0) == [entry]
+    entry = audit_log.Entry("2026-11-24T18:01:25Z", "me\\n", "tp.stop", "done")
+    sh(audit_log.script(cluster.state_dir, entry))
+    assert audit_log.parse(sh(audit_log.fact(cluster.state_dir, 5).command), 0) == [entry]
 
 
 def test_the_lock_ends_with_its_stdin(sh: Sh, cluster: Any, tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""What people see: the result on stdout, the narration on stderr, colour only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from ..cluster.server import readiness
+from ..cluster.text import one_line, plain
+from . import envelope
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from ..cluster.server.wait import Progress
+
+_COLOURS = {
+    "ok": 32, "ready": 32, "running": 32, "stopped": 32,
+    "warn": 33, "starting": 33, "joining": 33, "loading": 33, "unasked": 33,
+    "degraded": 33, "killed": 33, "unknown": 33,
+    "fail": 31, "dead": 31, "not reached": 31, "still running": 31,
+}  # fmt: skip
+_RANKS = (36, 35, 34, 33, 32, 31)
+
+
+def say(text: str) -> None:
+    """A line of narration, on stderr."""
+    print(plain(text), file=sys.stderr, flush=True)
+
+
+def out(text: str) -> None:
+    """A line of the result, on stdout; with `--json` in its document."""
+    document = envelope.current()
+    if document is None:
+        print(plain(text), flush=True)
+    else:
+        document.lines += plain(text).splitlines()
+
+
+def is_agreed(question: str) -> bool:
+    """Ask a question on the terminal: whether the answer is yes."""
+    say(f"{question}? yes or no")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def part(text: str, stream: IO[str]) -> None:
+    """A part of a line that is still being written."""
+    print(plain(text), end="", file=stream, flush=True)
+
+
+def coloured(line: str) -> None:
+    """A line of the result with colours of ours in it; the rest of it must be plain."""
+    print(line, flush=True)
+
+
+def width() -> int:
+    """Columns of the terminal, 80 where there is none."""
+    return shutil.get_terminal_size().columns
+
+
+def is_colourful(stream: IO[str]) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(word: str, stream: IO[str], width: int = 0, colour: int | None = None) -> str:
+    """`word`, padded to `width`, in the colour of its meaning where `stream` shows colours."""
+    code = colour or _COLOURS.get(word)
+    padded = word.ljust(width)
+    return f"\033[{code}m{padded}\033[0m" if code and is_colourful(stream) else padded
+
+
+def log_line(line: str) -> None:
+    """A line of the combined log ("rank 0 | text"), with its tag in the rank's colour."""
+    tag, bar, rest = line.partition(" | ")
+    number = tag.removeprefix("rank ")
+    if not bar or not number.isdecimal():
+        out(line)
+    else:
+        colour = _RANKS[int(number) % len(_RANKS)]
+        coloured(paint(tag, sys.stdout, colour=colour) + bar + plain(rest))
+
+
+def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
+    """Rows with aligned columns, on stdout; the first column's words have colours of meaning."""
+    stream = stream or sys.stdout
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[0] = paint(row[0], stream, widths[0])
+        print("  ".join(cells).rstrip(), file=stream, flush=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None]]:
+    """Shows ranks while they start: a live table on a terminal, else a line per change."""
+    if not is_colourful(sys.stderr):
+        yield _Plain()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
+        yield lambda now: live.update(_live(now))
+
+
+class _Plain:
+    """A line whenever the state changes, and a sign of life every 10 seconds."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, str] = {}
+        self.said = ""
+        self.spoke = time.monotonic()
+
+    def __call__(self, now: Progress) -> None:
+        for view in now.ranks:
+            # What an engine without an entry is doing nobody can tell.
+            if self.seen.get(view.rank) != view.state in ("running", "dead", "unknown"):
+                self._say(now, f"rank {view.rank} on {view.host}: {view.state}")
+            self.seen[view.rank] = view.state
+        if self.said != now.health.state in (readiness.JOINING, readiness.LOADING):
+            self._say(now, _phase(now))
+        self.said = now.health.state
+        if time.monotonic() - self.spoke > 10:
+            last = next((view.last for view in now.ranks if view.last), "")
+            self._say(now, f"still {_phase(now)}  {one_line(last)[:100]}".rstrip())
+
+    def _say(self, now: Progress, text: str) -> None:
+        self.spoke = time.monotonic()
+        say(f"{now.seconds:5.1f} s  {text}")
+
+
+def _phase(now: Progress) -> str:
+    """How far it is, and how long the rest of a load will take."""
+    left = f", about {now.left:.0f} s left" if now.left else ""
+    return f"{now.health}{left}"
+
+
+def _live(now: Progress) -> Group:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    # Rich would shrink all columns alike where the last lines of the logs are long.
+    cells = [(f"rank {view.rank}", view.host, view.state) for view in now.ranks]
+    left = [max(map(len, each)) for each in zip(*cells, strict=True)] or [0, 0, 0]
+    grid = Table.grid(padding=(0, 2), expand=True)
+    for width in left:
+        grid.add_column(no_wrap=True, width=max(width, 8))
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for view in now.ranks:
+        style = "red" if view.state in ("dead", "unknown") else "green"
+        word = Text(view.state, style=style)
+        grid.add_row(Text(f"rank {view.rank}"), Text(view.host), word, Text(one_line(view.last)))
+    head = Text(f"{now.seconds:.1f} s  {_phase(now)}", no_wrap=True, overflow="ellipsis")
+    bar = [ProgressBar(100, 100 * now.share, width=40)] if now.share is not None else []
+    return Group(head, *bar, grid)

@@ -1,8 +1,0 @@
-"""The server's HTTP side under the names that docs/python-api.md has for scripts."""
-
-from .http.client import Api, Messages
-from .http.failure import ApiError, ApiTimeoutError
-from .http.stream import StreamChunk
-
-Piece = StreamChunk  # its name in version 0.1
-__all__ = ["Api", "ApiError", "ApiTimeoutError", "Messages", "Piece", "StreamChunk"]

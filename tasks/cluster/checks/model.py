@@ -1,0 +1,154 @@
+"""Preflight's check "model": on all nodes, the same, whole, divisible, not too large. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..config.engine import option
+from ..facts import Fact, Key, known
+from ..facts.machine import gpu
+from ..facts.machine import memory as memory_facts
+from ..facts.models import model as model_facts
+from ..facts.models import split
+from ..facts.models.model import Model
+from ..facts.snapshot import Snapshot
+from .expected import Expected
+from .finding import FAIL, OK, WARN, Finding, more
+from .models import divide, fit, whole
+from .registry import check, each
+
+if TYPE_CHECKING:
+    from ..cluster import Cluster
+    from ..ssh.node import Node
+
+
+def of_model(
+    cluster: Cluster, node: Node, path: str, ranks: Sequence[int] = ()
+) -> list[Fact[object]]:
+    """What there is to know of a model on a node, for the cluster's number of ranks or others."""
+    rank, expected = cluster.on(node)[0], cluster.expected
+    how = expected.mode, ranks or [len(cluster.ranks)]
+    python, env = rank.command[0], rank.env
+    asked = split.fact(path, rank.cwd, python, cluster.state_dir, *how, env)
+    return [model_facts.fact(path, rank.cwd, python, env), asked, memory_facts.FACT, gpu.FACT]
+
+
+def _model(cluster: Cluster, node: Node) -> list[Fact[object]]:
+    if not cluster.model:
+        return []
+    wanted = of_model(cluster, node, cluster.model)
+    rank = cluster.on(node)[0]
+    parts = [
+        model_facts.fact(path, rank.cwd, rank.command[0], rank.env, _part(name))
+        for name in PARTS
+        if (path := option(cluster.args, name))
+    ]
+    return [*(wanted if cluster.engine.has_mlx_lm else wanted[:1]), *parts]
+
+
+PARTS = ("--adapter-path", "--draft-model")  # what a server loads beside its model
+
+
+def _part(name: str) -> Key[Model]:
+    return Key[Model](name[2:])
+
+
+@check(
+    "model",
+    _model,
+    remedy="check --cwd and the model's permissions on that node",
+    what="the same files on all nodes, whole, divisible by the ranks, not too large",
+)
+def model(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """The model is on every node, the same, whole, and each rank's share fits."""
+    if not expected.model:
+        node = expected.ranks[0].host.ssh
+        return [Finding("model", WARN, node, "no model is named", "-- --model PATH")]
+    found = [*refused(expected), *same_files(expected, snapshot), *parts(expected, snapshot)]
+    return [*found, *one_path(expected, snapshot), *shares(expected, snapshot)]
+
+
+def refused(expected: Expected) -> list[Finding]:
+    """Arguments that the engine refuses, or takes for something else, once it has started."""
+    words, node = expected.ranks[0].command, expected.ranks[0].host.ssh
+    found = expected.engine.refuses(words, len(expected.ranks))
+    return [Finding("model", FAIL, node, f"{each.option}: {each.why}", each.fix) for each in found]
+
+
+def parts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """An adapter and a draft model are on every node, where the engine takes them."""
+    given = {name: option(expected.ranks[0].command, name) for name in PARTS}
+    return [
+        Finding("model", FAIL, node, f"{name} {path} is not there", "copy it to that node")
+        for name, path in given.items()
+        for node, facts in snapshot.nodes.items()
+        if path and (part := known(facts, _part(name))) and part.path is None
+    ]
+
+
+def one_path(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """Where the server is not kept to its model all ranks find it by rank 0's path.
+
+    That is its id, by which clients ask; a rank that finds nothing there would hang all.
+    """
+    if expected.engine.keeps_to_model or len(expected.ranks) < 2:
+        return []
+    nodes = dict.fromkeys(rank.host.ssh for rank in expected.ranks)
+    models = {node: known(snapshot.on(node), model_facts.KEY) for node in nodes}
+    paths = {node: each.path for node, each in models.items() if each and each.path}
+    first = paths.get(next(iter(nodes)), "")
+    fix = "give all nodes the same path (a link will do)"
+    what = f"not {first}, by which clients would ask for it"
+    return [
+        Finding("model", FAIL, node, f"{path}, {what}", fix)
+        for node, path in paths.items()
+        if first and path != first and "/models--" not in path
+    ]
+
+
+def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) -> list[Finding]:
+    """The model is whole, divides over the ranks, and each share fits, with a cache of `tokens`."""
+    count, mode, facts = len(expected.ranks), expected.mode, snapshot.nodes
+    numbers = {r.host.ssh: [each.rank for each in expected.on(r.host.ssh)] for r in expected.ranks}
+    engine = expected.engine
+    foreign = "" if engine.divides_by_mlx_lm else engine.name
+    if not engine.has_mlx_lm and not any(split.KEY in values for values in facts.values()):
+        what = f"unknown: {engine.name} does not divide by mlx-lm"
+        return [Finding("divides", WARN, node, what) for node in facts if count > 1]
+    return [
+        *whole.complete(facts),
+        *divide.divides(facts, count, mode, foreign, len(numbers)),
+        *fit.fits(facts, numbers, mode, tokens),
+        *divide.asked(facts),
+    ]
+
+
+def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
+    """The model is on every node, and the same."""
+    there = [
+        m for m in (known(f, model_facts.KEY) for f in snapshot.nodes.values()) if m and m.path
+    ]
+
+    def judge(node: str, value: Model) -> Finding:
+        if value.path is None:
+            fix = "copy or download it to that node"
+            return Finding("model", FAIL, node, f"{expected.model} is not there", fix)
+        first = there[0].files
+        names = set(value.files) | set(first)
+        other = sorted(name for name in names if value.files.get(name) != first.get(name))
+        if other:
+            is_there = other[0] in value.files
+            how = "differs from the first node's" if is_there else "is missing"
+            what = f"{other[0]} {how}" + more(other)
+            return Finding("model", FAIL, node, what, "copy the model to all nodes again")
+        if "config.json" not in value.files:
+            return Finding(
+                "model", FAIL, node, f"{value.path} has no config.json", "is it a model?"
+            )
+        if not any(name.endswith(".safetensors") for name in value.files):
+            fix = "copy the model to that node again"
+            return Finding("model", FAIL, node, f"{value.path} has no weights (*.safetensors)", fix)
+        return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
+
+    return each("model", snapshot, model_facts.KEY, judge)

@@ -1,0 +1,84 @@
+"""Is a model whole: all files, tensors and layers? Pure: facts -> findings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ...facts import NodeFacts, known
+from ...facts.machine.files import DANGLING, size
+from ...facts.machine.memory import in_words
+from ...facts.models import model, split
+from ...facts.models.model import Model
+from ...facts.models.split import Split, Weights
+from ..finding import FAIL, OK, Finding, more
+
+
+def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:
+    """All weights are there, for each layer, each file as long as its header says."""
+    return [
+        _complete(node, values[model.KEY], said)
+        for node, values in facts.items()
+        if (said := known(values, split.KEY)) and known(values, model.KEY)
+    ]
+
+
+def _complete(node: str, model: Model, said: Split) -> Finding:
+    there = sizes(model)
+    wrong = _incomplete(there, said.weights)
+    if wrong:
+        return Finding("complete", FAIL, node, wrong, "copy or download the model again")
+    if not there:
+        what, fix = "there are no model*.safetensors", "is it a model for MLX?"
+        return Finding("complete", FAIL, node, what, fix)
+    if said.bare:
+        # mlx_lm loads a model to be divided with strict=False: such a layer is random numbers.
+        what = f"no weights for layer {said.bare[0]}{more(said.bare)} of {said.layers}"
+        fix = "take config.json and weights from one source"
+        return Finding("complete", FAIL, node, what, fix)
+    files = f"{len(there)} file{'s' * (len(there) > 1)} of weights"
+    layers = f", {said.layers} layers" if said.layers else ""
+    what = f"{files}, {in_words(sum(there.values()))}{layers}, as long as the headers say"
+    return Finding("complete", OK, node, what)
+
+
+def _incomplete(there: Mapping[str, int], weights: Weights) -> str | None:
+    """What is missing or cut off, in words."""
+    if weights.named == frozenset():
+        return "model.safetensors.index.json names no weights"
+    absent = sorted((weights.named or _numbered(there)) - set(there))
+    if absent:
+        return f"{absent[0]} is missing{more(absent)}"
+    short = [name for name, length in there.items() if weights.implied.get(name) != length]
+    if short:
+        implied = weights.implied.get(short[0])
+        says = "has no header that can be read"
+        if implied is not None:
+            says = f"has {there[short[0]]} bytes, by its header {implied}"
+        return f"{short[0]} {says}{more(short)}"
+    if weights.lost:
+        name, file = weights.lost
+        return f"{file} has no {name}, which the index names{more(range(weights.lost_count))}"
+    return None
+
+
+def sizes(model: Model) -> dict[str, int]:
+    """Name -> bytes of the files that mlx-lm loads (mlx_lm/utils.py: glob "model*.safetensors")."""
+    pattern = re.compile(r"model[^/]*\.safetensors")
+    return {
+        name: -1 if value == DANGLING else size(value)
+        for name, value in sorted(model.files.items())
+        if pattern.fullmatch(name)
+    }
+
+
+def _numbered(there: Mapping[str, int]) -> frozenset[str]:
+    """Without an index the names tell how many there are: model-00002-of-00005.safetensors."""
+    names = set()
+    for name in there:
+        found = re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})(\.safetensors)", name)
+        if found:
+            head, _, of, count, tail = found.groups()
+            numbers = range(1, min(int(count), 9999) + 1)
+            names |= {f"{head}{number:05d}{of}{count}{tail}" for number in numbers}
+    return frozenset(names)

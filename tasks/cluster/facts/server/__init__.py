@@ -1,0 +1,1 @@
+"""What a node keeps of the servers that were started on it."""

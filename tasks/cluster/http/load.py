@@ -1,0 +1,236 @@
+"""A bounded load on a server: so many requests, so many at a time, and what each of them took."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..ssh import background
+from .api import Api, ApiError
+from .completion import ChatResult, ask
+
+# Most tokenizers have a token for each of these with its space, so N of them are about N tokens.
+_TEXT = """
+time year work life hand part case week fact home word side kind head book door line city team name
+idea body back face game road form room food tree land wind
+"""
+WORDS = _TEXT.split()
+TRIES = 6  # requests to find out how many words make so many tokens
+NEAR = 0.005  # of what is wanted: near enough, since a long prompt takes its time
+SPARE = 5.0  # seconds that a request cut off by the deadline has to notice
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request: seconds to the first and to the last token, the server's counts, or an error.
+
+    `speed` (tokens/s after the first piece) and `piece_speed` are None where all came at once.
+    """
+
+    first: float | None = None
+    seconds: float = 0
+    prompt_tokens: int | None = None
+    tokens: int | None = None
+    cached: int | None = None
+    speed: float | None = None
+    error: str | None = None
+    pieces: int = 0
+    piece_speed: float | None = None
+    came_at_once: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a load of `requests` of `words` words, `concurrency` at a time, came to.
+
+    `seconds` is from the first request to the last answer.
+    """
+
+    concurrency: int
+    wanted: int
+    words: int
+    requests: int
+    seconds: float
+    samples: Sequence[Sample]
+
+    @property
+    def good(self) -> list[Sample]:
+        return [sample for sample in self.samples if sample.error is None]
+
+    @property
+    def errors(self) -> Counter[str]:
+        return Counter(sample.error for sample in self.samples if sample.error is not None)
+
+    @property
+    def total(self) -> float | None:
+        """Tokens/s of all requests together, None where the server does not count them."""
+        counts = [sample.tokens for sample in self.good]
+        known = [count for count in counts if count is not None]
+        return sum(known) / self.seconds if known and len(known) == len(counts) else None
+
+    @property
+    def pieces_total(self) -> float | None:
+        """Pieces/s of all requests together."""
+        pieces = sum(sample.pieces for sample in self.good)
+        return pieces / self.seconds if pieces else None
+
+    def document(self) -> dict[str, Any]:
+        """The row as JSON; p95 of the speed is what 95 % of the requests reached."""
+        first = [sample.first for sample in self.good if sample.first is not None]
+        prompts = [each.prompt_tokens for each in self.good if each.prompt_tokens is not None]
+        return {
+            "concurrency": self.concurrency,
+            "prompt_tokens_wanted": self.wanted,
+            "prompt_tokens": statistics.median(prompts) if prompts else None,
+            "prompt_words": self.words,
+            "cached_tokens": sum(sample.cached or 0 for sample in self.good),
+            "requests": self.requests,
+            "errors": dict(self.errors),
+            "seconds": self.seconds,
+            "first_token": dict(zip(("p50", "p95"), spread(first), strict=True)),
+            "came_at_once": sum(sample.came_at_once for sample in self.good),
+            "tokens_per_second": _reached([sample.speed for sample in self.good]),
+            "tokens_per_second_total": self.total,
+            "pieces_per_second": _reached([sample.piece_speed for sample in self.good]),
+            "pieces_per_second_total": self.pieces_total,
+            "samples": [asdict(sample) for sample in self.samples],
+        }
+
+
+def _reached(speeds: Sequence[float | None]) -> dict[str, float | None]:
+    """The median of speeds, and what 95 % of them reached."""
+    found = spread([-speed for speed in speeds if speed is not None])
+    return {n: None if v is None else -v for n, v in zip(("p50", "p95"), found, strict=True)}
+
+
+def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The median and the 95th percentile, between values where it falls between them."""
+    if len(values) < 2:
+        return (values[0], values[0]) if values else (None, None)
+    cuts = statistics.quantiles(values, n=20, method="inclusive")
+    return cuts[9], cuts[18]
+
+
+def prompt(words: int, seed: str) -> str:
+    """Words that differ from the first on with the seed: no cached prompt begins as this one."""
+    chosen = random.Random(seed).choices(WORDS, k=words)
+    return " ".join(chosen)
+
+
+def calibrate(count: Callable[[int], int | None], wanted: int) -> int:
+    """How many words make a prompt of `wanted` tokens, as near as may be.
+
+    `count(words)` is what the server counts, None where it does not: then a word is a token.
+    """
+    tried: dict[int, int] = {}
+    words = min(wanted, 64)  # where a token is a letter, `wanted` words would be far too many
+    while words not in tried and len(tried) < TRIES:
+        tokens = count(words)
+        if tokens is None:
+            return wanted
+        tried[words] = tokens
+        if abs(tokens - wanted) <= wanted * NEAR:
+            return words
+        words = _next(tried, wanted)
+    return min(tried, key=lambda each: abs(tried[each] - wanted))
+
+
+def _next(tried: dict[int, int], wanted: int) -> int:
+    """Where the line through the two nearest counts meets what is wanted."""
+    near = sorted(tried, key=lambda each: abs(tried[each] - wanted))[:2]
+    if len(near) == 1:
+        return max(1, round(near[0] * wanted / tried[near[0]]))
+    one, two = near
+    slope = (tried[two] - tried[one]) / (two - one)
+    return max(1, round(one + (wanted - tried[one]) / slope)) if slope > 0 else one
+
+
+@dataclass(frozen=True)
+class Load:
+    """How to ask: `max_tokens` per answer, `timeout` seconds for all requests of a row."""
+
+    api: Api
+    model: str
+    max_tokens: int
+    timeout: float
+    seed: str
+
+    def count(self, words: int) -> int | None:
+        """The tokens of a prompt of so many words, as the server counts them; raise ApiError."""
+        text = prompt(words, f"{self.seed} count {words}")
+        usage = self.api.chat(self.model, text, 1, self.timeout).get("usage")
+        found = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        return found if type(found) is int and found > 0 else None
+
+    def run(self, wanted: int, words: int, concurrency: int, requests: int) -> Row:
+        """Ask, `concurrency` at a time; what has no answer after `timeout` seconds is an error."""
+        start = time.monotonic()
+        left = iter(range(requests))
+        samples: list[Sample] = []
+
+        def work() -> None:
+            api = _own(self.api)
+            for number in _each(left):
+                seed = f"{self.seed} {wanted} {concurrency} {number}"
+                samples.append(self._ask(api, prompt(words, seed), start + self.timeout))
+
+        workers = [background.begin(work) for _ in range(concurrency)]
+        background.settle(workers, self.timeout + SPARE)
+        for worker in workers:
+            if worker.done():
+                worker.result()
+        seconds = time.monotonic() - start
+        found = list(samples)
+        missing = Sample(seconds=seconds, error="no answer in time")
+        found += [missing] * (requests - len(found))
+        return Row(concurrency, wanted, words, requests, seconds, found)
+
+    def _ask(self, api: Api, text: str, until: float) -> Sample:
+        start = time.monotonic()
+        if start >= until:
+            return Sample(error="not asked: the time was over")
+        messages = [{"role": "user", "content": text}]
+        try:
+            answer = ask(
+                api,
+                self.model,
+                messages,
+                self.max_tokens,
+                until - start,
+                until=until,
+                temperature=0,
+            )
+        except ApiError as error:
+            return Sample(seconds=time.monotonic() - start, error=str(error))
+        return _sample(answer)
+
+
+def _sample(answer: ChatResult) -> Sample:
+    return Sample(
+        answer.first,
+        answer.seconds,
+        answer.prompt_tokens,
+        answer.tokens,
+        answer.cached,
+        answer.speed,
+        "the answer holds no token" if answer.first is None else None,
+        answer.pieces,
+        answer.piece_speed,
+        answer.came_at_once,
+    )
+
+
+def _own(api: Api) -> Api:
+    """The same server over connections of its own."""
+    return replace(api)
+
+
+def _each(shared: Iterator[int]) -> Iterator[int]:
+    """The rest of an iterator that several threads share: `next` of a range's is atomic."""
+    while (number := next(shared, None)) is not None:
+        yield number

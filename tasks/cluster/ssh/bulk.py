@@ -1,0 +1,101 @@
+"""Runners that take a whole script and a large answer, where Invoke's go by the character."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from subprocess import PIPE, Popen
+from typing import IO, Any
+
+from invoke.runners import Local
+
+KEPT = 8 * 1024 * 1024  # bytes of one answer, at most; what streams has been taken as it came
+
+
+class Whole:
+    """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms.
+
+    It reads in large pieces, and has no watchers: for each piece Invoke would join all that came
+    before, which for a log of megabytes takes seconds.
+    """
+
+    read_chunk_size = 65536
+    encoding: str
+    program_finished: threading.Event
+    opts: dict[str, Any]
+    kill: Callable[[], None]
+    _write_proc_stdin: Callable[[bytes], None]
+    close_proc_stdin: Callable[[], None]
+    threads: dict[Any, Any]
+    _timer: threading.Timer | None
+
+    def handle_stdin(self, input_: IO[str], output: IO[str], echo: bool = False) -> None:
+        """Write what `input_` gives until it ends ("") or the program does; None is not yet."""
+        # A program that ends before it has read all tells by its words and status what it is.
+        with suppress(OSError):
+            while not self.program_finished.is_set():
+                data = input_.read()
+                if data:
+                    self.write_proc_stdin(data)
+                elif data is not None:
+                    self.close_proc_stdin()
+                    return
+
+    def write_proc_stdin(self, data: str) -> None:
+        # A path of this machine is bytes to it, whatever the locale.
+        self._write_proc_stdin(data.encode(self.encoding, "surrogateescape"))
+
+    def respond(self, buffer_: list[str]) -> None:
+        """Called when more is in `buffer_`: what is too much for an answer is not kept.
+
+        Who says it is not listened to any longer, unless somebody takes it as it comes.
+        """
+        kept = self._kept.setdefault(id(buffer_), [0, 1])
+        # Where one character wants more, all of the answer do, once they are joined.
+        kept[1] = max(kept[1], 1 if buffer_[-1].isascii() else 4)
+        kept[0] += len(buffer_[-1])
+        left = self._room // kept[1] - kept[0]
+        if left < 0:
+            buffer_[-1] = buffer_[-1][: max(len(buffer_[-1]) + left, 0)]
+            if self.opts["out_stream"] is None:
+                self._is_cut = True
+                self.leave()
+
+    def leave(self) -> None:
+        """Listen no longer."""
+        self.kill()
+
+    def run(self, command: str, room: int = KEPT, **options: Any) -> Any:
+        self._kept: dict[int, list[int]] = {}
+        self._room, self._is_cut = room, False
+        try:
+            result = super().run(command, **options)  # type: ignore[misc]
+            result.is_cut = self._is_cut
+            return result
+        finally:
+            # They and this know each other: what they have read would wait for the garbage
+            # collector, which counts objects and not megabytes.
+            self.threads = {}
+            self._timer = None
+
+
+class LocalRunner(Whole, Local):
+    """Invoke's local runner with `Whole`; as over SSH, Ctrl-C here is not for what runs there."""
+
+    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
+        self.process = Popen(
+            [shell, "-c", command],
+            env=env,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+        )
+
+    def leave(self) -> None:
+        # What the shell has started has the pipes, too.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)

@@ -1,0 +1,92 @@
+"""The nodes of a command: one connection each, shared by all its tasks; scripts on all at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+
+from ..config.hostfile import Host
+from .background import T, begin, settle
+from .bulk import KEPT
+from .node import SCRIPT_TIMEOUT, Answer, Node, SshConfig
+
+ALL_KEPT = 16 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
+
+
+class Connections:
+    """The nodes that one command has to do with: the same object for the same host."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[str | int | None, ...], Node] = {}
+        self._ssh: dict[str | None, SshConfig] = {}
+
+    def of(self, hosts: Iterable[Host], ssh_config: str | None = None) -> list[Node]:
+        """The distinct nodes of `hosts` in their order, by this ssh configuration."""
+        ssh = self.ssh_config(ssh_config)
+        keys = {(ssh.path, each.ssh, each.user, each.port, each.gateway): each for each in hosts}
+        _allow_files(2 * len(keys))
+        for key, host in keys.items():
+            self._nodes.setdefault(key, Node(host, ssh))
+        for node in self._nodes.values():
+            node.room = min(ALL_KEPT // len(self._nodes), KEPT)
+        return [self._nodes[key] for key in keys]
+
+    def ssh_config(self, path: str | None) -> SshConfig:
+        """The configuration of that file (None: the user's and the system's)."""
+        return self._ssh.setdefault(path, SshConfig(path))
+
+    def close(self) -> None:
+        """Close every connection."""
+        for node in self._nodes.values():
+            node.close()
+        self._nodes.clear()
+        self._ssh.clear()
+
+
+def _allow_files(count: int) -> None:
+    """Have `count` files to open beside those that every process needs: macOS allows 256."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 128
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # What can't be had is told by the connection that finds no file.
+        with suppress(ValueError, OSError):
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def close() -> None:
+    """Close every connection of this process; `Cluster.close` takes its place."""
+    warnings.warn("nodes.close() goes: use Cluster.close()", DeprecationWarning, stacklevel=2)
+    for node in list(Node._alive):
+        node.close()
+
+
+def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
+    """`work` on all nodes at once; results by node name, in the nodes' order."""
+    futures: dict[str, Future[T]] = {}
+    for node in nodes:
+        futures[node.name] = future = begin(work, node)
+        node.pending.add(future)
+        future.add_done_callback(node.pending.discard)
+    return {name: future.result() for name, future in futures.items()}
+
+
+def idle(nodes: Iterable[Node]) -> bool:
+    """Wait for all that `each` has begun on the nodes; whether it has ended."""
+    return settle([future for node in nodes for future in list(node.pending)], SCRIPT_TIMEOUT)
+
+
+def sh(
+    nodes: Iterable[Node], script: str | Mapping[str, str], timeout: float = SCRIPT_TIMEOUT
+) -> dict[str, Answer]:
+    """Run a script (one for all, or one per node name) on all nodes at once."""
+    if isinstance(script, str):
+        return each(nodes, lambda node: node.sh(script, timeout))
+    return each(
+        [node for node in nodes if node.name in script],
+        lambda node: node.sh(script[node.name], timeout),
+    )

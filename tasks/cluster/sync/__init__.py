@@ -1,0 +1,1 @@
+"""Copies of a folder of this machine on the nodes."""

@@ -1,0 +1,91 @@
+"""Reading and telling for inv dev.model. Nothing here changes a node."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, Finding, model
+from ...cluster.checks.models.fit import CONTEXT
+from ...cluster.cluster import Cluster
+from ...cluster.errors import BadInput, CheckFailed
+from ...cluster.facts import known
+from ...cluster.facts.machine.memory import gigabytes
+from ...cluster.facts.models import rates, split
+from ...cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
+from ...cluster.server import snapshots
+from ...cluster.ssh.node import SCRIPT_TIMEOUT
+from ..tp import show
+
+TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
+
+
+def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: bool) -> None:
+    """Tell whether the model can run on these nodes; raise if not.
+
+    Unless `is_one` number of ranks was asked for, also which numbers it divides by.
+    """
+    if not path or not path.isprintable():
+        raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
+    count = len(cluster.ranks)
+    ranks = () if is_one else sorted({*TABLE, count})
+    read = snapshots.read(
+        cluster.nodes,
+        lambda node: [
+            *model.of_model(cluster, node, path, ranks),
+            rates.fact(cluster.state_dir, cluster.name),
+        ],
+        SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
+    )
+    said = next((s for each in read.nodes.values() if (s := known(each, split.KEY))), None)
+    context = tokens or (said.context if said else None) or CONTEXT
+    expected = replace(cluster.expected, model=path)
+    findings = show.lost(read) + model.same_files(expected, read)
+    findings += model.shares(expected, read, context)
+    failed = [finding for finding in findings if finding.level == FAIL]
+    if as_json:
+        envelope.give({"split": _document(said), "context": context}, findings)
+    else:
+        _print(findings, said, ranks, context)
+    show.tell_fewer(cluster, read, path)
+    show.unreachable(read)
+    if failed:
+        raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
+
+
+def _print(
+    findings: Sequence[Finding], said: Split | None, ranks: Sequence[int], tokens: int
+) -> None:
+    rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
+    screen.table(rows, sys.stdout)
+    if said and said.version and ranks:
+        screen.out("")
+        screen.table(
+            [
+                ("", "tensor parallel, a rank", "--pipeline, the largest rank"),
+                *(_row(said, number, tokens) for number in ranks),
+            ],
+            sys.stdout,
+        )
+
+
+def _document(said: Split | None) -> dict[str, object] | None:
+    """The answer without what is told of files: findings say what is wrong with these."""
+    if said is None:
+        return None
+    return {key: value for key, value in asdict(said).items() if key != "weights"}
+
+
+def _row(said: Split, number: int, tokens: int) -> tuple[str, str, str]:
+    """A row of the table: what each rank holds, or why it can't."""
+    pipeline = _cell(said.row(number, PIPELINE), tokens) if number > 1 else ""
+    return f"-n {number}", _cell(said.row(number, TENSOR), tokens), pipeline
+
+
+def _cell(row: Row, tokens: int) -> str:
+    if row.answer != "yes":
+        return f"{row.answer}: {row.why}"
+    weights, cache = max(row.sizes), row.cached(tokens)
+    return f"{gigabytes(weights)} + {gigabytes(cache)} for {tokens} tokens"

@@ -1,0 +1,380 @@
+"""Acting and telling for inv dev.sync: read, copy to all nodes at once, compare."""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...cli import screen
+from ...cluster.checks.finding import more
+from ...cluster.cluster import Site
+from ...cluster.config.hostfile import Host
+from ...cluster.config.settings import DevSettings, read
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
+from ...cluster.facts import Fact, Unknown, known
+from ...cluster.facts.machine import files
+from ...cluster.facts.machine.files import Place
+from ...cluster.facts.machine.memory import in_words
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.server import fence, snapshots
+from ...cluster.ssh import nodes
+from ...cluster.ssh.node import Node
+from ...cluster.sync import excludes, rsync
+from ...cluster.sync.rsync import Copy, Progress
+from ...cluster.text import one_line
+from ...session import Session
+
+MANY = 100, 1_000_000_000  # files, and bytes, that --delete deletes on a node without asking
+LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
+LOCAL = Host("127.0.0.1")
+
+Row = tuple[str, str, str]
+Tell = Callable[[str, Progress], None]
+
+
+def wanted(
+    config: Mapping[str, Any],
+    source: str | None = None,
+    target: str | None = None,
+    exclude: Sequence[str] = (),
+    delete: bool = False,
+    state_dir: str = "~/.mlx-tp",
+) -> Copy:
+    """The copy that options, and where they are silent `dev` in the configuration, ask for."""
+    try:
+        settings = read(DevSettings, config)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    source, target = source or settings.source, target or settings.target
+    for name, value in (("source", source), ("target", target)):
+        if not value:
+            raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
+    patterns = (*settings.exclude, *exclude)
+    excludes.matcher(patterns)
+    folder = Path(str(source)).expanduser().resolve()
+    if not folder.is_dir():
+        raise BadInput(f"--source {source}: no such folder here")
+    return Copy(str(folder), _from_home(str(target)), patterns, delete, state_dir)
+
+
+def _from_home(target: str) -> str:
+    """A relative target is in the home of the user on the node."""
+    if target.startswith("~") and target != "~" and not target.startswith("~/"):
+        raise BadInput(f"--target {target}: give a path of the node's user, such as ~/folder")
+    if ".." in target.split("/"):
+        # What it leads to depends on links, and on what is not there yet.
+        raise BadInput(f"--target {target}: give a path without ..")
+    return posixpath.normpath(target if target.startswith(("/", "~")) else f"~/{target}")
+
+
+def sync(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) -> None:
+    """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
+
+    A node that fails is said, and the others are still done. Who deletes has the cluster's lock;
+    where much would be deleted it is shown, and asked for unless `yes`.
+    """
+    if not shutil.which("rsync"):
+        raise CheckFailed("rsync is not installed here; nothing was changed")
+    here, boot = _here(session, copy)
+    site, deletes = session.site(hosts), copy.delete and not session.dry
+    what = "dev.sync --delete"
+    with session.lock.held(site, what, session.say) if deletes else nullcontext():
+        _sync(session, site, copy, here, boot, yes)
+
+
+def _sync(
+    session: Session, site: Site, copy: Copy, here: Mapping[str, str], boot: str, yes: bool
+) -> None:
+    where = files.place(copy.target, copy.source, boot, copy.state_dir)
+    read = snapshots.of_site(site, lambda node: [where])
+    _refuse(copy, read)
+    held = fence.of(site) if copy.delete else None
+    copy = replace(copy, hold=held.hold, fence=f"{site.folder}/fence") if held else copy
+    rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
+    places = {node: place for node in read.nodes if (place := _usable(read, node, rows))}
+    targets = [node for node in site.nodes if node.name in places]
+    with rsync.ssh_config(targets) as config:
+        work = _Work(copy, places, config, here)
+        if copy.delete and not yes and not session.dry:
+            _ask(work.doomed(targets))
+        rows += work.show(targets) if session.dry else work.do(targets)
+    order = [node.name for node in site.nodes]
+    screen.table(sorted(rows, key=lambda row: order.index(row[1])))
+    if all(node.host.is_local for node in site.nodes):
+        screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")
+    _raise(rows)
+
+
+def _ask(doomed: Mapping[str, Mapping[str, int]]) -> None:
+    """Show what would be deleted, where it is much, and ask; raise unless it is wanted."""
+    much = {
+        node: sizes
+        for node, sizes in doomed.items()
+        if len(sizes) > MANY[0] or sum(sizes.values()) > MANY[1]
+    }
+    for node, sizes in much.items():
+        some = ", ".join(map(one_line, sorted(sizes)[:5]))
+        what = f"{_count(len(sizes))} ({in_words(sum(sizes.values()))})"
+        screen.say(f"{node}: --delete would delete {what}: {some}{more(range(len(sizes) - 4))}")
+    if not much:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput("there is no terminal to ask on: see it with --dry-run, then add --yes")
+    if not screen.is_agreed(f"delete {'it' if len(much) == 1 else 'all of it'}"):
+        raise CheckFailed("nothing was changed")
+
+
+def _raise(rows: Sequence[Row]) -> None:
+    lost = [node for word, node, _ in rows if word == "not reached"]
+    failed = [f"{node}: {what}" for word, node, what in rows if word == "fail"]
+    if lost:
+        raise Unreachable(f"{', '.join(lost)}: can't be reached, see above")
+    if failed:
+        raise ActionFailed(failed[0])
+
+
+def _here(session: Session, copy: Copy) -> tuple[dict[str, str], str]:
+    """What is to be copied: name -> size and checksum; and the id of this machine's boot."""
+    wanted: list[Fact[object]] = [_listing(copy, copy.source), files.BOOT]
+    read = snapshots.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
+    listed = read.on(LOCAL.ssh).get(files.KEY)
+    if listed is None or isinstance(listed, Unknown):
+        why = listed.why if listed else "no answer"
+        raise CheckFailed(f"{copy.source}: {why}; nothing was changed")
+    found = _kept(copy, listed)
+    if not found:
+        raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
+    return found, known(read.on(LOCAL.ssh), files.BOOT.key) or "unknown"
+
+
+def _listing(copy: Copy, folder: str) -> Fact[Mapping[str, str]]:
+    # What is left out by its name is not even read: it may be a whole .venv.
+    return files.fact(folder, excludes.names(copy.exclude))
+
+
+def _kept(copy: Copy, listed: Mapping[str, str]) -> dict[str, str]:
+    """The files that the patterns do not leave out."""
+    left_out = excludes.matcher(copy.exclude)
+    return {name: value for name, value in listed.items() if not left_out(name)}
+
+
+# What place.sh compares a target with.
+_KEPT = {
+    "home": "the user's home",
+    "root": "all files",
+    "tmp": "/tmp",
+    "state": "what these tasks keep there",
+    "store": "Hugging Face's cache",
+    "models": "all models of another tool",
+}
+
+
+def _refuse(copy: Copy, read: Snapshot) -> None:
+    """Raise where the copy could delete what nobody meant, before anything is changed."""
+    for node in read.nodes:
+        place = known(read.on(node), files.PLACE)
+        for how, what in place.near if place else ():
+            where = place.folder if place else ""
+            if what == "source" and how != "is":
+                raise CheckFailed(f"{node}: {copy.source} and {where} are within one another here")
+            if copy.delete and what in _KEPT:
+                harm = f"would delete {'in ' if how == 'in' else ''}{_KEPT[what]}"
+                why = f"--delete in {where} {harm}: give a folder of its own"
+                raise CheckFailed(f"{node}: {why}; nothing was changed")
+
+
+def _usable(read: Snapshot, node: str, rows: list[Row]) -> Place | None:
+    """Where the copy goes on a node; a row says why it can't."""
+    place = read.on(node).get(files.PLACE)
+    if isinstance(place, Unknown):
+        rows.append(("fail", node, place.why))
+    elif place and not place.has_rsync:
+        rows.append(("fail", node, "rsync is not installed there"))
+    else:
+        return place
+    return None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One copy to many nodes; `here` are the files to be copied."""
+
+    copy: Copy
+    places: Mapping[str, Place]
+    ssh_config: str
+    here: Mapping[str, str]
+
+    def do(self, targets: Sequence[Node]) -> list[Row]:
+        """Copy, then read what the nodes hold; a row for each node."""
+        sizes = self._sizes
+        total = in_words(sum(sizes.values()))
+        screen.say(f"{self.copy.source}: {_count(len(sizes))} ({total}) to {_nodes(targets)}")
+        with closing(rsync.Runs()) as runs, _shown(sum(sizes.values())) as tell:
+            done = nodes.each(targets, lambda node: self._run(node, runs, tell))
+        good = [node for node in targets if done[node.name][1] is None]
+        read = snapshots.read(good, self._listing, LIST_TIMEOUT)
+        return [self._row(node.name, *done[node.name], read) for node in targets]
+
+    def show(self, targets: Sequence[Node]) -> list[Row]:
+        """Print the commands; rows of what they would send and delete."""
+        rows: list[Row] = []
+        with closing(rsync.Runs()) as runs:
+            done = nodes.each(targets, lambda node: self._run(node, runs, _silent, dry=True))
+        for node in targets:
+            if not self.places[node.name].is_source:
+                folder = self.places[node.name].folder
+                screen.out(f"# {node.name}: {folder}\n{self._command(node)}")
+            seen, failure = done[node.name]
+            rows += [("fail", node.name, failure)] if failure else []
+            rows += [("send", node.name, name) for name in seen.sent]
+            rows += [("delete", node.name, name) for name in seen.deleted]
+        return rows
+
+    def doomed(self, targets: Sequence[Node]) -> dict[str, dict[str, int]]:
+        """Node -> name -> bytes of what is there and not here; raise where that can't be told."""
+        there = [
+            node
+            for node in targets
+            if self.places[node.name].is_there and not self.places[node.name].is_source
+        ]
+        read = snapshots.read(there, self._listing, LIST_TIMEOUT)
+        found = {}
+        for node in there:
+            error = read.on(node.name).lacks(files.KEY)
+            if error:
+                what = "what --delete would delete can't be told"
+                raise CheckFailed(f"{node.name}: {what}: {error.why}; nothing was changed")
+            listed = _kept(self.copy, read.on(node.name)[files.KEY])
+            names = files.compare(self.here, listed).more
+            found[node.name] = {name: files.size(listed[name]) for name in names}
+        return found
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {name: files.size(value) for name, value in self.here.items()}
+
+    def _command(self, node: Node, dry: bool = False) -> str:
+        place = self.places[node.name]
+        return rsync.command(self.copy, node, place, self.ssh_config, dry)
+
+    def _listing(self, node: Node) -> list[Fact[object]]:
+        return [_listing(self.copy, self.places[node.name].folder)]
+
+    def _run(
+        self, node: Node, runs: rsync.Runs, tell: Tell, dry: bool = False
+    ) -> tuple[Progress, str | None]:
+        """Run rsync for a node: what it did, and why it failed."""
+        seen = Progress(self._sizes)
+        if self.places[node.name].is_source:
+            return seen, None
+        if dry and not self.places[node.name].is_there:
+            seen.sent += sorted(self.here)
+            return seen, None
+
+        def line(text: str) -> None:
+            seen.line(text)
+            tell(node.name, seen)
+
+        status = runs.run(self._command(node, dry), line)
+        taken = fence.refusal(seen.complaints[:1])
+        failure = taken or (seen.complaints[0] if seen.complaints else rsync.ended(status))
+        return seen, failure if status else None
+
+    def _row(self, node: str, seen: Progress, failure: str | None, read: Snapshot) -> Row:
+        """What was done on a node, and whether it now holds what is here."""
+        if failure:
+            return "fail", node, failure
+        if node in read.unreachable:
+            return "not reached", node, ": ".join(read.unreachable[node])
+        error = read.on(node).lacks(files.KEY)
+        if error:
+            return "fail", node, f"what is there now can't be compared: {error.why}"
+        listed = read.on(node)[files.KEY]
+        differ = files.compare(self.here, _kept(self.copy, listed))
+        if differ.missing:
+            return "fail", node, f"missing there: {_names(differ.missing)}"
+        dangling = [name for name in differ.other if listed[name] == files.DANGLING]
+        if set(differ.other) - set(dangling):
+            return "fail", node, f"not as here: {_names(differ.other)} (changed meanwhile?)"
+        return _good(node, seen, len(self.here), dangling, differ.more)
+
+
+def _good(node: str, seen: Progress, count: int, dangling: list[str], more: list[str]) -> Row:
+    sent = f"{_count(len(seen.sent))} sent ({in_words(seen.total)})" if seen.sent else "unchanged"
+    deleted = f", {len(seen.deleted)} deleted" if seen.deleted else ""
+    what = f"{sent}{deleted}; {_count(count)} there as here"
+    if dangling:
+        return "warn", node, f"{what}, but links lead nowhere: {_names(dangling)}"
+    if more:
+        return (
+            "warn",
+            node,
+            f"{what}, but more than here: {_names(more)} (--delete would remove it)",
+        )
+    return "ok", node, what
+
+
+def _names(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _count(number: int) -> str:
+    return f"{number} file{'' if number == 1 else 's'}"
+
+
+def _nodes(targets: Sequence[Node]) -> str:
+    return targets[0].name if len(targets) == 1 else f"{len(targets)} nodes"
+
+
+def _silent(node: str, seen: Progress) -> None:
+    pass
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Tell]:
+    """How far each node is: bars on a terminal, else a line every 10 seconds."""
+    if not screen.is_colourful(sys.stderr):
+        yield _Plain(total)
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TransferSpeedColumn(),
+        progress.TextColumn("{task.fields[file]}", markup=False),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def tell(node: str, seen: Progress) -> None:
+            if node not in tasks:
+                tasks[node] = bars.add_task(node, total=total, file="")
+            file = one_line(seen.sent[-1]) if seen.sent else ""
+            bars.update(tasks[node], completed=seen.bytes, file=file)
+
+        yield tell
+
+
+class _Plain:
+    """A sign of life of each node every 10 seconds."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.spoke: dict[str, float] = {}
+
+    def __call__(self, node: str, seen: Progress) -> None:
+        now = time.monotonic()
+        if seen.sent and now - self.spoke.setdefault(node, now) > 10:
+            self.spoke[node] = now
+            done = f"{in_words(seen.bytes)} of at most {in_words(self.total)}"
+            screen.say(f"{node}: {done}, {seen.sent[-1]}")

@@ -1,0 +1,204 @@
+"""inv tp.top: the nodes' vital signs, live on a terminal, a line per node else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...cli import envelope, screen
+from ...cluster.cluster import Cluster
+from ...cluster.facts.machine.memory import GIB, in_words
+from ...cluster.server.monitor import Pulse, Watch, links
+from ...cluster.text import one_line
+
+FIRST = 15.0  # seconds that a first look may take: to connect, and two intervals
+SUDO = (
+    "without sudo there is neither GPU use nor power; on a Mac:"
+    " sudo powermetrics -i 1000 --samplers gpu_power,cpu_power"
+)
+# Where no link is named: Ethernet and Wi-Fi, not what the system makes up for itself.
+_REAL = ("en", "eth", "wl")
+
+
+def top(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
+    """Show until Ctrl-C, or so many times."""
+    try:
+        if as_json or not screen.is_colourful(sys.stdout):
+            _lines(cluster, interval, rounds, as_json)
+        else:
+            _live(cluster, interval, rounds)
+    except KeyboardInterrupt:
+        # How one leaves it: no word about it, and no failure.
+        return
+
+
+def _rounds(cluster: Cluster, interval: int, rounds: int | None) -> Any:
+    """All nodes' signs, once per interval."""
+    watch = Watch(cluster, interval)
+    end = time.monotonic() + FIRST + 2 * interval
+    while not watch.is_warm and time.monotonic() < end:
+        time.sleep(0.1)
+    due = time.monotonic()
+    shown = 0
+    while rounds is None or shown < rounds:
+        yield [signs(cluster, pulse, interval) for pulse in watch.pulses.values()]
+        shown += 1
+        due = max(due + interval, time.monotonic())
+        if rounds is None or shown < rounds:
+            time.sleep(max(due - time.monotonic(), 0))
+
+
+def _lines(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
+    if not as_json:
+        screen.say(SUDO)
+    for nodes in _rounds(cluster, interval, rounds):
+        for node in nodes:
+            if as_json:
+                envelope.line(node, error=node.get("why", ""))
+            else:
+                screen.out(line(node))
+
+
+def _live(cluster: Cluster, interval: int, rounds: int | None) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    waiting = Text(f"connecting to {', '.join(node.name for node in cluster.nodes)}")
+    # It is drawn when there is something new, and not several times a second.
+    with Live(waiting, console=Console(), auto_refresh=False) as live:
+        live.refresh()
+        for nodes in _rounds(cluster, interval, rounds):
+            live.update(_grid(nodes), refresh=True)
+
+
+def signs(cluster: Cluster, pulse: Pulse, interval: int) -> dict[str, Any]:
+    """A node's signs as a document: bytes, bytes/s, and shares (of all cores, of one for a rank).
+
+    `state` is "ok", "silent" (it has said nothing for too long) or "unreachable"; null is unknown.
+    """
+    named = links(cluster, next(n for n in cluster.nodes if n.name == pulse.node))
+    silence = pulse.stale(interval)
+    found: dict[str, Any] = {"time": envelope.now(), "host": pulse.node}
+    if pulse.why or pulse.vitals is None:
+        return {**found, "state": "unreachable", "why": one_line(pulse.why)}
+    if silence is not None:
+        return {**found, "state": "silent", "why": f"no word for {silence:.0f} s"}
+    seen, rates = pulse.vitals, pulse.rates
+    baseline = pulse.state.baseline if pulse.state else None
+    return {
+        **found,
+        "state": "ok",
+        "cpu": rates.cpu if rates else seen.busy,
+        "memory": {
+            "total": seen.memory.total if seen.memory else None,
+            "used": seen.used,
+            "wired": seen.memory.wired if seen.memory else None,
+            "baseline": baseline,
+        },
+        "links": _links(pulse, named),
+        "ranks": [_rank(pulse, rank.rank, rank.pid) for rank in pulse.ranks],
+        "clients": seen.clients,
+        "requests": None if seen.posts is None else pulse.posts + seen.posts,
+        "requests_per_second": rates.posts if rates else None,
+    }
+
+
+def _links(pulse: Pulse, named: Sequence[str]) -> list[dict[str, Any]]:
+    """Those that the hostfile names; else the real ones that have carried something."""
+    there = pulse.vitals.links if pulse.vitals else {}
+    busy = [n for n, link in there.items() if link.received and n.startswith(_REAL)]
+    rates = pulse.rates.links if pulse.rates else {}
+    found = []
+    for name in named or busy:
+        link = there.get(name)
+        received, sent = rates.get(name, (None, None))
+        up = link.up if link else False
+        found.append({"name": name, "up": up, "received": received, "sent": sent})
+    return found
+
+
+def _rank(pulse: Pulse, number: int, pid: int | None) -> dict[str, Any]:
+    process = pulse.vitals.processes.get(pid) if pulse.vitals and pid else None
+    cpu = pulse.rates.processes.get(pid) if pulse.rates and pid else None
+    state = "running" if process else "dead"
+    memory = process.rss if process else None
+    return {"rank": number, "pid": pid, "state": state, "cpu": cpu, "memory": memory}
+
+
+def line(node: Mapping[str, Any]) -> str:
+    """A node's signs on one line."""
+    if node["state"] != "ok":
+        return f"{node['time']}  {node['host']}  {node['state']}: {node['why']}"
+    parts = [node["time"][11:19], node["host"], *cells(node)]
+    return "  ".join(part.replace("\n", "  ") for part in parts if part)
+
+
+def cells(node: Mapping[str, Any]) -> list[str]:
+    """CPU, memory, wired memory, links, ranks and requests of a node, in words."""
+    memory = node["memory"]
+    return [
+        f"cpu {_share(node['cpu'])}",
+        f"memory {_gib(memory['used'])} of {_gib(memory['total'])} GiB",
+        _wired(memory["wired"], memory["baseline"]),
+        "\n".join(_link(each) for each in node["links"]),
+        "\n".join(_rank_words(each) for each in node["ranks"]) or "no ranks",
+        _requests(node),
+    ]
+
+
+def _wired(wired: int | None, baseline: int | None) -> str:
+    if wired is None:
+        return "wired -"
+    if baseline is None:
+        return f"wired {in_words(wired)}"
+    more = wired - baseline
+    return f"wired {in_words(wired)} ({'+' if more >= 0 else '-'}{in_words(abs(more))})"
+
+
+def _link(link: Mapping[str, Any]) -> str:
+    state = {True: " up", False: " down", None: ""}[link["up"]]
+    if link["received"] is None:
+        return f"{link['name']}{state}"
+    return f"{link['name']}{state} in {in_words(link['received'])}/s out {in_words(link['sent'])}/s"
+
+
+def _rank_words(rank: Mapping[str, Any]) -> str:
+    if rank["state"] != "running":
+        return f"rank {rank['rank']} dead"
+    return f"rank {rank['rank']} cpu {_share(rank['cpu'])} {_gib(rank['memory'])} GiB"
+
+
+def _requests(node: Mapping[str, Any]) -> str:
+    if node["clients"] is None and node["requests"] is None:
+        return ""  # no server here
+    rate = node["requests_per_second"]
+    asked = "-" if node["requests"] is None else str(node["requests"])
+    clients = "-" if node["clients"] is None else node["clients"]
+    return f"clients {clients}  requests {asked}" + ("" if rate is None else f" ({rate:.1f}/s)")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.0f} %"
+
+
+def _gib(size: int | None) -> str:
+    return "-" if size is None else f"{size / GIB:.2f}"
+
+
+def _grid(nodes: Sequence[Mapping[str, Any]]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for node in nodes:
+        if node["state"] == "ok":
+            grid.add_row(Text(node["host"], style="bold"), *map(Text, cells(node)))
+        else:
+            grid.add_row(Text(node["host"], style="bold"), Text(node["state"], style="red"))
+            grid.add_row("", Text(node["why"], style="red"))
+    clock = nodes[0]["time"][11:19] if nodes else ""
+    return Group(Text(f"{clock}  Ctrl-C ends", style="dim"), grid, Text(SUDO, style="dim"))

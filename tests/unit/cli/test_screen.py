@@ -1,0 +1,84 @@
+"""How a start is told, line by line, by a clock of the test's own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from tasks.cli import screen
+from tasks.cluster.server.readiness import Health
+from tasks.cluster.server.wait import Progress, RankView
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(screen, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def view(rank: int, state: str, last: str = "") -> RankView:
+    return RankView(rank, f"mac{rank + 1}", state, last=last)
+
+
+LATE = Health("starting", "mac2 still imports")
+MEET = Health("joining", "all 2 ranks meet")
+
+
+def test_a_start_in_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """A line where the state changes, else one each ten seconds with what a rank said last."""
+    plain = screen._Plain()
+
+    def look(at: float, health: Health, *views: RankView, **more: float) -> list[str]:
+        clock[0] = at
+        plain(Progress(at, health, views, **more))
+        return capsys.readouterr().err.splitlines()
+
+    def loading(share: int) -> Health:
+        return Health("loading", f"{share} %, {share}.0 GiB of 100.0 GiB per rank")
+
+    views = view(0, "meeting"), view(1, "importing")
+    assert look(1, LATE, *views) == []
+    assert look(2, MEET, *views) == ["  2.0 s  joining: all 2 ranks meet"]
+    assert look(3, MEET, *views) == []
+    assert look(4, loading(1), *views, share=0.01) == [
+        "  4.0 s  loading: 1 %, 1.0 GiB of 100.0 GiB per rank"
+    ]
+    assert look(9, loading(20), *views, share=0.2, left=20) == []
+    views = view(0, "joined", "Starting httpd"), view(1, "joined")
+    assert look(14.5, loading(42), *views, share=0.42, left=14.2) == [
+        " 14.5 s  still loading: 42 %, 42.0 GiB of 100.0 GiB per rank, about 14 s left"
+        "  Starting httpd"
+    ]
+    assert look(15, loading(43), *views, share=0.43) == []
+    dead = view(0, "joined"), view(1, "dead")
+    assert look(16, Health("dead", "x"), *dead) == [" 16.0 s  rank 1 on mac2: dead"]
+
+
+def test_an_engine_of_which_no_more_is_known(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = screen._Plain()
+    for _ in range(2):
+        plain(Progress(1, Health("loading", "group size not checked"), [view(0, "running")]))
+    assert capsys.readouterr().err.splitlines() == [
+        "  1.0 s  rank 0 on mac1: running",
+        "  1.0 s  loading: group size not checked",
+    ]
+
+
+def test_a_bar_on_a_terminal() -> None:
+    """It is as long as the share that is loaded; without one there is none."""
+    from rich.console import Console
+
+    def shown(**more: float) -> str:
+        console = Console(width=100, force_terminal=False)
+        with console.capture() as capture:
+            console.print(screen._live(Progress(3, Health("loading"), [view(0, "joined")], **more)))
+        return capture.get()
+
+    assert shown(share=0.5).count("━") == 20
+    assert shown(share=0.25, left=7).count("━") == 10
+    assert "loading, about 7 s left" in shown(share=0.25, left=7)
+    assert "━" not in shown()

@@ -1,0 +1,80 @@
+"""A model is whole if all files, tensors and layers are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from model_facts import SAID, WHOLE, facts_of, told
+
+from tasks.cluster.checks.models import whole
+from tasks.cluster.facts import Unknown
+from tasks.cluster.facts.machine.files import DANGLING
+from tasks.cluster.facts.models.model import Model
+from tasks.cluster.facts.models.split import Split, Weights
+
+
+def safetensors(*names: str, length: int = 100) -> dict[str, str]:
+    return {name: str(length) for name in names}
+
+
+FIVE = [f"model-{number:05d}-of-00005.safetensors" for number in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "named", "implied", "expected"),
+    [
+        (safetensors(*FIVE), FIVE, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights, 500 B"),
+        (safetensors(*FIVE), None, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights"),
+        (safetensors("model.safetensors"), None, {"model.safetensors": 100}, "ok n: 1 file"),
+        (safetensors("model.safetensors", "consolidated.safetensors"), None,
+         {"model.safetensors": 100, "consolidated.safetensors": 7}, "ok n: 1 file of weights"),
+        (safetensors(*FIVE[:3]), FIVE, dict.fromkeys(FIVE, 100),
+         f"fail n: {FIVE[3]} is missing (and 1 more)"),
+        (safetensors(*FIVE[:4]), None, dict.fromkeys(FIVE, 100), f"fail n: {FIVE[4]} is missing"),
+        (safetensors(*FIVE[:4]), [*FIVE[:4], "other.safetensors"], dict.fromkeys(FIVE, 100),
+         "fail n: other.safetensors is missing"),
+        (safetensors(*FIVE), FIVE, {**dict.fromkeys(FIVE, 100), FIVE[1]: 101},
+         f"fail n: {FIVE[1]} has 100 bytes, by its header 101"),
+        (safetensors(*FIVE), FIVE, {**dict.fromkeys(FIVE, 100), FIVE[1]: None},
+         f"fail n: {FIVE[1]} has no header that can be read"),
+        (safetensors(*FIVE), FIVE, {}, f"fail n: {FIVE[0]} has no header that can be read"),
+        ({"model.safetensors": DANGLING}, None, {}, "fail n: model.safetensors has no header"),
+        (safetensors("model.safetensors"), [], {"model.safetensors": 100},
+         "fail n: model.safetensors.index.json names no weights"),
+        ({"config.json": "9 1"}, None, {}, "fail n: there are no model*.safetensors"),
+        ({"weights.npz": "9"}, None, {}, "fail n: there are no model*.safetensors"),
+    ],
+)  # fmt: skip
+def test_complete(
+    listed: dict[str, str],
+    named: list[str] | None,
+    implied: Mapping[str, int | None],
+    expected: str,
+) -> None:
+    of = Weights(None if named is None else frozenset(named), implied)
+    values = facts_of(model=Model("/m", listed), split=replace(SAID, weights=of))
+    (found,) = told(whole.complete({"n": values}))
+    assert found.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (replace(SAID, bare=(4,)), "fail n: no weights for layer 4 of 80: take config.json and"),
+        (replace(SAID, bare=(4, 5)), "fail n: no weights for layer 4 (and 1 more) of 80: "),
+        (
+            replace(SAID, weights=replace(WHOLE, lost=("a.b", FIVE[1]), lost_count=3)),
+            f"fail n: {FIVE[1]} has no a.b, which the index names (and 2 more): copy or download",
+        ),
+    ],
+)
+def test_layers_and_tensors_that_are_missing(said: Split, expected: str) -> None:
+    (found,) = told(whole.complete({"n": facts_of(split=said)}))
+    assert found.startswith(expected)
+
+
+def test_complete_without_an_answer() -> None:
+    """It is told once, by what is asked of the same program."""
+    assert whole.complete({"n": facts_of(split=Unknown("no answer"))}) == []

@@ -1,0 +1,36 @@
+"""Ranks of tests that wait without keeping a core busy (waits.c), where there is a C compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).with_suffix(".c")
+LIBRARY = Path(sys.prefix, "lib", "waits.so")  # beside what hosts of tests see, too
+
+
+@cache
+def envs() -> list[str]:
+    """For a hostfile: what makes its ranks wait so."""
+    is_there = sys.platform == "linux" and (_is_current() or _build())
+    return [f"LD_PRELOAD={LIBRARY}"] if is_there else []
+
+
+def _is_current() -> bool:
+    return LIBRARY.exists() and LIBRARY.stat().st_mtime >= SOURCE.stat().st_mtime
+
+
+def _build() -> bool:
+    compiler = shutil.which("cc")
+    if not compiler or not os.access(LIBRARY.parent, os.W_OK):
+        return False
+    new = LIBRARY.with_suffix(f".{os.getpid()}")
+    line = [compiler, "-shared", "-fPIC", "-O2", "-o", str(new), str(SOURCE), "-ldl"]
+    is_built = subprocess.run(line, capture_output=True, check=False).returncode == 0
+    if is_built:
+        new.replace(LIBRARY)
+    return is_built
