@@ -183,11 +183,24 @@ def test_no_cycles() -> None:
 HEAVY = ("fabric", "paramiko", "requests", "rich", "patchwork", "fastjsonschema", "mlx", "mlx_lm")
 
 
+def loaded(*words: str) -> set[str]:
+    """The modules that a command imports."""
+    line = [sys.executable, "-X", "importtime", "-m", "invoke", *words]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    rows = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines() if "|" in row}
+    assert {"invoke.program", "tasks.tp"} <= rows
+    return rows
+
+
 @pytest.mark.parametrize("words", [["--list"], ["--help", "tp.start"], ["--complete"]])
 def test_light(words: list[str]) -> None:
     """Looking around imports nothing heavy."""
-    line = [sys.executable, "-X", "importtime", "-m", "invoke", *words]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines() if "|" in row}
-    assert {"invoke.program", "tasks.tp"} <= loaded
-    assert {name for name in loaded if name.split(".")[0] in HEAVY} == set()
+    assert {name for name in loaded(*words) if name.split(".")[0] in HEAVY} == set()
+
+
+def test_this_machine_wants_no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of what a start imported was for nodes that there were none of."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = loaded("tp.status", "--hosts", "127.0.0.1")
+    assert "tasks.cluster.ssh.node" in found
+    assert not found & {"paramiko", "fabric", "requests"}
