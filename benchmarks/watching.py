@@ -55,7 +55,7 @@ def _loop_on_a_node(nodes: Farm) -> Row:
     from tasks.cluster.facts.machine import vitals
 
     ranks = nodes.inv("tp.status", "--json").json()["ranks"]
-    wanted = vitals.Wanted(_state(nodes), ["lo"], [ranks[0]["pid"]], nodes.inv.port, None)
+    wanted = vitals.MonitorOptions(_state(nodes), ["lo"], [ranks[0]["pid"]], nodes.inv.port, None)
     script = vitals.loop(wanted, 1, "mark")
 
     def work() -> None:

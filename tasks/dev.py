@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import commands
 from .cli import options
 from .cli.options import cluster_task
 from .cluster.config.values import Count, Path, Patterns
+from .cluster.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
     from .cli.options import Machines
@@ -44,18 +46,15 @@ def sync(
     inv dev.sync --source ~/src/vllm-mlx --target vllm-mlx
     inv dev.sync --source ~/models/M --target models/M --hosts mac1,mac2 --dry-run
     """
-    from .cluster.errors import BadInput, CheckFailed
-    from .commands.dev import sync as syncing
-
     config, state_dir = session.context.config.get("dev", {}), session.state_dir
-    copy = syncing.wanted(config, source, target, exclude, delete, state_dir)
+    copy = commands.dev.sync.wanted(config, source, target, exclude, delete, state_dir)
     if session.dry:
-        syncing.sync(session, machines.hosts, copy)
+        commands.dev.sync.run(session, machines.hosts, copy)
         return
     what = f"dev.sync to {copy.target}{' --delete' if delete else ''}"
     targets, refusals = session.nodes(machines.hosts), (BadInput, CheckFailed)
     with session.audit.recorded(targets, state_dir, what, refusals):
-        syncing.sync(session, machines.hosts, copy, yes)
+        commands.dev.sync.run(session, machines.hosts, copy, yes)
 
 
 @cluster_task(
@@ -97,11 +96,7 @@ def model(
     inv dev.model models/Llama-3.3-70B-Instruct-4bit -n 4 -- --pipeline
     """
     if verify:
-        from .commands.dev import verify as verifying
-
-        verifying.run(cluster, path, json)
+        commands.dev.verify.run(cluster, path, json)
         return
-    from .commands.dev import model as weighing
-
     asked = session.call.passed.get("num_ranks") if session.call else None
-    weighing.weigh(cluster, path, context, json, is_one=asked is not None)
+    commands.dev.model.run(cluster, path, context, json, is_one=asked is not None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+from . import commands
 from .cli import options
-from .cli.options import WHERE, NewFolder, cluster_task
+from .cli.options import TARGET_OPTIONS, NewFolder, cluster_task
 
 if TYPE_CHECKING:
     from .cli.options import Machines
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "num_ranks",
     "python",
     name="list",
@@ -30,12 +31,10 @@ def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool 
     inv hosts.list --hostfile hosts/hwstudio.json
     inv hosts.list --hosts mac1,mac2 --verbose
     """
-    from .commands.hosts import check as housekeeping
-
-    housekeeping.show(cluster, verbose, json)
+    commands.hosts.list.run(cluster, verbose, json)
 
 
-@cluster_task(*WHERE, "python", "cwd")
+@cluster_task(*TARGET_OPTIONS, "python", "cwd")
 def check(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Hosts side by side: versions, sudo, clock, sleep, firewall.
 
@@ -47,13 +46,11 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
 
     inv hosts.check --hosts mac1,mac2
     """
-    from .commands.hosts import check as housekeeping
-
-    housekeeping.check(cluster, json)
+    commands.hosts.check.run(cluster, json)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "python",
     "cwd",
     help={"save": "write what the hosts said, without private values, into a new folder DIR"},
@@ -74,9 +71,7 @@ def selftest(
     inv hosts.selftest --hosts localhost
     inv hosts.selftest --hosts mac1,mac2 --save sample
     """
-    from .commands.hosts import selftest as selftesting
-
-    selftesting.run(cluster, save, json)
+    commands.hosts.selftest.run(cluster, save, json)
 
 
 @cluster_task(
@@ -102,9 +97,7 @@ def trust(
 
     inv hosts.trust --hosts mac1,mac2
     """
-    from .commands.hosts import trust as trusting
-
-    trusting.trust(session, machines.hosts, yes, json)
+    commands.hosts.trust.run(session, machines.hosts, yes, json)
 
 
 @cluster_task("hosts", "cluster", "hostfile", of=options.machines)
@@ -124,6 +117,4 @@ def clean(
     inv hosts.clean --hosts mac1,mac2 --dry-run
     inv hosts.clean --hosts 127.0.0.1
     """
-    from .commands.hosts import clean as cleaning
-
-    cleaning.run(session, machines, ask_sudo)
+    commands.hosts.clean.run(session, machines, ask_sudo)

@@ -34,12 +34,18 @@ MOVED = {
     "tasks.cluster.wait": "tasks.cluster.server.wait",
     "tasks.options": "tasks.cli.options",
     "tasks.screen": "tasks.cli.screen",
-    "tasks.steps": "tasks.commands.tp.steps",
+    "tasks.steps": "tasks.commands.tp.recorded",
     **{
         f"tasks.cluster.facts.{name}": f"tasks.cluster.facts.{folder}.{name}"
         for folder, names in _FACTS.items()
         for name in names.split()
     },
+}
+
+
+RENAMED = {
+    "tasks.cli.options.WHAT": "SERVER_OPTIONS",
+    "tasks.cli.options.WHERE": "TARGET_OPTIONS",
 }
 
 
@@ -58,6 +64,15 @@ class _Finder(Loader):
         old = module.__name__
         warnings.warn(f"{old}: use {MOVED[old]}", DeprecationWarning, stacklevel=2)
         sys.modules[old] = import_module(MOVED[old])
+
+
+def renamed(module: str, name: str) -> object:
+    """What a module's old name stands for; raise AttributeError where it has none."""
+    new = RENAMED.get(f"{module}.{name}")
+    if new is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{module}.{name}: use {new}", DeprecationWarning, stacklevel=3)
+    return getattr(sys.modules[module], new)
 
 
 def begin() -> None:

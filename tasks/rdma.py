@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import commands
 from .cli import options
-from .cli.options import LINKS, WHAT, cluster_task
+from .cli.options import LINK_OPTIONS, SERVER_OPTIONS, cluster_task
 from .cluster.config.values import File, Seconds
+from .cluster.errors import BadInput
 
 if TYPE_CHECKING:
     from .cli.options import Machines
     from .cluster.cluster import Cluster
-    from .cluster.rdma.links import Wiring
-    from .commands.rdma.linking import How
+    from .cluster.rdma.links import LinkPlan
+    from .commands.rdma.change import ApplyOptions
     from .session import Session
 
 
-def how(session: Session, what: str, verbose: bool, ask_sudo: bool = False) -> How:
-    from .commands.rdma import linking
-
-    return linking.How(what, session.state_dir, verbose, ask_sudo)
+def how(session: Session, what: str, verbose: bool, ask_sudo: bool = False) -> ApplyOptions:
+    return commands.rdma.change.ApplyOptions(what, session.state_dir, verbose, ask_sudo)
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def unbridge(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -34,15 +34,15 @@ def unbridge(
 
     A bridged port carries no RDMA.
     """
-    from .commands.rdma import linking
+    commands.rdma.setup.run(
+        session, wiring, how(session, "rdma.unbridge", verbose, ask_sudo), ("unbridge",)
+    )
 
-    linking.apply(session, wiring, ("unbridge",), how(session, "rdma.unbridge", verbose, ask_sudo))
 
-
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def address(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -51,50 +51,46 @@ def address(
 
     An interface is never taken down or up: that corrupts the kernel's GID table.
     """
-    from .commands.rdma import linking
+    commands.rdma.setup.run(
+        session, wiring, how(session, "rdma.address", verbose, ask_sudo), ("address",)
+    )
 
-    linking.apply(session, wiring, ("address",), how(session, "rdma.address", verbose, ask_sudo))
 
-
-@cluster_task(*LINKS, of=options.wiring)
-def devices(session: Session, wiring: Wiring, dry_run: bool = False, verbose: bool = False) -> None:
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
+def devices(
+    session: Session, wiring: LinkPlan, dry_run: bool = False, verbose: bool = False
+) -> None:
     """Write MLX's matrix of devices to every node.
 
     It is /tmp/mlx_ibv_devices.json there.
     """
-    from .commands.rdma import linking
-
-    linking.apply(session, wiring, ("devices",), how(session, "rdma.devices", verbose))
+    commands.rdma.setup.run(session, wiring, how(session, "rdma.devices", verbose), ("devices",))
 
 
-@cluster_task(*LINKS, of=options.wiring)
-def status(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
+def status(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
     """Every link's device, port, address and GID.
 
     Exit 3 if one is not as wanted.
     """
-    from .commands.rdma import linking
-
     if not session.dry:
-        linking.status(session, wiring, json)
+        commands.rdma.status.run(session, wiring, json)
 
 
-@cluster_task(*LINKS, of=options.wiring)
-def ping(session: Session, wiring: Wiring, dry_run: bool = False, json: bool = False) -> None:
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
+def ping(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
     """Ping over every link, both ways, all at once.
 
     Of each round trip the least, mean and most.
     """
-    from .commands.rdma import linking
-
     if not session.dry:
-        linking.ping(session, wiring, json)
+        commands.rdma.ping.run(session, wiring, json)
 
 
-@cluster_task(*LINKS, of=options.wiring, post=[status, ping])
+@cluster_task(*LINK_OPTIONS, of=options.wiring, post=[status, ping])
 def setup(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -109,16 +105,13 @@ def setup(
     inv rdma.setup --node mac1:en5:10.254.0.5 --node mac2:en5:10.254.0.6
     inv rdma.setup --hostfile hosts/hwstudio.json --dry-run
     """
-    from .cluster.rdma.setup import KINDS
-    from .commands.rdma import linking
-
-    linking.apply(session, wiring, KINDS, how(session, "rdma.setup", verbose, ask_sudo))
+    commands.rdma.setup.run(session, wiring, how(session, "rdma.setup", verbose, ask_sudo))
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def persist(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -130,15 +123,13 @@ def persist(
 
     --dry-run shows the plist. inv rdma.unpersist takes it away again.
     """
-    from .commands.rdma import linking
-
-    linking.persist(session, wiring, how(session, "rdma.persist", verbose, ask_sudo))
+    commands.rdma.persist.run(session, wiring, how(session, "rdma.persist", verbose, ask_sudo))
 
 
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def unpersist(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -147,15 +138,15 @@ def unpersist(
 
     Addresses stay until the next reboot.
     """
-    from .commands.rdma import linking
+    commands.rdma.persist.run(
+        session, wiring, how(session, "rdma.unpersist", verbose, ask_sudo), remove=True
+    )
 
-    linking.persist(session, wiring, how(session, "rdma.unpersist", verbose, ask_sudo), remove=True)
 
-
-@cluster_task(*LINKS, of=options.wiring)
+@cluster_task(*LINK_OPTIONS, of=options.wiring)
 def undo(
     session: Session,
-    wiring: Wiring,
+    wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
@@ -169,12 +160,10 @@ def undo(
 
     inv rdma.undo --hostfile hosts/hwstudio.json --dry-run
     """
-    from .commands.rdma import undo as command
-
-    command.run(session, wiring, how(session, "rdma.undo", verbose, ask_sudo))
+    commands.rdma.undo.run(session, wiring, how(session, "rdma.undo", verbose, ask_sudo))
 
 
-@cluster_task(*WHAT, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
+@cluster_task(*SERVER_OPTIONS, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
 def verify(
     session: Session, cluster: Cluster, timeout: Seconds | None = None, json: bool = False
 ) -> None:
@@ -187,9 +176,7 @@ def verify(
 
     inv rdma.verify --hostfile hosts/hwstudio.json
     """
-    from .commands.rdma import verify as proving
-
-    proving.verify(session, cluster, timeout or proving.TIMEOUT, json)
+    commands.rdma.verify.run(session, cluster, timeout or commands.rdma.verify.TIMEOUT, json)
 
 
 @cluster_task(
@@ -217,15 +204,12 @@ def discover(
     inv rdma.discover --hosts mac1,mac2,mac3 --write hosts/mine.json
     inv rdma.discover --hostfile hosts/mine.json --diff
     """
-    from .cluster.errors import BadInput
-    from .commands.rdma import discover as discovery
-
     if not diff:
-        discovery.discover_links(session, machines.hosts, write, json)
+        commands.rdma.discover.run(session, machines.hosts, write, json)
     elif write or machines.hostfile is None:
         raise BadInput("--diff compares with --hostfile: give it without --write and --hosts")
     else:
-        discovery.diff(session, machines.hosts, machines.hostfile, json)
+        commands.rdma.discover.diff(session, machines.hosts, machines.hostfile, json)
 
 
 @cluster_task(
@@ -240,6 +224,4 @@ def topology(session: Session, machines: Machines, svg: File | None = None) -> N
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
     """
-    from .commands.rdma import discover as discovery
-
-    discovery.draw(session, machines.hosts, svg, machines.hostfile)
+    commands.rdma.topology.run(session, machines.hosts, svg, machines.hostfile)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 
-class Known:
+class ClusterMemory:
     """What need not be read again while the lock is ours: nobody else changes it meanwhile.
 
     `reading` is the last snapshot and when it was begun, `started` the run of this command. Who
@@ -100,7 +100,7 @@ class Session:
         self.noted: dict[str, str] = {}
         self.signals: Signals = outer.signals if outer else Signals()
         self._said: set[str] = outer._said if outer else set()
-        self._known: WeakKeyDictionary[LockClient, Known] = (
+        self._known: WeakKeyDictionary[LockClient, ClusterMemory] = (
             outer._known if outer else WeakKeyDictionary()
         )
         self._clusters: dict[str, tuple[object, Cluster]] = {}
@@ -127,12 +127,12 @@ class Session:
 
         return AuditWriter()
 
-    def known(self, cluster: Cluster) -> Known:
+    def known(self, cluster: Cluster) -> ClusterMemory:
         """What this command knows of the cluster while it has its lock; nothing is kept without."""
         from .cluster.server import lock
 
         client = lock.client(cluster)
-        return self._known.setdefault(client, Known()) if client else Known()
+        return self._known.setdefault(client, ClusterMemory()) if client else ClusterMemory()
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from invoke.context import Context
 from invoke.tasks import call
 
+from . import commands
 from .cli.executor import server_arguments
-from .cli.options import WHAT, WHERE, Checks, cluster_task, options_task
+from .cli.options import SERVER_OPTIONS, TARGET_OPTIONS, Checks, cluster_task, options_task
 from .cluster.config.values import (
     Count,
     File,
@@ -21,6 +22,7 @@ from .cluster.config.values import (
     Wholes,
     Words,
 )
+from .cluster.errors import BadInput
 from .commands.tp import hold
 
 if TYPE_CHECKING:
@@ -45,23 +47,19 @@ WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 
 def _last(c: Context, **given: Any) -> Cluster:
     """Imported late: only a restart reads the nodes before its body."""
-    from .commands.tp import restart as restarting
-
-    return restarting.last(c, **given)
+    return commands.tp.restart.last(c, **given)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*SERVER_OPTIONS)
 def model(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Make the tiny model if the cluster asks for it.
 
     Only where it is not there yet.
     """
-    from .commands.dev import tiny_model
-
-    tiny_model.ensure(cluster.model, session.dry)
+    commands.dev.tiny_model.ensure(cluster.model, session.dry)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*SERVER_OPTIONS)
 def preflight(
     session: Session,
     cluster: Cluster,
@@ -78,12 +76,10 @@ def preflight(
     """
     if not skip_checks:
         cluster.connect()
-        from .commands.tp import steps
-
-        steps.preflight(session, cluster, skip, json, session.is_asked)
+        commands.tp.preflight.run(session, cluster, skip, json, session.is_asked)
 
 
-@cluster_task(*WHERE, "num_ranks")
+@cluster_task(*TARGET_OPTIONS, "num_ranks")
 def cooldown(
     session: Session,
     cluster: Cluster,
@@ -95,13 +91,11 @@ def cooldown(
     Only over RDMA: after a rank that did not leave in order, whoever ended it, the kernel needs
     some 30 s to reclaim its resources (tp.cooldown in invoke.yaml).
     """
-    from .commands.tp import steps
-
     if not skip_checks:
-        steps.cool(session, cluster)
+        commands.tp.cooldown.run(session, cluster)
 
 
-@cluster_task(*WHAT, "keep_logs", "lock_wait")
+@cluster_task(*SERVER_OPTIONS, "keep_logs", "lock_wait")
 def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Start the ranks and come back at once (tp.wait waits).
 
@@ -109,24 +103,20 @@ def launch(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 
     No check is made: tp.start is this with checks before and a wait after.
     """
-    from .commands.tp import steps
-
-    with steps.locked(session, cluster, "tp.launch"):
-        steps.launch(session, cluster)
+    with commands.tp.lock.locked(session, cluster, "tp.launch"):
+        commands.tp.launch.run(session, cluster)
 
 
-@cluster_task(*WHAT)
+@cluster_task(*SERVER_OPTIONS)
 def wait(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """Wait until ready, or until a rank has died.
 
     A rank that dies fails this at once (exit 4).
     """
-    from .commands.tp import steps
-
-    steps.wait(session, cluster, timeout)
+    commands.tp.wait.run(session, cluster, timeout)
 
 
-@cluster_task(*WHAT, help={"timeout": "seconds to wait for the token"})
+@cluster_task(*SERVER_OPTIONS, help={"timeout": "seconds to wait for the token"})
 def health(
     session: Session,
     cluster: Cluster,
@@ -140,14 +130,12 @@ def health(
 
     A health page may be green over an engine that is dead: only a token proves it.
     """
-    from .commands.tp import steps
-
     if not foreground and not session.dry:
-        steps.health(session, cluster, timeout)
+        commands.tp.health.run(session, cluster, timeout)
 
 
 @cluster_task(
-    *WHAT,
+    *SERVER_OPTIONS,
     "keep_logs",
     "lock_wait",
     pre=[call(hold.hold, what="tp.start"), model, preflight, cooldown],
@@ -174,19 +162,11 @@ def start(
     inv tp.start --hosts mac1,mac2 --backend ring --engine mlx-lm -- --model M --port 8000
     inv tp.start --hostfile hosts/hwstudio.json --fast-synch on -- --model M
     """
-    from .commands.tp import steps
-
-    with steps.locked(session, cluster, "tp.start"):
-        if foreground:
-            steps.foreground(session, cluster, timeout)
-            return
-        run = steps.launch(session, cluster)
-        if not session.dry:
-            steps.wait(session, cluster, timeout, run)
+    commands.tp.start.run(session, cluster, timeout, foreground)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "log_dir",
     "lock_wait",
     help={
@@ -222,13 +202,11 @@ def stop(
     inv tp.stop --hosts mac1,mac2 --timeout 30
     """
     cluster.connect()
-    from .commands.tp import steps
-
-    steps.stop(session, cluster, order, force, timeout, json, all, yes)
+    commands.tp.stop.run(session, cluster, order, force, timeout, json, all, yes)
 
 
 @cluster_task(
-    *WHAT,
+    *SERVER_OPTIONS,
     "with_",
     "keep_logs",
     "lock_wait",
@@ -253,25 +231,10 @@ def restart(
     inv tp.restart
     inv tp.restart --sync --with '--port 8001'
     """
-    from .commands.dev import sync as syncing
-    from .commands.tp import steps
-
-    config = session.context.config.get("dev", {})
-    copy = syncing.wanted(config, state_dir=session.state_dir) if sync else None
-
-    def bring() -> None:
-        if copy:
-            syncing.sync(session, [node.host for node in cluster.nodes], copy)
-
-    if session.dry:
-        bring()
-        steps.stop(session, cluster, "leader", False, None, False)
-        steps.launch(session, cluster)
-    else:
-        steps.again(session, cluster, "tp.restart", timeout, bring)
+    commands.tp.restart.run(session, cluster, timeout, sync)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*TARGET_OPTIONS)
 def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     """Take the lock away, and say whose it was.
 
@@ -282,12 +245,10 @@ def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 
     inv tp.unlock tp.stop
     """
-    from .commands.tp import steps
-
-    steps.unlock(session, cluster)
+    commands.tp.lock.unlock(session, cluster)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*TARGET_OPTIONS)
 def status(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
@@ -295,13 +256,11 @@ def status(session: Session, cluster: Cluster, json: bool = False) -> None:
     answer) and for one that can't be asked, 5 if a node can't be reached.
     """
     cluster.connect()
-    from .commands.tp import show
-
-    show.status(cluster, json)
+    commands.tp.status.run(cluster, json)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     "log_dir",
     help={
         "follow": "go on showing what comes, until Ctrl-C",
@@ -330,9 +289,7 @@ def logs(
     inv tp.logs --previous 1
     """
     cluster.connect()
-    from .commands.tp import show
-
-    show.show_logs(cluster, follow, lines, rank, grep, previous)
+    commands.tp.logs.run(cluster, follow, lines, rank, grep, previous)
 
 
 @options_task(
@@ -357,12 +314,10 @@ def explain(
     inv tp.explain -- tp_server.log
     pbpaste | inv tp.explain --fact mlx-lm=0.31.3
     """
-    from .commands.tp import explain as explaining
-
-    explaining.run(server_arguments(), fact, json)
+    commands.tp.explain.run(server_arguments(), fact, json)
 
 
-@cluster_task(*WHERE, help={"lines": "how many of the last actions (0: all)"})
+@cluster_task(*TARGET_OPTIONS, help={"lines": "how many of the last actions (0: all)"})
 def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = False) -> None:
     """What was done to the nodes, by whom, and how it ended.
 
@@ -373,25 +328,21 @@ def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = Fa
     inv tp.audit --lines 50
     """
     cluster.connect()
-    from .commands.tp import show
-
-    show.audit_log(cluster, lines, json)
+    commands.tp.audit.run(cluster, lines, json)
 
 
-@cluster_task(*WHERE)
+@cluster_task(*TARGET_OPTIONS)
 def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Wired memory of every node, and what has leaked.
 
     What a killed server left only a reboot frees (exit 3).
     """
     cluster.connect()
-    from .commands.tp import show
-
-    show.memory(cluster, json)
+    commands.tp.memory.run(cluster, json)
 
 
 @cluster_task(
-    *WHAT,
+    *SERVER_OPTIONS,
     "lock_wait",
     help={
         "restart": "start it again when it has failed: stop, cool down, check, start",
@@ -418,14 +369,12 @@ def watch(
 
     inv tp.watch --restart
     """
-    from .commands.tp import watch as watching
-
-    how = watching.Watch(interval, patience, max_restarts if restart else 0)
-    watching.watch(session, cluster, how)
+    how = commands.tp.watch.WatchOptions(interval, patience, max_restarts if restart else 0)
+    commands.tp.watch.run(session, cluster, how)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     help={
         "prompt": "what to ask",
         "system": "a system prompt",
@@ -453,14 +402,12 @@ def chat(
 
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
-    from .commands.tp import chat as asking
-
-    question = asking.Question(prompt, system, max_tokens, temperature, timeout)
-    asking.chat(cluster, question, json)
+    question = commands.tp.chat.ChatRequest(prompt, system, max_tokens, temperature, timeout)
+    commands.tp.chat.run(cluster, question, json)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     help={
         "concurrency": "how many requests at a time, with commas between (a row each)",
         "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
@@ -510,32 +457,27 @@ def bench(
     inv tp.bench --canary
     inv tp.bench --canary --record one.json
     """
-    from .cluster.errors import BadInput
-    from .commands.tp import bench as benching
-
     references = [each for each in (canary_url, record, against) if each]
     if compare and (canary or references):
         raise BadInput("give --compare or --canary, not both")
     if len(references) > 1:
         raise BadInput("give one of --canary-url, --record and --against")
     if compare:
-        benching.compare(compare, out)
+        commands.tp.bench.compare(compare, out)
     elif canary or references or thorough:
-        from .commands.tp import canary as canaries
-
-        size = max(prompt_tokens, default=canaries.PROMPT)
-        options = canaries.CanaryOptions(
+        size = max(prompt_tokens, default=commands.tp.canary.PROMPT)
+        options = commands.tp.canary.CanaryOptions(
             canary_url, record, against, thorough, requests, size, max_tokens, timeout
         )
-        canaries.run(session, cluster, options, json)
+        commands.tp.canary.run(session, cluster, options, json)
     else:
-        sizes = prompt_tokens or benching.PROMPTS
-        plan = benching.plan(concurrency, sizes, requests, max_tokens, timeout, label)
-        benching.bench(cluster, plan, out, json)
+        sizes = prompt_tokens or commands.tp.bench.PROMPTS
+        plan = commands.tp.bench.plan(concurrency, sizes, requests, max_tokens, timeout, label)
+        commands.tp.bench.run(cluster, plan, out, json)
 
 
 @cluster_task(
-    *WHERE,
+    *TARGET_OPTIONS,
     help={
         "interval": "whole seconds between two looks",
         "count": "how often (default: until Ctrl-C)",
@@ -559,6 +501,4 @@ def top(
     inv tp.top
     inv tp.top --interval 5 --count 12 --json
     """
-    from .commands.tp import top as topping
-
-    topping.top(cluster, interval, count, json)
+    commands.tp.top.run(cluster, interval, count, json)

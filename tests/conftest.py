@@ -28,6 +28,9 @@ from rig.fixtures import rigs as rigs
 from rig.fixtures import two_macs as two_macs
 from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
+from tiers import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tiers import pytest_deselected as pytest_deselected
+from tiers import pytest_terminal_summary as pytest_terminal_summary
 
 from tasks.cluster import facts
 
@@ -128,7 +131,10 @@ class Done:
 
 @dataclass
 class Inv:
-    """Runs `inv` as a user would, in a home of its own; `port` is its server's HTTP port."""
+    """Runs `inv` as a user would, in a home of its own; `port` is its server's HTTP port.
+
+    `inside`: nsenter --target PID --net, where it runs in a network of its own.
+    """
 
     home: Path
     port: int
@@ -136,6 +142,7 @@ class Inv:
     cwd: Path = ROOT
     env: dict[str, str] = field(default_factory=dict)
     config: Path | None = None
+    inside: tuple[str, ...] = ()
 
     def __call__(self, *words: str, args: tuple[str, ...] | None = None, code: int = 0) -> Done:
         """Run the words, with server arguments `args`; the exit status must be `code`."""
@@ -144,9 +151,6 @@ class Inv:
         return done
 
     def run(self, *words: str, args: tuple[str, ...] | None = None) -> Done:
-        line = self.line(*words, args=args)
-        if self.can_fork(line):
-            return Done(*forks.run(line, self.environment(), self.cwd, DEADLINE))
         process = self.start(*words, args=args)
         try:
             out, err = process.communicate(timeout=DEADLINE)
@@ -159,13 +163,17 @@ class Inv:
         self, *words: str, args: tuple[str, ...] | None = None, **more: Any
     ) -> subprocess.Popen[str]:
         """The same without waiting, for tests that interrupt it."""
-        line = [sys.executable, "-m", "invoke", *self.line(*words, args=args)]
+        line = self.line(*words, args=args)
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
-        return subprocess.Popen(line, env=self.environment(), **options)
+        options["env"] = self.environment()
+        if "preexec_fn" not in more and forks.can_run(line, options["env"], self.cwd):
+            return forks.Forked(line, network=self.network, **options)
+        return subprocess.Popen([*self.inside, sys.executable, "-m", "invoke", *line], **options)
 
-    def can_fork(self, line: list[str]) -> bool:
-        return forks.can_run(line, self.environment(), self.cwd)
+    @property
+    def network(self) -> Path | None:
+        return Path(f"/proc/{self.inside[2]}/ns/net") if self.inside else None
 
     def line(self, *words: str, args: tuple[str, ...] | None = None) -> list[str]:
         config = ["-f", str(self.config)] if self.config else []

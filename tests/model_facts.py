@@ -11,10 +11,10 @@ from tasks.cluster.facts.machine.memory import GIB, Memory
 from tasks.cluster.facts.models import split
 from tasks.cluster.facts.models.model import KEY as MODEL
 from tasks.cluster.facts.models.model import Model
-from tasks.cluster.facts.models.split import TENSOR, Row, Split, Weights
+from tasks.cluster.facts.models.split import TENSOR, Split, SplitRow, Weights
 
 # 200 GiB over 2 ranks, and 160 KiB of cache per token on each.
-HALF = Row(2, TENSOR, "yes", "", (100 * GIB,) * 2, (4,), ((None, 160 * 1024),))
+HALF = SplitRow(2, TENSOR, "yes", "", (100 * GIB,) * 2, (4,), ((None, 160 * 1024),))
 WHOLE = Weights(None, {"model.safetensors": 200 * GIB})
 SAID = Split("0.32.2", "llama", 80, (), 131072, (HALF,), WHOLE, kept=True)
 

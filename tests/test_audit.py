@@ -17,10 +17,10 @@ from rig import Rig
 from tasks.cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from tasks.cluster.facts import NodeFacts, Unknown
 from tasks.cluster.server import audit_log
-from tasks.cluster.server.audit_log import Entry
+from tasks.cluster.server.audit_log import AuditEntry
 
 TIME = "2026-11-24T18:01:25Z"
-ENTRY = Entry(TIME, "ana@laptop", "tp.stop", "done")
+ENTRY = AuditEntry(TIME, "ana@laptop", "tp.stop", "done")
 
 
 def sh(script: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,7 @@ def sh(script: str, home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def written(home: Path, entry: Entry = ENTRY, state: str = "~/state") -> list[Entry]:
+def written(home: Path, entry: AuditEntry = ENTRY, state: str = "~/state") -> list[AuditEntry]:
     """The log after one more line."""
     done = sh(audit_log.script(state, entry), home)
     assert done.returncode == 0, done.stderr
@@ -41,10 +41,10 @@ def written(home: Path, entry: Entry = ENTRY, state: str = "~/state") -> list[En
 
 def test_a_line_is_what_it_was(home: Path) -> None:
     """Whatever is in it, it is one line with four fields, and nothing of it is run."""
-    odd = Entry(TIME, "a\tb@c\nd", "$(touch canary) `id` 'x' \"y\" %s \\n \x1b[31m", "-n")
+    odd = AuditEntry(TIME, "a\tb@c\nd", "$(touch canary) `id` 'x' \"y\" %s \\n \x1b[31m", "-n")
     assert written(home) == [ENTRY]
     assert written(home, odd)[1:] == [
-        Entry(TIME, "a b@c d", "$(touch canary) `id` 'x' \"y\" %s \\n", "-n")
+        AuditEntry(TIME, "a b@c d", "$(touch canary) `id` 'x' \"y\" %s \\n", "-n")
     ]
     assert not list(home.rglob("canary"))
 
@@ -73,7 +73,7 @@ def test_it_does_not_grow_for_ever(home: Path) -> None:
     written(home)
     line = file.read_text()
     file.write_text(line * (audit_log.LIMIT // len(line) + 1))
-    last = Entry(TIME, "ana@laptop", "tp.start", "failed")
+    last = AuditEntry(TIME, "ana@laptop", "tp.start", "failed")
     found = written(home, last)
     assert audit_log.LIMIT // 4 < file.stat().st_size <= audit_log.LIMIT // 2
     assert set(found) == {ENTRY, last}
@@ -91,8 +91,8 @@ def test_a_damaged_line_is_left_out(text: str) -> None:
 
 def test_merged() -> None:
     """By time; an action that several nodes tell of is one."""
-    early = Entry("2026-11-24T17:00:00Z", "bo@desk", "rdma: x", "done")
-    late = Entry("2026-11-24T19:00:00Z", "bo@desk", "tp.start", "failed")
+    early = AuditEntry("2026-11-24T17:00:00Z", "bo@desk", "rdma: x", "done")
+    late = AuditEntry("2026-11-24T19:00:00Z", "bo@desk", "tp.start", "failed")
     facts = {
         "mac1": NodeFacts("mac1", {audit_log.KEY: [ENTRY, late]}),
         "mac2": NodeFacts("mac2", {audit_log.KEY: [early, ENTRY]}),
@@ -105,7 +105,9 @@ def test_merged() -> None:
 
 def test_merged_within_a_second() -> None:
     """In the order in which they were done, whatever they are called."""
-    both = [Entry("2026-11-01T10:00:00Z", "ada@mb", what, "done") for what in ("tp.stop", "tp.a")]
+    both = [
+        AuditEntry("2026-11-01T10:00:00Z", "ada@mb", what, "done") for what in ("tp.stop", "tp.a")
+    ]
     facts = {node: NodeFacts(node, {audit_log.KEY: both}) for node in ("mac1", "mac2")}
     assert [entry.what for entry, _ in audit_log.merged(facts, 0)] == ["tp.stop", "tp.a"]
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,6 @@ from tasks.cluster.ssh import scripts
 Listens = Callable[[int], bool]
 Lone = Callable[..., "subprocess.Popen[bytes]"]
 LAUNCH = Path(sys.executable).with_name("mlx.launch")
-
-
-@dataclass
-class Fenced(Inv):
-    """`inv` in a network of its own: ranks that no record knows are in nobody else's way."""
-
-    inside: tuple[str, ...] = ()
-
-    def can_fork(self, line: list[str]) -> bool:
-        return False  # a fork would be outside
-
-    def start(self, *words: str, args: tuple[str, ...] | None = None, **more: Any) -> Any:
-        line = [*self.inside, sys.executable, "-m", "invoke", *self.line(*words, args=args)]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        options: dict[str, Any] = {**pipes, "text": True, "cwd": self.cwd, **more}
-        return subprocess.Popen(line, env=self.environment(), **options)
 
 
 def alive(process: subprocess.Popen[bytes]) -> bool:
@@ -62,7 +46,7 @@ def ranks(folder: Path) -> dict[int, int]:
 
 
 @pytest.fixture
-def everyones(served: Inv, home: Path) -> Iterator[Fenced]:
+def everyones(served: Inv, home: Path) -> Iterator[Inv]:
     """`served` in a network of its own, where tests may leave what they like."""
     keeper = subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep 999"]
@@ -71,7 +55,7 @@ def everyones(served: Inv, home: Path) -> Iterator[Fenced]:
         wait_for(lambda: keeper.poll() or Path(f"/proc/{keeper.pid}/comm").read_text() == "sleep\n")
         require(keeper.poll() is None, "needs root, for a network of its own")
         inside = ("nsenter", "--target", str(keeper.pid), "--net")
-        yield Fenced(home, served.port, served.ring, served.cwd, served.env, served.config, inside)
+        yield replace(served, inside=inside)
     finally:
         keeper.kill()
         keeper.wait()
@@ -81,7 +65,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def start(everyones: Fenced) -> Iterator[Start]:
+def start(everyones: Inv) -> Iterator[Start]:
     """Start a process in that network; what still runs is killed at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
@@ -102,7 +86,7 @@ def start(everyones: Fenced) -> Iterator[Start]:
 
 
 @pytest.fixture
-def listens(everyones: Fenced) -> Callable[[int], bool]:
+def listens(everyones: Inv) -> Callable[[int], bool]:
     tables = [Path(f"/proc/{everyones.inside[2]}/net/{name}") for name in ("tcp", "tcp6")]
 
     def look(port: int) -> bool:
@@ -135,7 +119,7 @@ def lone(
 
 
 def test_what_is_not_ours_lives(
-    everyones: Fenced, start: Start, lone: Lone, listens: Listens, port: int
+    everyones: Inv, start: Start, lone: Lone, listens: Listens, port: int
 ) -> None:
     """A lone server and a web server beside ours: warned of, named, left."""
     server = lone(port)
@@ -157,9 +141,7 @@ def test_what_is_not_ours_lives(
     assert [(each["pid"], each["port"]) for each in strangers] == [(server.pid, None)]
 
 
-def test_a_stranger_on_our_port(
-    everyones: Fenced, start: Start, lone: Lone, listens: Listens
-) -> None:
+def test_a_stranger_on_our_port(everyones: Inv, start: Start, lone: Lone, listens: Listens) -> None:
     web = start(sys.executable, "-m", "http.server", everyones.port)
     wait_for(lambda: listens(everyones.port))
     refused = everyones("tp.start", code=3)
@@ -184,9 +166,7 @@ def test_a_stranger_on_our_port(
 
 
 @pytest.fixture
-def left_behind(
-    everyones: Fenced, home: Path, start: Start, listens: Listens
-) -> Callable[..., int]:
+def left_behind(everyones: Inv, home: Path, start: Start, listens: Listens) -> Callable[..., int]:
     """`left_behind(ring)`: the pid of mlx.launch's rank 1; rank 0 and the launcher were killed."""
     require(LAUNCH.exists(), "needs mlx.launch")
 
@@ -217,7 +197,7 @@ def left_behind(
 
 
 def test_a_rank_that_mlx_launch_left_must_go(
-    everyones: Fenced, home: Path, left_behind: Callable[..., int], listens: Listens
+    everyones: Inv, home: Path, left_behind: Callable[..., int], listens: Listens
 ) -> None:
     """It holds no port; its environment leads to the ring's file, and that to our ports."""
     pid = left_behind(everyones.ring)
@@ -233,7 +213,7 @@ def test_a_rank_that_mlx_launch_left_must_go(
 
 
 def test_a_rank_of_other_ports_is_named(
-    everyones: Fenced, home: Path, left_behind: Callable[..., int]
+    everyones: Inv, home: Path, left_behind: Callable[..., int]
 ) -> None:
     """Not provably ours: in the way, and the remedy is not a command that leaves it."""
     pid = left_behind(everyones.ring + 300)
@@ -248,7 +228,7 @@ def test_a_rank_of_other_ports_is_named(
 
 
 def test_a_rank_whose_ring_file_is_gone_is_named(
-    everyones: Fenced, home: Path, left_behind: Callable[..., int]
+    everyones: Inv, home: Path, left_behind: Callable[..., int]
 ) -> None:
     """Nothing ties it to our ports any more, so it is left; --all ends it."""
     pid = left_behind(everyones.ring)
@@ -262,7 +242,7 @@ def test_a_rank_whose_ring_file_is_gone_is_named(
     assert not ranks(home / "model")
 
 
-def test_another_user_s_rank_lives(everyones: Fenced, start: Start) -> None:
+def test_another_user_s_rank_lives(everyones: Inv, start: Start) -> None:
     """Even with all that makes a rank ours: of root, who may end anybody's, that is not asked."""
     require(bool(shutil.which("setpriv")), "needs setpriv, to be another user")
     ring = Path("/tmp") / f"mlx-tp-ring-{os.getpid()}.json"
@@ -282,7 +262,7 @@ def test_another_user_s_rank_lives(everyones: Fenced, start: Start) -> None:
     ring.unlink()
 
 
-def test_all_asks(everyones: Fenced, lone: Lone, port: int) -> None:
+def test_all_asks(everyones: Inv, lone: Lone, port: int) -> None:
     """On a terminal; without one and without --yes nothing is changed."""
     server = lone(port)
     refused = everyones("tp.stop", "--all", code=2)
@@ -303,7 +283,7 @@ def test_all_asks(everyones: Fenced, lone: Lone, port: int) -> None:
 
 
 def test_a_restart_onto_a_stranger_s_port_is_refused_before_it_stops(
-    everyones: Fenced, start: Start, listens: Listens, port: int
+    everyones: Inv, start: Start, listens: Listens, port: int
 ) -> None:
     everyones("tp.start")
     start(sys.executable, "-m", "http.server", port)
@@ -315,7 +295,7 @@ def test_a_restart_onto_a_stranger_s_port_is_refused_before_it_stops(
 
 
 def test_two_clusters_and_a_lone_server_side_by_side(
-    everyones: Fenced, home: Path, lone: Lone, port: int
+    everyones: Inv, home: Path, lone: Lone, port: int
 ) -> None:
     """Another checkout's cluster, on ports of its own, is warned of, and lives through our stop."""
     server = lone(port)

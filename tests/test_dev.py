@@ -26,7 +26,7 @@ from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
 from tasks.cluster.facts import Unknown
 from tasks.cluster.facts.machine import files
-from tasks.cluster.facts.machine.files import DANGLING, Place
+from tasks.cluster.facts.machine.files import DANGLING, SyncTarget
 from tasks.cluster.facts.machine.memory import GIB
 from tasks.cluster.ssh.node import Node, SshConfig
 from tasks.cluster.sync import excludes, patchwork
@@ -209,7 +209,7 @@ LISTED = {"big": 3_000_000, "a b/ü": 6, "lnk": 3_000_000, "x -> y": 1, "deletin
 def test_what_rsync_prints(
     lines: list[str], sent: list[str], deleted: list[str], bytes_so_far: int, complaints: list[str]
 ) -> None:
-    seen = copying.Progress(LISTED)
+    seen = copying.CopyProgress(LISTED)
     for line in lines:
         seen.line(line + "\n")
     assert (seen.sent, seen.deleted) == (sent, deleted)
@@ -280,7 +280,7 @@ def test_place(tmp_path: Path) -> None:
     }
     number = f"{home.stat().st_dev}:{home.stat().st_ino}"
     has_rsync = shutil.which("rsync") is not None
-    assert place["~"] == Place(str(home), number, has_rsync, (("is", "home"),))
+    assert place["~"] == SyncTarget(str(home), number, has_rsync, (("is", "home"),))
     assert place["~/there"] == place["~/link"]
     assert (place["~/there"].folder, place["~/there"].near) == (str(home / "there"), ())
     new = place["~/new one/$(touch a-canary)"]
@@ -421,7 +421,7 @@ def test_what_was_looked_at_is_what_is_synced(sh: str, is_new: bool, tmp_path: P
     assert done.stderr == f"{copy} has changed since it was looked at: nothing was done there\n"
     assert (home / "precious").exists()
     copy.unlink()
-    line = copying.command(wanted, Node(Host("127.0.0.1")), Place(str(copy), "", True), "/c")
+    line = copying.command(wanted, Node(Host("127.0.0.1")), SyncTarget(str(copy), "", True), "/c")
     assert subprocess.run([*sh.split(), "-c", line], capture_output=True).returncode == 0
     assert here(copy) == here(tmp_path / "source")
 
@@ -472,7 +472,7 @@ def test_target_is_safe_in_every_login_shell(shell: str, is_open: bool, tmp_path
     node = Node(Host("node", user="me", port=7))
     copy = copying.Copy(str(tmp_path / "source"), "")
     folder = tmp_path / "nodes" / NASTY_FOLDER
-    place = Place(str(folder), "", True)
+    place = SyncTarget(str(folder), "", True)
     line = copying.command(copy, node, place, "/c").replace("--rsh='ssh ", f"--rsh='{rsh} ")
     env = openrsync(tmp_path / "bin") if is_open else {}
     done = subprocess.run(

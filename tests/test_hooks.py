@@ -17,7 +17,7 @@ from invoke.tasks import Task, task
 
 from tasks.cli import hooks
 from tasks.cli.executor import Executor, run
-from tasks.cli.options import WHERE, cluster_task
+from tasks.cli.options import TARGET_OPTIONS, cluster_task
 from tasks.cluster.errors import ActionFailed, BadInput, CheckFailed
 from tasks.session import Session
 
@@ -154,7 +154,7 @@ def test_what_a_hook_is_told(execute: Any, said: Names, monkeypatch: pytest.Monk
     """What the options say of the cluster; nothing of another command's."""
     monkeypatch.setenv("MLX_TP_RUN", "stale")
 
-    @cluster_task(*WHERE, name="main")
+    @cluster_task(*TARGET_OPTIONS, name="main")
     def main(session: Session, cluster: Any) -> None:
         session.note(run="1f")
 

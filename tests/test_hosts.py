@@ -26,7 +26,7 @@ from tasks.cluster.facts.machine import clock, firewall, power, restarts, sudo, 
 from tasks.cluster.facts.machine.power import Power
 from tasks.cluster.facts.machine.restarts import FileVault, Updates
 from tasks.cluster.ssh import keyscan
-from tasks.cluster.ssh.known_hosts import Entry, Known
+from tasks.cluster.ssh.known_hosts import KnownHost, KnownKeys
 
 
 def prefer(managed: str, own: str) -> str:
@@ -246,16 +246,16 @@ def test_what_a_scan_shows() -> None:
     (found,) = keys = keyscan.parse(text)
     assert (found.kind, found.text) == ("ssh-ed25519", key)
     raw, other = keyscan.known_hosts.decoded(key), b"other"
-    known = Entry("f", "", "ssh-ed25519", raw)
+    known = KnownHost("f", "", "ssh-ed25519", raw)
     for entries, state in (
         ([], keyscan.NEW),
         ([known], keyscan.KNOWN),
-        ([Entry("f", "", "ssh-rsa", other)], keyscan.NEW),
-        ([Entry("f", "", "ssh-ed25519", other)], keyscan.WRONG),
-        ([known, Entry("f", "@revoked", "ssh-ed25519", raw)], keyscan.WRONG),
+        ([KnownHost("f", "", "ssh-rsa", other)], keyscan.NEW),
+        ([KnownHost("f", "", "ssh-ed25519", other)], keyscan.WRONG),
+        ([known, KnownHost("f", "@revoked", "ssh-ed25519", raw)], keyscan.WRONG),
     ):
-        assert keyscan.judge("mac1", keys, Known("mac1", entries), "f").state == state
-    assert keyscan.judge("mac1", [], Known("mac1", []), "f").state == keyscan.LOST
+        assert keyscan.judge("mac1", keys, KnownKeys("mac1", entries), "f").state == state
+    assert keyscan.judge("mac1", [], KnownKeys("mac1", []), "f").state == keyscan.LOST
 
 
 def test_trust(inv: Inv, sshd: Sshd) -> None:

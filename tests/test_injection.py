@@ -42,13 +42,14 @@ from tasks.cluster.facts.server import state
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.http import api as apis
 from tasks.cluster.rdma import launchd, links, setup
-from tasks.cluster.server import launch, lock, logs, stop, wait
+from tasks.cluster.server import launch, lock, log_paths, logs, stop, targets, wait
 from tasks.cluster.server.fence import Fence
 from tasks.cluster.server.launch import Run
-from tasks.cluster.server.stop import Stopped, Target
-from tasks.cluster.ssh.node import Answer, Node
+from tasks.cluster.server.stop import StopReport
+from tasks.cluster.server.targets import Target
+from tasks.cluster.ssh.node import CommandResult, Node
 from tasks.cluster.text import plain
-from tasks.commands.tp import show
+from tasks.commands.tp.status import _print_status, summary
 
 # /bin/sh is dash on Debian, bash 3.2 on macOS, and zsh where its owner has chosen so.
 SHELLS = {
@@ -266,8 +267,8 @@ class Here:
         self.pending: set[Any] = set()
         self.fences: dict[str, Any] = {}
 
-    def sh(self, script: str, timeout: float = 0, **_: Any) -> Answer:
-        return Answer(self.name, self.place.run(script), status=0)
+    def sh(self, script: str, timeout: float = 0, **_: Any) -> CommandResult:
+        return CommandResult(self.name, self.place.run(script), status=0)
 
 
 @each_shell
@@ -284,10 +285,10 @@ def test_forgetting(sh: str, state_dir: str, by: str, run: str) -> None:
         assert (runs / "abc123" / "token").exists()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stop, "who", lambda: f"me{by}")
-            stop.forget(cluster, [Stopped("mac1")], run)
+            stop.forget(cluster, [StopReport("mac1")], run)
             assert (runs / run / "ended").exists()
             assert (runs / "abc123" / "ended").exists() == (run == "abc123")
-            stop.forget(cluster, [Stopped("mac1")])
+            stop.forget(cluster, [StopReport("mac1")])
         assert (runs / "abc123" / "ended").exists()
 
 
@@ -301,7 +302,7 @@ def test_lock(sh: str, state_dir: str, what: str, by: str) -> None:
         assert "held" in place.run(lock.script(cluster, what, replace(RUN, by=by)))
 
 
-def wiring() -> links.Wiring:
+def wiring() -> links.LinkPlan:
     return links.from_specs(["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"], [], "30")
 
 
@@ -429,17 +430,17 @@ def test_records(record: dict[str, Any]) -> None:
         with pytest.MonkeyPatch.context() as patch:
             silent = lambda _, path, **__: apis.ApiError(f"GET {path}: no")  # noqa: E731
             patch.setattr(apis.Api, "page", silent)
-            found = show.summary(cluster, read)
+            found = summary(cluster, read)
         out = io.StringIO()
         with redirect_stdout(out):
-            show._print_status(found)
+            _print_status(found)
             envelope.give(found)
         assert not ORDERS.search(out.getvalue())
-        combined = logs.place(cluster, read).combined
+        combined = log_paths.place(cluster, read).combined
         assert combined.is_relative_to(Path(cluster.folder).expanduser() / "runs")
         assert ".." not in combined.parts
         (_, rank), *_ = read.ranks
-        target = stop._recorded(cluster, "mac1", rank)
+        target = targets._recorded(cluster, "mac1", rank)
         assert place.run(stop.script(cluster, [target], [target], "CONT", 0)) == "left\n"
 
 

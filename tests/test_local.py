@@ -18,7 +18,7 @@ import requests
 from conftest import Inv, wait_for
 
 from tasks.cluster.cluster import build
-from tasks.commands.tp import steps
+from tasks.commands.tp import cooldown
 from tasks.session import Session
 
 
@@ -292,9 +292,9 @@ def test_countdown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     """What is left of the cooldown is waited out, and said every 5 s."""
     slept: list[float] = []
     clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
-    monkeypatch.setattr(steps, "time", clock)
-    monkeypatch.setattr(steps, "cooling", lambda session, cluster: 12.0)
-    steps.cool(Session(), build({}))
+    monkeypatch.setattr(cooldown, "time", clock)
+    monkeypatch.setattr(cooldown, "cooling", lambda session, cluster: 12.0)
+    cooldown.run(Session(), build({}))
     said = ["a rank has ended without clean-up lately, waiting 12 s", "7 s left", "2 s left"]
     assert capsys.readouterr().err.splitlines() == [f"cooldown: {each}" for each in said]
     assert sum(slept) == 12

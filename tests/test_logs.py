@@ -20,9 +20,10 @@ from conftest import DEADLINE, Inv, wait_for
 from tasks.cluster import cluster as clusters
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.server import combined_log as combined
-from tasks.cluster.server import launch, logs, snapshots
+from tasks.cluster.server import earlier_logs, launch, log_paths, logs, snapshots
+from tasks.cluster.server.earlier_logs import Kept
 from tasks.cluster.server.launch import Run
-from tasks.cluster.server.logs import Kept, Place
+from tasks.cluster.server.log_paths import LogPaths
 
 NOTE = "print('rank', __import__('os').environ['MLX_RANK'])"
 
@@ -52,7 +53,7 @@ def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "links"
     folder.mkdir()
     monkeypatch.setattr(launch, "LINKS", str(folder))
-    monkeypatch.setattr(logs, "LINKS", str(folder))
+    monkeypatch.setattr(log_paths, "LINKS", str(folder))
     return folder
 
 
@@ -89,7 +90,7 @@ def test_an_earlier_run_is_that_of_all_its_ranks(
     read = snapshots.states(cluster)
     for number, (run, ranks) in enumerate([("c", 2), ("b", 1), ("a", 2)]):
         (tmp_path / run).mkdir()
-        old, failed = logs.earlier(cluster, read, number, tmp_path / run)
+        old, failed = earlier_logs.earlier(cluster, read, number, tmp_path / run)
         assert (len(old.paths), failed) == (ranks, {})
         logs.collect(cluster, old, final=True)
         for rank in range(ranks):
@@ -97,7 +98,7 @@ def test_an_earlier_run_is_that_of_all_its_ranks(
             assert f"run={run} rank={rank}" in first
             assert said == f"rank {rank} | rank {rank}"
     with pytest.raises(CheckFailed, match="it has 2"):
-        logs.earlier(cluster, read, 3, tmp_path)
+        earlier_logs.earlier(cluster, read, 3, tmp_path)
 
 
 def test_runs_with_a_folder_for_logs_and_without_are_told_by_their_age(
@@ -107,7 +108,7 @@ def test_runs_with_a_folder_for_logs_and_without_are_told_by_their_age(
     for run, log_dir in zip(runs, (None, "logs", None, "logs"), strict=True):
         cluster = start(home, run, keep=5, log_dir=log_dir)
     read = snapshots.states(cluster)
-    found = [logs.earlier(cluster, read, number, tmp_path)[0].paths for number in range(4)]
+    found = [earlier_logs.earlier(cluster, read, number, tmp_path)[0].paths for number in range(4)]
     texts = [Path(path).read_text() for paths in found for path in paths.values()]
     assert [re.findall(r"run=(\w+)", text) for text in texts] == [[run] for run in reversed(runs)]
 
@@ -121,7 +122,7 @@ def test_the_known_names_lead_to_the_last_run(home: Path, links: Path) -> None:
         cluster = start(home, run, log_dir=None)
         assert known.readlink() == layout.of_rank(home / layout.STATE, 0, "log")
         assert f"run={run} " in known.read_text()
-    where = logs.place(cluster, snapshots.states(cluster))
+    where = log_paths.place(cluster, snapshots.states(cluster))
     logs.collect(cluster, where, final=True)
     known = links / "tp_server.log"
     assert known.readlink() == layout.newest(home / layout.STATE) / "tp_server.log"
@@ -144,10 +145,10 @@ def test_a_log_of_the_layout_before_is_kept_and_found(
     all_ranks.write_text("rank 0 | old\n")
     cluster = start(home, "a", log_dir=None)
     read = snapshots.states(cluster)
-    logs.collect(cluster, logs.place(cluster, read), final=True)
+    logs.collect(cluster, log_paths.place(cluster, read), final=True)
     assert known.with_name(f"{known.name}.1").read_text().endswith("old\n")
     assert all_ranks.with_name(f"{all_ranks.name}.1").read_text() == "rank 0 | old\n"
-    old, _ = logs.earlier(cluster, read, 1, tmp_path)
+    old, _ = earlier_logs.earlier(cluster, read, 1, tmp_path)
     logs.collect(cluster, old, final=True)
     assert [*combined.tail(old.combined, 1)] == ["rank 0 | old"]
 
@@ -180,9 +181,9 @@ def test_earlier_combined_logs_go_here(home: Path, links: Path) -> None:
     runs = home / "runs"
     for run in ("a", "b", "c", "d"):
         (runs / run).mkdir(parents=True)
-        (runs / run / logs.NAME).touch()
+        (runs / run / log_paths.NAME).touch()
     (runs / "a" / "record.json").touch()
-    logs._begin(Place({}, runs / "e" / logs.NAME), links / logs.NAME, 2)
+    logs._begin(LogPaths({}, runs / "e" / log_paths.NAME), links / log_paths.NAME, 2)
     assert sorted(path.name for path in runs.iterdir()) == ["a", "c", "d"]
 
 
@@ -199,7 +200,7 @@ def test_logs_survive_the_cleaner_of_tmp(home: Path, links: Path) -> None:
     subprocess.run(clean, check=True)
     assert not list(links.iterdir())
     read = snapshots.states(cluster)
-    where = logs.place(cluster, read)
+    where = log_paths.place(cluster, read)
     assert not logs.collect(cluster, where, final=True).failed
     assert [*combined.tail(where.combined, 1)] == ["rank 0 | rank 0"]
     start(home, "b", log_dir=None)
@@ -228,7 +229,7 @@ HEADER = f"{launch.HEADER}1f rank=0 host=mac1 by=me"
     ],
 )  # fmt: skip
 def test_which_logs_a_node_names(row: str, found: list[Kept]) -> None:
-    assert list(logs.kept("mac1", f"junk\n{row}\n")) == found
+    assert list(earlier_logs.kept("mac1", f"junk\n{row}\n")) == found
 
 
 def test_the_view_is_of_the_last_run(tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def run_here(home: Path, script: str) -> None:
 def test_collecting_is_bounded_and_says_what_it_passed_over(home: Path) -> None:
     """The begin, where the first error is, and the end; then what is new."""
     cluster = start(home, "a")
-    where = logs.place(cluster, snapshots.states(cluster))
+    where = log_paths.place(cluster, snapshots.states(cluster))
     log = home / "logs" / "tp_server.rank0.log"
     with log.open("a") as file:
         file.writelines(f"{number:07d}\n" for number in range(500_000))
@@ -325,7 +326,7 @@ def test_collecting_is_bounded_and_says_what_it_passed_over(home: Path) -> None:
 
 def test_a_stream_leaves_nothing_out(home: Path) -> None:
     cluster = start(home, "a")
-    where = logs.place(cluster, snapshots.states(cluster))
+    where = log_paths.place(cluster, snapshots.states(cluster))
     with (home / "logs" / "tp_server.rank0.log").open("a") as file:
         file.writelines(f"{number:07d}\n" for number in range(500_000))
     trips = 1
@@ -338,7 +339,7 @@ def test_a_stream_leaves_nothing_out(home: Path) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / logs.NAME
+    return tmp_path / log_paths.NAME
 
 
 def test_the_combined_log_is_capped(home: Path, path: Path) -> None:
@@ -379,7 +380,7 @@ def test_lines_of_any_length_are_read_from_the_end(path: Path, monkeypatch: Any)
 def test_a_full_disk_here_is_a_line_and_tears_nothing(home: Path, light: Inv) -> None:
     """Of what could not be written nothing counts as taken."""
     light("tp.start")
-    log, combined_log = (home / "logs" / name for name in ("tp_server.rank0.log", logs.NAME))
+    log, combined_log = (home / "logs" / name for name in ("tp_server.rank0.log", log_paths.NAME))
     with log.open("a") as file:
         file.write("more\n" * 20_000)
     before = combined_log.read_bytes()

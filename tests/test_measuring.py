@@ -293,7 +293,7 @@ def test_vitals_of_a_mac(home: Path) -> None:
         (home / "bin" / name).chmod(0o755)
     log = home / "rank0.log"
     log.write_text('"POST /v1/chat/completions HTTP/1.1" 200 -\n')
-    wanted = vitals.Wanted(str(home / "state"), "default", ["en5"], [501], 8000, str(log))
+    wanted = vitals.MonitorOptions(str(home / "state"), "default", ["en5"], [501], 8000, str(log))
     script = vitals.loop(wanted, 1, "NONCE").replace("/proc/stat", "/nowhere")
     environ = {**os.environ, "PATH": f"{home / 'bin'}:{os.environ['PATH']}"}
     process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, env=environ)
@@ -311,10 +311,10 @@ def test_vitals_of_a_mac(home: Path) -> None:
     assert (first.busy, last.busy) == (None, 0.19)
     assert last.memory == Memory(549755813888, 3000 * 16384, 16384)
     assert last.used == (4000 - 100 + 3000 + 200) * 16384
-    assert last.links["en5"] == vitals.Link(True, 7000000, 8000000)
-    assert last.links["gif0"] == vitals.Link(False, 0, 0)
-    assert last.links["lo0"] == vitals.Link(None, 111000, 111000)
-    assert last.processes == {501: vitals.Process(62.5, 2048 * 1024)}
+    assert last.links["en5"] == vitals.LinkRate(True, 7000000, 8000000)
+    assert last.links["gif0"] == vitals.LinkRate(False, 0, 0)
+    assert last.links["lo0"] == vitals.LinkRate(None, 111000, 111000)
+    assert last.processes == {501: vitals.ProcessUse(62.5, 2048 * 1024)}
     assert (last.clients, first.posts, last.posts) == (1, 0, 2)
 
 
@@ -331,7 +331,7 @@ def test_requests_of_a_log(home: Path, log: str, more: str, posts: int | None) -
     """0 is said only of a log that has told of requests or pages."""
     file = home / "rank0.log"
     file.write_text(log)
-    wanted = vitals.Wanted(str(home / "state"), "default", log=str(file))
+    wanted = vitals.MonitorOptions(str(home / "state"), "default", log=str(file))
     script = vitals.loop(wanted, 1, "NONCE").replace("/proc/stat", "/nowhere")
     (home / "bin").mkdir()
     # The pause is where the log grows.
@@ -353,12 +353,14 @@ def test_requests_of_a_log(home: Path, log: str, more: str, posts: int | None) -
 def test_rates() -> None:
     """Counters that go back, and processes that come and go, give no rate."""
     old = vitals.Vitals(
-        10.0, (100, 1000), links={"a": vitals.Link(True, 5, 9), "b": vitals.Link(True, 9, 9)},
-        processes={1: vitals.Process(1.0, 1), 2: vitals.Process(5.0, 1)}, posts=4,
+        10.0, (100, 1000),
+        links={"a": vitals.LinkRate(True, 5, 9), "b": vitals.LinkRate(True, 9, 9)},
+        processes={1: vitals.ProcessUse(1.0, 1), 2: vitals.ProcessUse(5.0, 1)}, posts=4,
     )  # fmt: skip
     new = vitals.Vitals(
-        12.0, (150, 1200), links={"a": vitals.Link(True, 15, 9), "b": vitals.Link(True, 0, 0)},
-        processes={1: vitals.Process(2.0, 1), 3: vitals.Process(1.0, 1)}, posts=10,
+        12.0, (150, 1200),
+        links={"a": vitals.LinkRate(True, 15, 9), "b": vitals.LinkRate(True, 0, 0)},
+        processes={1: vitals.ProcessUse(2.0, 1), 3: vitals.ProcessUse(1.0, 1)}, posts=10,
     )  # fmt: skip
     found = vitals.rates(old, new, 99)
     assert found == vitals.Rates(0.25, {"a": (5.0, 0.0)}, {1: 0.5}, 3.0)
@@ -412,8 +414,8 @@ def test_prompts_begin_differently() -> None:
     assert load.prompt(20, "a") == load.prompt(20, "a")
 
 
-def loaded(api: apis.Api, requests: int, timeout: float = 30) -> load.Row:
-    return load.Load(api, "m", 8, timeout, "seed").run(16, 16, 2, requests)
+def loaded(api: apis.Api, requests: int, timeout: float = 30) -> load.LoadRow:
+    return load.LoadTest(api, "m", 8, timeout, "seed").run(16, 16, 2, requests)
 
 
 def test_load() -> None:

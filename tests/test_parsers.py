@@ -38,7 +38,7 @@ from tasks.cluster.facts.machine import files, gpu, memory, ports, processes, ve
 from tasks.cluster.facts.models import model, split
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.snapshot import Snapshot
-from tasks.cluster.known_errors.hints import exit_words, first_error, hint
+from tasks.cluster.known_errors.hints import describe_exit, first_error, hint
 from tasks.cluster.server import logs
 
 DATA = Path(__file__).parent / "data" / "macos"
@@ -335,7 +335,7 @@ def test_any_text_is_a_log(text: str) -> None:
 
 @given(status=st.none() | st.integers())
 def test_any_exit_status_has_words(status: int | None) -> None:
-    assert exit_words(status)
+    assert describe_exit(status)
 
 
 # What the good outputs say: without this, "no better" could hold for parsers that read nothing.

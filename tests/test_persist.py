@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import Inv, require, wait_for
 from rig import Rig
-from test_links import TWO, wired
 from test_rdma import MATRIX, cycled, nodes
+from unit.cluster.rdma.test_links import TWO, wired
 
 from tasks.cluster.rdma import launchd, setup
 

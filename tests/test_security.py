@@ -24,7 +24,7 @@ from tasks.cluster.config import engine
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.facts.links import rdma
 from tasks.cluster.rdma import setup
-from tasks.cluster.server import launch, logs
+from tasks.cluster.server import launch, log_paths, logs
 from tasks.cluster.server.launch import Run
 from tasks.cluster.ssh.node import Node, SshConfig
 
@@ -213,6 +213,7 @@ def test_modes_under_any_umask(light: Inv, home: Path) -> None:
 NOBODY = 65534
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("kind", ["link", "dangling link", "link to a file", "another's", "file"])
 def test_a_state_directory_that_is_not_ours(light: Inv, home: Path, kind: str) -> None:
     """Neither read nor written: its records would name processes to stop."""
@@ -237,6 +238,7 @@ def test_a_state_directory_that_is_not_ours(light: Inv, home: Path, kind: str) -
     assert kind != "another's" or state.stat().st_uid == NOBODY
 
 
+@pytest.mark.hosts
 def test_records_that_another_user_laid_in_ours(light: Inv, home: Path) -> None:
     """A state directory that was open to all: what others left there counts for nothing."""
     require(os.getuid() == 0, "needs root, to be another user too")
@@ -431,7 +433,7 @@ def test_a_combined_log_that_another_user_laid(sticky: Path, kind: str, name: st
     home = sticky.parent / "home"
     lay(kind, sticky / name, home / "victim")
     os.chown(home / "victim", USER, USER)
-    where = logs.Place({}, sticky / "tp_server.log")
+    where = log_paths.LogPaths({}, sticky / "tp_server.log")
 
     def collect() -> None:
         with logs._locked(where) as (log, _):

@@ -140,7 +140,7 @@ def by_ssh(path: Path, name: str = "mac1") -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
-def by_us(path: Path, name: str = "mac1") -> node.Answer:
+def by_us(path: Path, name: str = "mac1") -> node.CommandResult:
     connections = nodes.Connections()
     try:
         return connections.of([Host(ssh=name)], str(path))[0].sh("echo in")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import require
-from test_links import BARE, RIGHT, TWO, but, facts, interface, wired
+from unit.cluster.rdma.test_links import BARE, RIGHT, TWO, but, facts, interface, wired
 
 from tasks.cluster.facts.machine import processes
 from tasks.cluster.rdma import launchd, setup, undo
@@ -53,7 +53,7 @@ def undo_line() -> str:
     """For a node on which all is there that setup and persist leave."""
     values = but(facts(interface("en5", "10.254.0.5/30"), interface("bridge0")), processes.KEY, {})
     values = but(values, launchd.KEY, launchd.Daemon("old", True))
-    values = but(values, undo.KEY, undo.Ours(True, True, ""))
+    values = but(values, undo.KEY, undo.OurTraces(True, True, ""))
     todo = undo.changes(wired(TWO), "mac1", values, "/Users/me")
     commands = [change.command for change in todo if change.command]
     assert setup.are_fixed(commands)

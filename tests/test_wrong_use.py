@@ -1,7 +1,7 @@
 """Wrong command lines and files, over all tasks: one clear line, the right exit status, no change.
 
 The program runs in this process, as `inv` would (a process each takes half a second); a few run for
-real at the end. test_bad_input.py and test_hostfile.py hold more of them.
+real at the end. test_bad_input.py and unit/cluster/config/test_hostfile.py hold more of them.
 """
 
 from __future__ import annotations

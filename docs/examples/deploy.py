@@ -15,19 +15,19 @@ import requests
 
 from tasks import dev, ns, tp
 from tasks.cli import screen
-from tasks.cli.options import WHAT, WHERE, cluster_task
+from tasks.cli.options import SERVER_OPTIONS, TARGET_OPTIONS, cluster_task
 from tasks.cluster.errors import ActionFailed
-from tasks.commands.tp import steps
+from tasks.commands.tp import recorded
 
 
-@cluster_task(*WHERE, help={"webhook": "URL that is told, as JSON, which server now runs"})
+@cluster_task(*TARGET_OPTIONS, help={"webhook": "URL that is told, as JSON, which server now runs"})
 def notify(c, cluster, webhook=None):
     """Tell a webhook which server runs, and where."""
     if not webhook:
         return
     note = {
         "text": f"{cluster.engine.name} serves {cluster.model}",
-        "url": steps.recorded(cluster).url,
+        "url": recorded.recorded(cluster).url,
     }
     try:
         requests.post(webhook, json=note, timeout=10).raise_for_status()
@@ -36,7 +36,7 @@ def notify(c, cluster, webhook=None):
     screen.say(f"told {webhook}")
 
 
-@cluster_task(*WHAT, pre=[dev.sync, tp.start], post=[notify])
+@cluster_task(*SERVER_OPTIONS, pre=[dev.sync, tp.start], post=[notify])
 def deploy(c, cluster, webhook=None, timeout=None):
     """Copy the code to all nodes, start the server, tell a webhook."""
     screen.say(f"deployed to {', '.join(node.name for node in cluster.nodes)}")

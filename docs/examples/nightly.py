@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # where your checkout of mlx
 
 from tasks import ns, tp
 from tasks.cli import screen
-from tasks.cli.options import WHERE, cluster_task
+from tasks.cli.options import TARGET_OPTIONS, cluster_task
 from tasks.cluster import checks
 from tasks.cluster.checks import FAIL, OK, Finding
 from tasks.cluster.errors import CheckFailed
 from tasks.cluster.facts import Fact, Key
-from tasks.commands.tp import steps
+from tasks.commands.tp import recorded
 
 GB = 10**9
 LEAST = 2 * GB  # logs and the state directory want some room
@@ -50,10 +50,10 @@ def disk(expected, snapshot):
     return checks.each("disk", snapshot, DISK, judge)
 
 
-@cluster_task(*WHERE, pre=[tp.restart], help={"expect": "what the answer must hold"})
+@cluster_task(*TARGET_OPTIONS, pre=[tp.restart], help={"expect": "what the answer must hold"})
 def nightly(c, cluster, expect=None):
     """Restart the server, then ask it something; exit 3 if the answer is not as it should be."""
-    api = steps.recorded(cluster)
+    api = recorded.recorded(cluster)
     model = api.one_token(cluster.served, cluster.engine.model, timeout=60)
     answer = api.chat(model, "What is 2 + 2?", max_tokens=32)
     text = answer["choices"][0]["message"]["content"] or ""

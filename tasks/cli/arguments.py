@@ -13,7 +13,7 @@ from inspect import Parameter
 from invoke.parser.argument import Argument as InvokeArgument
 from invoke.parser.context import ParserContext
 
-from ..cluster.config.settings import RANKS, ROWS, Row, option_name
+from ..cluster.config.settings import RANKS, ROWS, SettingRow, option_name
 from ..cluster.config.values import Free, Kind, Words, kind, shown
 
 SHORT = {"num_ranks": "n"}
@@ -43,7 +43,12 @@ class Argument(InvokeArgument):
     """An option of a task of ours; its help is put together when it is asked for."""
 
     def __init__(
-        self, name: str, kind: Kind | None, default: object, text: str, row: Row | None = None
+        self,
+        name: str,
+        kind: Kind | None,
+        default: object,
+        text: str,
+        row: SettingRow | None = None,
     ) -> None:
         dashed = option_name(name).strip("-")
         is_needed = default is Parameter.empty

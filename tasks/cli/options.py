@@ -14,6 +14,7 @@ from invoke.context import Context
 from invoke.parser.argument import Argument as InvokeArgument
 from invoke.tasks import Call, Task
 
+from .. import moved
 from .. import session as sessions
 from ..cluster.config.settings import option_name
 from ..cluster.config.values import Kind, Text, Words
@@ -27,7 +28,7 @@ from .startup import OURS
 if TYPE_CHECKING:
     from ..cluster.cluster import Cluster
     from ..cluster.config.hostfile import Host
-    from ..cluster.rdma.links import Wiring
+    from ..cluster.rdma.links import LinkPlan
 
 K = TypeVar("K", bound="OptionsTask")
 Body = Callable[..., Any]
@@ -46,10 +47,19 @@ HELP = {
     "with_": "arguments to add to those that it was started with, as one word: '--port 8001'",
     "ask_sudo": "ask once for the nodes' sudo password, where they want one",
 }
-WHERE = ("cluster", "hostfile", "hosts", "engine")
-WHAT = (*WHERE, "num_ranks", "backend", "fast_synch", "env", "python", "cwd", "log_dir")
-CLUSTER = (*WHAT, "keep_logs", "lock_wait")
-LINKS = ("node", "proxy", "netmask", "cluster", "hostfile")
+TARGET_OPTIONS = ("cluster", "hostfile", "hosts", "engine")
+SERVER_OPTIONS = (
+    *TARGET_OPTIONS,
+    "num_ranks",
+    "backend",
+    "fast_synch",
+    "env",
+    "python",
+    "cwd",
+    "log_dir",
+)
+CLUSTER = (*SERVER_OPTIONS, "keep_logs", "lock_wait")
+LINK_OPTIONS = ("node", "proxy", "netmask", "cluster", "hostfile")
 
 
 class CheckNames(Words):
@@ -282,7 +292,7 @@ def wiring(
     netmask: str | None = None,
     cluster: str | None = None,
     hostfile: str | None = None,
-) -> Wiring:
+) -> LinkPlan:
     """The links that `--node` names, or those of the hostfile (`tp.hostfile` by default)."""
     from ..cluster import cluster as clusters
     from ..cluster.config import hostfile as hostfiles
@@ -345,3 +355,9 @@ def _signature(shared: Iterable[str], own: Sequence[inspect.Parameter]) -> inspe
     options = [_shared(each) for each in shared]
     options += [each for each in own if each not in positional]
     return inspect.Signature([inspect.Parameter("c", kind), *positional, *options])
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        return moved.renamed(__name__, name)

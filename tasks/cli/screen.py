@@ -100,7 +100,7 @@ def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
 def progress() -> Iterator[Callable[[Progress], None]]:
     """Shows ranks while they start: a live table on a terminal, else a line per change."""
     if not is_colourful(sys.stderr):
-        yield _Plain()
+        yield _PlainScreen()
         return
     from rich.console import Console
     from rich.live import Live
@@ -109,7 +109,7 @@ def progress() -> Iterator[Callable[[Progress], None]]:
         yield lambda now: live.update(_live(now))
 
 
-class _Plain:
+class _PlainScreen:
     """A line whenever the state changes, and a sign of life every 10 seconds."""
 
     def __init__(self) -> None:

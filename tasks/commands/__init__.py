@@ -1,1 +1,9 @@
-"""What tasks do, told to people: read, judge, act, tell."""
+"""What tasks do, told to people: read, judge, act, tell.
+
+A folder for each namespace, and in it a file for each task; loaded when it is first asked for.
+"""
+
+from . import dev as dev
+from . import hosts as hosts
+from . import rdma as rdma
+from . import tp as tp

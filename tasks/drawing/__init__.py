@@ -32,7 +32,7 @@ STATES = {
 
 
 @dataclass(frozen=True)
-class Port:
+class DrawnPort:
     """One end of a cable; `address` as "10.254.0.5/30", None where it has none."""
 
     host: str
@@ -47,8 +47,8 @@ class Line:
     ValueError for another state and for two ends on one host.
     """
 
-    a: Port
-    b: Port
+    a: DrawnPort
+    b: DrawnPort
     speed: float | None
     state: str
 

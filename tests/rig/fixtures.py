@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waits
 
 from .rig import Rig
 from .topology import Cable, names, two_nodes
@@ -29,6 +30,8 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
     made: dict[str, Rig] = {}
 
     def get(count: int = 2, cables: Sequence[Cable] = (), **options: Any) -> Rig:
+        words = dict(each.split("=", 1) for each in waits.envs())
+        options["environment"] = {**words, **options.get("environment", {})}
         key = repr((count, list(cables), options))
         if key in made:
             made[key].reset()
@@ -36,12 +39,21 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
             share = [tmp_path_factory.getbasetemp()]
             share[0].chmod(0o755)  # the hosts' user is not root
             base = tmp_path_factory.mktemp("rig")
-            made[key] = Rig(base, names(count), cables, share=share, **options).up()
+            places = {"share": share, "compiled": _compiled(share[0].parent)}
+            made[key] = Rig(base, names(count), cables, **places, **options).up()
         return made[key]
 
     yield get
     for rig in made.values():
         rig.down()
+
+
+def _compiled(session: Path) -> Path:
+    """One folder for the hosts of all workers: to compile costs a first start some seconds."""
+    folder = session / "compiled"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o1777)
+    return folder
 
 
 @pytest.fixture

@@ -93,7 +93,9 @@ def _program(name: str) -> str:
     return name if name == "ifconfig" else "mac"
 
 
-def script(name: str, base: Path, share: Sequence[Path], is_strict: bool) -> str:
+def script(
+    name: str, base: Path, share: Sequence[Path], compiled: Path | None, is_strict: bool
+) -> str:
     """What process 1 of a host does before it becomes launchd."""
     # A Linux namesake in the other folder would be found first.
     hidden = " ".join(f"usr/{side}/{name}" for name in HIDDEN for side in ("bin", "sbin"))
@@ -118,6 +120,7 @@ def script(name: str, base: Path, share: Sequence[Path], is_strict: bool) -> str
         "mount -t tmpfs -o mode=755 tmpfs run; mkdir run/sshd",
         *(_bind(path, writable=False) for path in pythons),
         *(_bind(path, writable=True) for path in (*share, base)),
+        _bind(compiled, writable=True, at=Path("/tmp/mlx")) if compiled else "",
         *(strict.let_in(path) for path in (pythons if is_strict else ())),
         f"mount --bind {shlex.quote(str(base))} .rig",
         "" if is_strict else f"mount --bind .rig/{name}/boot_id proc/sys/kernel/random/boot_id",
@@ -136,9 +139,9 @@ def _other_side(place: str) -> str:
     return f"{'bin' if side == 'sbin' else 'sbin'}/{name}"
 
 
-def _bind(path: Path, writable: bool) -> str:
-    """A folder of this machine at the same path in the host."""
-    word = shlex.quote(f".{path}")
+def _bind(path: Path, writable: bool, at: Path | None = None) -> str:
+    """A folder of this machine in the host, at the same path if no other is said."""
+    word = shlex.quote(f".{at or path}")
     line = f"mkdir -p {word}; mount --bind {shlex.quote(str(path))} {word}"
     return line if writable else f"{line}; mount -o remount,bind,ro {word}"
 

@@ -25,7 +25,8 @@ class Rig:
 
     `bridged`: the ports are in bridge0, as on a Mac fresh from the box. `shells` and `homes`
     give hosts another login shell than zsh, and another home than /Users/NAME. `share` are
-    folders that are the same on this machine and in every host. `sshd` and `environment` add to
+    folders that are the same on this machine and in every host, `compiled` one in which MLX keeps
+    what it has compiled, else each host does so anew. `sshd` and `environment` add to
     the servers' configuration and to what a session starts with; `states` to the hosts' state.
     `is_strict`: as strict as a Mac (strict.py); else its user is root, and Linux shows through.
     """
@@ -41,6 +42,7 @@ class Rig:
         shells: Mapping[str, str] | None = None,
         homes: Mapping[str, str] | None = None,
         share: Sequence[Path] = (),
+        compiled: Path | None = None,
         sshd: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         states: Mapping[str, Mapping[str, Any]] | None = None,
@@ -54,6 +56,7 @@ class Rig:
         self.shells = dict(shells or {})
         self.homes = dict(homes or {})
         self.share = list(share)
+        self.compiled = compiled
         self.options = dict(sshd or {})
         self.environment = {"HF_HUB_OFFLINE": "1", **(environment or {})}
         self.states = dict(states or {})
@@ -112,7 +115,8 @@ class Rig:
         line = f"{silent}; exec sleep infinity"
         self.cables_keeper = machine.keep(spaces, line, self.base / "log", detached)
         for name, each in self.machines.items():
-            each.start(machine.script(name, self.base, self.share, self.is_strict), detached)
+            script = machine.script(name, self.base, self.share, self.compiled, self.is_strict)
+            each.start(script, detached)
 
     def _wire(self) -> None:
         cables = self._cables

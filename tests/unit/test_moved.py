@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.moved import MOVED
+from tasks.moved import MOVED, RENAMED
 
 ROOT = Path(__file__).parents[2]
 # What docs/python-api.md named before the moves.
@@ -77,6 +77,14 @@ def test_a_name_of_the_page_before(name: str) -> None:
     assert reduce(getattr, name.removeprefix(f"{module}.").split("."), import_module(module))
 
 
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_renamed_name(old: str) -> None:
+    module, _, name = old.rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"^{old}: use {RENAMED[old]}$"):
+        found = getattr(import_module(module), name)
+    assert found is getattr(import_module(module), RENAMED[old])
+
+
 def test_a_module_whose_name_is_a_folders_now() -> None:
     from tasks.cluster.facts import machine
     from tasks.cluster.facts.machine import hardware
@@ -92,4 +100,4 @@ def test_a_file_written_for_the_version_before() -> None:
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "tasks.cluster.reading: use tasks.cluster.server.snapshots" in done.stdout
-    assert len(done.stdout.splitlines()) == 11
+    assert len(done.stdout.splitlines()) == 13

@@ -19,7 +19,7 @@ from invoke.tasks import Task, call, task
 from tasks import ns, tp
 from tasks.cli import executor
 from tasks.cli.executor import Executor
-from tasks.cli.options import WHAT, WHERE, cluster_task
+from tasks.cli.options import SERVER_OPTIONS, TARGET_OPTIONS, cluster_task
 from tasks.cli.signals import Signalled
 from tasks.cluster import cluster
 from tasks.cluster.errors import CheckFailed
@@ -136,9 +136,9 @@ def test_a_call_that_overrides_builds_another(execute: Any, builds: Builds) -> N
 
         return cluster_task(*shared, name=name, **hooks)(body)
 
-    deep, other = made("deep", *WHERE), made("other", *WHERE)
-    inner = made("inner", *WHAT, pre=[deep])
-    execute(made("main", *WHAT, pre=[call(inner, backend="any"), other]), env=["A=b"])
+    deep, other = made("deep", *TARGET_OPTIONS), made("other", *TARGET_OPTIONS)
+    inner = made("inner", *SERVER_OPTIONS, pre=[deep])
+    execute(made("main", *SERVER_OPTIONS, pre=[call(inner, backend="any"), other]), env=["A=b"])
     assert [each.get("backend") for each in builds] == ["any", None]
     assert seen["deep"] is seen["inner"]
     assert seen["other"] is seen["main"]
@@ -151,11 +151,11 @@ def test_all_hosts_are_all_hosts(execute: Any) -> None:
     """A task that takes no --num-ranks (as tp.stop) works on every host, wherever it hangs."""
     hosts: dict[str, int] = {}
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def every(c: Context, cluster: Any) -> None:
         hosts["every"] = len(cluster.nodes)
 
-    @cluster_task(*WHAT, pre=[every])
+    @cluster_task(*SERVER_OPTIONS, pre=[every])
     def main(c: Context, cluster: Any) -> None:
         hosts["main"] = len(cluster.nodes)
 
@@ -171,7 +171,7 @@ def test_what_has_changed_is_built_anew(
     """A hook may write the hostfile, or name another one."""
     seen: list[int] = []
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def look(c: Context, cluster: Any) -> None:
         seen.append(len(cluster.nodes))
 
@@ -181,7 +181,7 @@ def test_what_has_changed_is_built_anew(
         (tmp_path / name).write_text(json.dumps({**data, "hosts": data["hosts"][:1]}))
         c.config.tp.hostfile = str(tmp_path / name)
 
-    execute(cluster_task(*WHERE, name="main", pre=[change])(lambda c, cluster: look(c)))
+    execute(cluster_task(*TARGET_OPTIONS, name="main", pre=[change])(lambda c, cluster: look(c)))
     assert seen == [2, 1]
     assert len(builds) == 2
 
@@ -190,11 +190,11 @@ def test_a_function_has_its_own_options(execute: Any) -> None:
     """Called in a body, a task works on the configured cluster, as Invoke has it."""
     seen: list[int] = []
 
-    @cluster_task(*WHAT)
+    @cluster_task(*SERVER_OPTIONS)
     def look(c: Context, cluster: Any) -> None:
         seen.append(len(cluster.nodes))
 
-    @cluster_task(*WHAT)
+    @cluster_task(*SERVER_OPTIONS)
     def main(session: Session, cluster: Any) -> None:
         look(session)
         look(session.context, hosts=["127.0.0.1"])
@@ -207,11 +207,11 @@ def test_a_function_has_its_own_options(execute: Any) -> None:
 def test_bodies_take_a_context_or_a_session(execute: Any) -> None:
     given: list[Any] = []
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def ours(session: Session, cluster: Any, dry_run: bool = False) -> None:
         given.append((session, session.dry, session.is_asked))
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def theirs(ctx: Context, cluster: Any) -> None:
         given.append(ctx)
 
@@ -233,11 +233,11 @@ def test_dry_is_of_those_that_know_it(execute: Any) -> None:
     """`inv -R`: a task without --dry-run runs, as it always has."""
     dry: list[bool] = []
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def without(session: Session, cluster: Any) -> None:
         dry.append(session.dry)
 
-    @cluster_task(*WHERE, pre=[without])
+    @cluster_task(*TARGET_OPTIONS, pre=[without])
     def main(session: Session, cluster: Any, dry_run: bool = False) -> None:
         without(session)
         dry.append(session.dry)
@@ -264,7 +264,7 @@ def test_the_end(execute: Any, monkeypatch: pytest.MonkeyPatch, error: Any) -> N
     monkeypatch.setattr(audit_log.AuditWriter, "close", ends("audit"))
     monkeypatch.setattr(nodes.Connections, "close", ends("connections"))
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def main(session: Session, cluster: Any) -> None:
         assert session.lock
         assert session.audit
@@ -335,7 +335,7 @@ def test_one_within_another(execute: Any, settings: dict[str, Any]) -> None:
     folder = Path(settings["state_dir"]) / "default" / "lock"
     seen: dict[str, Any] = {}
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def inner(session: Session, cluster: Any) -> None:
         seen.update(inner=session, node=cluster.leader, noted=dict(session.noted))
         session.lock.hold(cluster, "inner", print)
@@ -344,7 +344,7 @@ def test_one_within_another(execute: Any, settings: dict[str, Any]) -> None:
         assert session.signals is seen["outer"].signals
         raise CheckFailed("inner")
 
-    @cluster_task(*WHERE)
+    @cluster_task(*TARGET_OPTIONS)
     def outer(session: Session, cluster: Any) -> None:
         seen["outer"] = session
         session.note(run="1f")

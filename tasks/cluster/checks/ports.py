@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..facts import Fact, NodeFacts, known
 from ..facts.machine import ports as port_facts
 from ..facts.machine import processes as process_facts
-from ..facts.machine.ports import Holder
+from ..facts.machine.ports import PortHolder
 from ..facts.snapshot import Snapshot
 from .expected import Expected
 from .finding import FAIL, OK, Finding
@@ -28,7 +28,7 @@ def _ports(cluster: Cluster, node: Node) -> list[Fact[object]]:
 def ports(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """The HTTP port on rank 0's node, and those by which the ranks meet."""
 
-    def judge(node: str, taken: Mapping[int, Sequence[Holder]]) -> Finding:
+    def judge(node: str, taken: Mapping[int, Sequence[PortHolder]]) -> Finding:
         needed = expected.ports_on(node)
         bound = [port for port in sorted(needed) if port in taken]
         if not bound:

@@ -52,7 +52,7 @@ COORDINATOR_PORT = 32323  # as mlx.launch has it
 WIRED_PAGES = 23_000_000
 
 
-class Hostfile(Text):
+class HostfilePath(Text):
     """A path that must not be empty: it would come to mean the default one."""
 
     unset: tuple[object, ...] = ()
@@ -137,7 +137,7 @@ if not TYPE_CHECKING:
 class Settings:
     """What is below `tp`: the cluster, and how its server is run."""
 
-    hostfile: Annotated[str, Hostfile("FILE", "a path on one line")] = _row(
+    hostfile: Annotated[str, HostfilePath("FILE", "a path on one line")] = _row(
         "hosts/local.json",
         "MLX hostfile: JSON with hosts, ips and rdma; a path from here or from this project",
         option="hostfile",
@@ -271,7 +271,7 @@ class LocalSettings:
     base: Path = _row(str(Folder(__file__).parents[3] / ".rig"), "folder of the test hosts' files")
 
 
-class Row:
+class SettingRow:
     """A setting as the table has it."""
 
     def __init__(self, space: str, key: str, hint: object, said: Any) -> None:
@@ -304,9 +304,9 @@ class Row:
         return self.default if is_default else self.kind.read(value, where)
 
 
-def _rows(space: str, kind: type) -> dict[str, Row]:
+def _rows(space: str, kind: type) -> dict[str, SettingRow]:
     hints = kind.__annotations__
-    return {key: Row(space, key, hint, vars(kind)[key]) for key, hint in hints.items()}
+    return {key: SettingRow(space, key, hint, vars(kind)[key]) for key, hint in hints.items()}
 
 
 SPACES: dict[str, type[Settings | DevSettings | LocalSettings]] = {

@@ -13,7 +13,7 @@ from .server import state
 from .server.state import RankState, State
 
 if TYPE_CHECKING:
-    from ..ssh.node import Answer, Node
+    from ..ssh.node import CommandResult, Node
 
     Wants = Callable[[Node], Iterable[Fact[object]]]
 
@@ -82,7 +82,7 @@ class FactQuery:
     def scripts(self) -> dict[str, str]:
         return {name: facts.script(each, self.nonce) for name, each in self.facts.items()}
 
-    def snapshot(self, answers: Mapping[str, Answer]) -> Snapshot:
+    def snapshot(self, answers: Mapping[str, CommandResult]) -> Snapshot:
         found: dict[str, NodeFacts] = {}
         lost: dict[str, tuple[str, str]] = {}
         for name, answer in answers.items():

@@ -22,7 +22,7 @@ BY_ROOT = (launchd.LOG, SUDOERS)
 
 
 @dataclass(frozen=True)
-class Ours:
+class OurFiles:
     """Paths that are ours, the user's and root's, and why nothing may be touched now.
 
     `left` is the state's folder, where it is there.
@@ -34,7 +34,7 @@ class Ours:
     left: tuple[str, ...] = ()
 
 
-def parse(text: str, status: int) -> Ours:
+def parse(text: str, status: int) -> OurFiles:
     """The output of `fact`."""
     if status != 0 or not re.search(r"^end\s*\Z", text, re.MULTILINE):
         raise ValueError("what is ours there can't be told")
@@ -42,10 +42,10 @@ def parse(text: str, status: int) -> Ours:
     def rows(word: str) -> tuple[str, ...]:
         return tuple(re.findall(rf"^{word} (.+)$", text, re.MULTILINE))
 
-    return Ours(rows("remove"), rows("root"), rows("busy"), rows("left"))
+    return OurFiles(rows("remove"), rows("root"), rows("busy"), rows("left"))
 
 
-KEY = Key[Ours]("ours")
+KEY = Key[OurFiles]("ours")
 
 
 def script(state_dir: str, log_dir: str | None, dry: bool) -> str:
@@ -65,7 +65,7 @@ def script(state_dir: str, log_dir: str | None, dry: bool) -> str:
     )
 
 
-def fact(state_dir: str, log_dir: str | None) -> Fact[Ours]:
+def fact(state_dir: str, log_dir: str | None) -> Fact[OurFiles]:
     """What is there."""
     return Fact(KEY, script(state_dir, log_dir, True), parse)
 

@@ -17,7 +17,7 @@ Judged = tuple[str, str]  # state, what was found
 
 
 @dataclass(frozen=True)
-class Row:
+class SelftestRow:
     """`what` we take for granted, as it is on a host."""
 
     what: str
@@ -26,7 +26,7 @@ class Row:
     found: str
 
 
-def judge(wanted: Mapping[str, Fact[Any]], said: NodeFacts) -> list[Row]:
+def judge(wanted: Mapping[str, Fact[Any]], said: NodeFacts) -> list[SelftestRow]:
     """A row per fact, whether its parser takes what was said, and one per assumption."""
     raws = {key.name: value for key, value in said.values.items()}
     told = _sections(raws[ASSUMED.name])
@@ -36,7 +36,7 @@ def judge(wanted: Mapping[str, Fact[Any]], said: NodeFacts) -> list[Row]:
     found["ibv_devinfo: form"] = _devinfo(raws[rdma.DEVINFO.name])
     found["system_profiler: keys"] = _profiler(raws["thunderbolt"], is_mac)
     found |= {what: ask(told.get(name, ""), is_mac) for what, name, ask in ASSUMPTIONS}
-    return [Row(what, said.node, *each) for what, each in found.items()]
+    return [SelftestRow(what, said.node, *each) for what, each in found.items()]
 
 
 def _sections(said: object) -> Mapping[str, str]:

@@ -45,7 +45,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Row:
+class LoadRow:
     """What a load of `requests` of `words` words, `concurrency` at a time, came to.
 
     `seconds` is from the first request to the last answer.
@@ -151,7 +151,7 @@ def _next(tried: dict[int, int], wanted: int) -> int:
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadTest:
     """How to ask: `max_tokens` per answer, `timeout` seconds for all requests of a row."""
 
     api: Api
@@ -167,7 +167,7 @@ class Load:
         found = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         return found if type(found) is int and found > 0 else None
 
-    def run(self, wanted: int, words: int, concurrency: int, requests: int) -> Row:
+    def run(self, wanted: int, words: int, concurrency: int, requests: int) -> LoadRow:
         """Ask, `concurrency` at a time; what has no answer after `timeout` seconds is an error."""
         start = time.monotonic()
         left = iter(range(requests))
@@ -188,7 +188,7 @@ class Load:
         found = list(samples)
         missing = Sample(seconds=seconds, error="no answer in time")
         found += [missing] * (requests - len(found))
-        return Row(concurrency, wanted, words, requests, seconds, found)
+        return LoadRow(concurrency, wanted, words, requests, seconds, found)
 
     def _ask(self, api: Api, text: str, until: float) -> Sample:
         start = time.monotonic()

@@ -110,7 +110,7 @@ class _NodeAdapter(HTTPAdapter):
 
         class Connection(HTTPConnection):
             def _new_conn(self) -> Any:
-                return _Socket(node.socket(self.host.strip("[]"), self.port or 80))
+                return _ProxySocket(node.socket(self.host.strip("[]"), self.port or 80))
 
         class Pool(HTTPConnectionPool):
             ConnectionCls = Connection
@@ -119,7 +119,7 @@ class _NodeAdapter(HTTPAdapter):
         return Pool(host, int(port))
 
 
-class _Socket:
+class _ProxySocket:
     """A channel that lives until its file is closed, as a socket does.
 
     http.client closes the socket before it has read the body, and counts on that.

@@ -65,7 +65,7 @@ _ENTRY = {
 }
 
 
-def exit_words(status: int | None) -> str:
+def describe_exit(status: int | None) -> str:
     """An exit status of a rank in words: shells add 128 to a signal's number."""
     import signal
 

@@ -23,7 +23,7 @@ _TAG = re.compile(
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A line of a log, by its number from 1, without the tag that says whose it is."""
 
     number: int
@@ -32,18 +32,18 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundError:
     """The first known error, where there is one, and the first error of all up to there."""
 
     known: KnownError | None = None
-    line: Line | None = None
-    error: Line | None = None
+    line: LogLine | None = None
+    error: LogLine | None = None
 
 
-def search(stream: BinaryIO) -> Found:
+def search(stream: BinaryIO) -> FoundError:
     """Find the first error that is known; a harmless one only where there is no other."""
-    error: Line | None = None
-    mild = Found()
+    error: LogLine | None = None
+    mild = FoundError()
     shapes = _Shapes()
     for number, block in _blocks(stream):
         new = shapes.new(block)
@@ -64,14 +64,14 @@ def search(stream: BinaryIO) -> Found:
     return replace(mild, error=error)
 
 
-def _known(rows: Sequence[Line], candidates: Sequence[KnownError]) -> Found:
-    mild = Found()
+def _known(rows: Sequence[LogLine], candidates: Sequence[KnownError]) -> FoundError:
+    mild = FoundError()
     for row in rows:
         known = claimant(row.text, candidates)
         if known and not known.harmless:
-            return Found(known, row)
+            return FoundError(known, row)
         if known and not mild.known:
-            mild = Found(known, row)
+            mild = FoundError(known, row)
     return mild
 
 
@@ -105,14 +105,14 @@ def _texts() -> tuple[tuple[KnownError, tuple[bytes, ...]], ...]:
     return tuple((each, tuple(_shape(text.encode()) for text in each.text)) for each in table())
 
 
-def _error(rows: Sequence[Line]) -> Line | None:
+def _error(rows: Sequence[LogLine]) -> LogLine | None:
     """Find the first error; each rank's lines for themselves, as tracebacks run into each other."""
     tags = dict.fromkeys(row.tag for row in rows)
     found = [_first([row for row in rows if row.tag == tag]) for tag in tags]
     return min((row for row in found if row), key=lambda row: row.number, default=None)
 
 
-def _first(rows: Sequence[Line]) -> Line | None:
+def _first(rows: Sequence[LogLine]) -> LogLine | None:
     text = first_error([row.text for row in rows])
     return next((row for row in rows if row.text.strip() == (text or "").strip()), None)
 
@@ -130,7 +130,7 @@ def _blocks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         yield number, rest
 
 
-def _rows(number: int, block: str) -> Iterator[Line]:
+def _rows(number: int, block: str) -> Iterator[LogLine]:
     for offset, line in enumerate(block.split("\n")):
         for part in line.split("\r"):
             if part:
@@ -138,4 +138,4 @@ def _rows(number: int, block: str) -> Iterator[Line]:
                 text = text if text.isprintable() else plain(text)
                 tag = _TAG.match(text)
                 whose = tag[0] if tag else ""
-                yield Line(number + offset, text[len(whose) :], whose)
+                yield LogLine(number + offset, text[len(whose) :], whose)

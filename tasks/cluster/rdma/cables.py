@@ -38,7 +38,7 @@ class Cable:
 
 
 @dataclass(frozen=True)
-class _Socket:
+class _Receptacle:
     """A port and the host that has it; `interface` is None where networksetup names none."""
 
     host: str
@@ -72,9 +72,9 @@ def cables(facts: Mapping[str, NodeFacts]) -> tuple[list[Cable], list[Finding]]:
     return found, list(dict.fromkeys(findings))
 
 
-def _sockets(facts: Mapping[str, NodeFacts]) -> tuple[dict[str, _Socket], list[Finding]]:
+def _sockets(facts: Mapping[str, NodeFacts]) -> tuple[dict[str, _Receptacle], list[Finding]]:
     """Every port of every host by its domain UUID."""
-    sockets: dict[str, _Socket] = {}
+    sockets: dict[str, _Receptacle] = {}
     findings = []
     for host, values in facts.items():
         findings += _host_findings(host, values)
@@ -83,7 +83,7 @@ def _sockets(facts: Mapping[str, NodeFacts]) -> tuple[dict[str, _Socket], list[F
             if not port.domain:
                 continue
             interface = names.get(f"Thunderbolt {port.receptacle}")
-            twin = sockets.setdefault(port.domain, _Socket(host, port, interface))
+            twin = sockets.setdefault(port.domain, _Receptacle(host, port, interface))
             if twin.host != host:
                 what = f"it is the same machine as {twin.host}"
                 findings.append(Finding("cabling", FAIL, host, what, "name each machine once"))
@@ -179,14 +179,14 @@ _COMMANDS: dict[Key[object], str] = {
 _THUNDERBOLT_4 = "its ports are Thunderbolt 4: they can't do RDMA"
 
 
-def _stranger(one: _Socket, name: str, unread: Sequence[str]) -> Finding:
+def _stranger(one: _Receptacle, name: str, unread: Sequence[str]) -> Finding:
     """A peer that is none of the hosts' ports."""
     who = f" (it may be {' or '.join(unread)}, which can't be read)" if unread else ""
     what = f"{one} leads to {name!r}, which is none of the hosts{who}"
     return Finding("cabling", WARN, one.host, what, "name it among the hosts if it takes part")
 
 
-def _wrong(one: _Socket, two: _Socket) -> Finding | None:
+def _wrong(one: _Receptacle, two: _Receptacle) -> Finding | None:
     """What keeps two ports from being the two ends of a cable."""
     if one.host == two.host:
         a, b = sorted((str(one), str(two)), key=_natural)
@@ -203,7 +203,7 @@ def _wrong(one: _Socket, two: _Socket) -> Finding | None:
 
 
 def _cable(
-    one: _Socket, two: _Socket, facts: Mapping[str, NodeFacts]
+    one: _Receptacle, two: _Receptacle, facts: Mapping[str, NodeFacts]
 ) -> tuple[Cable | None, list[Finding]]:
     findings = []
     for here, there in ((one, two), (two, one)):
@@ -228,7 +228,7 @@ def _cable(
     return cable, findings
 
 
-def _plug(socket: _Socket) -> Plug:
+def _plug(socket: _Receptacle) -> Plug:
     assert socket.interface is not None
     return Plug(socket.host, socket.interface, socket.port.receptacle or "", socket.port.domain)
 

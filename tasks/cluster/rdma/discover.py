@@ -19,7 +19,7 @@ from ..facts.links import rdma, routes, thunderbolt
 from ..facts.machine import hardware
 from . import links as linking
 from .cables import Cable, fast, misplaced
-from .links import End, Link
+from .links import Link, LinkEnd
 
 FACTS: tuple[Fact[object], ...] = (
     *thunderbolt.FACTS,
@@ -35,7 +35,7 @@ Json = dict[str, Any]
 def subnets(
     cables: Sequence[Cable],
     facts: Mapping[str, NodeFacts],
-    written: Iterable[End] = (),
+    written: Iterable[LinkEnd] = (),
     pool: IPv4Network = POOL,
 ) -> list[Link]:
     """Both ends of each cable with an address, a /30 of the pool per cable.
@@ -132,10 +132,10 @@ def setup_command(hostfile: Json) -> str:
     return " ".join(["inv rdma.setup", *nodes]) if nodes else ""
 
 
-def ends(hostfile: Any) -> list[End]:
+def ends(hostfile: Any) -> list[LinkEnd]:
     """The ends of a hostfile's "links"."""
     return [
-        End(entry["ssh"], name, IPv4Interface(address if "/" in address else f"{address}/30"))
+        LinkEnd(entry["ssh"], name, IPv4Interface(address if "/" in address else f"{address}/30"))
         for entry in as_dict(hostfile)["hosts"]
         for name, address in entry.get("links", {}).items()
     ]
@@ -199,7 +199,7 @@ def _kept(
                 continue
             others = [each for each in taken if (each.host, each.interface) not in (a, b)]
             if not any(net.overlaps(each.network) for each in others):
-                return End(*a, one), End(*b, two)
+                return LinkEnd(*a, one), LinkEnd(*b, two)
     return None
 
 
@@ -210,13 +210,13 @@ def _fresh(cable: Cable, fresh: Iterator[IPv4Network], taken: Sequence[_Taken]) 
         raise BadInput(f"no subnet is free: {widest}: give addresses of your own to inv rdma.setup")
     one, two = (IPv4Interface(f"{ip}/{net.prefixlen}") for ip in net.hosts())
     a, b = cable.a, cable.b
-    return End(a.host, a.interface, one), End(b.host, b.interface, two)
+    return LinkEnd(a.host, a.interface, one), LinkEnd(b.host, b.interface, two)
 
 
 # Backend.
 
 
-def _no_rdma(end: End, values: NodeFacts) -> str | None:
+def _no_rdma(end: LinkEnd, values: NodeFacts) -> str | None:
     """Why an end can't do RDMA, whatever is set up."""
     why = _host_no_rdma(end.host, values)
     if why is None and end.device not in values[rdma.DEVICES_KEY]:

@@ -14,7 +14,7 @@ from ..facts import Fact, Key
 from ..facts.links.rdma import MATRIX
 from ..ssh import scripts
 from ..version import WRITER
-from .links import Wiring
+from .links import LinkPlan
 from .setup import IFCONFIG, INSTALL, Change, matrix_text
 
 LABEL = "com.mlx-tp-tasks.rdma"
@@ -52,7 +52,7 @@ FACT = Fact(
 )
 
 
-def plist(wiring: Wiring, host: str, user: str) -> str:
+def plist(wiring: LinkPlan, host: str, user: str) -> str:
     """The property list: root looks after the links of `host` at load, at boot and by a timer."""
     job = {
         "Label": LABEL,
@@ -63,7 +63,7 @@ def plist(wiring: Wiring, host: str, user: str) -> str:
     return plistlib.dumps(job).decode()
 
 
-def converge(wiring: Wiring, host: str, owner: str) -> str:
+def converge(wiring: LinkPlan, host: str, owner: str) -> str:
     """What root runs on `host`; MLX's matrix is to be `owner`'s."""
     ends = wiring.on(host)
     words = [str(w) for e in ends for w in (e.interface, e.address.ip, e.address.netmask)]

@@ -13,13 +13,13 @@ from ..facts.links.rdma import DEVINFO_KEY, INTERFACES_KEY, MATRIX_KEY
 from ..facts.machine import hardware
 from ..facts.machine.hardware import corrupts
 from .cables import default_route
-from .links import End, Wiring
+from .links import LinkEnd, LinkPlan
 from .setup import matrix_text
 
 SETUP = "inv rdma.setup"
 
 
-def judge(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
+def judge(wiring: LinkPlan, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per node for what is the node's, and one per end of a link."""
     found = []
     for host, values in facts.items():
@@ -30,7 +30,7 @@ def judge(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     return found
 
 
-def nameless(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
+def nameless(wiring: LinkPlan, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per interface of a link that has no address and is told none."""
     found = []
     for host, name in wiring.bare:
@@ -41,7 +41,7 @@ def nameless(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     return found
 
 
-def self_assigned(wiring: Wiring) -> list[Finding]:
+def self_assigned(wiring: LinkPlan) -> list[Finding]:
     """One finding for all addresses of links that the interfaces took by themselves (169.254)."""
     found = [end for end in wiring.ends if end.address.ip.is_link_local]
     addresses = [str(end.address.ip) for end in found]
@@ -49,7 +49,7 @@ def self_assigned(wiring: Wiring) -> list[Finding]:
     return [meeting.self_assigned(found[0].host, addresses, names)] if found else []
 
 
-def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
+def _node(wiring: LinkPlan, host: str, values: NodeFacts) -> list[Finding]:
     if not wiring.rdma:
         return []
     error = values.lacks(MATRIX_KEY)
@@ -63,7 +63,7 @@ def _node(wiring: Wiring, host: str, values: NodeFacts) -> list[Finding]:
     return [Finding("rdma", OK, host, "enabled, the matrix is right")]
 
 
-def _link(wiring: Wiring, end: End, values: NodeFacts) -> Finding:
+def _link(wiring: LinkPlan, end: LinkEnd, values: NodeFacts) -> Finding:
     wrong = _wrong(wiring, end, values)
     if wrong:
         return Finding("link", FAIL, end.host, *wrong)
@@ -76,7 +76,7 @@ def _link(wiring: Wiring, end: End, values: NodeFacts) -> Finding:
     return Finding("link", OK, end.host, f"{end.interface} {end.address}{port}")
 
 
-def _wrong(wiring: Wiring, end: End, values: NodeFacts) -> tuple[str, str] | None:
+def _wrong(wiring: LinkPlan, end: LinkEnd, values: NodeFacts) -> tuple[str, str] | None:
     wrong = _absent(end.interface, values)
     if wrong:
         return wrong
@@ -106,13 +106,13 @@ def _absent(name: str, values: NodeFacts) -> tuple[str, str] | None:
     return None
 
 
-def pings(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
+def pings(wiring: LinkPlan, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per direction of every link, with the round trip in milliseconds."""
     ends = [(one, two) for link in wiring.links for one, two in (link, link[::-1])]
     return [_ping(one, two, facts) for one, two in ends if one.host in facts]
 
 
-def _ping(one: End, two: End, facts: Mapping[str, NodeFacts]) -> Finding:
+def _ping(one: LinkEnd, two: LinkEnd, facts: Mapping[str, NodeFacts]) -> Finding:
     what = f"{one.interface} -> {two.host} {two.address.ip}"
     found = (known(facts[one.host], ping.KEY) or {}).get(str(two.address.ip))
     if found is None:
@@ -130,13 +130,13 @@ def _ping(one: End, two: End, facts: Mapping[str, NodeFacts]) -> Finding:
     return Finding("ping", OK, one.host, f"{what}: {mean} ms ({least} to {most})")
 
 
-def _is_right(end: End, values: NodeFacts) -> bool:
+def _is_right(end: LinkEnd, values: NodeFacts) -> bool:
     """Whether an end's cable is in and its address is on its interface."""
     wrong = _absent(end.interface, values)
     return not wrong and end.address in values[INTERFACES_KEY][end.interface].addresses
 
 
-def _stale(two: End, facts: Mapping[str, NodeFacts]) -> tuple[str, str]:
+def _stale(two: LinkEnd, facts: Mapping[str, NodeFacts]) -> tuple[str, str]:
     """What else keeps a right link from answering: an entry of the neighbour table that is old."""
     ip, ether = two.address.ip, facts[two.host][INTERFACES_KEY][two.interface].ether
     says = f"must say {ether}" if ether else f"must say what ifconfig on {two.host} does"

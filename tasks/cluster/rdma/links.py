@@ -23,7 +23,7 @@ PREFIX = 30  # two addresses: a cable has two ends
 
 
 @dataclass(frozen=True)
-class End:
+class LinkEnd:
     """One end of a link: `interface` of `host` is to have `address` (with its network)."""
 
     host: str
@@ -39,12 +39,12 @@ class End:
         return f"{self.host}:{self.interface}:{self.address.ip}"
 
 
-Link = tuple[End, End]
+Link = tuple[LinkEnd, LinkEnd]
 Plug = tuple[str, str]  # host and interface
 
 
 @dataclass(frozen=True)
-class Wiring:
+class LinkPlan:
     """What rdma.setup brings about: hosts in rank order, their ends, MLX's matrix of devices.
 
     `rdma` is False for a cluster that only wants the addresses (backend ring). `cables` are the
@@ -54,13 +54,13 @@ class Wiring:
 
     source: str
     hosts: tuple[Host, ...]
-    ends: tuple[End, ...]
+    ends: tuple[LinkEnd, ...]
     matrix: tuple[tuple[Rdma, ...], ...]
     rdma: bool = True
     cables: tuple[tuple[Plug, Plug], ...] = ()
     bare: tuple[Plug, ...] = ()
 
-    def on(self, host: str) -> list[End]:
+    def on(self, host: str) -> list[LinkEnd]:
         return [end for end in self.ends if end.host == host]
 
     @property
@@ -84,15 +84,15 @@ class Wiring:
         names = ",".join(host.ssh for host in self.hosts)
         return f"inv rdma.discover --hosts {names} --write FILE"
 
-    def with_(self, interfaces: Mapping[str, Mapping[str, Interface]]) -> Wiring:
+    def with_(self, interfaces: Mapping[str, Mapping[str, Interface]]) -> LinkPlan:
         """The same, its ends those addresses that the nodes' interfaces have, by node."""
         plugs = list(dict.fromkeys(plug for cable in self.cables for plug in cable))
         found = {(h, i): interfaces[h][i].addresses for h, i in plugs if i in interfaces[h]}
-        ends = tuple(End(*plug, found[plug][0]) for plug in plugs if found.get(plug))
+        ends = tuple(LinkEnd(*plug, found[plug][0]) for plug in plugs if found.get(plug))
         return replace(self, ends=ends, bare=tuple(p for p in plugs if not found.get(p)))
 
 
-def from_specs(specs: Sequence[str], proxies: Sequence[str], netmask: str) -> Wiring:
+def from_specs(specs: Sequence[str], proxies: Sequence[str], netmask: str) -> LinkPlan:
     """`--node HOST:IFACE:IP` for each end, `--proxy VIA:HOST`; hosts in the order of mention."""
     prefix = parse_netmask(netmask)
     ends = [_spec(spec, prefix) for spec in specs]
@@ -108,7 +108,7 @@ def from_specs(specs: Sequence[str], proxies: Sequence[str], netmask: str) -> Wi
     return _wiring("--node", hosts, ends)
 
 
-def from_hostfile(file: Hostfile) -> Wiring:
+def from_hostfile(file: Hostfile) -> LinkPlan:
     """The links of a hostfile: its "links", or else the cables that its devices tell of.
 
     The `ips` of a file with devices are the hosts' own, by which ranks call the coordinator: so
@@ -131,7 +131,7 @@ def from_hostfile(file: Hostfile) -> Wiring:
         raise BadInput(f"{file.source}: {wrong}")
     if not ends:
         rdma = file.backend != "ring"
-        return Wiring(file.source, file.hosts, (), rows, rdma, _cables(file.hosts))
+        return LinkPlan(file.source, file.hosts, (), rows, rdma, _cables(file.hosts))
     wiring = replace(_wiring(file.source, file.hosts, ends), rdma=file.backend != "ring")
     if any(rows):
         _compare(file, wiring, rows)
@@ -161,7 +161,9 @@ def parse_netmask(text: str) -> int:
     return prefix
 
 
-def collision(end: End, interfaces: Mapping[str, Interface], routes: Iterable[Route]) -> str | None:
+def collision(
+    end: LinkEnd, interfaces: Mapping[str, Interface], routes: Iterable[Route]
+) -> str | None:
     """What else on the end's host already uses its subnet, or None.
 
     A link in the office's subnet would take the office's traffic: a /30 of 192.168.0.x has.
@@ -179,7 +181,7 @@ def collision(end: End, interfaces: Mapping[str, Interface], routes: Iterable[Ro
     return None
 
 
-def _counts(route: Route, end: End) -> bool:
+def _counts(route: Route, end: LinkEnd) -> bool:
     """Whether a route may collide: not the default one, nor the interface's own, nor multicast."""
     special = route.network.prefixlen == 0 or route.network.network_address >= _MULTICAST
     return route.interface != end.interface and not special
@@ -192,15 +194,15 @@ def _words(network: ipaddress.IPv4Network) -> str:
     return "everywhere" if network.prefixlen == 0 else str(network)
 
 
-def _wiring(source: str, hosts: tuple[Host, ...], ends: Sequence[End]) -> Wiring:
+def _wiring(source: str, hosts: tuple[Host, ...], ends: Sequence[LinkEnd]) -> LinkPlan:
     wrong = _twice(ends) or next(filter(None, map(_bad_address, ends)), None) or _unpaired(ends)
     if wrong:
         raise BadInput(f"{source}: {wrong}")
     names = [host.ssh for host in hosts]
-    return Wiring(source, hosts, tuple(ends), matrix(names, ends))
+    return LinkPlan(source, hosts, tuple(ends), matrix(names, ends))
 
 
-def pairs(ends: Iterable[End]) -> list[Link]:
+def pairs(ends: Iterable[LinkEnd]) -> list[Link]:
     """The ends that share a subnet, the earlier one first."""
     return [
         (one, two)
@@ -209,7 +211,7 @@ def pairs(ends: Iterable[End]) -> list[Link]:
     ]
 
 
-def matrix(names: Sequence[str], ends: Iterable[End]) -> tuple[tuple[Rdma, ...], ...]:
+def matrix(names: Sequence[str], ends: Iterable[LinkEnd]) -> tuple[tuple[Rdma, ...], ...]:
     """MLX's matrix: the devices from row to column, null without a link (and for itself)."""
     found: dict[tuple[str, str], list[str]] = {}
     for one, two in pairs(ends):
@@ -225,18 +227,18 @@ def _cell(devices: Sequence[str]) -> Rdma:
 _HOST = r"[A-Za-z0-9_.][A-Za-z0-9_.@-]*"  # as ssh takes it: no option, nothing for a shell
 
 
-def _spec(text: str, prefix: int) -> End:
+def _spec(text: str, prefix: int) -> LinkEnd:
     host, interface, address = ([*text.split(":", 2), "", ""])[:3]
     if text.count(":") < 2 or not re.fullmatch(_HOST, host):
         raise BadInput(f"--node {text!r}: give HOST:IFACE:IP, as in mac1:en5:10.254.0.5")
     return _end(f"--node {text}", host, interface, f"{address}/{prefix}")
 
 
-def _end(where: str, host: str, interface: str, address: str) -> End:
+def _end(where: str, host: str, interface: str, address: str) -> LinkEnd:
     if not re.fullmatch(r"[a-z]{2,10}[0-9]{1,3}", interface):
         raise BadInput(f"{where}: {interface!r} is no interface: give one such as en5")
     try:
-        return End(host, interface, ipaddress.IPv4Interface(address))
+        return LinkEnd(host, interface, ipaddress.IPv4Interface(address))
     except ValueError:
         raise BadInput(
             f"{where}: {address.partition('/')[0]!r} is no IPv4 address: give one such as"
@@ -251,7 +253,7 @@ def _proxy(text: str) -> tuple[str, str]:
     return host, via
 
 
-def _ends(file: Hostfile, index: int, host: Host) -> list[End]:
+def _ends(file: Hostfile, index: int, host: Host) -> list[LinkEnd]:
     where = f"{file.source}: hosts[{index}]"
     if host.links:
         return [
@@ -267,7 +269,7 @@ def _ends(file: Hostfile, index: int, host: Host) -> list[End]:
     return [_end(where, host.ssh, name, f"{ip}/{PREFIX}")] if name else []
 
 
-def _twice(ends: Sequence[End]) -> str | None:
+def _twice(ends: Sequence[LinkEnd]) -> str | None:
     for what, values in (
         ("address", [str(end.address.ip) for end in ends]),
         ("interface", [f"{end.interface} of {end.host}" for end in ends]),
@@ -278,7 +280,7 @@ def _twice(ends: Sequence[End]) -> str | None:
     return None
 
 
-def _bad_address(end: End) -> str | None:
+def _bad_address(end: LinkEnd) -> str | None:
     network, ip = end.address.network, end.address.ip
     if ip in (network.network_address, network.broadcast_address):
         return f"{ip} of {end.host} is not an address of a host in {network}: take another"
@@ -287,7 +289,7 @@ def _bad_address(end: End) -> str | None:
     return None
 
 
-def _unpaired(ends: Sequence[End]) -> str | None:
+def _unpaired(ends: Sequence[LinkEnd]) -> str | None:
     """A link is a subnet of its own with one end on each of two hosts."""
     for end in ends:
         nets = [other for other in ends if other.address.network.overlaps(end.address.network)]
@@ -301,7 +303,7 @@ def _unpaired(ends: Sequence[End]) -> str | None:
     return None
 
 
-def _compare(file: Hostfile, wiring: Wiring, rows: Sequence[Sequence[Rdma]]) -> None:
+def _compare(file: Hostfile, wiring: LinkPlan, rows: Sequence[Sequence[Rdma]]) -> None:
     """The hostfile's own matrix wins, but it must be one that its links can carry."""
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):

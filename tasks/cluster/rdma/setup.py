@@ -17,7 +17,7 @@ from ..facts.links.rdma import INTERFACES_KEY, MATRIX, MATRIX_KEY
 from ..facts.links.routes import KEY as ROUTES
 from ..facts.links.thunderbolt import HARDWARE_PORTS
 from ..ssh import scripts
-from .links import End, Wiring, collision
+from .links import LinkEnd, LinkPlan, collision
 
 KINDS = ("unbridge", "address", "devices")
 IFCONFIG = "/sbin/ifconfig"
@@ -44,7 +44,7 @@ class Change:
     by: str = "sudo/act.sh"
 
 
-def unbridge(end: End, facts: NodeFacts) -> list[Change]:
+def unbridge(end: LinkEnd, facts: NodeFacts) -> list[Change]:
     """Take the end's interface out of every bridge: in one, its port carries no RDMA (mlx#3207)."""
     bridges = [each for each in facts[INTERFACES_KEY].values() if end.interface in each.members]
     return [
@@ -58,7 +58,7 @@ def unbridge(end: End, facts: NodeFacts) -> list[Change]:
     ]
 
 
-def address(end: End, facts: NodeFacts) -> list[Change]:
+def address(end: LinkEnd, facts: NodeFacts) -> list[Change]:
     """Give the end's interface its address, unless that is its first one already."""
     interface = facts[INTERFACES_KEY][end.interface]
     if interface.addresses[:1] == (end.address,):
@@ -68,12 +68,12 @@ def address(end: End, facts: NodeFacts) -> list[Change]:
     return [Change("address", end.host, what, assign(end))]
 
 
-def assign(end: End) -> tuple[str, ...]:
+def assign(end: LinkEnd) -> tuple[str, ...]:
     ip, mask = str(end.address.ip), str(end.address.netmask)
     return (IFCONFIG, end.interface, "inet", ip, "netmask", mask)
 
 
-def devices(wiring: Wiring, host: str, facts: NodeFacts) -> list[Change]:
+def devices(wiring: LinkPlan, host: str, facts: NodeFacts) -> list[Change]:
     """Write MLX's matrix on the host, unless it is there."""
     if facts[MATRIX_KEY] == json.loads(matrix_text(wiring)):
         return []
@@ -81,12 +81,12 @@ def devices(wiring: Wiring, host: str, facts: NodeFacts) -> list[Change]:
     return [Change("devices", host, f"write {MATRIX} ({had})", script=write_matrix(wiring))]
 
 
-def matrix_text(wiring: Wiring) -> str:
+def matrix_text(wiring: LinkPlan) -> str:
     """MLX's device matrix as JSON: rows of null, a name, or a list of names."""
     return json.dumps(wiring.matrix)
 
 
-def changes(wiring: Wiring, facts: Mapping[str, NodeFacts], kinds: Iterable[str]) -> list[Change]:
+def changes(wiring: LinkPlan, facts: Mapping[str, NodeFacts], kinds: Iterable[str]) -> list[Change]:
     """All that is not as wanted, of the `kinds` unbridge, address and devices, in their order."""
     found: list[Change] = []
     for host, values in facts.items():
@@ -97,7 +97,9 @@ def changes(wiring: Wiring, facts: Mapping[str, NodeFacts], kinds: Iterable[str]
     return found
 
 
-def refusals(wiring: Wiring, facts: Mapping[str, NodeFacts], kinds: Sequence[str]) -> list[Finding]:
+def refusals(
+    wiring: LinkPlan, facts: Mapping[str, NodeFacts], kinds: Sequence[str]
+) -> list[Finding]:
     """Why nothing may be touched: facts that are unknown, interfaces missing, subnets in use."""
     found = []
     for host, values in facts.items():
@@ -115,7 +117,7 @@ def unreadable(host: str, facts: NodeFacts) -> list[Finding]:
     ]
 
 
-def _refused(end: End, facts: NodeFacts, kinds: Sequence[str]) -> list[Finding]:
+def _refused(end: LinkEnd, facts: NodeFacts, kinds: Sequence[str]) -> list[Finding]:
     if end.interface not in facts[INTERFACES_KEY]:
         there = ", ".join(name for name in facts[INTERFACES_KEY] if name.startswith("en"))
         what = f"no interface {end.interface} (there are {there})"
@@ -130,7 +132,7 @@ def _refused(end: End, facts: NodeFacts, kinds: Sequence[str]) -> list[Finding]:
     return []
 
 
-def no_port(end: End, hardware: Mapping[str, str]) -> list[Finding]:
+def no_port(end: LinkEnd, hardware: Mapping[str, str]) -> list[Finding]:
     """A finding where the end is no Thunderbolt port: it may be what we came in by."""
     ports = hardware.values()
     if end.interface in ports:
@@ -181,7 +183,7 @@ def act_script(todo: Sequence[Change], password: str | None) -> str:
     return "".join(parts)
 
 
-def write_matrix(wiring: Wiring, owner: str | None = None) -> str:
+def write_matrix(wiring: LinkPlan, owner: str | None = None) -> str:
     """Writes MLX's matrix; where root does, `owner` gets it."""
     return scripts.script(
         "rdma/matrix.sh", file=MATRIX, matrix=matrix_text(wiring), owner=owner or ""

@@ -17,14 +17,14 @@ from ..facts.links.thunderbolt import HARDWARE_PORTS
 from ..facts.machine import processes
 from ..ssh import scripts
 from . import launchd
-from .links import End, Wiring
+from .links import LinkEnd, LinkPlan
 from .setup import IFCONFIG, Change, matrix_text, no_port, unreadable
 
 BRIDGE = "bridge0"  # macOS has all Thunderbolt ports in it
 
 
 @dataclass(frozen=True)
-class Ours:
+class OurTraces:
     """Whether the daemon's draft and log are there, and the node's address that ssh came in by."""
 
     draft: bool
@@ -32,19 +32,19 @@ class Ours:
     came_in_by: str
 
 
-def parse(text: str, status: int) -> Ours:
+def parse(text: str, status: int) -> OurTraces:
     """The output of `FACT`."""
     found = re.fullmatch(r"came in by (\S*)\n(draft\n)?(log\n)?end\s*", text)
     if status != 0 or not found:
         raise ValueError("our files can't be read")
-    return Ours(bool(found[2]), bool(found[3]), found[1])
+    return OurTraces(bool(found[2]), bool(found[3]), found[1])
 
 
-KEY = Key[Ours]("files")
+KEY = Key[OurTraces]("files")
 FACT = Fact(KEY, scripts.script("rdma/ours.sh", draft=launchd.DRAFT, log=launchd.LOG), parse)
 
 
-def refusals(wiring: Wiring, facts: Mapping[str, NodeFacts]) -> list[Finding]:
+def refusals(wiring: LinkPlan, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """Why nothing may be touched: unknown facts, a rank, an interface that is not a link's."""
     found = []
     for host, values in facts.items():
@@ -60,7 +60,7 @@ def _ranks(host: str, facts: NodeFacts) -> list[Finding]:
     ]
 
 
-def _ends(wiring: Wiring, host: str, facts: NodeFacts) -> list[Finding]:
+def _ends(wiring: LinkPlan, host: str, facts: NodeFacts) -> list[Finding]:
     found = []
     for end in wiring.on(host):
         if end.interface in facts[INTERFACES_KEY]:
@@ -71,7 +71,7 @@ def _ends(wiring: Wiring, host: str, facts: NodeFacts) -> list[Finding]:
     return found
 
 
-def changes(wiring: Wiring, host: str, facts: NodeFacts, home: str) -> list[Change]:
+def changes(wiring: LinkPlan, host: str, facts: NodeFacts, home: str) -> list[Change]:
     """All that is to be given back; the daemon first, which would mend it again."""
     found = launchd.changes(host, home, facts[launchd.KEY], None)
     # The daemon may write its first line after we have looked.
@@ -95,7 +95,7 @@ def _remove(host: str, path: str) -> Change:
     return Change("undo", host, f"remove {path}", script=script)
 
 
-def _address(end: End, facts: NodeFacts) -> list[Change]:
+def _address(end: LinkEnd, facts: NodeFacts) -> list[Change]:
     interface, ip = facts[INTERFACES_KEY].get(end.interface), str(end.address.ip)
     if interface is None or ip not in interface.ipv4:
         return []
@@ -103,7 +103,7 @@ def _address(end: End, facts: NodeFacts) -> list[Change]:
     return [_by_root(end.host, f"take {ip} from {end.interface}", *words)]
 
 
-def _bridge(end: End, facts: NodeFacts) -> list[Change]:
+def _bridge(end: LinkEnd, facts: NodeFacts) -> list[Change]:
     interfaces = facts[INTERFACES_KEY]
     is_in = any(end.interface in each.members for each in interfaces.values())
     if is_in or BRIDGE not in interfaces or end.interface not in interfaces:
@@ -112,11 +112,11 @@ def _bridge(end: End, facts: NodeFacts) -> list[Change]:
     return [_by_root(end.host, what, IFCONFIG, BRIDGE, "addm", end.interface)]
 
 
-def _is_ours(wiring: Wiring, facts: NodeFacts) -> bool:
+def _is_ours(wiring: LinkPlan, facts: NodeFacts) -> bool:
     return wiring.rdma and facts[MATRIX_KEY] == json.loads(matrix_text(wiring))
 
 
-def kept(wiring: Wiring, host: str, facts: NodeFacts) -> list[str]:
+def kept(wiring: LinkPlan, host: str, facts: NodeFacts) -> list[str]:
     """What is there and is not given back or taken away, in words."""
     found = []
     interfaces, ours = facts[INTERFACES_KEY], {str(end.address.ip) for end in wiring.on(host)}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..errors import BadInput, Ended
 from ..facts import Fact, Key, NodeFacts, known
 from ..ssh import background, scripts
-from ..ssh.node import Answer, Node
+from ..ssh.node import CommandResult, Node
 from ..text import one_line
 from .launch import who
 
@@ -29,7 +29,7 @@ _OUTCOMES = {3: "refused", 4: "failed", 5: "node not reached"}
 
 
 @dataclass(frozen=True, order=True)
-class Entry:
+class AuditEntry:
     """An action as a node's log tells it; `time` is like 2026-11-24T18:01:25Z."""
 
     time: str
@@ -42,7 +42,7 @@ class AuditWriter:
     """Writes the lines of one command; `close` waits for those that are on their way."""
 
     def __init__(self) -> None:
-        self._writing: dict[Future[Answer], str] = {}
+        self._writing: dict[Future[CommandResult], str] = {}
 
     @contextmanager
     def recorded(
@@ -70,7 +70,7 @@ class AuditWriter:
     ) -> None:
         """Begin to write a line to the nodes that we are connected to."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        text = script(state_dir, Entry(now, who(), what, outcome))
+        text = script(state_dir, AuditEntry(now, who(), what, outcome))
         for node in targets:
             if node.is_connected:
                 self._writing[background.begin(node.sh, text)] = node.name
@@ -89,41 +89,41 @@ def _outcome(error: BaseException) -> str:
     return _OUTCOMES.get(error.code, "failed") if isinstance(error, Ended) else "failed"
 
 
-def _failure(end: Future[Answer]) -> str:
+def _failure(end: Future[CommandResult]) -> str:
     if not end.done():
         return "no answer in time"
     answer = end.result()
     return "" if answer.ok else one_line(answer.failure or answer.err) or "no reason given"
 
 
-def script(state_dir: str, entry: Entry) -> str:
+def script(state_dir: str, entry: AuditEntry) -> str:
     """Appends a line to a node's log."""
     fields = (entry.time, entry.who, entry.what, entry.outcome)
     line = "\t".join(one_line(field).replace("\t", " ")[:300] for field in fields)
     return scripts.script("audit/add.sh", state_dir=state_dir, name=NAME, line=line, limit=LIMIT)
 
 
-KEY = Key[Sequence[Entry]]("audit")
+KEY = Key[Sequence[AuditEntry]]("audit")
 
 
-def fact(state_dir: str, lines: int) -> Fact[Sequence[Entry]]:
+def fact(state_dir: str, lines: int) -> Fact[Sequence[AuditEntry]]:
     """The last `lines` entries of a node's log (0: all); none where nothing was done yet."""
     text = scripts.script("audit/last.sh", state_dir=state_dir, name=NAME, lines=lines)
     return Fact(KEY, text, parse)
 
 
-def parse(text: str, status: int) -> list[Entry]:
+def parse(text: str, status: int) -> list[AuditEntry]:
     """The output of `fact`; a damaged line is left out."""
     if status != 0:
         raise ValueError("the audit log can't be read")
     rows = [line.split("\t") for line in text.splitlines()]
     good = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-    return [Entry(*row) for row in rows if len(row) == 4 and good.fullmatch(row[0])]
+    return [AuditEntry(*row) for row in rows if len(row) == 4 and good.fullmatch(row[0])]
 
 
-def merged(facts: Mapping[str, NodeFacts], lines: int) -> list[tuple[Entry, list[str]]]:
+def merged(facts: Mapping[str, NodeFacts], lines: int) -> list[tuple[AuditEntry, list[str]]]:
     """The last `lines` entries (0: all) of all nodes by time, each with the nodes that have it."""
-    found: dict[Entry, list[str]] = {}
+    found: dict[AuditEntry, list[str]] = {}
     for node, values in facts.items():
         for entry in known(values, KEY) or ():
             found.setdefault(entry, []).append(node)

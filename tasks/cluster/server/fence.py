@@ -18,7 +18,7 @@ from ..ssh import scripts
 
 if TYPE_CHECKING:
     from ..cluster import Site
-    from ..ssh.node import Answer
+    from ..ssh.node import CommandResult
 
 
 class TakenOver(ActionFailed):
@@ -88,7 +88,7 @@ def is_aligned(cluster: Site) -> bool:
     return held is None or held.asked >= {node.name for node in cluster.nodes}
 
 
-def check(answers: Mapping[str, Answer]) -> None:
+def check(answers: Mapping[str, CommandResult]) -> None:
     """Raise TakenOver where a script was refused."""
     for name, answer in answers.items():
         refused = parse_fence(answer.err)

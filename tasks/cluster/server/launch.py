@@ -20,7 +20,7 @@ from ..facts.machine.processes import MARK, mark
 from ..facts.server import state
 from ..facts.server.state import Record
 from ..ssh import nodes, scripts
-from ..ssh.node import Answer
+from ..ssh.node import CommandResult
 from ..text import said
 from ..version import WRITER
 from . import fence, snapshots
@@ -234,7 +234,7 @@ def _entry(cluster: Cluster) -> dict[str, str]:
     return told
 
 
-def _check(answers: dict[str, Answer]) -> None:
+def _check(answers: dict[str, CommandResult]) -> None:
     fence.check(answers)
     for name, answer in answers.items():
         if answer.failure:

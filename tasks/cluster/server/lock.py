@@ -25,7 +25,7 @@ from ..cluster import Site
 from ..errors import ActionFailed, CheckFailed, Unreachable
 from ..facts.server.state import NO_HOLD
 from ..ssh import background, scripts
-from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, Answer, Node
+from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, CommandResult, Node
 from ..text import LINE, one_line
 from . import snapshots
 from .fence import Fence
@@ -212,7 +212,7 @@ def _gone(word: str) -> str:
     }.get(name, "it is damaged")
 
 
-def _check(name: str, answer: Answer) -> None:
+def _check(name: str, answer: CommandResult) -> None:
     if answer.failure:
         why = ": ".join(filter(None, (answer.failure, answer.remedy)))
         raise Unreachable(f"{name}: {why}")
@@ -236,11 +236,11 @@ class LockClient:
         self.times = 0
         self.what, self.run = what, Run.new()
         self.script = script(cluster, what, self.run)
-        self.lines: queue.Queue[str | Answer] = queue.Queue(2 * CHATTER)
+        self.lines: queue.Queue[str | CommandResult] = queue.Queue(2 * CHATTER)
         self.has_lock = threading.Event()
         self.released = threading.Event()
         node = cluster.leader
-        self.end: Future[Answer] = background.begin(
+        self.end: Future[CommandResult] = background.begin(
             lambda: node.sh("", timeout=0, in_stream=self, out_stream=_Lines(self.lines.put))
         )
         self.end.add_done_callback(lambda end: self.lines.put(end.result()))
@@ -266,7 +266,7 @@ class LockClient:
                 line = self.lines.get(timeout=max(end - time.monotonic(), 0.01))
             except queue.Empty:
                 raise Unreachable(f"{name}: the lock was not given or refused in time") from None
-            if isinstance(line, Answer):
+            if isinstance(line, CommandResult):
                 _check(name, line)
                 raise Unreachable(f"{name}: the lock's keeper has ended: {line.err.strip()}")
             word = line.partition("\t")[0]

@@ -21,26 +21,21 @@ from pathlib import Path
 from typing import IO
 
 from ..cluster import Cluster
-from ..errors import ActionFailed, CheckFailed
-from ..facts.server.state import Record
-from ..facts.snapshot import Snapshot
+from ..errors import ActionFailed
 from ..known_errors.hints import first_error
 from ..ssh import nodes, scripts
-from ..ssh.node import Answer
+from ..ssh.node import CommandResult
 from ..text import LINE, plain
 from . import combined_log as combined
-from .launch import HEADER, LINKS, link, log_path
+from .log_paths import NAME, LogPaths, Source
 
 CHUNK = 1024 * 1024  # bytes of one log per round trip, at most
 ALL = 8 * CHUNK  # bytes of all logs per round trip
 LONG = 64 * 1024  # bytes after which a line that has no end yet is taken as it is
-NAME = "tp_server.log"
-
-Source = tuple[str, int]  # node, rank
 
 
 @dataclass(frozen=True)
-class Piece:
+class LogChunk:
     """A part of one rank's log: `key` tells the log, `offset` is where the part begins in it."""
 
     node: str
@@ -59,64 +54,6 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the logs are: on each node by rank, and the combined one here.
-
-    `link` is the known name that leads to the combined one; None where the user named a folder.
-    """
-
-    paths: Mapping[Source, str]
-    combined: Path
-    link: Path | None = None
-
-    @property
-    def positions(self) -> Path:
-        return self.combined.with_name(f".{NAME}.positions")
-
-
-def place(cluster: Cluster, read: Snapshot, run: str | None = None) -> Place:
-    """The logs of this start's `run`, else of what is recorded, else of what was started last.
-
-    The combined log lies with its run here, or where --log-dir says; without it beside the
-    recorded ones, if there is one here already: a record is the node's word, which has no say in
-    where we write.
-    """
-    if run:
-        paths = {(rank.host.ssh, rank.rank): log_path(cluster, rank, run) for rank in cluster.ranks}
-        return _placed(cluster, paths, cluster.log_dir, run)
-    records = {(node, rank.rank): rank.record for node, rank in read.ranks if rank.record}
-    if not records:
-        states = {node: read.state(node) for node in read.nodes}
-        records = {(n, rank): r for n, s in states.items() if s for rank, r in s.last.items()}
-    paths = {source: record.log for source, record in records.items() if record.log}
-    first = next((record for (_, rank), record in records.items() if rank == 0), None)
-    return _placed(cluster, paths, _folder(cluster, first), first.run if first else None)
-
-
-def _folder(cluster: Cluster, record: Record | None) -> str | None:
-    """The folder of the combined log where it is the user's to name; None where it is not."""
-    if not cluster.log_dir_given and record and record.log and record.run not in record.log:
-        beside = os.path.dirname(record.log)
-        if _combined(beside).is_file():
-            return beside
-    return cluster.log_dir
-
-
-def _placed(
-    cluster: Cluster, paths: Mapping[Source, str], folder: str | None, run: str | None
-) -> Place:
-    if folder:
-        return Place(paths, _combined(folder))
-    runs = Path(os.path.expanduser(cluster.folder)) / "runs"
-    newest = max(runs.glob(f"*/{NAME}"), default=runs / NAME)
-    return Place(paths, runs / run / NAME if run else newest, Path(LINKS) / link(cluster))
-
-
-def _combined(folder: str) -> Path:
-    return Path(os.path.expanduser(folder)) / NAME
-
-
-@dataclass(frozen=True)
 class Collected:
     """Why the logs of a node could not be collected, and what it said to the script beside.
 
@@ -125,7 +62,7 @@ class Collected:
     """
 
     failed: Mapping[str, str]
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, CommandResult]
     is_all: bool = True
     left: Mapping[Source, int] = field(default_factory=dict)
     unwritten: str = ""
@@ -133,7 +70,7 @@ class Collected:
 
 def collect(
     cluster: Cluster,
-    where: Place,
+    where: LogPaths,
     final: bool = False,
     beside: Mapping[str, str] | None = None,
     stream: bool = False,
@@ -162,12 +99,12 @@ def collect(
     )
 
 
-def _utf_8(answer: Answer) -> Answer:
+def _utf_8(answer: CommandResult) -> CommandResult:
     return replace(answer, out=answer.out.encode("latin-1").decode("utf-8", "replace"))
 
 
 def errors(
-    cluster: Cluster, where: Place, lines: int = 10
+    cluster: Cluster, where: LogPaths, lines: int = 10
 ) -> dict[int, tuple[str | None, list[str]]]:
     """Rank -> (first error, last lines) of the logs as they are on the nodes now."""
     texts: dict[int, list[bytes]] = {}
@@ -181,75 +118,13 @@ def errors(
     return logs
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A log that a node has written and kept; the lowest `age` is the newest of its rank."""
-
-    node: str
-    rank: int
-    age: int
-    run: str
-    path: str
-
-
-def earlier(
-    cluster: Cluster, read: Snapshot, number: int, folder: Path
-) -> tuple[Place, dict[str, str]]:
-    """The logs of the run that was started `number` runs before the last one, for `collect`.
-
-    They are found by their first lines: ranks may have kept different numbers of logs. The
-    combined log will be in `folder`; nodes that gave no answer are told with why. Raise
-    CheckFailed if rank 0's node has no such log.
-    """
-    where = place(cluster, read)
-    texts = {}
-    for node in cluster.nodes:
-        logs = [path for (name, _), path in where.paths.items() if name == node.name]
-        folders = [os.path.dirname(path) for path in logs if not _OF_RUN.search(path)]
-        folder_of = (folders or [cluster.log_dir or LINKS])[0]
-        texts[node.name] = scripts.script("logs/kept.sh", **cluster.where, folder=folder_of)
-    answers = nodes.sh(cluster.nodes, texts)
-    found = [log for name, answer in answers.items() for log in kept(name, answer.out)]
-    first = [log for log in found if log.rank == 0]
-    newest = sorted(first, key=lambda log: (_begun(log.run), -log.age), reverse=True)
-    runs = list(dict.fromkeys(log.run for log in newest))
-    if number >= len(runs):
-        name = cluster.leader.name
-        why = answers[name].failure or f"it has {max(len(runs) - 1, 0)} (--keep-logs)"
-        raise CheckFailed(f"{name}: no log of {number} starts before the last one: {why}")
-    paths = {(log.node, log.rank): log.path for log in found if log.run == runs[number]}
-    return Place(paths, folder / NAME), {n: a.failure for n, a in answers.items() if a.failure}
-
-
-def _begun(run: str) -> str:
-    """When a run began, by its id; "" where that does not tell: it is older then, or a test's."""
-    return run if re.match(r"\d{8}T\d{6}", run) else ""
-
-
-def kept(node: str, text: str) -> Iterator[Kept]:
-    """The logs of `node` in the output of its script; what another node left there is not its."""
-    for number, row in enumerate(text.splitlines()):
-        log = _KEPT_LOG.match(row)
-        if log and log["host"] == node:
-            # Those of runs come first, the newest first; by their names others tell their age.
-            age = number if log["ours"] else 1_000_000 + int(log["age"] or 0)
-            yield Kept(node, int(log["rank"]), age, log["run"], log["path"])
-
-
-_OF_RUN = re.compile(r"/rank-\d+\.log$")  # not of a folder that the user named
-_KEPT_LOG = re.compile(
-    r"(?P<path>/.*/(?:(?P<ours>rank-)|tp_server\.rank)(?P<rank>\d{1,4})\.log(?:\.(?P<age>\d{1,4}))?)"
-    rf"\t{HEADER}(?P<run>\w+) rank=(?P=rank) host=(?P<host>\S+) "
-)
-
-
 def _fetch(
     cluster: Cluster,
-    where: Place,
+    where: LogPaths,
     taken: Mapping[str, tuple[str, int]],
     beside: Mapping[str, str],
     stream: bool = False,
-) -> tuple[list[Piece], dict[str, Answer]]:
+) -> tuple[list[LogChunk], dict[str, CommandResult]]:
     nonce = secrets.token_hex(8)
     logs: dict[str, list[tuple[int, str, str, int]]] = {}
     for (node, rank), path in where.paths.items():
@@ -268,15 +143,15 @@ def _fetch(
     return pieces, answers
 
 
-def parse(node: str, text: str, nonce: str) -> list[Piece]:
+def parse(node: str, text: str, nonce: str) -> list[LogChunk]:
     """The parts that a node printed between marks, joined; an unfinished one is left out."""
-    pieces: list[Piece] = []
+    pieces: list[LogChunk] = []
     for found in re.finditer(rf"\n{nonce} begin (\d+) (\d+) (\d+ \d+)\n", text):
         end = text.find(f"\n{nonce} end\n", found.end())
         if end < 0:
             break
         data = text[found.end() : end].encode("latin-1")
-        piece = Piece(node, int(found[1]), found[3], int(found[2]), data)
+        piece = LogChunk(node, int(found[1]), found[3], int(found[2]), data)
         before = pieces[-1] if pieces else None
         if before and (before.rank, before.end) == (piece.rank, piece.offset):
             pieces[-1] = replace(before, data=before.data + data)
@@ -294,7 +169,7 @@ def read_script(
     return scripts.script("logs/new.sh", words, nonce=nonce, limit=limit, stream=is_stream)
 
 
-def limit(where: Place) -> int:
+def limit(where: LogPaths) -> int:
     """Bytes of one log per round trip: of many ranks' logs less, for all come at once."""
     return max(min(CHUNK, ALL // max(len(where.paths), 1)), LONG)
 
@@ -304,7 +179,7 @@ def _name(node: str, rank: int) -> str:
 
 
 @contextmanager
-def _locked(where: Place) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _locked(where: LogPaths) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """The combined log, open for appending by us alone, and the file of what has been taken."""
     try:
         _make(where.combined.parent)
@@ -317,11 +192,11 @@ def _locked(where: Place) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         yield log, positions
 
 
-def _unwritten(where: Place, error: OSError) -> str:
+def _unwritten(where: LogPaths, error: OSError) -> str:
     return f"{where.combined}: can't be written ({error.strerror}): choose another --log-dir"
 
 
-def _begin(where: Place, known_name: Path, keep: int) -> None:
+def _begin(where: LogPaths, known_name: Path, keep: int) -> None:
     """For a run's first lines here: lead the known name to them, and let the oldest runs go."""
     runs = where.combined.parents[1]
     # Where this machine is a node, too, its start lets them go.
@@ -359,9 +234,9 @@ def _positions(text: bytes) -> dict[str, tuple[str, int]]:
 def _append(
     log: IO[bytes],
     positions: IO[bytes],
-    pieces: Sequence[Piece],
+    pieces: Sequence[LogChunk],
     taken: dict[str, tuple[str, int]],
-    where: Place,
+    where: LogPaths,
     most: int,
     final: bool,
 ) -> tuple[dict[Source, int], str]:
@@ -398,7 +273,9 @@ def _write(file: IO[bytes], data: bytes) -> None:
         view = view[os.write(file.fileno(), view) :]
 
 
-def _lines(piece: Piece, taken: dict[str, tuple[str, int]], final: bool) -> tuple[int, list[bytes]]:
+def _lines(
+    piece: LogChunk, taken: dict[str, tuple[str, int]], final: bool
+) -> tuple[int, list[bytes]]:
     """Note that a piece is taken: bytes before it that never were, and its whole lines."""
     name = _name(piece.node, piece.rank)
     key, offset = taken.get(name, ("", 0))

@@ -27,7 +27,7 @@ GIVE_UP = 10.0  # seconds more until its connection is given up
 
 
 @dataclass
-class Pulse:
+class NodeMonitor:
     """What is known of one node now.
 
     `why` tells why nothing is known; `posts` are the requests of all its loops before this one.
@@ -48,13 +48,13 @@ class Pulse:
         return silence if silence > SILENT * max(interval, 1) else None
 
 
-class Watch:
+class Monitor:
     """Watches all nodes of a cluster until the program ends."""
 
     def __init__(self, cluster: Cluster, interval: int) -> None:
         self.cluster = cluster
         self.interval = interval
-        self.pulses = {node.name: Pulse(node.name) for node in cluster.nodes}
+        self.pulses = {node.name: NodeMonitor(node.name) for node in cluster.nodes}
         for node in cluster.nodes:
             background.begin(self._attend, node)
         background.begin(self._care)
@@ -64,7 +64,7 @@ class Watch:
         """Whether every node has told enough to know its rates, or why it can't."""
         return all(each.rates or each.why not in ("", "connecting") for each in self._now())
 
-    def _now(self) -> list[Pulse]:
+    def _now(self) -> list[NodeMonitor]:
         return list(self.pulses.values())
 
     def _attend(self, node: Node) -> None:
@@ -75,7 +75,7 @@ class Watch:
                 pulse.vitals = pulse.rates = None
                 time.sleep(self.interval)
 
-    def _listen(self, node: Node, pulse: Pulse) -> str:
+    def _listen(self, node: Node, pulse: NodeMonitor) -> str:
         """Take blocks until the loop ends; why it ended, if it should not have."""
         read = snapshots.read(
             [node], lambda _: [state.fact(self.cluster.state_dir, self.cluster.name)]
@@ -94,10 +94,10 @@ class Watch:
             return answer.failure
         return "" if answer.status == 0 else f"its loop ended with status {answer.status}"
 
-    def _wanted(self, node: Node, ranks: Sequence[RankState]) -> vitals.Wanted:
+    def _wanted(self, node: Node, ranks: Sequence[RankState]) -> vitals.MonitorOptions:
         pids = [rank.pid for rank in ranks if rank.alive and rank.pid]
         first = next((r.record for r in ranks if r.rank == 0 and r.alive and r.record), None)
-        return vitals.Wanted(
+        return vitals.MonitorOptions(
             self.cluster.state_dir,
             self.cluster.name,
             links(self.cluster, node),
@@ -134,7 +134,7 @@ def links(cluster: Cluster, node: Node) -> list[str]:
 class _Blocks(io.TextIOBase):
     """A stream that takes what a loop prints, block by block."""
 
-    def __init__(self, pulse: Pulse, nonce: str) -> None:
+    def __init__(self, pulse: NodeMonitor, nonce: str) -> None:
         super().__init__()
         self.pulse = pulse
         self.nonce = nonce

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..facts.machine.memory import in_words
-from ..known_errors.hints import exit_words
+from ..facts.machine.memory import format_bytes
+from ..known_errors.hints import describe_exit
 
 if TYPE_CHECKING:
     from ..facts.server.state import RankState
@@ -107,7 +107,9 @@ def _was_ready(read: Snapshot) -> bool:
 def _gone(read: Snapshot) -> str:
     """The ranks that have ended; one without a pid is about to be started."""
     dead = {
-        f"rank {r.rank} on {n}": exit_words(r.exit) for n, r in read.ranks if r.pid and not r.alive
+        f"rank {r.rank} on {n}": describe_exit(r.exit)
+        for n, r in read.ranks
+        if r.pid and not r.alive
     }
     return f"died: {_words(dead)}" if dead else ""
 
@@ -137,7 +139,7 @@ def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
         return Health(LOADING)
     read, of = (total / len(ranks) for total in bytes_)
     share = f"{100 * read / of:.0f} %, " if of else ""
-    return Health(LOADING, f"{share}{in_words(int(read))} of {in_words(int(of))} per rank")
+    return Health(LOADING, f"{share}{format_bytes(int(read))} of {format_bytes(int(of))} per rank")
 
 
 def _names(nodes: Sequence[str]) -> str:

@@ -9,20 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from ..checks.servers import servers, strange_ranks, unrecorded
 from ..cluster import Cluster
-from ..facts import NodeFacts, Unknown, known
-from ..facts.machine import memory, ports
+from ..facts import Unknown
+from ..facts.machine import memory
 from ..facts.machine import processes as listed_processes
-from ..facts.machine.memory import in_words
-from ..facts.machine.processes import Process, mark
+from ..facts.machine.memory import format_bytes
 from ..facts.server import state
-from ..facts.server.state import RankState
 from ..facts.snapshot import Snapshot
 from ..ssh import nodes, scripts
-from ..ssh.node import SCRIPT_TIMEOUT, Answer
+from ..ssh.node import SCRIPT_TIMEOUT, CommandResult
 from . import fence, snapshots
 from .launch import who
+from .targets import Target, targets
 
 GRACE = 5.0  # seconds that rank 0 has to take the others along, as measured with both engines
 LOOK = 3.0  # seconds between two looks at what a process that does not end still holds
@@ -30,27 +28,8 @@ NOISE = 64 * 1024**2  # bytes in a look that say nothing; what unloads a model f
 KILL_WAIT = 10.0  # seconds for a killed process to be gone; freeing wired memory takes a while
 
 
-@dataclass(frozen=True)
-class Target:
-    """A process to stop; `same` is how it is known that it is still the one that was seen.
-
-    `signal` is what it ends by in order, if it leads.
-
-    That is ("start", its boot, its start), ("child", its boot, its command line) or ("command",
-    "", its command line).
-    """
-
-    node: str
-    pid: int
-    label: str
-    same: tuple[str, str, str]
-    is_leader: bool = False
-    has_rdma: bool = False
-    signal: str = "TERM"
-
-
 @dataclass
-class Stopped:
+class StopReport:
     """What was done on one node; `left` are the targets that nothing could end.
 
     `why` tells why what was `killed` was.
@@ -113,7 +92,7 @@ def stop(
     read: Snapshot | None = None,
     tell: Callable[[str], object] = lambda text: None,
     everything: bool = False,
-) -> list[Stopped]:
+) -> list[StopReport]:
     """Stop every rank of ours on the cluster's nodes; one report per node.
 
     With `everything` also each server of the engine that is there, whoever started it.
@@ -125,7 +104,7 @@ def stop(
     can't be reached delays no other.
     """
     read = read or snapshots.alive(cluster)
-    reports = {node.name: Stopped(node.name) for node in cluster.nodes}
+    reports = {node.name: StopReport(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
     left = found = targets(cluster, read, run, everything)
@@ -147,7 +126,11 @@ def stop(
 
 
 def _end(
-    cluster: Cluster, found: list[Target], order: str, deadline: float, reports: dict[str, Stopped]
+    cluster: Cluster,
+    found: list[Target],
+    order: str,
+    deadline: float,
+    reports: dict[str, StopReport],
 ) -> tuple[list[Target], Held]:
     """Have all end in order, until the deadline: what is left, and what that holds."""
     left, held = found, Held({}, {})
@@ -165,7 +148,7 @@ def _unload(
     cluster: Cluster,
     left: list[Target],
     held: Held,
-    reports: dict[str, Stopped],
+    reports: dict[str, StopReport],
     tell: Callable[[str], object],
 ) -> list[Target]:
     """Wait while what is left still frees memory: killed meanwhile, it would strand the rest."""
@@ -175,7 +158,7 @@ def _unload(
         left, held = _signal(cluster, left, [], "0", min(LOOK, _until(end)), reports)
         if not left or not held.is_less_than(before):
             break
-        size = in_words(sum(held.own.values())) if held.own else "what is wired"
+        size = format_bytes(sum(held.own.values())) if held.own else "what is wired"
         tell(f"waiting for {_labels(left)}: memory still falls ({size})")
     return left
 
@@ -196,7 +179,7 @@ def _unknown(read: Snapshot) -> dict[str, str]:
 
 def _look_again(
     cluster: Cluster,
-    reports: Mapping[str, Stopped],
+    reports: Mapping[str, StopReport],
     found: Sequence[Target],
     run: str | None,
     everything: bool,
@@ -215,105 +198,7 @@ def _look_again(
             report.ended += [target.label] if target.label not in report.ended else []
 
 
-def targets(
-    cluster: Cluster, read: Snapshot, run: str | None = None, everything: bool = False
-) -> list[Target]:
-    """What there is to stop: recorded ranks by pid and start, others by their command line.
-
-    Others are ranks that are ours without a record; with `everything` all servers of the engine.
-    """
-    found = []
-    met = frozenset(port for _, r in read.ranks if r.record for port in r.record.ports)
-    for node, values in read.nodes.items():
-        processes = known(values, listed_processes.KEY) or {}
-        here = [rank for where, rank in read.ranks if where == node and _is_of(rank, run)]
-        ours = {rank.pid: rank for rank in here if rank.pid}
-        recorded = {pid: r for pid, r in ours.items() if r.alive}
-        # A pid that is a process again is a stranger's, and so is its group.
-        dead = {pid: r for pid, r in ours.items() if not r.alive and pid not in processes}
-        listed = {} if run else unrecorded(cluster.expected, values, met)
-        if everything:
-            listed = {**servers(cluster.engine, values), **listed}
-        for pid, label in {**dict.fromkeys(recorded, ""), **listed}.items():
-            if pid in recorded:
-                found.append(_recorded(cluster, node, recorded[pid]))
-            else:
-                same = _same_command(processes[pid].command)
-                leads = _holds_port(values, pid, cluster.http_port)
-                more = cluster.has_rdma, cluster.engine.stop_signal
-                found.append(Target(node, pid, label, same, leads, *more))
-        seen = {target.pid for target in found if target.node == node}
-        children = _children(node, {**recorded, **dead}, processes)
-        children += _marked(node, here, processes)
-        found += {t.pid: t for t in reversed(children) if t.pid not in seen}.values()
-    return found
-
-
-def _is_of(rank: RankState, run: str | None) -> bool:
-    return not run or (rank.record is not None and rank.record.run == run)
-
-
-@dataclass(frozen=True)
-class Stranger:
-    """What is not ours and was left: `port` is one of ours that it holds, or None."""
-
-    node: str
-    pid: int
-    user: str
-    since: str
-    port: int | None
-    command: str
-
-    def __str__(self) -> str:
-        who = ", ".join(
-            filter(None, (f"pid {self.pid}" if self.pid else "", self.user, self.since))
-        )
-        port = f" holds port {self.port}:" if self.port else ""
-        return f"{self.node}: {who}{port} {self.command}".rstrip()
-
-
-_KEYS = re.compile(r"(--[\w-]*(?:key|token|secret|password)[ =])\S+", re.IGNORECASE)
-
-
-def strangers(cluster: Cluster, read: Snapshot, after: Snapshot) -> list[Stranger]:
-    """Who holds a port of ours, and which servers and ranks run, where all of ours are gone.
-
-    Our ports are those of the ranks recorded in `read`, else those that the cluster would take.
-    """
-    found = []
-    for node, values in after.nodes.items():
-        processes = known(values, listed_processes.KEY) or {}
-        here = [r.record for where, r in read.ranks if where == node and r.record]
-        ours = {port for r in here for port in (*r.ports, *([r.port] if r.rank == 0 else []))}
-        taken = known(values, ports.KEY) or {}
-        held = {
-            (holder.pid, holder.pid and holder.program): port
-            for port in ours or cluster.expected.ports_on(node)
-            for holder in taken.get(port, ())
-        }
-        others = {*servers(cluster.engine, values)} - {pid for pid, _ in held}
-        others |= {each.pid for each in strange_ranks(processes, values)} - {p for p, _ in held}
-        for (pid, program), port in held.items():
-            found.append(_stranger(node, pid, processes.get(pid), port, str(program or "")))
-        found += [_stranger(node, pid, processes.get(pid), None) for pid in sorted(others)]
-    return found
-
-
-def shown(process: Process) -> str:
-    """Its command line, cut, without what its name says is a secret."""
-    return _KEYS.sub(r"\1***", process.command)[:160]
-
-
-def _stranger(
-    node: str, pid: int, process: Process | None, port: int | None, program: str = ""
-) -> Stranger:
-    command = shown(process) if process else program
-    user = process.user if process else "" if pid else "another user's process"
-    since = f"since {process.since}" if process and process.since else ""
-    return Stranger(node, pid, user, since, port, command)
-
-
-def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None) -> None:
+def forget(cluster: Cluster, reports: Sequence[StopReport], run: str | None = None) -> None:
     """Remove the records (of `run`) where nothing is left of it; the SIGKILL stamp stays.
 
     A rank that lives, since a script that was held up has started it meanwhile, stays known.
@@ -322,7 +207,7 @@ def forget(cluster: Cluster, reports: Sequence[Stopped], run: str | None = None)
 
 
 def forget_scripts(
-    cluster: Cluster, reports: Sequence[Stopped], run: str | None = None, keep: bool = False
+    cluster: Cluster, reports: Sequence[StopReport], run: str | None = None, keep: bool = False
 ) -> dict[str, str]:
     """What `forget` runs, by node; `keep` lets them keep values for the next start."""
     clean = [report.node for report in reports if not report.left and not report.failure]
@@ -337,53 +222,6 @@ def forget_scripts(
     return dict.fromkeys(clean, text)
 
 
-def _recorded(cluster: Cluster, node: str, rank: RankState) -> Target:
-    same, record = ("start", rank.boot, rank.start), rank.record
-    has_rdma = record.backend.startswith("jaccl") if record else cluster.has_rdma
-    engine = cluster.engine_named(record.engine) if record else cluster.engine
-    name = engine.stop_signal if engine else "TERM"
-    return Target(node, rank.pid or 0, f"rank {rank.rank}", same, rank.rank == 0, has_rdma, name)
-
-
-def _same_command(command: str) -> tuple[str, str, str]:
-    return "command", "", " ".join(command.split())
-
-
-def _children(
-    node: str, recorded: Mapping[int, RankState], processes: Mapping[int, Process]
-) -> list[Target]:
-    """What a rank has started and left in its process group; the group's id is the rank's pid."""
-    found = []
-    for pid, process in processes.items():
-        if pid != process.pgid and process.pgid in recorded:
-            rank = recorded[process.pgid]
-            same = ("child", rank.boot, _same_command(process.command)[2])
-            found.append(Target(node, pid, f"child of rank {rank.rank}", same))
-    return found
-
-
-def _marked(
-    node: str, ranks: Sequence[RankState], processes: Mapping[int, Process]
-) -> list[Target]:
-    """What has a rank's mark in its environment, whatever group or session it went to."""
-    marks = {mark(rank.record.run, rank.rank): rank for rank in ranks if rank.record}
-    return [
-        Target(
-            node,
-            pid,
-            f"child of rank {marks[process.mark].rank}",
-            _same_command(process.command),
-        )
-        for pid, process in processes.items()
-        if process.mark in marks
-    ]
-
-
-def _holds_port(values: NodeFacts, pid: int, port: int) -> bool:
-    holders = known(values, ports.KEY) or {}
-    return any(holder.pid == pid for holder in holders.get(port, ()))
-
-
 def _until(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.0)
 
@@ -394,7 +232,7 @@ def _signal(
     signalled: Sequence[Target],
     name: str,
     seconds: float,
-    reports: dict[str, Stopped],
+    reports: dict[str, StopReport],
 ) -> tuple[list[Target], Held]:
     """Signal some targets, wait for all of them, note what ended; what is left, what it holds."""
     nodes_in = {target.node for target in waited}
@@ -424,7 +262,7 @@ def _signal(
     return left, Held.parse({node: answers[node].out for node in nodes_in})
 
 
-def _is_left(answer: Answer, target: Target) -> bool:
+def _is_left(answer: CommandResult, target: Target) -> bool:
     if answer.failure:
         return True
     last = answer.out.strip().splitlines()[-1:] or [""]

@@ -15,7 +15,7 @@ from invoke.runners import Local
 KEPT = 8 * 1024 * 1024  # bytes of one answer, at most; what streams has been taken as it came
 
 
-class Whole:
+class BulkIO:
     """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms.
 
     It reads in large pieces, and has no watchers: for each piece Invoke would join all that came
@@ -82,7 +82,7 @@ class Whole:
             self._timer = None
 
 
-class LocalRunner(Whole, Local):
+class LocalRunner(BulkIO, Local):
     """Invoke's local runner with `Whole`; as over SSH, Ctrl-C here is not for what runs there."""
 
     def start(self, command: str, shell: str, env: dict[str, Any]) -> None:

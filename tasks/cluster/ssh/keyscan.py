@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import known_hosts
-from .known_hosts import HostKeyError, Known
+from .known_hosts import HostKeyError, KnownKeys
 from .node import Node
 
 TIMEOUT = 10  # seconds for a host to show its keys
@@ -21,7 +21,7 @@ KNOWN, NEW, WRONG, LOST = "ok", "new", "fail", "not reached"
 
 
 @dataclass(frozen=True)
-class Key:
+class HostKey:
     """A public key as a line of known_hosts has it: its kind, and its bytes in base64."""
 
     kind: str
@@ -43,7 +43,7 @@ class Scanned:
 
     node: str
     state: str
-    keys: Sequence[Key] = ()
+    keys: Sequence[HostKey] = ()
     why: str = ""
     name: str = ""
     file: str = ""
@@ -74,13 +74,15 @@ def scan(node: Node) -> Scanned:
     return judge(node.name, parse(done.stdout), known, str(config.files("userknownhostsfile")[0]))
 
 
-def parse(text: str) -> list[Key]:
+def parse(text: str) -> list[HostKey]:
     """The keys in ssh-keyscan's output: lines of a name, a kind and a key; # begins a comment."""
     rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
-    return [Key(row[1], row[2]) for row in rows if len(row) == 3 and known_hosts.decoded(row[2])]
+    return [
+        HostKey(row[1], row[2]) for row in rows if len(row) == 3 and known_hosts.decoded(row[2])
+    ]
 
 
-def judge(node: str, keys: Sequence[Key], known: Known, file: str) -> Scanned:
+def judge(node: str, keys: Sequence[HostKey], known: KnownKeys, file: str) -> Scanned:
     """How the keys stand: a host with one good key is known, one wrong key makes it wrong."""
     if not keys:
         return Scanned(node, LOST, why="it showed no host key: is its sshd on (Remote Login)?")

@@ -32,7 +32,7 @@ class HostKeyError(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownHost:
     """A line of known_hosts that names a host: its mark ("" or "@revoked", ...) and its key."""
 
     file: str
@@ -42,14 +42,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownKeys:
     """What is known of a host, which files call `name`; `revoked` keys are so for every host.
 
     `accept` is the command that accepts its key, where ssh itself would not ask.
     """
 
     name: str
-    entries: Sequence[Entry]
+    entries: Sequence[KnownHost]
     revoked: frozenset[bytes] = field(default=frozenset())
     accept: str = ""
 
@@ -79,7 +79,7 @@ class Known:
         )
 
 
-def known(config: Resolved) -> Known:
+def known(config: Resolved) -> KnownKeys:
     """What the files that `config` names hold of its host.
 
     Raise HostKeyError where its RevokedHostKeys can't be read: as with ssh, no key is good then.
@@ -92,10 +92,10 @@ def known(config: Resolved) -> Known:
     entries = find(texts, name) or ([] if alias else find(texts, plain))
     would_ask = config.first("stricthostkeychecking", "ask") in ("ask", "yes", "true")
     accept = "" if would_ask else f"inv hosts.trust --hosts {shell.quote(config.name)}"
-    return Known(name, entries, _revoked(config), accept)
+    return KnownKeys(name, entries, _revoked(config), accept)
 
 
-def find(texts: dict[str, str], name: str) -> list[Entry]:
+def find(texts: dict[str, str], name: str) -> list[KnownHost]:
     """The lines of known_hosts files (by path) that name a host."""
     found = []
     for file, text in texts.items():
@@ -106,7 +106,7 @@ def find(texts: dict[str, str], name: str) -> list[Entry]:
                 continue
             key = decoded(words[2]) if _matches(words[0], name) else b""
             if key:
-                found.append(Entry(file, mark, words[1], key))
+                found.append(KnownHost(file, mark, words[1], key))
     return found
 
 
@@ -159,7 +159,7 @@ def take_only_known(connection: Any, config: Resolved, whose: str, ssh: str) -> 
     """
 
     @cache
-    def found() -> Known:
+    def found() -> KnownKeys:
         return known(config)
 
     def kinds_first(*arguments: Any, **options: Any) -> Any:

@@ -31,7 +31,7 @@ from . import connection as connections
 from . import relay, resolve
 from .auth import LoginError
 from .background import begin
-from .bulk import KEPT, LocalRunner, Whole
+from .bulk import KEPT, BulkIO, LocalRunner
 from .connection import Way
 from .known_hosts import HostKeyError
 
@@ -46,7 +46,7 @@ AT_ONCE = 64  # connections that are being made: of more, some would wait for us
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a node said to a script; `failure` (and `remedy`) tell why it said nothing or not all.
 
     `status` is the script's exit status, None when it is not known.
@@ -115,8 +115,8 @@ class Node:
         self._alive.add(self)
         self._context: Any = None
         self._full: list[Any] = []
-        self._refused: tuple[float, Answer] | None = None
-        self._early: tuple[float, Future[Answer | None]] | None = None
+        self._refused: tuple[float, CommandResult] | None = None
+        self._early: tuple[float, Future[CommandResult | None]] | None = None
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._way: Way | None = None
@@ -128,7 +128,7 @@ class Node:
             _runner()  # before who called goes on: beside other imports it would take longer
             self._early = time.monotonic(), begin(self._connect)
 
-    def _connect(self) -> Answer | None:
+    def _connect(self) -> CommandResult | None:
         try:
             self._open()
         except _network_errors() as error:
@@ -143,7 +143,7 @@ class Node:
         encoding: str = "utf-8",
         in_stream: Any = None,
         env: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> CommandResult:
         """Run `script` by `/bin/sh`; never raise for what the node or the network does.
 
         With `in_stream` the script comes from its first `read()`, and more input from later ones.
@@ -170,7 +170,7 @@ class Node:
         encoding: str,
         in_stream: Any,
         env: Mapping[str, str] | None,
-    ) -> Answer:
+    ) -> CommandResult:
         try:
             result = self._run(
                 in_stream=in_stream or StringIO(script),
@@ -186,15 +186,15 @@ class Node:
             out = error.result.stdout
             if not out:
                 self._leave()  # nothing came: the connection may be dead, a new one will show
-            return Answer(self.name, out, failure=f"no answer within {timeout:g} s")
+            return CommandResult(self.name, out, failure=f"no answer within {timeout:g} s")
         except self._errors as error:
             return self._lost(error)
         if result.is_cut:
             much = f"it said more than {self.room // 1024} KiB"
-            return Answer(self.name, result.stdout, result.stderr, failure=much)
+            return CommandResult(self.name, result.stdout, result.stderr, failure=much)
         if result.exited < 0:
-            return Answer(self.name, result.stdout, result.stderr, failure="connection lost")
-        return Answer(self.name, result.stdout, result.stderr, result.exited)
+            return CommandResult(self.name, result.stdout, result.stderr, failure="connection lost")
+        return CommandResult(self.name, result.stdout, result.stderr, result.exited)
 
     def socket(self, host: str, port: int) -> Any:
         """A socket to `host:port` as seen from the node; raise OSError when it is refused.
@@ -286,10 +286,10 @@ class Node:
         """What a script raises where the network fails; this machine wants no Paramiko for that."""
         return _LOCAL_ERRORS if self.host.is_local else _network_errors()
 
-    def _lost(self, error: BaseException) -> Answer:
+    def _lost(self, error: BaseException) -> CommandResult:
         self._leave()
         why, remedy = explain(error, self.name, self.ssh)
-        return Answer(self.name, failure=why, remedy=remedy)
+        return CommandResult(self.name, failure=why, remedy=remedy)
 
     def _leave(self, context: Any = None) -> None:
         """Use a connection (by default the present one) no more."""
@@ -396,7 +396,7 @@ def _runner() -> Any:
     # Its warnings (a port that is not open yet) are told, where they matter, by us.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-    class RemoteRunner(Whole, Remote):  # type: ignore[misc]
+    class RemoteRunner(BulkIO, Remote):  # type: ignore[misc]
         def send_start_message(self, command: str) -> None:
             # Paramiko would wait without end for a node that has just gone.
             timer = threading.Timer(CONNECT_TIMEOUT, self.channel.close)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from ..config.hostfile import Host
 from .background import T, begin, settle
 from .bulk import KEPT
-from .node import SCRIPT_TIMEOUT, Answer, Node, SshConfig
+from .node import SCRIPT_TIMEOUT, CommandResult, Node, SshConfig
 
 ALL_KEPT = 16 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
 
@@ -82,7 +82,7 @@ def idle(nodes: Iterable[Node]) -> bool:
 
 def sh(
     nodes: Iterable[Node], script: str | Mapping[str, str], timeout: float = SCRIPT_TIMEOUT
-) -> dict[str, Answer]:
+) -> dict[str, CommandResult]:
     """Run a script (one for all, or one per node name) on all nodes at once."""
     if isinstance(script, str):
         return each(nodes, lambda node: node.sh(script, timeout))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import shell
-from ..facts.machine.files import Place
+from ..facts.machine.files import SyncTarget
 from ..ssh import scripts
 from ..ssh.node import CONNECT_TIMEOUT, KEEPALIVE, Node
 from . import patchwork
@@ -64,7 +64,7 @@ class _Destination:
         return command
 
 
-def command(copy: Copy, node: Node, place: Place, ssh_config: str, dry: bool = False) -> str:
+def command(copy: Copy, node: Node, place: SyncTarget, ssh_config: str, dry: bool = False) -> str:
     """/bin/sh text that copies into `place`, as it was found on the node; `dry` only lists."""
     words = [*_OPTIONS, *(f"--exclude={pattern}" for pattern in copy.exclude)]
     words += ["--dry-run"] if dry else []
@@ -143,7 +143,7 @@ _TALK = re.compile(
 )
 
 
-class Progress:
+class CopyProgress:
     """What rsync's lines tell so far: which files it sends and deletes, and of what it complains.
 
     `sizes` are the bytes of the files by name; `bytes` are those of the files sent so far.

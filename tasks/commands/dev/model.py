@@ -14,15 +14,16 @@ from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.facts import known
 from ...cluster.facts.machine.memory import gigabytes
 from ...cluster.facts.models import rates, split
-from ...cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
+from ...cluster.facts.models.split import PIPELINE, TENSOR, Split, SplitRow
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import SCRIPT_TIMEOUT
-from ..tp import show
+from ..findings import lost, unreachable, with_fix
+from ..tp import speed
 
 TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 
 
-def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: bool) -> None:
+def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: bool) -> None:
     """Tell whether the model can run on these nodes; raise if not.
 
     Unless `is_one` number of ranks was asked for, also which numbers it divides by.
@@ -42,15 +43,15 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
     said = next((s for each in read.nodes.values() if (s := known(each, split.KEY))), None)
     context = tokens or (said.context if said else None) or CONTEXT
     expected = replace(cluster.expected, model=path)
-    findings = show.lost(read) + model.same_files(expected, read)
+    findings = lost(read) + model.same_files(expected, read)
     findings += model.shares(expected, read, context)
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
         envelope.give({"split": _document(said), "context": context}, findings)
     else:
         _print(findings, said, ranks, context)
-    show.tell_fewer(cluster, read, path)
-    show.unreachable(read)
+    speed.tell_fewer(cluster, read, path)
+    unreachable(read)
     if failed:
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
 
@@ -58,7 +59,7 @@ def weigh(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one
 def _print(
     findings: Sequence[Finding], said: Split | None, ranks: Sequence[int], tokens: int
 ) -> None:
-    rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
+    rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
     screen.table(rows, sys.stdout)
     if said and said.version and ranks:
         screen.out("")
@@ -84,7 +85,7 @@ def _row(said: Split, number: int, tokens: int) -> tuple[str, str, str]:
     return f"-n {number}", _cell(said.row(number, TENSOR), tokens), pipeline
 
 
-def _cell(row: Row, tokens: int) -> str:
+def _cell(row: SplitRow, tokens: int) -> str:
     if row.answer != "yes":
         return f"{row.answer}: {row.why}"
     weights, cache = max(row.sizes), row.cached(tokens)

@@ -20,14 +20,14 @@ from ...cluster.config.settings import DevSettings, read
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts import Fact, Unknown, known
 from ...cluster.facts.machine import files
-from ...cluster.facts.machine.files import Place
-from ...cluster.facts.machine.memory import in_words
+from ...cluster.facts.machine.files import SyncTarget
+from ...cluster.facts.machine.memory import format_bytes
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import fence, snapshots
 from ...cluster.ssh import nodes
 from ...cluster.ssh.node import Node
 from ...cluster.sync import excludes, rsync
-from ...cluster.sync.rsync import Copy, Progress
+from ...cluster.sync.rsync import Copy, CopyProgress
 from ...cluster.text import one_line
 from ...session import Session
 
@@ -36,7 +36,7 @@ LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
 LOCAL = Host("127.0.0.1")
 
 Row = tuple[str, str, str]
-Tell = Callable[[str, Progress], None]
+Tell = Callable[[str, CopyProgress], None]
 
 
 def wanted(
@@ -74,7 +74,7 @@ def _from_home(target: str) -> str:
     return posixpath.normpath(target if target.startswith(("/", "~")) else f"~/{target}")
 
 
-def sync(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) -> None:
+def run(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) -> None:
     """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
 
     A node that fails is said, and the others are still done. Who deletes has the cluster's lock;
@@ -121,7 +121,7 @@ def _ask(doomed: Mapping[str, Mapping[str, int]]) -> None:
     }
     for node, sizes in much.items():
         some = ", ".join(map(one_line, sorted(sizes)[:5]))
-        what = f"{_count(len(sizes))} ({in_words(sum(sizes.values()))})"
+        what = f"{_count(len(sizes))} ({format_bytes(sum(sizes.values()))})"
         screen.say(f"{node}: --delete would delete {what}: {some}{more(range(len(sizes) - 4))}")
     if not much:
         return
@@ -190,7 +190,7 @@ def _refuse(copy: Copy, read: Snapshot) -> None:
                 raise CheckFailed(f"{node}: {why}; nothing was changed")
 
 
-def _usable(read: Snapshot, node: str, rows: list[Row]) -> Place | None:
+def _usable(read: Snapshot, node: str, rows: list[Row]) -> SyncTarget | None:
     """Where the copy goes on a node; a row says why it can't."""
     place = read.on(node).get(files.PLACE)
     if isinstance(place, Unknown):
@@ -207,14 +207,14 @@ class _Work:
     """One copy to many nodes; `here` are the files to be copied."""
 
     copy: Copy
-    places: Mapping[str, Place]
+    places: Mapping[str, SyncTarget]
     ssh_config: str
     here: Mapping[str, str]
 
     def do(self, targets: Sequence[Node]) -> list[Row]:
         """Copy, then read what the nodes hold; a row for each node."""
         sizes = self._sizes
-        total = in_words(sum(sizes.values()))
+        total = format_bytes(sum(sizes.values()))
         screen.say(f"{self.copy.source}: {_count(len(sizes))} ({total}) to {_nodes(targets)}")
         with closing(rsync.Runs()) as runs, _shown(sum(sizes.values())) as tell:
             done = nodes.each(targets, lambda node: self._run(node, runs, tell))
@@ -269,9 +269,9 @@ class _Work:
 
     def _run(
         self, node: Node, runs: rsync.Runs, tell: Tell, dry: bool = False
-    ) -> tuple[Progress, str | None]:
+    ) -> tuple[CopyProgress, str | None]:
         """Run rsync for a node: what it did, and why it failed."""
-        seen = Progress(self._sizes)
+        seen = CopyProgress(self._sizes)
         if self.places[node.name].is_source:
             return seen, None
         if dry and not self.places[node.name].is_there:
@@ -287,7 +287,7 @@ class _Work:
         failure = taken or (seen.complaints[0] if seen.complaints else rsync.ended(status))
         return seen, failure if status else None
 
-    def _row(self, node: str, seen: Progress, failure: str | None, read: Snapshot) -> Row:
+    def _row(self, node: str, seen: CopyProgress, failure: str | None, read: Snapshot) -> Row:
         """What was done on a node, and whether it now holds what is here."""
         if failure:
             return "fail", node, failure
@@ -306,8 +306,10 @@ class _Work:
         return _good(node, seen, len(self.here), dangling, differ.more)
 
 
-def _good(node: str, seen: Progress, count: int, dangling: list[str], more: list[str]) -> Row:
-    sent = f"{_count(len(seen.sent))} sent ({in_words(seen.total)})" if seen.sent else "unchanged"
+def _good(node: str, seen: CopyProgress, count: int, dangling: list[str], more: list[str]) -> Row:
+    sent = (
+        f"{_count(len(seen.sent))} sent ({format_bytes(seen.total)})" if seen.sent else "unchanged"
+    )
     deleted = f", {len(seen.deleted)} deleted" if seen.deleted else ""
     what = f"{sent}{deleted}; {_count(count)} there as here"
     if dangling:
@@ -333,7 +335,7 @@ def _nodes(targets: Sequence[Node]) -> str:
     return targets[0].name if len(targets) == 1 else f"{len(targets)} nodes"
 
 
-def _silent(node: str, seen: Progress) -> None:
+def _silent(node: str, seen: CopyProgress) -> None:
     pass
 
 
@@ -341,7 +343,7 @@ def _silent(node: str, seen: Progress) -> None:
 def _shown(total: int) -> Iterator[Tell]:
     """How far each node is: bars on a terminal, else a line every 10 seconds."""
     if not screen.is_colourful(sys.stderr):
-        yield _Plain(total)
+        yield _PlainProgress(total)
         return
     from rich import progress
     from rich.console import Console
@@ -356,7 +358,7 @@ def _shown(total: int) -> Iterator[Tell]:
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, progress.TaskID] = {}
 
-        def tell(node: str, seen: Progress) -> None:
+        def tell(node: str, seen: CopyProgress) -> None:
             if node not in tasks:
                 tasks[node] = bars.add_task(node, total=total, file="")
             file = one_line(seen.sent[-1]) if seen.sent else ""
@@ -365,16 +367,16 @@ def _shown(total: int) -> Iterator[Tell]:
         yield tell
 
 
-class _Plain:
+class _PlainProgress:
     """A sign of life of each node every 10 seconds."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.spoke: dict[str, float] = {}
 
-    def __call__(self, node: str, seen: Progress) -> None:
+    def __call__(self, node: str, seen: CopyProgress) -> None:
         now = time.monotonic()
         if seen.sent and now - self.spoke.setdefault(node, now) > 10:
             self.spoke[node] = now
-            done = f"{in_words(seen.bytes)} of at most {in_words(self.total)}"
+            done = f"{format_bytes(seen.bytes)} of at most {format_bytes(self.total)}"
             screen.say(f"{node}: {done}, {seen.sent[-1]}")

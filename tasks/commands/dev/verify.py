@@ -16,9 +16,9 @@ from ...cluster.errors import BadInput, CheckFailed, Unreachable
 from ...cluster.facts.machine.memory import gigabytes
 from ...cluster.facts.models import model
 from ...cluster.ssh import nodes, scripts
-from ...cluster.ssh.node import Answer, Node
+from ...cluster.ssh.node import CommandResult, Node
 from ...cluster.text import said
-from ..tp import show
+from ..findings import with_fix
 
 QUIET = 10.0  # seconds between two lines of a node
 
@@ -44,7 +44,7 @@ def run(cluster: Cluster, path: str, as_json: bool) -> None:
         told = {node: {name: asdict(f) for name, f in each.items()} for node, each in files.items()}
         envelope.give({"verify": told}, findings)
     else:
-        rows = [(each.level, each.check, each.node, show.with_fix(each)) for each in findings]
+        rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
         screen.table(rows, sys.stdout)
     lost = [node for node, answer in answers.items() if answer.failure]
     if lost:
@@ -54,7 +54,7 @@ def run(cluster: Cluster, path: str, as_json: bool) -> None:
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
 
 
-def _hash(cluster: Cluster, node: Node, path: str) -> Answer:
+def _hash(cluster: Cluster, node: Node, path: str) -> CommandResult:
     rank = cluster.on(node)[0]
     values = {**model.values(path, rank.cwd), "python": rank.command[0]}
     script = scripts.script(
@@ -63,7 +63,7 @@ def _hash(cluster: Cluster, node: Node, path: str) -> Answer:
     return node.sh(script, timeout=0, out_stream=_Progress(node.name))
 
 
-def _files(answer: Answer) -> dict[str, File] | str:
+def _files(answer: CommandResult) -> dict[str, File] | str:
     """What a node found, or why it found nothing."""
     if answer.failure:
         return answer.failure + (f": {answer.remedy}" if answer.remedy else "")

@@ -12,9 +12,9 @@ from ...cluster.errors import ActionFailed, CheckFailed, Unreachable
 from ...cluster.facts import Fact
 from ...cluster.facts.snapshot import FactQuery, Snapshot
 from ...cluster.hosts import judge, sample, selftest
-from ...cluster.hosts.judge import DIFFERS, Row
+from ...cluster.hosts.judge import DIFFERS, SelftestRow
 from ...cluster.ssh import nodes
-from ...cluster.ssh.node import Answer, Node
+from ...cluster.ssh.node import CommandResult, Node
 
 TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 
@@ -46,7 +46,7 @@ def _read(cluster: Cluster) -> Snapshot:
     asked = {node.name: _wanted(cluster, node).values() for node in cluster.nodes}
     query = FactQuery.of(cluster.nodes, lambda node: map(selftest.raw, asked[node.name]))
 
-    def ask(node: Node) -> Answer:
+    def ask(node: Node) -> CommandResult:
         sent = selftest.LOCAL if node.host.is_local else selftest.SENT
         return node.sh(query.scripts[node.name], TIMEOUT, env=sent)
 
@@ -58,7 +58,7 @@ def _wanted(cluster: Cluster, node: Node) -> Mapping[str, Fact[object]]:
     return selftest.wanted(rank.command[0], rank.cwd, cluster.state_dir)
 
 
-def _told(rows: Sequence[Row]) -> list[tuple[str, str, str, str]]:
+def _told(rows: Sequence[SelftestRow]) -> list[tuple[str, str, str, str]]:
     """Rows of a table, what differs last: a line for all hosts of which the same is true."""
     hosts: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
@@ -67,7 +67,7 @@ def _told(rows: Sequence[Row]) -> list[tuple[str, str, str, str]]:
     return sorted(told, key=lambda row: row[0] == DIFFERS)
 
 
-def _raise(read: Snapshot, rows: Sequence[Row]) -> None:
+def _raise(read: Snapshot, rows: Sequence[SelftestRow]) -> None:
     lost = [
         f"{name}: {why}{remedy and f' ({remedy})'}"
         for name, (why, remedy) in read.unreachable.items()

@@ -13,7 +13,7 @@ from ...cluster.ssh.keyscan import Scanned
 from ...session import Session
 
 
-def trust(session: Session, hosts: Sequence[Host], yes: bool, as_json: bool) -> None:
+def run(session: Session, hosts: Sequence[Host], yes: bool, as_json: bool) -> None:
     """Accept the keys of hosts that are not known; raise for a key that is wrong, or no answer."""
     remote = [node for node in session.nodes(hosts) if not node.host.is_local]
     found = list(nodes.each(remote, keyscan.scan).values())

@@ -8,10 +8,10 @@ from ...cluster.facts.links import rdma, thunderbolt
 from ...cluster.facts.machine import processes
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import launchd, undo
-from ...cluster.rdma.links import Wiring
+from ...cluster.rdma.links import LinkPlan
 from ...cluster.rdma.setup import Change
 from ...session import Session
-from . import linking
+from .change import USER, ApplyOptions, acting, carry_out, read_nodes, refuse
 
 _FACTS = (
     rdma.INTERFACES,
@@ -20,19 +20,19 @@ _FACTS = (
     processes.FACT,
     launchd.FACT,
     undo.FACT,
-    linking.USER,
+    USER,
 )
 
 
-def run(session: Session, wiring: Wiring, how: linking.How) -> None:
+def run(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """Read all nodes, refuse or give back, and look again whether it lasts."""
-    with linking.acting(session, wiring, how):
+    with acting(session, wiring, how):
         _undo(session, wiring, how)
 
 
-def _undo(session: Session, wiring: Wiring, how: linking.How) -> None:
-    read = linking.read_nodes(session, wiring, _FACTS)
-    linking.refuse(undo.refusals(wiring, read.nodes))
+def _undo(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
+    read = read_nodes(session, wiring, _FACTS)
+    refuse(undo.refusals(wiring, read.nodes))
     for host, values in read.nodes.items():
         for what in undo.kept(wiring, host, values):
             screen.say(f"{host}: left: {what}")
@@ -40,16 +40,16 @@ def _undo(session: Session, wiring: Wiring, how: linking.How) -> None:
         screen.say(f"left: {wiring.source} tells no addresses of links, so they stay")
     todo = _changes(wiring, read)
     right = {host.ssh: "nothing of ours is there" for host in wiring.hosts}
-    linking.carry_out(session, wiring, read, todo, right, how)
+    carry_out(session, wiring, read, todo, right, how)
     if todo and not session.dry:
-        left = _changes(wiring, linking.read_nodes(session, wiring, _FACTS))
+        left = _changes(wiring, read_nodes(session, wiring, _FACTS))
         if left:
             raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
 
 
-def _changes(wiring: Wiring, read: Snapshot) -> list[Change]:
+def _changes(wiring: LinkPlan, read: Snapshot) -> list[Change]:
     return [
         change
         for host, values in read.nodes.items()
-        for change in undo.changes(wiring, host, values, values[linking.USER.key][1])
+        for change in undo.changes(wiring, host, values, values[USER.key][1])
     ]

@@ -19,24 +19,25 @@ from ...cluster.known_errors import hints
 from ...cluster.server import fence, snapshots
 from ...cluster.server.launch import Run
 from ...cluster.ssh import scripts
-from ...cluster.ssh.node import Answer
+from ...cluster.ssh.node import CommandResult
 from ...session import Session
-from ..tp import show, steps
+from .. import findings
+from ..tp import foreground, lock
 
 NEXT = "inv rdma.ping tells which link does not work, inv rdma.status what it is set to"
 TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes
 
 
-def verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
     """Run it on all ranks and tell; raise unless every rank saw all ranks and right sums."""
-    with steps.locked(session, cluster, "rdma.verify"):
+    with lock.locked(session, cluster, "rdma.verify"):
         _verify(session, cluster, seconds, as_json)
 
 
 def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
     _check_free(cluster)
     pings = _pings(cluster)
-    ended: dict[int, Answer] = {}
+    ended: dict[int, CommandResult] = {}
     started = time.monotonic()
 
     def attend() -> None:
@@ -48,7 +49,7 @@ def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -
 
     collective = _with_collective(cluster)
     fence.lend(cluster, collective)
-    steps.attached(session, collective, Run.new(), ended, attend)
+    foreground.attached(session, collective, Run.new(), ended, attend)
     failed = _failed(ended)
     if failed:
         raise ActionFailed(_why(failed[0], ended))
@@ -72,14 +73,14 @@ def _with_collective(cluster: Cluster) -> Cluster:
 
 def _check_free(cluster: Cluster) -> None:
     read = snapshots.running(cluster)
-    show.unreachable(read)
+    findings.unreachable(read)
     found = [
         *processes.processes(cluster.expected, read),
         *ports.ports(replace(cluster.expected, http_port=0), read),
     ]
     failed = [finding for finding in found if finding.level == FAIL]
     if failed:
-        raise CheckFailed(f"{failed[0].node}: {show.with_fix(failed[0])}")
+        raise CheckFailed(f"{failed[0].node}: {findings.with_fix(failed[0])}")
 
 
 def _pings(cluster: Cluster) -> Mapping[str, float]:
@@ -98,16 +99,16 @@ def _pings(cluster: Cluster) -> Mapping[str, float]:
     }
 
 
-def _failed(ended: Mapping[int, Answer]) -> list[int]:
+def _failed(ended: Mapping[int, CommandResult]) -> list[int]:
     return [rank for rank, answer in ended.items() if not answer.ok]
 
 
-def _why(rank: int, ended: Mapping[int, Answer]) -> str:
+def _why(rank: int, ended: Mapping[int, CommandResult]) -> str:
     rows = ended[rank].out.splitlines()
     first = hints.first_error(rows) or (rows[-1:] or ["it said nothing"])[0]
     hint = hints.hint([first, *rows])
     more = f" ({hint.cause}: {hint.remedy})" if hint else f": {NEXT}"
-    return f"verify: rank {rank}: {steps.how_it_ended(ended[rank])}: {first}{more}"
+    return f"verify: rank {rank}: {foreground.how_it_ended(ended[rank])}: {first}{more}"
 
 
 def _report(text: str) -> Mapping[str, Any]:

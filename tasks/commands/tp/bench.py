@@ -19,7 +19,7 @@ from ...cluster.facts.machine import hardware, memory, versions
 from ...cluster.facts.models import rates
 from ...cluster.facts.models.rates import Rate
 from ...cluster.http.api import ApiError
-from ...cluster.http.load import Load, Row, calibrate
+from ...cluster.http.load import LoadRow, LoadTest, calibrate
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import Node
 from . import chat
@@ -30,7 +30,7 @@ PROMPTS = (128, 2048)  # tokens
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What to measure: every size of prompt (tokens) at every concurrency, within bounds.
 
     `requests` is per row, None for as many as suit its concurrency; `timeout` is seconds per row.
@@ -55,21 +55,23 @@ def plan(
     max_tokens: int,
     timeout: float,
     label: str | None,
-) -> Plan:
+) -> LoadPlan:
     """The plan of the command line; raise BadInput on what is wrong, before anything is asked."""
     if requests and requests < max(concurrency):
         least = max(concurrency)
         raise BadInput(f"--requests {requests}: give {least} or more, as --concurrency has it")
     named = label or time.strftime("%Y-%m-%d %H:%M")
-    return Plan(concurrency, prompt_tokens, requests, max_tokens, timeout, named)
+    return LoadPlan(concurrency, prompt_tokens, requests, max_tokens, timeout, named)
 
 
-def bench(cluster: Cluster, wanted: Plan, file: str | None, as_json: bool) -> None:
+def run(cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool) -> None:
     """Measure, tell, write the file; raise when a request failed."""
     check_writable(file)
     server = chat.running(cluster)
     document = _about(cluster, server, wanted)
-    load = Load(server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4))
+    load = LoadTest(
+        server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4)
+    )
     rows = _rows(load, wanted)
     document["rows"] = [row.document() for row in rows]
     if file:
@@ -100,8 +102,8 @@ def _keep(cluster: Cluster, server: Server, rows: Sequence[Mapping[str, Any]]) -
         screen.say(said)
 
 
-def _rows(load: Load, wanted: Plan) -> list[Row]:
-    rows: list[Row] = []
+def _rows(load: LoadTest, wanted: LoadPlan) -> list[LoadRow]:
+    rows: list[LoadRow] = []
     for tokens in wanted.prompt_tokens:
         words = _words(load, tokens)
         for concurrency in wanted.concurrency:
@@ -117,7 +119,7 @@ def _rows(load: Load, wanted: Plan) -> list[Row]:
     return rows
 
 
-def _words(load: Load, tokens: int) -> int:
+def _words(load: LoadTest, tokens: int) -> int:
     """How many words make so many tokens; what is asked for it also warms the server up."""
     try:
         return calibrate(load.count, tokens)
@@ -125,7 +127,7 @@ def _words(load: Load, tokens: int) -> int:
         raise ActionFailed(f"bench: a prompt of {tokens} tokens: {error}: {AFTER}") from None
 
 
-def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
+def _about(cluster: Cluster, server: Server, wanted: LoadPlan) -> dict[str, Any]:
     """Where and when it was measured; no command line, which may hold a key."""
     record = server.record
 
@@ -158,7 +160,7 @@ def _about(cluster: Cluster, server: Server, wanted: Plan) -> dict[str, Any]:
     }
 
 
-def _judge(rows: Sequence[Row], wanted: int) -> None:
+def _judge(rows: Sequence[LoadRow], wanted: int) -> None:
     failed = sum(sum(row.errors.values()) for row in rows)
     asked = sum(row.requests for row in rows)
     if failed:

@@ -43,7 +43,8 @@ from ...cluster.server import stop as stopping
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...session import Session
-from . import bench, chat, show, steps
+from ..findings import lost
+from . import bench, chat, launch, lock, wait
 from .chat import AFTER, Server
 
 POSITIONS, THOROUGH = 256, 1024
@@ -280,13 +281,13 @@ def _reference(
         return
     fewer = _fewest(cluster, server, options)
     size, names = len(fewer.ranks), ", ".join(rank.host.ssh for rank in fewer.ranks)
-    with steps.locked(session, fewer, "tp.bench --canary"):
+    with lock.locked(session, fewer, "tp.bench --canary"):
         what = f"{ranks.how_many(size)} on {names}"
         screen.say(f"the reference: {what}")
         run = None
         try:
-            run = steps.launch(session, fewer)
-            steps.wait(session, fewer, None, run)
+            run = launch.run(session, fewer)
+            wait.run(session, fewer, None, run)
             yield Api.of(fewer), chat.engine_of(cluster, server.record).model, (model, size, what)
         finally:
             if run:
@@ -372,7 +373,7 @@ def _homes(cluster: Cluster, record: Record, tokens: int) -> tuple[list[Host], S
             if found and all(each.level == OK for each in found):
                 return hostfile.facing(group), read
             said += found
-        said += show.lost(read) if count == 1 else []
+        said += lost(read) if count == 1 else []
     raise CheckFailed(_why_not([each for each in said if each.level != OK]))
 
 

@@ -15,7 +15,7 @@ from ...cluster.http.api import Api, ApiError, Messages, StreamChunk
 from ...cluster.http.completion import ChatResult, ask
 from ...cluster.server import snapshots
 from ...cluster.text import one_line
-from . import show
+from . import recorded
 
 AFTER = "inv tp.status and inv tp.logs tell more"
 RATES = ("speed", "piece_speed", "overall", "came_at_once")  # of an answer, beside its fields
@@ -37,10 +37,10 @@ class Server:
 def running(cluster: Cluster) -> Server:
     """The recorded server, wherever it was told to listen; raise with what to do if none runs."""
     read = snapshots.states(cluster)
-    node, rank, record = show.leader(read)
+    node, rank, record = recorded.leader(read)
     if not rank.alive:
         raise CheckFailed(f"{node}: rank 0 has ended: inv tp.restart starts it again")
-    api = show.api_of(cluster, node, record)
+    api = recorded.api_of(cluster, node, record)
     known = [(name, each.record) for name, each in reversed(read.ranks) if each.record]
     pythons = {name: each.command[0] for name, each in known}
     return Server(api, record, name_of(cluster, api, record), pythons)
@@ -60,7 +60,7 @@ def engine_of(cluster: Cluster, record: Record) -> Engine:
 
 
 @dataclass(frozen=True)
-class Question:
+class ChatRequest:
     """What to ask: `timeout` is in seconds without a word; None leaves it to the server."""
 
     prompt: str
@@ -75,7 +75,7 @@ class Question:
         return [*system, {"role": "user", "content": self.prompt}]
 
 
-def chat(cluster: Cluster, question: Question, as_json: bool) -> None:
+def run(cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
     """Stream the answer to stdout, what the model thinks and the times to stderr."""
     server = running(cluster)
     given = {} if question.temperature is None else {"temperature": question.temperature}

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ...cli import envelope, screen
 from ...cluster.errors import BadInput, CheckFailed
-from ...cluster.known_errors.search import Found, Line, search
+from ...cluster.known_errors.search import FoundError, LogLine, search
 from ...cluster.known_errors.table import Facts, KnownError, table
 
 _STDIN = "stdin"
@@ -38,7 +38,7 @@ def _facts(pairs: Sequence[str]) -> Facts:
     return facts
 
 
-def _read(name: str) -> Found:
+def _read(name: str) -> FoundError:
     try:
         with _opened(name) as stream:
             return search(stream)
@@ -57,7 +57,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     yield sys.stdin.buffer
 
 
-def _tell(name: str, found: Found, facts: Facts) -> None:
+def _tell(name: str, found: FoundError, facts: Facts) -> None:
     before = found.error
     if before and before != found.line:
         screen.out(f"{_at(name, before)}\n  not known")
@@ -70,7 +70,7 @@ def _tell(name: str, found: Found, facts: Facts) -> None:
         screen.out(f"{name}: no error found")
 
 
-def _at(name: str, line: Line) -> str:
+def _at(name: str, line: LogLine) -> str:
     return f"{name}:{line.number}: {line.text.strip()}"
 
 
@@ -84,7 +84,7 @@ def _words(known: KnownError) -> dict[str, str]:
     }
 
 
-def _row(name: str, found: Found, facts: Facts) -> dict[str, Any]:
+def _row(name: str, found: FoundError, facts: Facts) -> dict[str, Any]:
     told = found.known.told(facts) if found.known else None
     return {
         "file": name,
@@ -94,5 +94,5 @@ def _row(name: str, found: Found, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _line(line: Line | None) -> dict[str, Any] | None:
+def _line(line: LogLine | None) -> dict[str, Any] | None:
     return {"number": line.number, "text": line.text.strip()} if line else None

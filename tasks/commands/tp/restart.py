@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,38 @@ from invoke.context import Context
 
 from ... import session as sessions
 from ...cli.executor import server_arguments
+from ...cluster import checks
 from ...cluster import cluster as clusters
 from ...cluster.cluster import Cluster
 from ...cluster.errors import BadInput, CheckFailed, Unreachable
+from ...cluster.facts import known
+from ...cluster.facts.machine import ports
 from ...cluster.facts.server.state import Record
-from ...cluster.server import readiness, snapshots
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.server import readiness, snapshots, targets
 from ...session import Session
+from .. import dev
+from . import cooldown, health, launch, preflight, stop, wait
+from .lock import locked
+
+CHANGED = ("memory", "processes", "ports")  # checks of what a stop changes
+
+
+def run(session: Session, cluster: Cluster, timeout: float | None, with_sync: bool) -> None:
+    """Copy what it is to be restarted with, if that is wanted, then stop and start the server."""
+    config = session.context.config.get("dev", {})
+    copy = dev.sync.wanted(config, state_dir=session.state_dir) if with_sync else None
+
+    def bring() -> None:
+        if copy:
+            dev.sync.run(session, [node.host for node in cluster.nodes], copy)
+
+    if session.dry:
+        bring()
+        stop.run(session, cluster, "leader", False, None, False)
+        launch.run(session, cluster)
+    else:
+        again(session, cluster, "tp.restart", timeout, bring)
 
 
 def last(c: Context, with_: str | None = None, **given: Any) -> Cluster:
@@ -92,3 +119,62 @@ def _arguments(record: Record, command: Sequence[str], with_: str | None) -> lis
         return [*typed, *shlex.split(with_ or "")]
     except ValueError as error:
         raise BadInput(f"--with {with_!r}: {error}: quote it as for a shell") from None
+
+
+def again(
+    session: Session,
+    cluster: Cluster,
+    what: str,
+    timeout: float | None = None,
+    first: Callable[[], object] = lambda: None,
+) -> None:
+    """Do `first`, stop what runs, cool down, check, start, wait for a token, all under one lock.
+
+    What would keep the new server from running is found before the old one is stopped, as far as
+    it can be.
+    """
+    with locked(session, cluster, what):
+        first()
+        later = [*CHANGED, "cooldown"]
+        before = snapshots.ahead(cluster, later)
+        preflight.check(cluster, later, False, read=before)
+        _check_ports(cluster, before)
+        begun = time.monotonic()
+        after = stop.run(session, cluster, "leader", False, None, False, before=before, keep=True)
+        cooldown.run(session, cluster)
+        _check_again(session, cluster, begun, after)
+        run = launch.run(session, cluster)
+        session.known(cluster).last = before
+        wait.run(session, cluster, timeout, run)
+        health.run(session, cluster, None)
+
+
+def _check_again(session: Session, cluster: Cluster, begun: float, after: Snapshot | None) -> None:
+    """The checks of what a stop has changed, by what it has read itself where that is good enough.
+
+    Over RDMA a pause lay between; and what is not right may be just about to be.
+    """
+    rest = [name for name in checks.CHECKS if name not in CHANGED]
+    is_whole = after and after.nodes.keys() == {node.name for node in cluster.nodes}
+    if after is None or not is_whole or cluster.has_rdma or _fails(cluster, after, rest):
+        preflight.run(session, cluster, ["model", "versions", "cooldown"], False)
+        return
+    preflight.check(cluster, rest, False, read=after)
+    session.known(cluster).reading = begun, after
+
+
+def _fails(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> bool:
+    return any(each.level == checks.FAIL for each in preflight.judge(cluster, read, skip))
+
+
+def _check_ports(cluster: Cluster, read: Snapshot) -> None:
+    """Raise if another holds a port that the new server needs."""
+    ours = {(target.node, target.pid) for target in targets.targets(cluster, read)}
+    for node, values in read.nodes.items():
+        taken = known(values, ports.KEY) or {}
+        for port in cluster.expected.ports_on(node):
+            # Pid 0 is one that the node does not tell: it may be ours.
+            others = [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]
+            if others:
+                what = f"port {port} is held by {others[0]}, which is not ours"
+                raise CheckFailed(f"{node}: {what}; nothing was changed")

@@ -9,8 +9,8 @@ from typing import Any
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
-from ...cluster.facts.machine.memory import GIB, in_words
-from ...cluster.server.monitor import Pulse, Watch, links
+from ...cluster.facts.machine.memory import GIB, format_bytes
+from ...cluster.server.monitor import Monitor, NodeMonitor, links
 from ...cluster.text import one_line
 
 FIRST = 15.0  # seconds that a first look may take: to connect, and two intervals
@@ -22,7 +22,7 @@ SUDO = (
 _REAL = ("en", "eth", "wl")
 
 
-def top(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
+def run(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
     """Show until Ctrl-C, or so many times."""
     try:
         if as_json or not screen.is_colourful(sys.stdout):
@@ -36,7 +36,7 @@ def top(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> N
 
 def _rounds(cluster: Cluster, interval: int, rounds: int | None) -> Any:
     """All nodes' signs, once per interval."""
-    watch = Watch(cluster, interval)
+    watch = Monitor(cluster, interval)
     end = time.monotonic() + FIRST + 2 * interval
     while not watch.is_warm and time.monotonic() < end:
         time.sleep(0.1)
@@ -74,7 +74,7 @@ def _live(cluster: Cluster, interval: int, rounds: int | None) -> None:
             live.update(_grid(nodes), refresh=True)
 
 
-def signs(cluster: Cluster, pulse: Pulse, interval: int) -> dict[str, Any]:
+def signs(cluster: Cluster, pulse: NodeMonitor, interval: int) -> dict[str, Any]:
     """A node's signs as a document: bytes, bytes/s, and shares (of all cores, of one for a rank).
 
     `state` is "ok", "silent" (it has said nothing for too long) or "unreachable"; null is unknown.
@@ -106,7 +106,7 @@ def signs(cluster: Cluster, pulse: Pulse, interval: int) -> dict[str, Any]:
     }
 
 
-def _links(pulse: Pulse, named: Sequence[str]) -> list[dict[str, Any]]:
+def _links(pulse: NodeMonitor, named: Sequence[str]) -> list[dict[str, Any]]:
     """Those that the hostfile names; else the real ones that have carried something."""
     there = pulse.vitals.links if pulse.vitals else {}
     busy = [n for n, link in there.items() if link.received and n.startswith(_REAL)]
@@ -120,7 +120,7 @@ def _links(pulse: Pulse, named: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _rank(pulse: Pulse, number: int, pid: int | None) -> dict[str, Any]:
+def _rank(pulse: NodeMonitor, number: int, pid: int | None) -> dict[str, Any]:
     process = pulse.vitals.processes.get(pid) if pulse.vitals and pid else None
     cpu = pulse.rates.processes.get(pid) if pulse.rates and pid else None
     state = "running" if process else "dead"
@@ -153,16 +153,17 @@ def _wired(wired: int | None, baseline: int | None) -> str:
     if wired is None:
         return "wired -"
     if baseline is None:
-        return f"wired {in_words(wired)}"
+        return f"wired {format_bytes(wired)}"
     more = wired - baseline
-    return f"wired {in_words(wired)} ({'+' if more >= 0 else '-'}{in_words(abs(more))})"
+    return f"wired {format_bytes(wired)} ({'+' if more >= 0 else '-'}{format_bytes(abs(more))})"
 
 
 def _link(link: Mapping[str, Any]) -> str:
     state = {True: " up", False: " down", None: ""}[link["up"]]
     if link["received"] is None:
         return f"{link['name']}{state}"
-    return f"{link['name']}{state} in {in_words(link['received'])}/s out {in_words(link['sent'])}/s"
+    received, sent = format_bytes(link["received"]), format_bytes(link["sent"])
+    return f"{link['name']}{state} in {received}/s out {sent}/s"
 
 
 def _rank_words(rank: Mapping[str, Any]) -> str:

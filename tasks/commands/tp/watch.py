@@ -19,7 +19,8 @@ from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health, ProbeResult
 from ...cluster.ssh import background
 from ...session import Session
-from . import restart, show, steps
+from . import recorded, restart
+from .restart import again
 
 PROBE = 20.0  # seconds between two completions of one token
 TIMEOUT = 30.0  # seconds for one of those; a server that generates answers later
@@ -27,7 +28,7 @@ PAUSE = 10.0  # seconds before the second restart, twice that before the third, 
 
 
 @dataclass(frozen=True)
-class Watch:
+class WatchOptions:
     """How to watch: seconds between looks, how long busy is fine, how often to start again."""
 
     interval: float = 1.0
@@ -35,7 +36,7 @@ class Watch:
     restarts: int = 0
 
 
-def watch(session: Session, cluster: Cluster, how: Watch) -> None:
+def run(session: Session, cluster: Cluster, how: WatchOptions) -> None:
     """Say what changes, until Ctrl-C or until the server has failed and is not started again."""
     left = how.restarts
     if how.restarts:
@@ -57,7 +58,7 @@ def watch(session: Session, cluster: Cluster, how: Watch) -> None:
         ran = restart.recorded(session, cluster)
         with suppress(_StartedMeanwhileError):
             first = partial(_still_wanted, cluster, failed)
-            steps.again(session, ran, "tp.watch --restart", first=first)
+            again(session, ran, "tp.watch --restart", first=first)
 
 
 class _StartedMeanwhileError(Exception):
@@ -79,7 +80,7 @@ def _still_wanted(cluster: Cluster, failed: str = "") -> str:
     return run
 
 
-def _until_failed(cluster: Cluster, how: Watch) -> Health:
+def _until_failed(cluster: Cluster, how: WatchOptions) -> Health:
     """Look until the server has failed or is stopped, and say each change."""
     said: Health | None = None
     probe = _Probe(cluster)
@@ -136,7 +137,7 @@ class _Probe:
     def _ask(self, node: str, first: RankState) -> None:
         if first.record:
             self.run, self.asked = first.record.run, time.monotonic()
-            api = show.api_of(self.cluster, node, first.record)
+            api = recorded.api_of(self.cluster, node, first.record)
             self.probe = background.begin(self._token, api, first.record)
 
     def _token(self, api: Api, record: Record) -> ApiError | None:

@@ -28,7 +28,7 @@ MEET = Health("joining", "all 2 ranks meet")
 
 def test_a_start_in_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """A line where the state changes, else one each ten seconds with what a rank said last."""
-    plain = screen._Plain()
+    plain = screen._PlainScreen()
 
     def look(at: float, health: Health, *views: RankView, **more: float) -> list[str]:
         clock[0] = at
@@ -59,7 +59,7 @@ def test_a_start_in_lines(clock: list[float], capsys: pytest.CaptureFixture[str]
 def test_an_engine_of_which_no_more_is_known(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = screen._Plain()
+    plain = screen._PlainScreen()
     for _ in range(2):
         plain(Progress(1, Health("loading", "group size not checked"), [view(0, "running")]))
     assert capsys.readouterr().err.splitlines() == [

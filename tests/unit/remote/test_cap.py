@@ -15,7 +15,7 @@ import pytest
 from conftest import DEADLINE, ROOT
 
 from tasks.cluster.server import logs
-from tasks.cluster.server.logs import Piece
+from tasks.cluster.server.logs import LogChunk
 
 HEADER = b"# mlx-tp run=a rank=0 host=mac1 by=me\n"
 SHELLS = [name for name in ("dash", "bash", "yash", "busybox") if shutil.which(name)]
@@ -48,7 +48,7 @@ class Log:
     def cut(self) -> None:
         self.before = CAP.cut(str(self.path), self.file, len(HEADER), self.before)
 
-    def read(self, key: str, offset: int, limit: int, stream: bool = False) -> list[Piece]:
+    def read(self, key: str, offset: int, limit: int, stream: bool = False) -> list[LogChunk]:
         script = logs.read_script([(0, str(self.path), key, offset)], "nonce", limit, stream)
         line = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         done = subprocess.run(

@@ -9,7 +9,7 @@ from ...facts import NodeFacts, known
 from ...facts.machine.memory import gigabytes
 from ...facts.models import model, split
 from ...facts.models.model import Model
-from ...facts.models.split import PIPELINE, TENSOR, Row, Split
+from ...facts.models.split import PIPELINE, TENSOR, Split, SplitRow
 from ..finding import FAIL, OK, WARN, Finding
 
 TRY = "try again when that node is idle, choose --python and --cwd, or --skip model"
@@ -39,7 +39,7 @@ def divides(
     return findings
 
 
-def _divides(node: str, said: Split, row: Row, hosts: int) -> Finding:
+def _divides(node: str, said: Split, row: SplitRow, hosts: int) -> Finding:
     if row.answer == "no":
         return Finding("divides", FAIL, node, row.why, _instead(said, row, hosts))
     if row.answer == "unknown":
@@ -53,7 +53,7 @@ def _divides(node: str, said: Split, row: Row, hosts: int) -> Finding:
     return Finding("divides", OK, node, f"{by} {count} {each} (mlx-lm {said.version})")
 
 
-def _instead(said: Split, row: Row, hosts: int) -> str:
+def _instead(said: Split, row: SplitRow, hosts: int) -> str:
     """What would do in place of so many ranks: -n 2 or 4, or -- --pipeline."""
     good = [each for each in said.rows if each.answer == "yes"]
     numbers = [each.ranks for each in good if each.mode == row.mode]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ...facts import NodeFacts, known
 from ...facts.machine import gpu, memory
 from ...facts.machine.gpu import NO_LIMIT
-from ...facts.machine.memory import GIB, Memory, in_words
+from ...facts.machine.memory import GIB, Memory, format_bytes
 from ...facts.models import model, split
 from ...facts.models.model import Model
-from ...facts.models.split import Row, Split
+from ...facts.models.split import Split, SplitRow
 from ..finding import FAIL, OK, WARN, Finding
 from .whole import sizes
 
@@ -50,7 +50,7 @@ def fits(
             fix = f"try it there ({error.name})"
             findings.append(Finding("fit", FAIL, node, f"unknown: {error.why}", fix))
             continue
-        load = Load(row, len(ranks[node]), sum(held[n] for n in ranks[node]), tokens)
+        load = Footprint(row, len(ranks[node]), sum(held[n] for n in ranks[node]), tokens)
         most = said.context or CONTEXT
         findings.append(_fit(node, values[memory.KEY], values[gpu.KEY], load, most))
     return findings
@@ -58,7 +58,7 @@ def fits(
 
 def _whole(
     facts: Mapping[str, NodeFacts], ranks: int, mode: str
-) -> tuple[Split, Row, Model] | None:
+) -> tuple[Split, SplitRow, Model] | None:
     """What a node says that has the model and knows it best, for all: theirs must be the same."""
     told = [
         (said, said.row(ranks, mode), listed)
@@ -70,10 +70,10 @@ def _whole(
 
 
 @dataclass(frozen=True)
-class Load:
+class Footprint:
     """What the ranks of a node hold together: bytes of weights, and a cache for `tokens`."""
 
-    row: Row
+    row: SplitRow
     count: int
     weights: int
     tokens: int | None
@@ -84,16 +84,16 @@ class Load:
 
     def words(self, room: float, most: int) -> str:
         several = f"{self.count} ranks, together " if self.count > 1 else ""
-        weights = f"{in_words(self.weights)} of weights"
+        weights = f"{format_bytes(self.weights)} of weights"
         if self.row.answer == "yes" and self.tokens is None:
             left = self.row.room(max(room - self.weights, 0) / self.count, most)
             return f"{several}{weights}, and a cache of {left} tokens"
-        cache = f"{in_words(self.total - self.weights)} for {self.tokens} tokens"
+        cache = f"{format_bytes(self.total - self.weights)} for {self.tokens} tokens"
         cache = cache if self.row.answer == "yes" else "? of cache"
-        return f"{several}{in_words(self.total)} ({weights}, {cache})"
+        return f"{several}{format_bytes(self.total)} ({weights}, {cache})"
 
 
-def _fit(node: str, memory: Memory, gpu: int, load: Load, tokens: int) -> Finding:
+def _fit(node: str, memory: Memory, gpu: int, load: Footprint, tokens: int) -> Finding:
     need = load.total
     most, room, of = _room(memory, gpu)
     what = f"{load.words(room, tokens)} of {of}"
@@ -105,21 +105,21 @@ def _fit(node: str, memory: Memory, gpu: int, load: Load, tokens: int) -> Findin
         fix = "how much its cache needs is not known here"
         return Finding("fit", WARN, node, f"fits but for its cache: {what}", fix)
     if need + memory.wired > memory.total:
-        fix = f"{in_words(memory.wired)} are wired there now: inv tp.status, inv tp.memory"
+        fix = f"{format_bytes(memory.wired)} are wired there now: inv tp.status, inv tp.memory"
         return Finding("fit", WARN, node, f"not now: {what}", fix)
     return Finding("fit", OK, node, f"fits: {what}")
 
 
 def _room(memory: Memory, gpu: int) -> tuple[float, float, str]:
     """Bytes above which it is too much, above which it may be, and of what in words."""
-    total = in_words(memory.total)
+    total = format_bytes(memory.total)
     if gpu == NO_LIMIT:
         return memory.total, memory.total, f"{total} of memory"
     if gpu:
         limit = min(gpu, memory.total)
-        return limit, limit, f"{in_words(limit)} (iogpu.wired_limit_mb; memory {total})"
+        return limit, limit, f"{format_bytes(limit)} (iogpu.wired_limit_mb; memory {total})"
     room = memory.total * DEFAULT_SHARE
-    words = f"about {in_words(room)} (macOS's default, about 75 % of {total})"
+    words = f"about {format_bytes(room)} (macOS's default, about 75 % of {total})"
     return memory.total * DEFAULT_SHARE_MOST, room, words
 
 

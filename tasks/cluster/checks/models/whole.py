@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ...facts import NodeFacts, known
 from ...facts.machine.files import DANGLING, size
-from ...facts.machine.memory import in_words
+from ...facts.machine.memory import format_bytes
 from ...facts.models import model, split
 from ...facts.models.model import Model
 from ...facts.models.split import Split, Weights
@@ -38,7 +38,7 @@ def _complete(node: str, model: Model, said: Split) -> Finding:
         return Finding("complete", FAIL, node, what, fix)
     files = f"{len(there)} file{'s' * (len(there) > 1)} of weights"
     layers = f", {said.layers} layers" if said.layers else ""
-    what = f"{files}, {in_words(sum(there.values()))}{layers}, as long as the headers say"
+    what = f"{files}, {format_bytes(sum(there.values()))}{layers}, as long as the headers say"
     return Finding("complete", OK, node, what)
 
 

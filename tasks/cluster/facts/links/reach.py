@@ -55,7 +55,7 @@ def fact(python: str, cwd: str | None, address: str, port: int) -> Fact[Reach]:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class MeetingReach:
     """Whether ranks could meet, as the node's python tells.
 
     `own` maps an address to "bound", `peers` "address:port" to "connected", or to an errno's name
@@ -72,21 +72,21 @@ class Meeting:
         return next((said for at, said in self.peers.items() if at.partition(":")[0] == ip), "")
 
 
-def parse_meeting(text: str, status: int) -> Meeting:
+def parse_meeting(text: str, status: int) -> MeetingReach:
     rows = re.findall(r"^(own|peer) (\S+) (\w+)$", text, re.MULTILINE)
     session = re.search(r"^session (?:(\S+) \d+ (\S+) \d+)?$", text, re.MULTILINE)
     if status != 0 or not session:
         raise ValueError("python can't be asked")
     said = {kind: {at: what for k, at, what in rows if k == kind} for kind in ("own", "peer")}
-    return Meeting(said["own"], said["peer"], session[1] or "", session[2] or "")
+    return MeetingReach(said["own"], said["peer"], session[1] or "", session[2] or "")
 
 
-MEETING_KEY = Key[Meeting]("meeting")
+MEETING_KEY = Key[MeetingReach]("meeting")
 
 
 def meeting(
     python: str, cwd: str | None, own: Iterable[str], peers: Iterable[tuple[str, int]]
-) -> Fact[Meeting]:
+) -> Fact[MeetingReach]:
     """Asks the node's `python`, started in `cwd`, for addresses of its own and for peers' ports."""
     words = [*(f"own={ip}" for ip in own), *(f"peer={ip}:{port}" for ip, port in peers)]
     values = {"python": python, "cwd": cwd or "", "ask": _ASK}

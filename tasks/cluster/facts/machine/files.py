@@ -50,7 +50,7 @@ def parse_files(text: str, status: int) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Place:
+class SyncTarget:
     """Where a copy goes on a node: an absolute path without links.
 
     `id` is the folder's device and inode, empty where it is not there yet. `near` tells how it lies
@@ -71,16 +71,16 @@ class Place:
         return ("is", "source") in self.near
 
 
-PLACE = Key[Place]("place")
+PLACE = Key[SyncTarget]("place")
 
 
-def place(target: str, source: str, boot: str, state_dir: str = "~/.mlx-tp") -> Fact[Place]:
+def place(target: str, source: str, boot: str, state_dir: str = "~/.mlx-tp") -> Fact[SyncTarget]:
     """`target` is absolute or begins with `~`; `source` is where the boot's id is `boot`."""
     values = {"target": target, "source": source, "boot": boot, "state_dir": state_dir}
     return Fact(PLACE, scripts.script("facts/place.sh", **values), parse_place)
 
 
-def parse_place(text: str, status: int) -> Place:
+def parse_place(text: str, status: int) -> SyncTarget:
     """Rows "folder PATH" or "new PATH", "id ID", "rsync" or "none", `near`, "end" and its count."""
     rows = re.fullmatch(
         r"(?:folder (/.*)\nid (\d+:\d+)|new (/.*)\nid none)\n(rsync|none)\n"
@@ -92,7 +92,7 @@ def parse_place(text: str, status: int) -> Place:
     folder, number, new, rsync, near, _ = rows.groups()
     pairs = (line.split() for line in near.splitlines())
     found = tuple(dict.fromkeys((how, what) for how, what in pairs))
-    return Place(folder or new, number or "", rsync == "rsync", found)
+    return SyncTarget(folder or new, number or "", rsync == "rsync", found)
 
 
 BOOT = Fact(

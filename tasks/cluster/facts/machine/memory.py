@@ -11,7 +11,7 @@ from .. import Fact, Key
 GIB = 1024**3
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes as people say them: 512 B, 1.5 MiB, 384.0 GiB."""
     if size < 1024:
         return f"{size:.0f} B"

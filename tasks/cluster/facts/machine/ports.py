@@ -11,7 +11,7 @@ from .. import Fact, Key
 
 
 @dataclass(frozen=True)
-class Holder:
+class PortHolder:
     """A process that listens; pid 0 where the node does not tell (another user's)."""
 
     pid: int
@@ -21,7 +21,7 @@ class Holder:
         return f"{self.program} (pid {self.pid})" if self.pid else "another user's process"
 
 
-def parse(text: str, status: int) -> dict[int, tuple[Holder, ...]]:
+def parse(text: str, status: int) -> dict[int, tuple[PortHolder, ...]]:
     """Port -> holders, from a table of all listeners and what lsof may tell of their processes.
 
     lsof prints nothing both when nobody listens and when it may not see who does: the table
@@ -39,7 +39,7 @@ def parse(text: str, status: int) -> dict[int, tuple[Holder, ...]]:
         raise ValueError("the table of listeners can't be read")
     holders = _holders(lsof)
     ports |= set(holders)
-    return {port: tuple(holders.get(port, [Holder(0, "")])) for port in sorted(ports)}
+    return {port: tuple(holders.get(port, [PortHolder(0, "")])) for port in sorted(ports)}
 
 
 # /proc/net/tcp: "  0: 0100007F:1F90 00000000:0000 0A": state 0A is LISTEN.
@@ -50,9 +50,9 @@ _SS = re.compile(r"^LISTEN +\d+ +\d+ +\S+:(\d+) +\S+", re.MULTILINE)
 _BSD = re.compile(r"^tcp\S*\s+\d+\s+\d+\s+\S+\.(\d+)\s+\S+\s+LISTEN\b", re.MULTILINE)
 
 
-def _holders(lsof: str) -> dict[int, list[Holder]]:
+def _holders(lsof: str) -> dict[int, list[PortHolder]]:
     """`lsof -F pcn`: per process `p<pid>`, `c<command>`, then per socket `f<fd>`, `n<name>`."""
-    found: dict[int, list[Holder]] = {}
+    found: dict[int, list[PortHolder]] = {}
     pid, program = 0, ""
     for line in lsof.splitlines():
         kind, value = line[:1], line[1:]
@@ -62,15 +62,15 @@ def _holders(lsof: str) -> dict[int, list[Holder]]:
             program = value
         elif kind == "n" and pid and re.search(r":\d+$", value):
             here = found.setdefault(int(value.rpartition(":")[2]), [])
-            if Holder(pid, program) not in here:
-                here.append(Holder(pid, program))
+            if PortHolder(pid, program) not in here:
+                here.append(PortHolder(pid, program))
     return found
 
 
-KEY = Key[Mapping[int, tuple[Holder, ...]]]("ports")
+KEY = Key[Mapping[int, tuple[PortHolder, ...]]]("ports")
 
 
-def fact(wanted: Iterable[int] | None = None) -> Fact[Mapping[int, tuple[Holder, ...]]]:
+def fact(wanted: Iterable[int] | None = None) -> Fact[Mapping[int, tuple[PortHolder, ...]]]:
     """The listeners; their processes only if one of the `wanted` ports (None: any) may be taken.
 
     Each is looked for as a row of the table has it.

@@ -20,7 +20,7 @@ BLOCKS = 600  # after so many the loop ends, so that what we keep of its output 
 
 
 @dataclass(frozen=True)
-class Link:
+class LinkRate:
     """An interface: whether it has a carrier (None if that is not told), bytes in and out so far.
 
     RDMA goes past the system's network: these bytes are those of IP alone.
@@ -32,7 +32,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessUse:
     """CPU time so far in seconds, memory in bytes."""
 
     cpu: float
@@ -53,14 +53,14 @@ class Vitals:
     busy: float | None = None
     memory: memory.Memory | None = None
     used: int | None = None
-    links: Mapping[str, Link] = field(default_factory=dict)
-    processes: Mapping[int, Process] = field(default_factory=dict)
+    links: Mapping[str, LinkRate] = field(default_factory=dict)
+    processes: Mapping[int, ProcessUse] = field(default_factory=dict)
     clients: int | None = None
     posts: int | None = None
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MonitorOptions:
     """What the loop of a node looks at; `port` and `log` are rank 0's, where it runs there."""
 
     state_dir: str
@@ -71,7 +71,7 @@ class Wanted:
     log: str | None = None
 
 
-def loop(wanted: Wanted, interval: int, nonce: str) -> str:
+def loop(wanted: MonitorOptions, interval: int, nonce: str) -> str:
     """/bin/sh text that prints a block per interval, until ranks come or go, or nobody reads."""
     return scripts.script(
         "facts/vitals.sh",
@@ -152,20 +152,20 @@ def _cpu(text: str) -> tuple[float | None, tuple[int, int] | None]:
     return None, (sum(numbers) - numbers[3] - numbers[4], sum(numbers))
 
 
-def _links(text: str) -> dict[str, Link]:
+def _links(text: str) -> dict[str, LinkRate]:
     carriers = dict(re.findall(r"^carrier (\S+) ([01])$", text, re.MULTILINE))
     linux = re.findall(
         r"^ *([^\s:]+): *(\d+)(?: +\d+){7} +(\d+)(?: +\d+){7} *$", text, re.MULTILINE
     )
     if linux:
         return {
-            name: Link(carriers[name] == "1" if name in carriers else None, int(a), int(b))
+            name: LinkRate(carriers[name] == "1" if name in carriers else None, int(a), int(b))
             for name, a, b in linux
         }
     return _mac_links(text)
 
 
-def _mac_links(text: str) -> dict[str, Link]:
+def _mac_links(text: str) -> dict[str, LinkRate]:
     """`netstat -ibn` has a row per address: the one of the link counts it all.
 
     An interface may have no address there, so the columns are told from the end (Ibytes, Opkts,
@@ -183,20 +183,20 @@ def _mac_links(text: str) -> dict[str, Link]:
         name, numbers = words[0].rstrip("*"), words[-5:]
         if numbers[0].isdigit() and numbers[3].isdigit():
             up = False if words[0].endswith("*") else states.get(name)
-            found[name] = Link(up, int(numbers[0]), int(numbers[3]))
+            found[name] = LinkRate(up, int(numbers[0]), int(numbers[3]))
     return found
 
 
-def _processes(text: str) -> dict[int, Process]:
+def _processes(text: str) -> dict[int, ProcessUse]:
     hz = re.search(r"^hz (\d+)$", text, re.MULTILINE)
     found = {}
     for pid, rest in re.findall(r"^(\d+) \(.*\) (\S .*)$", text, re.MULTILINE):
         words = rest.split()
         if hz and len(words) > 21 and words[0] != "Z":
             ticks = int(words[11]) + int(words[12])
-            found[int(pid)] = Process(ticks / int(hz.group(1)), int(words[21]) * 4096)
+            found[int(pid)] = ProcessUse(ticks / int(hz.group(1)), int(words[21]) * 4096)
     for pid, clock, rss in re.findall(r"^ps +(\d+) +([\d:.-]+) +(\d+)$", text, re.MULTILINE):
-        found[int(pid)] = Process(_seconds(clock), int(rss) * 1024)
+        found[int(pid)] = ProcessUse(_seconds(clock), int(rss) * 1024)
     return found
 
 

@@ -18,7 +18,7 @@ TENSOR, PIPELINE = "tensor", "pipeline"
 
 
 @dataclass(frozen=True)
-class Row:
+class SplitRow:
     """The answer for `ranks` in a mode: "yes", "no" or "unknown", and why.
 
     `sizes` are the bytes of weights of each rank; `cache` pairs a window in tokens (None: all are
@@ -76,15 +76,15 @@ class Split:
     layers: int
     bare: tuple[int, ...]
     context: int | None
-    rows: tuple[Row, ...]
+    rows: tuple[SplitRow, ...]
     weights: Weights
     seconds: float = 0.0
     kept: bool = False
 
-    def row(self, ranks: int, mode: str) -> Row:
+    def row(self, ranks: int, mode: str) -> SplitRow:
         # For one rank there is nothing to divide.
         fitting = [r for r in self.rows if r.ranks == ranks and (r.mode == mode or ranks == 1)]
-        return fitting[0] if fitting else Row(ranks, mode, "unknown", "it was not asked")
+        return fitting[0] if fitting else SplitRow(ranks, mode, "unknown", "it was not asked")
 
 
 def parse(text: str, status: int) -> Split:
@@ -122,13 +122,13 @@ def _weights(said: Mapping[str, Any]) -> Weights:
     )
 
 
-def _row(said: Mapping[str, Any]) -> Row:
+def _row(said: Mapping[str, Any]) -> SplitRow:
     if said["answer"] not in ("yes", "no", "unknown") or said["mode"] not in (TENSOR, PIPELINE):
         raise ValueError
     sizes = tuple(map(_whole, said.get("bytes", ())))
     if (sizes or said["answer"] == "yes") and len(sizes) != _whole(said["n"]):
         raise ValueError
-    return Row(
+    return SplitRow(
         ranks=_whole(said["n"]),
         mode=said["mode"],
         answer=said["answer"],

@@ -23,7 +23,7 @@ from tasks.cluster.facts.machine import memory, ports, processes, versions
 from tasks.cluster.facts.machine.memory import GIB, Memory
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.server import snapshots
-from tasks.commands.tp import show
+from tasks.commands.tp import preflight
 
 PAGE = Path(__file__).parents[4] / "docs" / "composing.md"
 OURS = ["memory", "processes", "ports", "rdma", "hosts", "model", "versions", "cooldown"]
@@ -119,12 +119,12 @@ def test_a_check_of_a_users_own(cluster: Cluster, text: str) -> None:
         script = facts.script(asked, "x").replace("uptime |", f"echo '{answer}' |")
         done = subprocess.run(["/bin/sh", "-s"], input=script, capture_output=True, text=True)
         read = Snapshot({"mac1": facts.read(asked, done.stdout, "x", "mac1")}, {})
-        return [f for f in show.judge(cluster, read, skip) if f.check == "uptime"]
+        return [f for f in preflight.judge(cluster, read, skip) if f.check == "uptime"]
 
     assert judged("9:41 up 3 days,") == [Finding("uptime", OK, "mac1", "up for 3 days")]
     assert judged("9:41 up 31 days,")[0].fix == "reboot it"
     assert judged("9:41 up 31 days,", "uptime") == []
-    (lost,) = show.judge(cluster, Snapshot({"mac1": NodeFacts("mac1", {})}, {}), OURS)
+    (lost,) = preflight.judge(cluster, Snapshot({"mac1": NodeFacts("mac1", {})}, {}), OURS)
     assert (lost.check, lost.level, lost.what) == ("uptime", FAIL, "unknown: it was not asked")
     assert lost.fix == CHECKS["uptime"].remedy != ""
 

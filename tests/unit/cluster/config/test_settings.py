@@ -18,7 +18,7 @@ from tasks.cluster.config.settings import (
     ROWS,
     SPACES,
     DevSettings,
-    Row,
+    SettingRow,
     Settings,
     check,
     option_name,
@@ -43,7 +43,7 @@ VALUES = st.recursive(
 OUT = r": (give|choose|write|name|see|only|it has|a number)|unknown|is no "  # the way out
 
 
-def names(rows: list[Row]) -> Any:
+def names(rows: list[SettingRow]) -> Any:
     return pytest.mark.parametrize("row", rows, ids=[row.name for row in rows])
 
 
@@ -63,7 +63,7 @@ def judged(place: str, act: Any) -> None:
 
 @names(ALL)
 @given(value=VALUES)
-def test_any_value_in_a_file(row: Row, value: object) -> None:
+def test_any_value_in_a_file(row: SettingRow, value: object) -> None:
     space = row.name.partition(".")[0]
     given = {space: {row.key: value}}
     judged(in_file(row.name), lambda: check(DEFAULTS, given, {}, in_file))
@@ -71,14 +71,14 @@ def test_any_value_in_a_file(row: Row, value: object) -> None:
 
 @names(IN_VARIABLES)
 @given(text=TEXTS)
-def test_any_text_in_a_variable(row: Row, text: str) -> None:
+def test_any_text_in_a_variable(row: SettingRow, text: str) -> None:
     judged(row.variable, lambda: check(DEFAULTS, {}, {row.variable: text}, in_file))
 
 
 @names(OPTIONS)
 @settings(max_examples=25)
 @given(value=st.one_of(TEXTS, st.lists(TEXTS, max_size=2)))
-def test_any_value_of_an_option(row: Row, value: object) -> None:
+def test_any_value_of_an_option(row: SettingRow, value: object) -> None:
     def read_it() -> None:
         read(Settings, {row.key: value}, option_name)
 
@@ -86,7 +86,7 @@ def test_any_value_of_an_option(row: Row, value: object) -> None:
 
 
 @names([row for row in ALL if not row.environment])
-def test_a_list_comes_from_a_file_only(row: Row) -> None:
+def test_a_list_comes_from_a_file_only(row: SettingRow) -> None:
     with pytest.raises(ValueError, match=f"^{row.variable}: only a file can give it"):
         check(DEFAULTS, {}, {row.variable: SECRET})
 
@@ -180,7 +180,7 @@ def test_build_reads_options_by_the_table() -> None:
 
 
 @names(ALL)
-def test_rows_are_whole(row: Row) -> None:
+def test_rows_are_whole(row: SettingRow) -> None:
     assert row.help
     assert not row.help.endswith(".")
     assert row.kind.metavar or row.kind.takes

@@ -11,7 +11,7 @@ from tasks.cluster.facts import Fact, Key, NodeFacts, Unknown
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.server.state import RankState, State
 from tasks.cluster.facts.snapshot import FactQuery, Snapshot
-from tasks.cluster.ssh.node import Answer, Node
+from tasks.cluster.ssh.node import CommandResult, Node
 
 DAYS = Key[int]("days")
 
@@ -58,8 +58,8 @@ def test_answers_become_a_snapshot() -> None:
     query = FactQuery.of([Node(Host("mac1")), Node(Host("mac2"))], lambda node: [fact])
     begun = f"\n{query.nonce} begin days\n1"
     answers = {
-        "mac1": Answer("mac1", begun, "", None, "no answer in time"),
-        "mac2": Answer("mac2", "", "", None, "SSH failed", remedy="ssh -v mac2"),
+        "mac1": CommandResult("mac1", begun, "", None, "no answer in time"),
+        "mac2": CommandResult("mac2", "", "", None, "SSH failed", remedy="ssh -v mac2"),
     }
     read = query.snapshot(answers)
     assert read.on("mac1").get(DAYS) == Unknown("the node did not answer in time")

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.cluster.facts import Fact, Key, NodeFacts, Unknown
 from tasks.cluster.hosts import selftest
-from tasks.cluster.hosts.judge import ASSUMPTIONS, DIFFERS, NOT_HERE, OK, Row, judge
+from tasks.cluster.hosts.judge import ASSUMPTIONS, DIFFERS, NOT_HERE, OK, SelftestRow, judge
 from tasks.cluster.hosts.said import ASSUMED, Raw
 
 DATA = Path(__file__).parents[3] / "data" / "macos"
@@ -37,7 +37,9 @@ def text(said: dict[str, str]) -> str:
     return "".join(f"\n== {name}\n{each}\n" for name, each in said.items()) + "\n== end\n"
 
 
-def rows(raws: dict[str, object], wanted: dict[str, Fact[Any]] | None = None) -> dict[str, Row]:
+def rows(
+    raws: dict[str, object], wanted: dict[str, Fact[Any]] | None = None
+) -> dict[str, SelftestRow]:
     base = {"memory": Raw((DATA / "memory.txt").read_text(), 0)}
     base["ibv_devinfo"] = Raw((DATA / "ibv_devinfo.txt").read_text(), 0)
     base["thunderbolt"] = Raw((DATA / "system_profiler.json").read_text(), 0)

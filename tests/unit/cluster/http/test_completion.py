@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.cluster.http.completion import ChatResult, ToolCall, calls, first_tokens
-from tasks.cluster.http.load import Row, Sample
+from tasks.cluster.http.load import LoadRow, Sample
 from tasks.cluster.http.stream import CallPart
 from tasks.commands.tp import bench, chat
 
@@ -83,11 +83,11 @@ def test_calls() -> None:
 def test_columns() -> None:
     """A row of answers that came at once has no tokens/s of each, and so has its document."""
     once = Sample(2.3, 2.3, 10, 20, None, None, None, 1, None, True)
-    told = Row(1, 10, 10, 2, 4.6, [once, once]).document()
+    told = LoadRow(1, 10, 10, 2, 4.6, [once, once]).document()
     assert told["tokens_per_second"] == {"p50": None, "p95": None}
     assert told["came_at_once"] == 2
     assert bench.table([told])[1][-3:] == ("-", "-", "8.7")
     untold = Sample(1.0, 3.0, None, None, None, None, None, 20, 9.5)
-    told = Row(1, 10, 10, 2, 4.0, [untold, untold]).document()
+    told = LoadRow(1, 10, 10, 2, 4.0, [untold, untold]).document()
     assert told["tokens_per_second_total"] is None
     assert bench.table([told])[1][-3:] == ("9.5 pieces/s", "9.5 pieces/s", "10.0 pieces/s")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_links import GOOD_MATRIX, TWO, but, facts, interface, wired
 
 from tasks.cluster.facts import NodeFacts
 from tasks.cluster.facts.links.rdma import MATRIX, MATRIX_KEY
 from tasks.cluster.facts.machine import processes
 from tasks.cluster.rdma import launchd, undo
+
+from .test_links import GOOD_MATRIX, TWO, but, facts, interface, wired
 
 WIRING = wired(TWO)
 NONE = launchd.Daemon(None, False)
@@ -84,7 +85,10 @@ def rank(**more: Any) -> dict[int, processes.Process]:
 
 REFUSED = [
     (but(AS_IT_WAS, processes.KEY, rank(rank=1)), "rank 1 lives (pid 7)"),
-    (but(AS_IT_WAS, undo.KEY, undo.Ours(False, False, "10.254.0.5")), "ssh came in by 10.254.0.5"),
+    (
+        but(AS_IT_WAS, undo.KEY, undo.OurTraces(False, False, "10.254.0.5")),
+        "ssh came in by 10.254.0.5",
+    ),
     (but(AS_IT_WAS, undo.HARDWARE_PORTS, {"Thunderbolt 1": "en3"}), "en5 is no Thunderbolt port"),
 ]
 

@@ -11,7 +11,7 @@ import pytest
 from tasks.cluster.facts.server.state import NO_HOLD, Seen, parse_fence
 from tasks.cluster.server import fence
 from tasks.cluster.server.fence import Fence, TakenOver
-from tasks.cluster.ssh.node import Answer
+from tasks.cluster.ssh.node import CommandResult
 
 MINE = Fence(5, "mine", "tp.start of ada@desk", "default")
 
@@ -24,9 +24,9 @@ class Leader:
         self.fences: dict[str, Fence] = {"f": MINE}
         self.asked: list[str] = []
 
-    def sh(self, script: str) -> Answer:
+    def sh(self, script: str) -> CommandResult:
         self.asked.append(script)
-        return Answer(self.name, err=self.answer, status=0)
+        return CommandResult(self.name, err=self.answer, status=0)
 
 
 def cluster(answer: str = "") -> Any:
@@ -93,10 +93,13 @@ def test_without_a_hold() -> None:
 
 
 def test_a_refusal_is_told_with_one_line() -> None:
-    good, refused = Answer("mac1", status=0), "x\nfence 6 new 1764500000 tp.stop\x1b[2J of b\n"
+    good, refused = (
+        CommandResult("mac1", status=0),
+        "x\nfence 6 new 1764500000 tp.stop\x1b[2J of b\n",
+    )
     fence.check({"mac1": good})
     with pytest.raises(TakenOver) as found:
-        fence.check({"mac1": good, "mac2": Answer("mac2", err=refused, status=76)})
+        fence.check({"mac1": good, "mac2": CommandResult("mac2", err=refused, status=76)})
     what = r"the cluster was taken over by tp\.stop\S* of b at \d\d:\d\d"
     words = rf"mac2: {what}; nothing was changed here"
     assert re.fullmatch(words, str(found.value.message))

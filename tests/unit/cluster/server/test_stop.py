@@ -9,7 +9,8 @@ import pytest
 
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.server import stop
-from tasks.cluster.server.stop import Held, Target
+from tasks.cluster.server.stop import Held
+from tasks.cluster.server.targets import Target
 
 GB = 1024**3
 FIRST = Target("mac1", 10, "rank 0", ("start", "b", "1"), is_leader=True, signal="INT")

@@ -23,9 +23,9 @@ from tasks.cluster.facts import Fact
 from tasks.cluster.facts.machine import files, ports, processes
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.server.state import Seen
-from tasks.cluster.server import audit_log, launch, lock, logs, stop
+from tasks.cluster.server import audit_log, launch, lock, logs, stop, targets
 from tasks.cluster.server.fence import Fence, begin
-from tasks.cluster.server.stop import Stopped
+from tasks.cluster.server.stop import StopReport
 from tasks.cluster.ssh import scripts
 
 # macOS's is bash 3.2 with xpg_echo set, Debian's dash, busybox's ash.
@@ -116,7 +116,9 @@ def test_a_ranks_life(place: Place) -> None:
     piece, *_ = logs.parse("mac1", place.run(logs.read_script([(0, log, "", 0)], "n")), "n")
     assert piece.data.splitlines()[-1] == rb"rank 0 a\nb"
 
-    target = stop.Target("mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start), True, True)
+    target = targets.Target(
+        "mac1", rank.pid, "rank 0", ("start", rank.boot, rank.start), True, True
+    )
     # One that is another by now is left alone.
     other = replace(target, same=("start", rank.boot, "1"))
     assert place.run(stop.script(cluster, [other], [other], "TERM", 0)).strip() == "left"
@@ -128,7 +130,7 @@ def test_a_ranks_life(place: Place) -> None:
     after = place.read(state.fact("~/.state", "default"))
     assert (after.ranks[0].alive, after.ranks[0].exit) == (False, 128 + signal.SIGKILL)
     assert after.sigkill is not None
-    for script in stop.forget_scripts(cluster, [Stopped("mac1")]).values():
+    for script in stop.forget_scripts(cluster, [StopReport("mac1")]).values():
         assert place.run(script) == ""
     assert place.read(state.fact("~/.state", "default")).ranks == {}
 
@@ -158,7 +160,7 @@ def test_a_fence(place: Place) -> None:
     where, fences = cluster.folder, cluster.leader.fences
     early, late = (Fence(n, hold, f"{what} of a\\nb", "default") for n, hold, what in HOLDS)
     with subprocess.Popen(["sleep", "60"]) as process:
-        target = stop.Target("mac1", process.pid, "it", ("command", "", "sleep 60"))
+        target = targets.Target("mac1", process.pid, "it", ("command", "", "sleep 60"))
 
         def scripts_of(fence: Fence) -> list[str]:
             fences[where] = fence
@@ -166,7 +168,7 @@ def test_a_fence(place: Place) -> None:
                 launch.background(cluster, cluster.ranks, RUN),
                 launch.foreground(cluster, cluster.ranks[0], RUN),
                 stop.script(cluster, [target], [target], "KILL", 5),
-                *stop.forget_scripts(cluster, [Stopped("mac1")], "abc123").values(),
+                *stop.forget_scripts(cluster, [StopReport("mac1")], "abc123").values(),
                 f"{begin(cluster)}touch ~/changed\n",
                 "IFS=';'\n" + scripts.script("sync.sh", ["--version"], **copied, hold=fence.hold),
             ]
@@ -192,7 +194,7 @@ def test_a_fence(place: Place) -> None:
 def test_an_audit_log(place: Place) -> None:
     """A line is added as it is, and the last ones are told."""
     for number in range(3):
-        entry = audit_log.Entry(
+        entry = audit_log.AuditEntry(
             f"2026-11-30T00:00:0{number}Z", "me", f"{number} a\\nb 'c' $x", "done"
         )
         place.run(audit_log.script("~/.state", entry))

@@ -19,7 +19,7 @@ from conftest import require, wait_for
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster.facts.server import state
-from tasks.cluster.server import audit_log, launch, lock, logs, stop, wait
+from tasks.cluster.server import audit_log, launch, lock, logs, stop, targets, wait
 from tasks.cluster.server.launch import Run
 from tasks.cluster.ssh import scripts
 
@@ -86,7 +86,7 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
         f"tp_server.rank{rank}.log{age}" for rank in (0, 1) for age in ("", ".1")
     ]
-    sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")])["mac1"])
+    sh(stop.forget_scripts(cluster, [stop.StopReport("mac1")])["mac1"])
     found = read(sh, cluster)
     assert (found.ranks, found.ready) == ({}, None)
     assert {rank: record.run for rank, record in found.last.items()} == {0: "def", 1: "def"}
@@ -97,7 +97,7 @@ def test_a_script_that_was_held_up_starts_nothing_once_its_run_is_stopped(
     sh: Sh, cluster: Any, tmp_path: Path
 ) -> None:
     late = launch.background(cluster, cluster.ranks, Run("abc", "me", 0.0))
-    sh(stop.forget_scripts(cluster, [stop.Stopped("mac1")], "abc")["mac1"])
+    sh(stop.forget_scripts(cluster, [stop.StopReport("mac1")], "abc")["mac1"])
     said = sh(f"(\n{late}) 2>&1 || :\n")
     assert said == "the run was stopped before it had started here\n"
     assert not layout.of_rank(tmp_path / layout.STATE, 0, "pid").exists()
@@ -115,7 +115,7 @@ def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
             "it": ("command", "", "sleep 60"),
         }
         for label, proof in same.items():
-            target = stop.Target("mac1", process.pid, label, proof, has_rdma=True)
+            target = targets.Target("mac1", process.pid, label, proof, has_rdma=True)
             assert sh(stop.script(cluster, [target], [target], "KILL", 1)) == "left\n"
             assert (read(sh, cluster).sigkill is not None) == (label == "it")
         assert process.wait() == -9
@@ -138,7 +138,7 @@ def test_a_rank_that_ends_without_clean_up(
 
 
 def test_an_action_is_noted(sh: Sh, cluster: Any) -> None:
-    entry = audit_log.Entry("2026-11-24T18:01:25Z", "me\\n", "tp.stop", "done")
+    entry = audit_log.AuditEntry("2026-11-24T18:01:25Z", "me\\n", "tp.stop", "done")
     sh(audit_log.script(cluster.state_dir, entry))
     assert audit_log.parse(sh(audit_log.fact(cluster.state_dir, 5).command), 0) == [entry]
 

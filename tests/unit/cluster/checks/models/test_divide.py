@@ -17,7 +17,7 @@ from tasks.cluster.config.hostfile import Host
 from tasks.cluster.facts import NodeFacts, Unknown
 from tasks.cluster.facts.machine.memory import GIB
 from tasks.cluster.facts.models.model import Model
-from tasks.cluster.facts.models.split import PIPELINE, TENSOR, Row, Split
+from tasks.cluster.facts.models.split import PIPELINE, TENSOR, Split, SplitRow
 from tasks.cluster.facts.snapshot import Snapshot
 
 
@@ -30,32 +30,40 @@ def test_without_an_answer() -> None:
     assert divide.divides({"n": facts_of(model=Model(None))}, 2, TENSOR) == []
 
 
-def answers(mode: str, *good: int, bad: Row) -> Split:
-    rows = [Row(n, mode, "yes", "", (GIB,) * n) for n in good]
+def answers(mode: str, *good: int, bad: SplitRow) -> Split:
+    rows = [SplitRow(n, mode, "yes", "", (GIB,) * n) for n in good]
     return replace(SAID, rows=(bad, *rows))
 
 
 KV = "4 KV heads can't be divided by 8 ranks"
-OTHER = Row(8, PIPELINE, "yes", "", (GIB,) * 8)
+OTHER = SplitRow(8, PIPELINE, "yes", "", (GIB,) * 8)
 
 
 @pytest.mark.parametrize(
     ("said", "hosts", "expected"),
     [
-        (answers(TENSOR, 1, 2, 4, bad=Row(8, TENSOR, "no", KV)), 8, f"fail n: {KV}: -n 2 or 4"),
-        (answers(TENSOR, 1, 2, 3, 4, 6, bad=Row(8, TENSOR, "no", KV)), 2, "-n 2, 4 or 6"),
-        (answers(TENSOR, 1, 2, 4, bad=Row(8, TENSOR, "no", KV)), 1, "-n 2 or 4"),
-        (answers(TENSOR, 1, bad=Row(8, TENSOR, "no", KV)), 8, ": -n 1"),
-        (answers(TENSOR, bad=Row(8, TENSOR, "no", KV)), 8, ": another model, or another version"),
-        (answers(PIPELINE, 1, 3, bad=Row(8, PIPELINE, "no", "why")), 8, "fail n: why: -n 3"),
-        (replace(SAID, rows=(Row(8, TENSOR, "no", KV), OTHER)), 8, f"{KV}: -- --pipeline"),
         (
-            replace(SAID, rows=(Row(8, PIPELINE, "no", "why"), replace(OTHER, mode=TENSOR))),
+            answers(TENSOR, 1, 2, 4, bad=SplitRow(8, TENSOR, "no", KV)),
+            8,
+            f"fail n: {KV}: -n 2 or 4",
+        ),
+        (answers(TENSOR, 1, 2, 3, 4, 6, bad=SplitRow(8, TENSOR, "no", KV)), 2, "-n 2, 4 or 6"),
+        (answers(TENSOR, 1, 2, 4, bad=SplitRow(8, TENSOR, "no", KV)), 1, "-n 2 or 4"),
+        (answers(TENSOR, 1, bad=SplitRow(8, TENSOR, "no", KV)), 8, ": -n 1"),
+        (
+            answers(TENSOR, bad=SplitRow(8, TENSOR, "no", KV)),
+            8,
+            ": another model, or another version",
+        ),
+        (answers(PIPELINE, 1, 3, bad=SplitRow(8, PIPELINE, "no", "why")), 8, "fail n: why: -n 3"),
+        (replace(SAID, rows=(SplitRow(8, TENSOR, "no", KV), OTHER)), 8, f"{KV}: -- --pipeline"),
+        (
+            replace(SAID, rows=(SplitRow(8, PIPELINE, "no", "why"), replace(OTHER, mode=TENSOR))),
             8,
             "fail n: why: without --pipeline",
         ),
         (
-            replace(SAID, rows=(Row(8, TENSOR, "unknown", "it brings its own code (x.py)"),)),
+            replace(SAID, rows=(SplitRow(8, TENSOR, "unknown", "it brings its own code (x.py)"),)),
             8,
             "warn n: unknown: it brings its own code (x.py): only a start",
         ),
@@ -110,7 +118,7 @@ def test_engines() -> None:
     """Whose division is not mlx-lm's is never ok, and never refused for it."""
     assert shares(MLX_LM) == [("complete", "ok"), ("divides", "ok"), ("fit", "ok")]
     assert shares(VLLM_MLX)[1] == ("divides", "warn")
-    no = replace(SAID, rows=(Row(2, TENSOR, "no", KV),))
+    no = replace(SAID, rows=(SplitRow(2, TENSOR, "no", KV),))
     assert shares(MLX_LM, split=no)[1] == ("divides", "fail")
     assert shares(VLLM_MLX, split=no)[1] == ("divides", "warn")
     assert shares(LIGHT) == [("complete", "ok"), ("divides", "warn"), ("fit", "ok")]

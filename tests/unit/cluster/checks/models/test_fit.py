@@ -12,8 +12,8 @@ from tasks.cluster import checks
 from tasks.cluster.checks.models import fit
 from tasks.cluster.facts import Unknown
 from tasks.cluster.facts.machine import gpu
-from tasks.cluster.facts.machine.memory import GIB, Memory, gigabytes, in_words
-from tasks.cluster.facts.models.split import PIPELINE, TENSOR, Row
+from tasks.cluster.facts.machine.memory import GIB, Memory, format_bytes, gigabytes
+from tasks.cluster.facts.models.split import PIPELINE, TENSOR, SplitRow
 
 KV = "4 KV heads can't be divided by 8 ranks"
 
@@ -39,7 +39,7 @@ KV = "4 KV heads can't be divided by 8 ranks"
         ({"memory": Memory(128 * GIB, 0, 4096), "gpu": gpu.NO_LIMIT}, 1, 8192, "ok n: fits"),
         ({"memory": Memory(64 * GIB, 0, 4096), "gpu": gpu.NO_LIMIT}, 1, 8192, "fail n: too much"),
         ({"memory": Memory(512 * GIB, 420 * GIB, 16384)}, 1, 8192, "warn n: not now: 101.2 GiB"),
-        ({"split": replace(SAID, rows=(Row(2, TENSOR, "unknown", "?"),))}, 1, 8192,
+        ({"split": replace(SAID, rows=(SplitRow(2, TENSOR, "unknown", "?"),))}, 1, 8192,
          "warn n: fits but for its cache: 100.0 GiB (100.0 GiB of weights, ? of cache)"),
         ({"memory": Unknown("vm_stat can't be read")}, 1, 8192, "fail n: unknown: vm_stat"),
         ({"gpu": Unknown("no")}, 1, 8192, "fail n: unknown: no"),
@@ -52,20 +52,20 @@ def test_fit(values: dict[str, Any], count: int, tokens: int | None, expected: s
 
 
 def test_a_pipelines_ranks_hold_what_they_hold() -> None:
-    row = Row(2, PIPELINE, "yes", "", (120 * GIB, 80 * GIB), (4,), ((None, 160 * 1024),))
+    row = SplitRow(2, PIPELINE, "yes", "", (120 * GIB, 80 * GIB), (4,), ((None, 160 * 1024),))
     facts = {n: facts_of(n, split=replace(SAID, rows=(row,)), gpu=100 * GIB) for n in "ab"}
     found = fit.fits(facts, {"a": [0], "b": [1]}, PIPELINE, 8192)
     assert [each.level for each in found] == [checks.FAIL, checks.OK]
 
 
 def test_what_can_not_be_divided_is_not_weighed() -> None:
-    no = replace(SAID, rows=(Row(2, TENSOR, "no", KV),))
+    no = replace(SAID, rows=(SplitRow(2, TENSOR, "no", KV),))
     assert fit.fits({"n": facts_of(split=no)}, {"n": [0, 1]}, TENSOR) == []
     assert fit.fits({"n": facts_of(split=Unknown("?"))}, {"n": [0, 1]}, TENSOR) == []
 
 
 def test_a_cache_has_windows_and_a_state() -> None:
-    row = Row(1, TENSOR, "yes", "", (GIB,), (8,), ((None, 100), (128, 10)), state=7)
+    row = SplitRow(1, TENSOR, "yes", "", (GIB,), (8,), ((None, 100), (128, 10)), state=7)
     assert [row.cached(tokens) for tokens in (0, 100, 8192)] == [7, 11007, 819200 + 1280 + 7]
     assert row.room(11007, 10**6) == 100
     assert row.room(6, 10**6) == 0
@@ -117,7 +117,7 @@ def test_gpu_limit(text: str, status: int, expected: int | None) -> None:
     ],
 )
 def test_sizes_in_words(size: float, words: str) -> None:
-    assert in_words(size) == words
+    assert format_bytes(size) == words
 
 
 def test_sizes_as_makers_of_models_say_them() -> None:

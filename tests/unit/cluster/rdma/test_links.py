@@ -22,7 +22,7 @@ from tasks.cluster.facts.links import routes as routing
 from tasks.cluster.facts.links.rdma import Interface
 from tasks.cluster.facts.links.routes import Route
 from tasks.cluster.rdma import launchd, link_checks, links, setup
-from tasks.cluster.rdma.links import Wiring
+from tasks.cluster.rdma.links import LinkPlan
 
 TWO = ["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"]
 TWO_CABLES = [*TWO, "mac1:en3:10.254.0.9", "mac2:en4:10.254.0.10"]
@@ -45,7 +45,7 @@ def mesh(size: int, cables: int = 1) -> list[str]:
     return specs(*combinations(range(1, size + 1), 2), cables=cables)
 
 
-def wired(found: list[str], netmask: str = "30") -> Wiring:
+def wired(found: list[str], netmask: str = "30") -> LinkPlan:
     return links.from_specs(found, [], netmask)
 
 

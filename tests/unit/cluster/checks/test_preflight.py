@@ -22,17 +22,17 @@ from tasks.cluster.config.engine import MLX_LM, VLLM_MLX, Engine
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.facts import Key, NodeFacts, Unknown
 from tasks.cluster.facts.links import rdma, reach
-from tasks.cluster.facts.links.reach import Meeting
+from tasks.cluster.facts.links.reach import MeetingReach
 from tasks.cluster.facts.machine import hardware, memory, ports, processes, versions
 from tasks.cluster.facts.machine.memory import GIB, Memory
-from tasks.cluster.facts.machine.ports import Holder
+from tasks.cluster.facts.machine.ports import PortHolder
 from tasks.cluster.facts.machine.processes import Process
 from tasks.cluster.facts.models import model
 from tasks.cluster.facts.models.model import Model
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.snapshot import Snapshot
 
-DATA = Path(__file__).parent / "data" / "macos"
+DATA = Path(__file__).parents[3] / "data" / "macos"
 MATRIX = [[None, "rdma_en5"], ["rdma_en4", None]]
 HOSTS = [
     Host("mac1", ("10.254.0.5",), (None, "rdma_en5")),
@@ -168,7 +168,7 @@ WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
     (OWN._replace(lost_file="/other/.mlx-tp/rank1.f"), {}, (FAIL, UNKNOWN, LEFT)),
     (OWN._replace(program="sleep", command="sleep 9", meets=frozenset({32323})), {},
      (FAIL, MINE, "stop it: inv tp.stop")),
-    (PLAIN, {32323: (Holder(7, "python3"),)},
+    (PLAIN, {32323: (PortHolder(7, "python3"),)},
      (FAIL, "already runs: a mlx-lm rank without a record (pid 7)", "stop it: inv tp.stop")),
     (OWN, {}, (FAIL, UNKNOWN, LEFT)),
     (OWN._replace(meets=frozenset({32324})), {}, (FAIL, UNKNOWN, LEFT)),
@@ -183,7 +183,7 @@ WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
       "it shares the memory; inv tp.stop leaves it, --all ends it")),
     (OWN._replace(mark="abc.1", is_rdma=True), {},
      (FAIL, "rank 1 of another cluster runs (pid 7, me)", LEFT)),
-    (PLAIN, {8000: (Holder(7, "python3"),)},
+    (PLAIN, {8000: (PortHolder(7, "python3"),)},
      (WARN, "also runs: a mlx-lm server (pid 7)",
       "it shares the memory; inv tp.stop leaves it, --all ends it")),
 ]  # fmt: skip
@@ -215,13 +215,17 @@ def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
 )  # fmt: skip
 def test_what_frees_a_port(process: Process, fix: str) -> None:
     """The remedy is one that helps: tp.stop is not told for what it leaves."""
-    node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: {8000: (Holder(7, "x"),)}}
+    node = {
+        processes.KEY: {7: process},
+        state.KEY: idle(),
+        ports.KEY: {8000: (PortHolder(7, "x"),)},
+    }
     (judged,) = ports_checks.ports(expected(), told(mac1=node))
     assert (judged.level, judged.fix) == (FAIL, fix)
 
 
 LISTENING = ports.parse(text("ports.txt"), 0)
-FREE = {22: (Holder(1, "sshd"),)}
+FREE = {22: (PortHolder(1, "sshd"),)}
 PORTS: list[tuple[str, Any, Any, list[str]]] = [
     ("jaccl", FREE, FREE, ["free: 8000, 32323", "free: none needed"]),
     ("jaccl", {}, {}, ["free: 8000, 32323", "free: none needed"]),
@@ -236,16 +240,16 @@ PORTS: list[tuple[str, Any, Any, list[str]]] = [
     ),
     (
         "jaccl",
-        {32323: (Holder(0, ""),)},
-        {32323: (Holder(0, ""),)},
+        {32323: (PortHolder(0, ""),)},
+        {32323: (PortHolder(0, ""),)},
         ["! port 32323 (rank) is taken by another user's process", "free: none needed"],
     ),
     ("ring", FREE, FREE, ["free: 8000, 32323", "free: 32324"]),
     # Rank 1's own port counts on its node only.
     (
         "ring",
-        {32324: (Holder(5, "x"),)},
-        {32324: (Holder(5, "x"),), 8000: (Holder(6, "y"),)},
+        {32324: (PortHolder(5, "x"),)},
+        {32324: (PortHolder(5, "x"),), 8000: (PortHolder(6, "y"),)},
         ["free: 8000, 32323", "! port 32324 (rank) is taken by x (pid 5)"],
     ),
     ("ring", Unknown("z"), FREE, ["! unknown: z", "free: 32324"]),
@@ -260,7 +264,7 @@ def test_ports(backend: str, mac1: Any, mac2: Any, expected: list[str]) -> None:
 
 
 def test_the_coordinator_port_must_not_be_probed() -> None:
-    judged = found("ports", {32323: (Holder(7, "x"),)}, FREE)[0]
+    judged = found("ports", {32323: (PortHolder(7, "x"),)}, FREE)[0]
     assert "never test it with nc" in judged.fix
 
 
@@ -573,8 +577,10 @@ def test_unknown_is_never_ok(check: str) -> None:
 
 # Hosts: a ring of two with an address each, and one fault each of mac1.
 
-BOUND = Meeting({"10.254.0.5": "bound"}, {"10.254.0.9:22": "connected"}, "192.0.2.7", "192.0.2.1")
-TOWARD = Meeting({"10.254.0.9": "bound"}, {"10.254.0.5:22": "ECONNREFUSED"}, "192.0.2.7")
+BOUND = MeetingReach(
+    {"10.254.0.5": "bound"}, {"10.254.0.9:22": "connected"}, "192.0.2.7", "192.0.2.1"
+)
+TOWARD = MeetingReach({"10.254.0.9": "bound"}, {"10.254.0.5:22": "ECONNREFUSED"}, "192.0.2.7")
 MEETINGS: dict[str, tuple[Any, Any, str, str]] = {
     "good": (BOUND, OK, "reaches mac2", ""),
     "not its own": (
@@ -632,7 +638,7 @@ def test_one_machine_by_two_names() -> None:
 def test_a_loopback_address_that_others_must_reach() -> None:
     """This machine's is the one that the other sees us come from; a host's the one we came to."""
     here = [Host("127.0.0.1", ("127.0.0.1",)), HOSTS[1]]
-    found = met(Meeting({}, {}), Meeting({}, {}, "192.0.2.7", "192.0.2.2"), here)
+    found = met(MeetingReach({}, {}), MeetingReach({}, {}, "192.0.2.7", "192.0.2.2"), here)
     assert (found[0].level, found[0].what) == (
         FAIL,
         "127.0.0.1 is no address that mac2 can reach",
@@ -641,10 +647,10 @@ def test_a_loopback_address_that_others_must_reach() -> None:
         'give this machine\'s address: {"ssh": "127.0.0.1", "ips": ["192.0.2.7"]} in a hostfile'
     )
     there = [replace(HOSTS[0], ips=("127.0.1.1",)), HOSTS[1]]
-    found = met(Meeting({}, {}, "192.0.2.7", "192.0.2.1"), TOWARD, there)
+    found = met(MeetingReach({}, {}, "192.0.2.7", "192.0.2.1"), TOWARD, there)
     assert found[0].what == "127.0.1.1 is no address that mac2 can reach"
     assert '{"ssh": "mac1", "ips": ["192.0.2.1"]}' in found[0].fix
-    found = met(Meeting({}, {}), TOWARD, there)
+    found = met(MeetingReach({}, {}), TOWARD, there)
     assert found[0].fix == (
         'give mac1\'s address on the network of mac2 as its "ips" in a hostfile'
     )
@@ -652,7 +658,7 @@ def test_a_loopback_address_that_others_must_reach() -> None:
 
 def test_self_assigned_addresses_are_told_once() -> None:
     own = [replace(HOSTS[0], ips=("169.254.1.1",)), replace(HOSTS[1], ips=("169.254.2.2",))]
-    *rest, last = met(Meeting({"169.254.1.1": "bound"}, {}), hosts=own)
+    *rest, last = met(MeetingReach({"169.254.1.1": "bound"}, {}), hosts=own)
     assert levels(rest) == [("mac1", OK), ("mac2", OK)]
     assert (last.level, last.what) == (
         WARN,

@@ -30,7 +30,7 @@ from tasks.cluster.facts.links.routes import Route
 from tasks.cluster.facts.machine import hardware
 from tasks.cluster.rdma import cables as cabling
 from tasks.cluster.rdma import diff, discover, links
-from tasks.cluster.rdma.links import End, Link
+from tasks.cluster.rdma.links import Link, LinkEnd
 
 Facts = dict[str, NodeFacts]
 
@@ -117,7 +117,7 @@ def addressed(facts: Facts, made: Sequence[Link]) -> Facts:
 
 def have(facts: Facts, *ends: str) -> Facts:
     """Addresses given by hand: "mac1 en5 10.254.0.5/30"."""
-    made = [End(*end.split()[:2], IPv4Interface(end.split()[2])) for end in ends]
+    made = [LinkEnd(*end.split()[:2], IPv4Interface(end.split()[2])) for end in ends]
     return addressed(facts, [(end, end) for end in made])
 
 
@@ -205,7 +205,7 @@ def test_interfaces_are_counted_as_numbers() -> None:
 
 
 def test_drives_and_empty_ports_are_no_cables() -> None:
-    said = (Path(__file__).parent / "data" / "macos" / "system_profiler.json").read_text()
+    said = (Path(__file__).parents[3] / "data" / "macos" / "system_profiler.json").read_text()
     facts = lab(PAIR)
     facts["mac1"].values[thunderbolt.KEY] = tuple(
         replace(port, peers={}) for port in thunderbolt.parse_ports(said, 0)
@@ -449,9 +449,9 @@ def test_unknown_networks_are_not_free(key: Key[Any]) -> None:
 def test_what_a_hostfile_says_is_kept_after_a_reboot() -> None:
     """Addresses are gone then; those of the hostfile are still the best."""
     written = [
-        End("mac1", "en5", IPv4Interface("10.254.9.1/30")),
-        End("mac2", "en5", IPv4Interface("10.254.9.2/30")),
-        End("mac2", "en6", IPv4Interface("10.254.8.2/30")),
+        LinkEnd("mac1", "en5", IPv4Interface("10.254.9.1/30")),
+        LinkEnd("mac2", "en5", IPv4Interface("10.254.9.2/30")),
+        LinkEnd("mac2", "en6", IPv4Interface("10.254.8.2/30")),
     ]
     assert subnet(wired(lab(PAIR), written=written)) == ["10.254.9.1/30 - 10.254.9.2"]
     taken = have(lab(PAIR), "mac1 en0 10.254.9.9/24")
@@ -463,8 +463,8 @@ def test_what_a_hostfile_says_is_kept_after_a_reboot() -> None:
 
 def test_what_is_written_for_one_cable_is_not_given_to_another() -> None:
     written = [
-        End("mac1", "en5", IPv4Interface("10.254.0.1/30")),
-        End("mac2", "en5", IPv4Interface("10.254.0.2/30")),
+        LinkEnd("mac1", "en5", IPv4Interface("10.254.0.1/30")),
+        LinkEnd("mac2", "en5", IPv4Interface("10.254.0.2/30")),
     ]
     assert subnet(wired(lab(TWO_CABLES), written=written)) == [
         "10.254.0.5/30 - 10.254.0.6",
@@ -626,7 +626,7 @@ def test_ring_goes_round(size: int, picks: list[tuple[int, int]]) -> None:
     """A ring visits each host once over links; MLX's own search agrees on whether there is one."""
     hosts = [f"mac{n}" for n in range(1, size + 1)]
     pairs = {(a, b) for a, b in picks if a != b and max(a, b) <= size}
-    ends = {host: End(host, "en5", IPv4Interface("10.254.0.1/30")) for host in hosts}
+    ends = {host: LinkEnd(host, "en5", IPv4Interface("10.254.0.1/30")) for host in hosts}
     made = [(ends[f"mac{a}"], ends[f"mac{b}"]) for a, b in pairs]
     found = discover.ring(made, hosts)
     linked = {frozenset((one.host, two.host)) for one, two in made}

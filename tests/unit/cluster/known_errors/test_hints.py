@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.cluster.known_errors.hints import exit_words, facts, first_error, hint
+from tasks.cluster.known_errors.hints import describe_exit, facts, first_error, hint
 
 # (line, the start of the cause that must win)
 LINES = [
@@ -274,4 +274,4 @@ def test_first_error(log: str, error: str | None) -> None:
     ],
 )
 def test_exit_words(status: int | None, words: str) -> None:
-    assert exit_words(status) == words
+    assert describe_exit(status) == words

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tasks.drawing import STATES, Line, Picture, Port, Style
+from tasks.drawing import STATES, DrawnPort, Line, Picture, Style
 from tasks.drawing.svg import svg
 from tasks.drawing.terminal import terminal
 
@@ -26,8 +26,8 @@ WORDS = list(STATES)
 def cable(number: int, one: str, two: str, state: str = "good") -> Line:
     """Cable `number` with interfaces and a subnet of its own."""
     base = f"10.254.{number // 64}.{{}}/30"
-    a = Port(one, f"en{number}", base.format(number % 64 * 4 + 1))
-    b = Port(two, f"en{number}", base.format(number % 64 * 4 + 2))
+    a = DrawnPort(one, f"en{number}", base.format(number % 64 * 4 + 1))
+    b = DrawnPort(two, f"en{number}", base.format(number % 64 * 4 + 2))
     return Line(a, b, None if state == "missing" else 80.0, state)
 
 
@@ -206,14 +206,16 @@ def test_parallel_cables_are_apart(cables: int, turned: bool) -> None:
 
 
 def test_a_port_without_an_address() -> None:
-    line = Line(Port("mac1", "en5", None), Port("mac2", "en4", "10.254.0.6/30"), 80, "no address")
+    line = Line(
+        DrawnPort("mac1", "en5", None), DrawnPort("mac2", "en4", "10.254.0.6/30"), 80, "no address"
+    )
     picture = Picture(("mac1", "mac2"), (line,))
     assert "en5" in texts(drawn(picture))
     assert terminal(picture)[0][-1].startswith("mac1 en5 - ")
 
 
 def test_a_missing_cable_whose_interfaces_are_not_known() -> None:
-    line = Line(Port("mac1", "", None), Port("mac2", "", None), None, "missing")
+    line = Line(DrawnPort("mac1", "", None), DrawnPort("mac2", "", None), None, "missing")
     picture = Picture(("mac1", "mac2"), (line,))
     assert texts(drawn(picture)) == ["-", "-", "missing", "mac1", "mac2", "missing"]
     assert terminal(picture)[0][-1] == "mac1  - ┈┈┈┈  - mac2  missing"
@@ -245,8 +247,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_names_are_text(name: str) -> None:
-    port = Port(name, name, name)
-    picture = Picture((name, "mac2"), (Line(port, Port("mac2", name, name), 80, "good"),))
+    port = DrawnPort(name, name, name)
+    picture = Picture((name, "mac2"), (Line(port, DrawnPort("mac2", name, name), 80, "good"),))
     document = drawn(picture)
     root = ET.fromstring(document.encode())
     ours = {SVG + tag for tag in ("svg", "title", "rect", "path", "g", "text")}
@@ -300,7 +302,7 @@ def test_no_text_breaks_the_layout(
     hosts: list[str], interface: str, address: str | None, speed: float | None, width: int
 ) -> None:
     lines = tuple(
-        Line(Port(a, interface, address), Port(b, interface, address), speed, state)
+        Line(DrawnPort(a, interface, address), DrawnPort(b, interface, address), speed, state)
         for (a, b), state in zip(combinations(hosts, 2), WORDS, strict=False)
     )
     picture = Picture(tuple(hosts), lines)
@@ -352,7 +354,10 @@ def test_sketch() -> None:
 
 def test_the_whole_of_two_hosts() -> None:
     line = Line(
-        Port("mac1", "en5", "10.254.0.5/30"), Port("mac2", "en5", "10.254.0.6/30"), 80.0, "good"
+        DrawnPort("mac1", "en5", "10.254.0.5/30"),
+        DrawnPort("mac2", "en5", "10.254.0.6/30"),
+        80.0,
+        "good",
     )
     lines, segments = terminal(Picture(("mac1", "mac2"), (line,)))
     assert lines[3:] == [
@@ -394,7 +399,7 @@ def test_cut_names_stay_apart(name: str, on_a_box: str, in_a_row: str) -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"state": "great"}, "'great' is no state"), ({"b": Port("a", "en6", None)}, "are on a")],
+    [({"state": "great"}, "'great' is no state"), ({"b": DrawnPort("a", "en6", None)}, "are on a")],
 )
 def test_wrong_lines(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):

@@ -1,0 +1,42 @@
+"""What inv tp.memory does: what is wired on every node, and what has leaked."""
+
+from __future__ import annotations
+
+from ...cli import envelope, screen
+from ...cluster.checks import FAIL, Finding
+from ...cluster.checks import memory as memory_checks
+from ...cluster.cluster import Cluster
+from ...cluster.errors import CheckFailed
+from ...cluster.facts import known
+from ...cluster.facts.machine import memory as memories
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.server import snapshots
+from ..findings import unreachable, with_fix
+
+
+def run(cluster: Cluster, as_json: bool) -> None:
+    """Wired memory per node against the limit."""
+    read = snapshots.running(cluster)
+    findings = memory_checks.memory(cluster.expected, read)
+    findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
+    if as_json:
+        envelope.give({"nodes": _sizes(read)}, findings)
+    else:
+        rows = [(each.level, each.node, with_fix(each)) for each in findings]
+        screen.table(rows)
+    unreachable(read)
+    if any(finding.level == FAIL for finding in findings):
+        raise CheckFailed("memory: too much is wired")
+
+
+def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:
+    """Node -> its memory in bytes, as far as it is known; `baseline` is this boot's before ours."""
+    found = {}
+    for node, values in read.nodes.items():
+        memory, state = known(values, memories.KEY), read.state(node)
+        found[node] = {
+            "wired": memory.wired if memory else None,
+            "total": memory.total if memory else None,
+            "baseline": state.baseline if state else None,
+        }
+    return found

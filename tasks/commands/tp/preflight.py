@@ -1,0 +1,70 @@
+"""What inv tp.preflight does: all checks on all nodes at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+
+from ...cli import envelope, screen
+from ...cluster import checks
+from ...cluster.checks import FAIL, Finding
+from ...cluster.cluster import Cluster
+from ...cluster.errors import CheckFailed
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.server import snapshots
+from ...cluster.ssh import background
+from ...session import Session
+from ..findings import lost, rows, unreachable
+
+
+def check(
+    cluster: Cluster,
+    skip: Sequence[str],
+    as_json: bool,
+    is_result: bool = False,
+    read: Snapshot | None = None,
+) -> Snapshot:
+    """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
+
+    The table is narration of a start, or the result where nothing else was asked for. `read` is
+    what these checks ask for, where it has just been read.
+    """
+    read = read or snapshots.preflight(cluster, skip)
+    findings = judge(cluster, read, skip)
+    if as_json:
+        envelope.give({}, findings)
+    else:
+        screen.table(rows(findings), sys.stdout if is_result else sys.stderr)
+    failed = [finding for finding in findings if finding.level == FAIL]
+    unreachable(read)
+    if failed:
+        count = f"{len(failed)} check{'s' * (len(failed) > 1)} failed"
+        raise CheckFailed(f"preflight: {count}, nothing was changed")
+    return read
+
+
+def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding]:
+    """The findings of all checks that are not skipped, unreachable nodes first."""
+    findings = lost(read)
+    for name, check in checks.CHECKS.items():
+        if name not in skip:
+            findings += check.findings(cluster.expected, read)
+    return findings
+
+
+def run(
+    session: Session,
+    cluster: Cluster,
+    skip: Sequence[str],
+    as_json: bool,
+    is_result: bool = False,
+) -> None:
+    """All checks; under our lock what was read is kept for the steps that follow."""
+    if not cluster.leader.host.is_local:
+        # While the nodes are at it; on this machine nothing waits for it before the ranks do.
+        background.begin(import_module, "requests")
+    begun = time.monotonic()
+    read = check(cluster, skip, as_json, is_result)
+    session.known(cluster).reading = begun, read

@@ -1,0 +1,192 @@
+"""What inv tp.status does: what runs, in one word and a row per rank."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ...cli import envelope, screen
+from ...cluster.checks.servers import servers, unrecorded
+from ...cluster.cluster import Cluster
+from ...cluster.config.ranks import FAST_SYNCH
+from ...cluster.errors import CheckFailed
+from ...cluster.facts import Unknown, known
+from ...cluster.facts.machine import processes
+from ...cluster.facts.machine.memory import GIB
+from ...cluster.facts.server import state
+from ...cluster.facts.server.state import RankState
+from ...cluster.facts.snapshot import Snapshot
+from ...cluster.http.api import Api, ApiError
+from ...cluster.known_errors.hints import describe_exit
+from ...cluster.server import readiness, snapshots
+from ...cluster.server import wait as waiting
+from ...cluster.server.readiness import Health
+from ...cluster.text import one_line
+from ..findings import unreachable
+from .recorded import api_of
+
+TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
+TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
+# Why, of these, is said in the error's line, or in the nodes' rows.
+SAID_LATER = (*readiness.FAILED, readiness.UNASKED, readiness.UNKNOWN)
+
+
+def run(cluster: Cluster, as_json: bool) -> None:
+    """What runs, in one word and one row per rank; raise unless it is as it should be."""
+    cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
+    found = summary(cluster, read)
+    if as_json:
+        envelope.give(found)
+    else:
+        _print_status(found)
+    unreachable(read)
+    if found["state"] in (*readiness.FAILED, readiness.UNASKED):
+        raise CheckFailed(f"{found['state']}: {found['why']}")
+
+
+def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
+    """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
+
+    `state` is a word of `readiness`, "unknown" where a node that may run a rank gave no answer;
+    times are in seconds, memory in bytes.
+    """
+    ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]
+    strangers = _strangers(cluster, read)
+    found: dict[str, Any] = {
+        "state": "stopped",
+        "why": "",
+        "url": None,
+        "model": None,
+        "engine": cluster.engine.name,
+        "fast_synch": None,
+        "ranks": ranks + strangers,
+        "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
+        "later": {node: list(each.later) for node in read.nodes if (each := read.state(node))},
+    }
+    health = readiness.judge(read, readiness.size(read, len(ranks)))
+    found.update(state=health.state, why=health.why)
+    if health.state == readiness.UNKNOWN:
+        found["why"] = f"no answer: {', '.join(read.unreachable)}"
+    elif health.state in (readiness.LOADING, readiness.READY):
+        found.update(_serving(cluster, read, health))
+    elif health.state in readiness.FAILED:
+        found["why"] += "; clean up with inv tp.stop"
+    elif any(unrecorded(cluster.expected, values) for values in read.nodes.values()):
+        found.update(state="degraded", why="ranks without a record; inv tp.stop ends them")
+    for node, values in read.nodes.items():
+        for unknown in (values.get(state.KEY), values.get(processes.KEY)):
+            if isinstance(unknown, Unknown):
+                found.update(state="degraded", why=f"{node}: {unknown.why}")
+    return found
+
+
+def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, object]:
+    """State, why, url and model of a server whose ranks have all met."""
+    node, first = read.ranks[0]
+    record = first.record
+    if first.rank != 0 or record is None:
+        return {"state": "degraded", "why": "rank 0 has no record"}
+    api = api_of(cluster, node, record)
+    found: dict[str, object] = {
+        "url": api.url,
+        "model": record.model or _served_model(api),
+        "fast_synch": record.fast_synch,
+    }
+    state = read.state(node)
+    if state and state.token is not None and state.now - state.token < TOKEN_AGE:
+        return found
+    try:
+        api.one_token(record.asked_by, cluster.engine.model, TOKEN_LIMIT)
+    except ApiError as error:
+        if error.why.is_final:
+            why = f"running, can't be asked: {error}"
+            return {**found, "state": readiness.UNASKED, "why": why}
+        if health.state == readiness.LOADING:
+            return found
+        if error.is_timeout:
+            return {**found, "why": f"no token within {TOKEN_LIMIT:g} s"}
+        why = f"all ranks live, but there is no token: {error}"
+        return {**found, "state": readiness.DEGRADED, "why": why}
+    waiting.mark_ready(cluster, record.run)
+    return {**found, "state": readiness.READY, "why": ""}
+
+
+def _served_model(api: Api) -> str | None:
+    """What the server calls its model, where nobody has named one."""
+    try:
+        return next(iter(api.models(TOKEN_LIMIT)), None)
+    except ApiError:
+        return None
+
+
+def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
+    listed = known(read.on(node), processes.KEY) or {}
+    process = listed.get(rank.pid) if rank.alive and rank.pid else None
+    started = rank.record.started if rank.record else None
+    return {
+        "rank": rank.rank,
+        "host": node,
+        "pid": rank.pid,
+        "state": "running" if rank.alive else "dead" if rank.pid else "starting",
+        "exit": None if rank.alive or not rank.pid else describe_exit(rank.exit),
+        "uptime": max(time.time() - started, 0) if rank.alive and started else None,
+        "memory": process.rss if process else None,
+    }
+
+
+def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
+    """Ranks and servers that no record tells of: started by hand, or by other scripts."""
+    ours = {(node, rank.pid) for node, rank in read.ranks if rank.alive}
+    found = []
+    for node, values in read.nodes.items():
+        listed = known(values, processes.KEY) or {}
+        pids = servers(cluster.engine, values) | unrecorded(cluster.expected, values)
+        for pid in sorted(pids):
+            if (node, pid) not in ours:
+                row = {"rank": None, "host": node, "pid": pid, "state": "unrecorded"}
+                memory = listed[pid].rss
+                found.append({**row, "exit": None, "uptime": None, "memory": memory})
+    return found
+
+
+def _print_status(found: Mapping[str, Any]) -> None:
+    words = [screen.paint(found["state"], sys.stdout)]
+    words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
+    words += [one_line(found["model"])] if found["model"] else []
+    words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
+    words += [f"{FAST_SYNCH} {found['fast_synch']}"] if _is_set(found["fast_synch"]) else []
+    screen.coloured("  ".join(words))
+    rows = [
+        (
+            row["state"],
+            "-" if row["rank"] is None else f"rank {row['rank']}",
+            row["host"],
+            f"pid {row['pid']}" if row["pid"] else "no pid",
+            duration(row["uptime"]) if row["uptime"] is not None else (row["exit"] or ""),
+            f"{row['memory'] / GIB:.2f} GiB" if row["memory"] else "",
+        )
+        for row in found["ranks"]
+    ]
+    rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
+    screen.table(rows)
+    for node, lines in found["later"].items():
+        for line in lines:
+            screen.say(f"{node}: {line}")
+
+
+def _is_set(fast_synch: str | None) -> bool:
+    return fast_synch not in (None, "unset")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42s, 3m10s, 5h02m, 2d03h."""
+    days, rest = divmod(int(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -1,0 +1,49 @@
+"""The tiers of tests, as marks: `pytest -m unit`, local, hosts, long; each test is of one.
+
+By where it lies and what it asks for: what is below tests/unit needs nothing but this Python, a
+test that asks for an sshd or for test hosts is of `hosts`, and all else starts servers here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parent / "unit"
+# Fixtures that need root: sshd, network namespaces, other users.
+ROOTS = {"sshd", "rigs", "server", "attempt", "sticky", "everyones"}
+NAMES = ("unit", "local", "hosts", "long")
+LEFT_OUT = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Before pytest picks by `-m`."""
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in NAMES):
+            item.add_marker(tier(item))
+
+
+def tier(item: pytest.Item) -> str:
+    if UNIT in item.path.parents:
+        return "unit"
+    return "hosts" if ROOTS & set(getattr(item, "fixturenames", ())) else "local"
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    if items:
+        stash = items[0].config.stash
+        long = [item for item in items if item.get_closest_marker("long")]
+        stash[LEFT_OUT] = stash.get(LEFT_OUT, 0) + len(long)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines: what was left out here, and the command that brings it."""
+    skipped = len(terminalreporter.stats.get("skipped", ()))
+    if skipped:
+        terminalreporter.write_line(f"{skipped} tests could not run here: bash .ci/run runs all")
+    long = terminalreporter.config.stash.get(LEFT_OUT, 0)
+    if long:
+        terminalreporter.write_line(f"{long} tests of minutes were left out: inv maintain.long")
