@@ -180,6 +180,8 @@ def _code(line: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Each page that is generated, whole, as it should be."""
+    import schemas
+
     from benchmarks import measure, page
 
     made = {
@@ -191,6 +193,8 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "performance.md": page.document(measure.load()),
     }
     whole = {path: _filled(path.read_text(encoding="utf-8"), text) for path, text in made.items()}
+    for name, schema in schemas.schemas().items():
+        whole[ROOT / "docs" / "schemas" / f"{name}.json"] = json.dumps(schema, indent=1) + "\n"
     for name, text in page.plots(measure.load()).items():
         whole[ROOT / "docs" / f"performance-{name}.svg"] = text
     return whole

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import socket
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from invoke.context import Context
 from invoke.tasks import task
 
-if TYPE_CHECKING:
-    from .cluster.http.api import Api
+from . import commands, tp
 
 
 @task(auto_shortflags=False)
@@ -21,81 +14,4 @@ def demo(c: Context) -> None:
 
     The tiny model is made on the spot, and kept for the next time.
     """
-    from . import tp
-    from .cli import options, screen
-    from .cli.executor import run
-    from .cluster.http.api import Api
-
-    c.config.tp = _settings(8000 if _is_free(8000) else _any_free())
-    screen.say("$ inv tp.start")
-    if not _is_compiled():
-        screen.say("the first run takes some 30 s longer: Python compiles MLX's modules meanwhile")
-    try:
-        run(c.config, tp.start)
-        if c.config.run.dry:
-            return
-        ask(Api.of(options.build(c)), "Hello, who are you?")
-        screen.say("$ inv tp.status")
-        run(c.config, tp.status)
-    finally:
-        screen.say("$ inv tp.stop")
-        run(c.config, tp.stop)
-
-
-def _is_compiled() -> bool:
-    """Whether Python has kept what it made of mlx-lm's server: uv installs sources alone."""
-    from importlib.util import cache_from_source, find_spec
-
-    found = find_spec("mlx_lm")
-    server = Path(found.origin).with_name("server.py") if found and found.origin else None
-    return server is None or Path(cache_from_source(str(server))).exists()
-
-
-def _settings(port: int) -> dict[str, Any]:
-    """A cluster of its own, whatever is configured: only its own server is looked at and stopped.
-
-    Another server may run on this machine, also one of the same model.
-    """
-    from .cluster.config.settings import DEFAULTS
-    from .commands.dev.tiny_model import PATH
-
-    process = rf"-m mlx_lm server --port {port} .*{re.escape(str(PATH))}( |$)"
-    return {
-        **DEFAULTS["tp"],
-        "args": ["--port", str(port)],
-        "starting_port": _any_free(),
-        "cluster": "demo",
-        "engines": {"mlx-lm": {"process": process}},
-    }
-
-
-def ask(api: Api, prompt: str) -> None:
-    """One chat completion: the answer and tokens per second."""
-    from .cli import screen
-    from .cluster.errors import ActionFailed
-    from .cluster.http.api import ApiError
-
-    screen.out(f"> {prompt}")
-    start = time.monotonic()
-    try:
-        data = api.chat("default_model", prompt, max_tokens=48, temperature=1.0)
-    except ApiError as error:
-        raise ActionFailed(f"chat: {error}") from None
-    seconds = time.monotonic() - start
-    text = data["choices"][0]["message"]["content"]
-    tokens = data["usage"]["completion_tokens"]
-    screen.out(repr(text))
-    screen.out(
-        f"{tokens} tokens, {tokens / seconds:.1f} tokens/s (random weights: nonsense is right)"
-    )
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _any_free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    commands.demo.run(c, tp.start, tp.status, tp.stop)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from invoke.context import Context
 
+from . import cli
 from .cli.options import options_task
 from .cluster.config.settings import LocalSettings, read
 from .cluster.config.values import Whole
@@ -53,8 +54,6 @@ def up(
     inv local.up --nodes 3 --topology ring
     inv local.up --strict
     """
-    from .cli import screen
-
     if topology == "two-cables" and nodes != 2:
         raise BadInput("--topology two-cables: it is for 2 nodes")
     base = _base(c)
@@ -69,11 +68,11 @@ def up(
     except (OSError, RuntimeError) as error:
         raise ActionFailed(f"local.up: {error}") from None
     _write(made)
-    screen.say(f"{nodes} hosts are up: {', '.join(made.names)}")
+    cli.screen.say(f"{nodes} hosts are up: {', '.join(made.names)}")
     for line in rig.LESS if strict else ():
-        screen.say(f"less strict than a Mac: {line}")
+        cli.screen.say(f"less strict than a Mac: {line}")
     for line in _next(made):
-        screen.out(line)
+        cli.screen.out(line)
 
 
 @options_task()
@@ -82,15 +81,13 @@ def down(c: Context) -> None:
 
     Their processes, interfaces and files.
     """
-    from .cli import screen
-
     base = _base(c)
     if not base.exists():
-        screen.say("no test hosts are up")
+        cli.screen.say("no test hosts are up")
         return
     _check("local.down")
     _rig().discard(base)
-    screen.say("the test hosts are gone")
+    cli.screen.say("the test hosts are gone")
 
 
 @options_task(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from invoke.config import Config
 from invoke.context import Context
 from invoke.tasks import Call, Task
 
+from . import cli
 from .cli.signals import Signals
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class Session:
     def __init__(self, arguments: Sequence[str] = (), outer: Session | None = None) -> None:
         self.arguments = arguments
         self.outer = outer
+        self.phases: dict[str, float] = {}
         self.noted: dict[str, str] = {}
         self.signals: Signals = outer.signals if outer else Signals()
         self._said: set[str] = outer._said if outer else set()
@@ -155,6 +158,7 @@ class Session:
         """The nodes of `hosts`, for tasks that know no cluster."""
         from .cluster import cluster
 
+        self.connections.known = partial(cluster.known_hosts, self.settings)
         return self.connections.of(hosts, cluster.ssh_config(self.settings))
 
     def site(self, hosts: Sequence[Host]) -> Site:
@@ -195,6 +199,15 @@ class Session:
                 self.say(note)
         return made
 
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Within it a part of the command is done; `phases` has the seconds that each took."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0) + time.monotonic() - begun
+
     def note(self, **facts: str) -> None:
         """Let later hooks know what a task has found out: `note(run="1f")` is MLX_TP_RUN."""
         self.noted.update({f"MLX_TP_{name.upper()}": value for name, value in facts.items()})
@@ -203,15 +216,11 @@ class Session:
 
     def say(self, text: str) -> None:
         """A line of narration, on stderr."""
-        from .cli import screen
-
-        screen.say(text)
+        cli.screen.say(text)
 
     def out(self, text: str) -> None:
         """A line of the result, on stdout."""
-        from .cli import screen
-
-        screen.out(text)
+        cli.screen.out(text)
 
     def enter(self, call: SessionCall, context: Context) -> None:
         """Go on to the next call; an asked task builds anew what one before may have changed."""

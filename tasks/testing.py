@@ -11,6 +11,7 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
+from . import cli
 from .cluster import shell
 from .cluster.errors import ActionFailed, BadInput
 
@@ -37,8 +38,6 @@ def faults(c: Context, only: str | None = None) -> None:
     """
     import tempfile
 
-    from .cli import screen
-
     if not sys.platform.startswith("linux") or os.getuid() != 0:
         raise BadInput("test.faults needs Linux and root: its hosts are network namespaces")
     if only is not None and not only.strip():
@@ -55,7 +54,7 @@ def faults(c: Context, only: str | None = None) -> None:
             raise ActionFailed("test.faults: pytest has ended without a report")
         if not only:
             write(report.read_text(encoding="utf-8"))
-            screen.say(f"wrote {PAGE.relative_to(ROOT)}")
+            cli.screen.say(f"wrote {PAGE.relative_to(ROOT)}")
     if done is None or not done.ok:
         raise ActionFailed("test.faults: not every row holds, see above")
 

@@ -8,6 +8,7 @@ from invoke.context import Context
 from invoke.tasks import call
 
 from . import commands
+from . import session as sessions
 from .cli.executor import server_arguments
 from .cli.options import SERVER_OPTIONS, TARGET_OPTIONS, Checks, cluster_task, options_task
 from .cluster.config.values import (
@@ -26,6 +27,8 @@ from .cluster.errors import BadInput
 from .commands.tp import hold
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .cluster.cluster import Cluster
     from .session import Session
 
@@ -48,6 +51,13 @@ WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 def _last(c: Context, **given: Any) -> Cluster:
     """Imported late: only a restart reads the nodes before its body."""
     return commands.tp.restart.last(c, **given)
+
+
+def _named(c: Context, **given: Any) -> Sequence[Cluster]:
+    """A hook's cluster is that of the task that it hangs on."""
+    call = sessions.of(c).call  # type: ignore[union-attr]  # a task of ours has one
+    is_it = call is not None and getattr(call.task, "make", None) is _named
+    return commands.tp.status.named(c, **(call.cluster_options if call and is_it else given))
 
 
 @cluster_task(*SERVER_OPTIONS)
@@ -123,6 +133,7 @@ def health(
     timeout: Seconds | None = None,
     foreground: bool = False,
     dry_run: bool = False,
+    json: bool = False,
 ) -> None:
     """Ask the server for one real token.
 
@@ -131,7 +142,7 @@ def health(
     A health page may be green over an engine that is dead: only a token proves it.
     """
     if not foreground and not session.dry:
-        commands.tp.health.run(session, cluster, timeout)
+        commands.tp.health.run(session, cluster, timeout, json)
 
 
 @cluster_task(
@@ -149,6 +160,7 @@ def start(
     skip_checks: bool = False,
     foreground: bool = False,
     dry_run: bool = False,
+    json: bool = False,
 ) -> None:
     """Check, start all ranks, wait until one real token.
 
@@ -162,6 +174,8 @@ def start(
     inv tp.start --hosts mac1,mac2 --backend ring --engine mlx-lm -- --model M --port 8000
     inv tp.start --hostfile hosts/hwstudio.json --fast-synch on -- --model M
     """
+    if json and foreground:
+        raise BadInput("--json is for a start that comes to an end: leave out --foreground")
     commands.tp.start.run(session, cluster, timeout, foreground)
 
 
@@ -248,15 +262,22 @@ def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
     commands.tp.lock.unlock(session, cluster)
 
 
-@cluster_task(*TARGET_OPTIONS)
-def status(session: Session, cluster: Cluster, json: bool = False) -> None:
+@cluster_task(*TARGET_OPTIONS, of=_named)
+def status(session: Session, clusters: Sequence[Cluster], json: bool = False) -> None:
     """Is it ready, which model and URL; each rank's state.
 
     Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
-    answer) and for one that can't be asked, 5 if a node can't be reached.
+    answer) and for one that can't be asked, 5 if a node can't be reached. --cluster all: a row
+    for each cluster of tp.clusters.
+
+    inv tp.status --cluster all
     """
-    cluster.connect()
-    commands.tp.status.run(cluster, json)
+    status = commands.tp.status
+    if session.call and session.call.kwargs.get("cluster") == status.EVERY:
+        status.run_all(clusters, json)
+    else:
+        clusters[0].connect()
+        status.run(clusters[0], json)
 
 
 @cluster_task(

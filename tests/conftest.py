@@ -22,6 +22,7 @@ from typing import Any
 import forks
 import hypothesis
 import pytest
+import schemas
 import waits
 from rig import Cable, Rig, two_nodes
 from rig.fixtures import rigs as rigs
@@ -117,6 +118,7 @@ class Done:
     code: int
     out: str
     err: str
+    words: tuple[str, ...] = ()
 
     def one_line(self) -> str:
         """The error, which must be one line and no traceback."""
@@ -126,7 +128,8 @@ class Done:
         return lines[0]
 
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The document that `--json` printed, which is as the task's schema has it."""
+        return schemas.check(self.words, json.loads(self.out))
 
 
 @dataclass
@@ -157,7 +160,7 @@ class Inv:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        return Done(process.returncode, out, err)
+        return Done(process.returncode, out, err, words)
 
     def start(
         self, *words: str, args: tuple[str, ...] | None = None, **more: Any

@@ -1,48 +1,65 @@
-"""Shell completion as Invoke offers it: each shell, for real, completes our tasks and options."""
+"""The Tab key: each shell, for real, in a terminal of its own, after `inv completion`."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, ROOT, require
+from conftest import Inv, require, wait_for
+from terminals import Terminal
+from terminals import terminal as terminal
 
-# What each shell does when Tab is pressed after the words {0}, set up as docs/guide.md says.
-SHELLS = {
-    "bash": 'eval "$(inv --print-completion-script bash)"\nCOMP_WORDS=(inv {0})\n'
-    "how=$(complete -p inv | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n"
-    '$how inv "${{COMP_WORDS[@]: -1}}" inv\n'
-    'printf "%s\\n" "${{COMPREPLY[@]}}"',
-    "zsh": "source <(inv --print-completion-script zsh)\nwords=(inv {0})\n"
-    "_complete_invoke\nprint -l -- $reply",
-    "fish": "inv --print-completion-script fish | source\n"
-    'complete --command inv --wraps invoke\ncomplete -C "inv {0}"',
+SHELLS = {"bash": "bash -i", "zsh": "zsh -i", "fish": "fish -i"}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_tab(terminal: Terminal, inv: Inv, home: Path, shell: str) -> None:
+    """What `inv completion` has installed completes in a shell that is started anew."""
+    require(shutil.which(shell), f"needs {shell}")
+    inv.env["SHELL"] = f"/bin/{shell}"
+    inv("completion")
+    terminal.open(SHELLS[shell], 120, {"HOME": str(home)})
+    terminal.tmux("send-keys", "echo begun | tr b B", "Enter")
+    wait_for(lambda: "Begun" in terminal.rows())
+    terminal.tmux("send-keys", "-l", "inv tp.rest")
+    terminal.tmux("send-keys", "Tab")
+    wait_for(lambda: any("inv tp.restart" in row for row in terminal.rows()))
+
+
+CASES = {
+    ("tp.sta",): {"tp.start", "tp.status", "tp.stop"},
+    ("tp.start", "--sk"): {"--skip", "--skip-checks"},
+    ("tp.start", "--backend", ""): {"jaccl", "jaccl-ring", "ring", "any"},
+    ("tp.start", "--backend", "ring", ""): {"tp.stop"},
+    ("tp.stop", "--order"): {"leader", "all"},
+    ("tp.start", "--hosts", ""): {"hwstudio1", "hwstudio2"},
+    ("tp.start", "--hosts", "hwstudio1,"): {"hwstudio1,hwstudio2"},
+    ("tp.start", "--hostfile", "hosts/local.json", "--hosts", ""): {"127.0.0.1"},
+    ("tp.logs", "--rank", ""): {"0", "1"},
+    ("tp.start", "--skip", "memory,"): {"memory,ports"},
+    ("tp.start", "--engine", ""): {"mlx-lm", "vllm-mlx"},
+    ("tp.start", "--cluster", ""): {"small"},
+    ("tp.start", "--", "--model", ""): {"org/name", "~/models/K"},
 }
 
 
-@pytest.mark.parametrize(
-    ("shell", "words", "wanted"),
-    [
-        *((shell, "tp.sta", {"tp.start", "tp.status"}) for shell in SHELLS),
-        ("bash", "tp.start --sk", {"--skip", "--skip-checks"}),
-        ("zsh", "tp.start --", {"--hostfile", "--skip-checks", "--num-ranks"}),
-    ],
-)
-def test_completion(shell: str, words: str, wanted: set[str], tmp_path: Path) -> None:
-    require(shutil.which(shell), f"needs {shell}")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
-    done = subprocess.run(
-        [shell, *options, "-c", SHELLS[shell].format(words)],
-        cwd=ROOT,
-        env={**os.environ, "PATH": path, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    assert wanted <= {line.split("\t")[0].strip() for line in done.stdout.splitlines()}, done.stderr
+@pytest.mark.parametrize("words", CASES, ids=" ".join)
+def test_candidates(inv: Inv, home: Path, words: tuple[str, ...]) -> None:
+    (home / ".cache/huggingface/hub/models--org--name").mkdir(parents=True)
+    (home / "models" / "K").mkdir(parents=True)
+    (home / ".invoke.yaml").write_text("tp: {clusters: {small: {}}}")
+    inv.env["INVOKE_TP_HOSTFILE"] = "hosts/hwstudio.json"
+    found = inv("--complete", "--", "inv", *words).out.split()
+    assert CASES[words] <= set(found)
+    assert ("tp.stop" in found) == ("tp.stop" in CASES[words])
+
+
+def test_it_is_installed_once(inv: Inv, home: Path) -> None:
+    (home / ".zshrc").write_text("export A=1")
+    for _ in range(2):
+        inv("completion", "--shell", "zsh")
+    lines = (home / ".zshrc").read_text().splitlines()
+    assert lines == ["export A=1", "source ~/.config/mlx-tp/completion.zsh"]
+    inv.env["SHELL"] = "/bin/tcsh"
+    assert "--shell tcsh: choose one of bash, zsh, fish" in inv("completion", code=2).one_line()

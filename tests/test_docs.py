@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, ROOT, Inv
-from invoke.program import Program
 from rig import Rig
 
 from tasks import maintain, ns
+from tasks.cli.program import Program
 from tasks.cluster.config.settings import DEFAULTS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,10 +71,6 @@ ELSEWHERE = {  # what is no task of ours, and who runs it
     "python3 -m venv .uv": ".ci/run",
     ".uv/bin/pip install -q uv": ".ci/run",
     "uv run pytest": ".ci/run",
-    "source <(inv --print-completion-script": "tests/test_completion.py",
-    'eval "$(inv --print-completion-script': "tests/test_completion.py",
-    "inv --print-completion-script": "tests/test_completion.py",
-    "complete --command inv --wraps invoke": "tests/test_completion.py",
 }
 
 
@@ -104,7 +100,7 @@ OWN = ("-c", "-r")  # another task file: docs/examples, which are run, or one of
 INV = {
     line
     for _, line in [*HERE, *ON_A_MAC, *IN_TEXT]
-    if (words := task_line(line)) and words[0] not in (*OWN, "--print-completion-script")
+    if (words := task_line(line)) and words[0] not in OWN
 }
 
 
@@ -135,7 +131,7 @@ def test_every_command_is_run_or_marked() -> None:
         del tests[ROOT / "tests" / name]
     for page, line in HERE:
         words = task_line(line)
-        if words is None or words[:1] == ["--print-completion-script"]:
+        if words is None:
             said = line.replace(".uv/bin/uv ", "uv ")
             start = next((each for each in ELSEWHERE if said.startswith(each)), None)
             assert start, f"{page}: {line}: who runs it? mark its block: ```sh needs-mac"

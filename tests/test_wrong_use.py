@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Done, Inv
-from invoke.program import Program
 from rig import Rig
 
 from tasks import ns
 from tasks.cli.options import ClusterTask
+from tasks.cli.program import Program
 from tasks.cluster.config.settings import DEFAULTS
 from tasks.executor import Executor
 
@@ -303,7 +303,7 @@ LINES: list[tuple[str, int, str]] = [
     ("dev.model m --context many", 2, "--context many"),
     # Invoke's own.
     ("tp.sart", 1, "No idea what 'tp.sart' is!"),
-    ("tp", 1, "No idea what 'tp' is!"),
+    ("tp x", 1, "No idea what 'tp' is!"),
     ("tp.start tp.stopp", 1, "No idea what 'tp.stopp' is!"),
     ("--no-such tp.status", 1, "No idea what '--no-such' is!"),
     ("-f nowhere.yaml tp.stop", 2, "-f nowhere.yaml: no such configuration file"),

@@ -16,7 +16,8 @@ from invoke.parser.context import ParserContext
 from ..cluster.config.settings import RANKS, ROWS, SettingRow, option_name
 from ..cluster.config.values import Free, Kind, Words, kind, shown
 
-SHORT = {"num_ranks": "n"}
+# What every user of such a tool types; no task has two of one letter.
+SHORT = {"num_ranks": "n", "lines": "n", "follow": "f"}
 ROW = {row.key: row for rows in ROWS.values() for row in rows.values() if row.option == row.key}
 # Options that tasks share, and that are no settings.
 SHARED: Mapping[str, Kind] = {

@@ -20,6 +20,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Call, Task
 
+from .. import cli
 from ..cluster.errors import ActionFailed
 from ..session import Session, SessionCall
 from . import signals
@@ -86,25 +87,21 @@ class _Attended:
 
     def fail(self, error: BaseException) -> None:
         """Run the hooks for a task that has failed; one that fails is only told."""
-        from . import screen
-
         words = _ended(error)
         for place, command in self._of("failed"):
             status = _shell(place, command, {**self.facts, **self._outcome(*words)})
             if status:
-                screen.say(f"warn: {place} ended with status {status}")
+                cli.screen.say(f"warn: {place} ended with status {status}")
 
     def _of(self, phase: str) -> Iterator[tuple[str, str]]:
         for index, command in enumerate(self.commands.get(phase, ())):
             yield f"hooks.{self.name}.{phase}[{index}]", command
 
     def _run(self, c: Context, phase: str, more: Mapping[str, str]) -> None:
-        from . import screen
-
         dry = self.call.kwargs.get("dry_run") or c.config.run.dry
         for place, command in self._of(phase):
             if dry:
-                screen.out(f"# here, {place}\n{command}")
+                cli.screen.out(f"# here, {place}\n{command}")
                 continue
             status = _shell(place, command, {**self.facts, **more})
             if status:
@@ -209,9 +206,7 @@ def _ended(error: BaseException) -> tuple[str, int, str]:
 
 def _shell(place: str, command: str, facts: Mapping[str, str]) -> int:
     """Run a command here, its output to stderr; its exit status."""
-    from . import screen
-
-    screen.say(place)
+    cli.screen.say(place)
     inherited = {name: v for name, v in os.environ.items() if not name.startswith("MLX_TP_")}
     name = place.removeprefix("hooks.").rpartition(".")[0]
     environment = {**inherited, "MLX_TP_TASK": name, **facts}

@@ -109,7 +109,7 @@ Checks = Annotated[tuple[str, ...], CheckNames("CHECKS", split=True)]
 
 
 class OptionsTask(Task[Any]):
-    """A task whose options are typed; the only short one is `-n`, Invoke would make up one each."""
+    """A task whose options are typed; the short ones are ours, Invoke would make up one each."""
 
     parameters: Sequence[inspect.Parameter]
     kinds: dict[str, Kind | None]
@@ -211,7 +211,8 @@ def cluster_task(
         def run(c: Context, **options: Any) -> object:
             mine = made.typed({p.name: options[p.name] for p in own if p.name in options})
             session = _session(c)
-            if mine.get("json"):
+            # A hook adds to the document of the task that it hangs on.
+            if mine.get("json") and getattr(c, "is_asked", True):
                 envelope.begin()
             # A task without the option is never dry, whatever Invoke is told.
             is_dry = has_dry and (options.get("dry_run") or c.config.run.dry)

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 _COLOURS = {
     "ok": 32, "ready": 32, "running": 32, "stopped": 32,
     "warn": 33, "starting": 33, "joining": 33, "loading": 33, "unasked": 33,
-    "degraded": 33, "killed": 33, "unknown": 33,
+    "degraded": 33, "killed": 33, "suspended": 33, "had died": 33, "unknown": 33,
     "fail": 31, "dead": 31, "not reached": 31, "still running": 31,
 }  # fmt: skip
+LEAST = 24  # cells of a last column that can still be read
+INDENT = "    "
 _RANKS = (36, 35, 34, 33, 32, 31)
 
 
@@ -86,14 +88,77 @@ def log_line(line: str) -> None:
 
 
 def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
-    """Rows with aligned columns, on stdout; the first column's words have colours of meaning."""
+    """Rows with aligned columns, on stdout; the first column's words have colours of meaning.
+
+    On a terminal no row is wider than that; elsewhere each is one line.
+    """
     stream = stream or sys.stdout
+    room = width() if stream.isatty() else None
     rows = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[0] = paint(row[0], stream, widths[0])
-        print("  ".join(cells).rstrip(), file=stream, flush=True)
+        for line in fitted(row, widths, room):
+            word = f"{row[0]}{' ' * (widths[0] - cells(row[0]))}"
+            if line.startswith(word) and row[0]:
+                line = paint(row[0], stream) + line.removeprefix(row[0])
+            print(line.rstrip(), file=stream, flush=True)
+
+
+def fields(row: Sequence[str]) -> None:
+    """What has no columns on one line; on a terminal on as many as it takes."""
+    is_wide = sys.stdout.isatty() and sum(map(cells, row)) + 2 * len(row) > width()
+    for line in _stacked(row, width()) if is_wide else ["  ".join(row)]:
+        out(line)
+
+
+def fitted(row: Sequence[str], widths: Sequence[int], room: int | None) -> list[str]:
+    """A row's lines: its last cell goes on below itself, or all of them below the first."""
+    padded = [f"{cell}{' ' * (wide - cells(cell))}" for cell, wide in zip(row, widths, strict=True)]
+    if room is None or sum(widths) + 2 * len(widths) - 2 <= room:
+        return ["  ".join(padded)]
+    before = "  ".join([*padded[:-1], ""])
+    left = room - cells(before)
+    if left >= LEAST:
+        first, *more = _wrapped(row[-1], left) or [""]
+        return [before + first, *(" " * cells(before) + each for each in more)]
+    return _stacked(row, room)
+
+
+def _stacked(row: Sequence[str], room: int) -> list[str]:
+    """As many cells on a line as it has room for; what follows the first line stands further in."""
+    lines = [""]
+    for cell in filter(None, row):
+        both = f"{lines[-1]}  {cell}" if lines[-1].strip() else f"{lines[-1]}{cell}"
+        if cells(both) <= room:
+            lines[-1] = both
+        else:
+            lines += [f"{INDENT}{each}" for each in _wrapped(cell, room - len(INDENT))]
+    return [line for line in lines if line.strip()]
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    """Its words on lines of so many cells; a word that is wider is cut."""
+    lines = [""]
+    for word in text.split(" "):
+        both = f"{lines[-1]} {word}" if lines[-1] else word
+        if cells(both) <= room:
+            lines[-1] = both
+            continue
+        lines += [""] if lines[-1] else []
+        for letter in word:
+            if cells(lines[-1] + letter) > room:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def cells(text: str) -> int:
+    """How many cells of a terminal a text takes: a Chinese character takes two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 @contextmanager

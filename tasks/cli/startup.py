@@ -13,6 +13,7 @@ import os
 import pwd
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
@@ -77,6 +78,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
         _end(error)
     line = _of_invoke(error, {each.f_code.co_name: each.f_locals for each, _ in walk_tb(trace)})
+    line = line or _of_own_file(error, trace)
     if not line:
         sys.__excepthook__(kind, error, trace)
         return
@@ -94,6 +96,27 @@ def _of_invoke(error: BaseException, frames: Mapping[str, Mapping[str, Any]]) ->
     return f"tasks.executor_class {named}: {error}: {OURS}" if named else ""
 
 
+def _of_own_file(error: BaseException, trace: TracebackType | None) -> str:
+    """Where a task file of the user's own can't be loaded; "" where it is one of ours."""
+    if "load_collection" not in {each.f_code.co_name for each, _ in walk_tb(trace)}:
+        return ""
+    if isinstance(error, SyntaxError):
+        place, what = (error.filename or "", error.lineno), error.msg
+    else:
+        places = [(each.f_code.co_filename, number) for each, number in walk_tb(trace)]
+        place = next(found for found in reversed(places) if not _is_librarys(found[0]))
+        what = str(error)
+    if not place[0] or place[0].startswith(f"{Path(__file__).parents[1]}{os.sep}"):
+        return ""
+    return f"{place[0]}:{place[1]}: {type(error).__name__}: {what}"
+
+
+def _is_librarys(file: str) -> bool:
+    """Whether it is Python's, or of a package such as Invoke."""
+    return file.startswith(("<frozen", f"{Path(os.__file__).parent}{os.sep}")) or PACKAGES in file
+
+
+PACKAGES = f"{os.sep}site-packages{os.sep}"
 OURS = (
     "write tasks: {executor_class: tasks.executor.Executor} into the invoke.yaml beside your task"
     " file, or take out the other one"

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -22,7 +23,7 @@ from .errors import BadInput
 from .facts import old
 from .facts.machine.memory import GIB
 from .ssh import resolve
-from .ssh.node import Node
+from .ssh.node import Node, no_such_host
 from .ssh.nodes import Connections, each
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class Cluster(Site):
             model=self.model,
             wired_limit=self.wired_limit,
             cooldown=self.cooldown,
+            model_at_home=_below_home(self.model or ""),
         )
 
     @property
@@ -166,6 +168,7 @@ def build(
     given the same `connections` share them, and their locks.
     """
     connections = connections or Connections()
+    connections.known = partial(known_hosts, config)
     said = {key: value for key, value in options.items() if value not in (None, [], (), "")}
     number = said.pop("num_ranks", None)
     given = _read(said, option_name)
@@ -289,6 +292,15 @@ def configured(config: Mapping[str, object], name: str | None = None) -> str:
     return _from_root(_of_cluster(config, name).hostfile)
 
 
+def known_hosts(config: Mapping[str, object], name: str | None = None) -> list[str]:
+    """The names of the hosts that are configured; none where their file can't be read."""
+    try:
+        hosts = hostfiles.load(configured(config, name)).hosts
+    except BadInput:
+        return []
+    return list(dict.fromkeys(host.ssh for host in hosts))
+
+
 def site(config: Mapping[str, object], name: str | None, nodes: Sequence[Node]) -> Site:
     """The cluster of that name, or the configured one, on these nodes: for who runs no ranks."""
     found = _of_cluster(config, name)
@@ -366,7 +378,7 @@ def _resolved(
     bare = [host for host in listening if not host.ips]
     # In threads: nothing interrupts a lookup, and a name server may be silent for long.
     where = connections.of(bare, ssh) if bare else ()
-    addresses = each(where, lambda node: _lookup(node.address))
+    addresses = each(where, _lookup)
     for host in hosts:
         own = tuple(ip for ip in host.ips if not ranks.is_for_itself(ip))
         if host in bare:
@@ -379,11 +391,18 @@ def _resolved(
     return found, list(dict.fromkeys(notes))
 
 
-def _lookup(name: str) -> str:
+def _below_home(path: str) -> str:
+    """The path as ~/..., where it is one in this user's home here; "" where it is not."""
+    home = f"{Path.home()}/"
+    return f"~/{path.removeprefix(home)}" if len(home) > 2 and path.startswith(home) else ""
+
+
+def _lookup(node: Node) -> str:
     try:
-        return str(socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0])
+        return str(socket.getaddrinfo(node.address, None, socket.AF_INET)[0][4][0])
     except (OSError, UnicodeError):
-        raise BadInput(f'{name}: no IPv4 address found: give "ips" in a hostfile') from None
+        why = no_such_host(node.name, node.known())
+        raise BadInput(f'{why}: no IPv4 address found: give "ips" in a hostfile') from None
 
 
 def _model(file: Hostfile, hosts: Sequence[Host]) -> str | None:

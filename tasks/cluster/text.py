@@ -49,6 +49,14 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
+def ago(seconds: float) -> str:
+    """How long something was ago, as people say it: 40 s, 4 min, 3 h, 2 days."""
+    for most, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < most:
+            return f"{max(int(seconds), 0) // unit} {name}"
+    return f"{int(seconds) // 86400} days"
+
+
 def said(text: str) -> str:
     """What a command said first and, where it said more, last: empty for nothing.
 

@@ -23,6 +23,14 @@ start_id() { # pid: when it began, empty if it is gone or only waits to be reape
 is_alive() { # pid start boot
   [ -n "$2" ] && [ "$3" = "$tp_boot" ] && [ "$2" = "$(start_id "$1")" ]
 }
+is_suspended() { # pid: whether something has stopped it for a while (SIGSTOP, a debugger)
+  if [ -d /proc/self ]; then
+    read -r stat <"/proc/$1/stat" || return
+    case ${stat##*) } in [Tt]*) ;; *) return 1 ;; esac
+  else
+    case $(ps -o stat= -p "$1") in T*) ;; *) return 1 ;; esac
+  fi
+}
 recorded() { # file: $pid, $start and $boot as they were written down in it
   pid='' start='' boot=''
   # shellcheck disable=SC2034 # whoever asks uses them

@@ -19,6 +19,14 @@ line() { # word file: the word and the file's first line
 text() { # word file: the word and the file in one line
   is_own "$2" && printf '%s %s\n' "$1" "$(head -c 262144 "$2" | tr -d '\n\000')"
 }
+booted() { # since when the node is up, in seconds since the epoch
+  if [ -r /proc/uptime ]; then
+    read -r up _ </proc/uptime
+    echo $(($(date +%s) - ${up%%.*}))
+  else
+    sysctl -n kern.boottime | sed 's/.*{ sec = \([0-9]*\).*/\1/'
+  fi
+}
 rank() { # number, base: what is known of the rank whose files begin so
   printf 'rank %s\n' "$1"
   recorded "$2.pid"
@@ -28,6 +36,7 @@ rank() { # number, base: what is known of the rank whose files begin so
   printf 'pid %s\nstart %s\nof %s\n' "$pid" "$start" "$boot"
   if is_alive "$pid" "$start" "$boot"; then
     echo alive
+    ! is_suspended "$pid" || echo suspended
   elif [ "$boot" = "$tp_boot" ]; then
     # The shell that waits for a rank writes its exit status a moment after its death.
     n=0
@@ -35,6 +44,8 @@ rank() { # number, base: what is known of the rank whose files begin so
       n=$((n + 1))
       sleep 0.1
     done
+  else
+    printf 'booted %s\n' "$(booted)"
   fi
   line exit "$2.exit"
   is_own "$2.marks" || return

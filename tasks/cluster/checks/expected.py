@@ -12,7 +12,10 @@ from ..facts.models import split
 
 @dataclass(frozen=True)
 class Expected:
-    """What the facts are judged against; sizes in bytes, times in seconds."""
+    """What the facts are judged against; sizes in bytes, times in seconds.
+
+    `model_at_home` is the model as ~/..., where it is a path in the home of who asks.
+    """
 
     ranks: Sequence[Rank]
     backend: str
@@ -21,6 +24,7 @@ class Expected:
     model: str | None
     wired_limit: int
     cooldown: float
+    model_at_home: str = ""
 
     @property
     def is_rdma(self) -> bool:

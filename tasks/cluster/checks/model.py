@@ -133,6 +133,11 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     def judge(node: str, value: Model) -> Finding:
         if value.path is None:
             fix = "copy or download it to that node"
+            if expected.model_at_home:
+                fix = (
+                    f"copy it there, or write '{expected.model_at_home}', in quotes: without them"
+                    " the shell made ~ this machine's home"
+                )
             return Finding("model", FAIL, node, f"{expected.model} is not there", fix)
         first = there[0].files
         names = set(value.files) | set(first)

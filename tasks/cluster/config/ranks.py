@@ -72,6 +72,12 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     if backend == "ring":
         bare = [i for i, host in enumerate(hosts) if not host.ips]
         return f'hosts[{bare[0]}] has no "ips": ring needs an address per host' if bare else None
+    names = ",".join(dict.fromkeys(host.ssh for host in hosts))
+    if "," in names and not any(host.rdma for host in hosts):
+        return (
+            f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
+            f" inv rdma.discover --hosts {names} --write FILE (or use --backend ring)"
+        )
     if not hosts[0].ips:
         return f'hosts[0] has no "ips": {backend} needs the address of the coordinator'
     for index, host in enumerate(hosts):

@@ -6,6 +6,7 @@ The errors that are known are in known_errors/errors.toml.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -67,8 +68,6 @@ _ENTRY = {
 
 def describe_exit(status: int | None) -> str:
     """An exit status of a rank in words: shells add 128 to a signal's number."""
-    import signal
-
     if status is None:
         return "exit status unknown"
     if status in _ENTRY:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..facts.machine.memory import format_bytes
 from ..known_errors.hints import describe_exit
+from ..text import ago
 
 if TYPE_CHECKING:
     from ..facts.server.state import RankState
@@ -106,12 +107,29 @@ def _was_ready(read: Snapshot) -> bool:
 
 def _gone(read: Snapshot) -> str:
     """The ranks that have ended; one without a pid is about to be started."""
-    dead = {
-        f"rank {r.rank} on {n}": describe_exit(r.exit)
-        for n, r in read.ranks
-        if r.pid and not r.alive
-    }
-    return f"died: {_words(dead)}" if dead else ""
+    gone = [(node, rank) for node, rank in read.ranks if rank.pid and not rank.alive]
+    dead = {f"rank {r.rank} on {n}": describe_exit(r.exit) for n, r in gone if not r.booted}
+    booted = {node: f"{node} was {how_ended(read, node, r)}" for node, r in gone if r.booted}
+    return "; ".join([*booted.values(), *([f"died: {_words(dead)}"] if dead else [])])
+
+
+def how_ended(read: Snapshot, node: str, rank: RankState) -> str:
+    """What became of a rank that lives no more: its exit status, or its node's reboot."""
+    state = read.state(node)
+    if rank.booted is None or state is None:
+        return describe_exit(rank.exit)
+    return f"rebooted {ago(state.now - rank.booted)} ago"
+
+
+def suspended(read: Snapshot) -> str:
+    """The ranks that something has stopped for a while, and how they go on; "" if there are none.
+
+    All wait for such a rank, and nothing else tells it from a server that is slow.
+    """
+    found = [(node, rank) for node, rank in read.ranks if rank.suspended]
+    names = ", ".join(f"rank {rank.rank} on {node}" for node, rank in found)
+    fix = "; ".join(f"kill -CONT {rank.pid} on {node}" for node, rank in found)
+    return f"suspended: {names}; {fix} lets it go on" if found else ""
 
 
 def _serving(probe: ProbeResult, patience: float) -> Health:

@@ -18,7 +18,7 @@ from ..facts.server import state
 from ..facts.snapshot import Snapshot
 from ..ssh import nodes, scripts
 from ..ssh.node import SCRIPT_TIMEOUT, CommandResult
-from . import fence, snapshots
+from . import fence, readiness, snapshots
 from .launch import who
 from .targets import Target, targets
 
@@ -32,6 +32,8 @@ KILL_WAIT = 10.0  # seconds for a killed process to be gone; freeing wired memor
 class StopReport:
     """What was done on one node; `left` are the targets that nothing could end.
 
+    `died` are the ranks that had ended before, with how they did.
+
     `why` tells why what was `killed` was.
     """
 
@@ -41,6 +43,7 @@ class StopReport:
     left: list[str] = field(default_factory=list)
     failure: str = ""
     why: str = ""
+    died: list[str] = field(default_factory=list)
 
     @property
     def word(self) -> str:
@@ -50,7 +53,16 @@ class StopReport:
             return "still running"
         if self.killed:
             return "killed"
-        return "stopped" if self.ended else "nothing ran"
+        if self.ended:
+            return "stopped"
+        return "had died" if self.died else "nothing ran"
+
+    @property
+    def labels(self) -> str:
+        """The ranks that its word is of, then those that had died before."""
+        found = ", ".join(self.left or [*self.ended, *self.killed])
+        died = ", ".join(self.died)
+        return f"{found}; {died} had died" if found and died else found or died
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,11 @@ def stop(
     reports = {node.name: StopReport(node.name) for node in cluster.nodes}
     for name, why in _unknown(read).items():
         reports[name].failure = why
+    for name, rank in read.ranks:
+        is_it = run is None or (rank.record and rank.record.run == run)
+        if is_it and rank.pid and not rank.alive and name in reports:
+            how = readiness.how_ended(read, name, rank)
+            reports[name].died.append(f"rank {rank.rank} ({how})")
     left = found = targets(cluster, read, run, everything)
     seconds = cluster.stop_timeout if timeout is None else timeout
     why = "--force" if force else f"not ended within {seconds:g} s"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,8 +215,6 @@ def agent_at(socket: str) -> tuple[Any, str]:
 
 
 def _connect(path: str) -> Any:
-    import socket
-
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(10)  # an agent may ask its user
     made.connect(path)

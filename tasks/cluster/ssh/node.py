@@ -8,9 +8,10 @@ this machine and runs without SSH.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -99,13 +100,17 @@ class Node:
 
     `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
     through it, by their state directory, and `fences` the numbers of these; `is_relayed` that its
-    sshd forwards no connections. Of an answer `room` bytes are kept.
+    sshd forwards no connections; `known` gives the names that there are. Of an answer `room` bytes
+    are kept.
     """
 
     _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
 
-    def __init__(self, host: Host, ssh: SshConfig | None = None) -> None:
+    def __init__(
+        self, host: Host, ssh: SshConfig | None = None, known: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self.host = host
+        self.known = known
         self.name = host.ssh
         self.ssh = ssh or SshConfig()
         self.pending: set[Future[Any]] = set()
@@ -207,7 +212,7 @@ class Node:
         except OSError:
             raise
         except _network_errors() as error:
-            why, _ = explain(error, self.name, self.ssh)
+            why, _ = explain(error, self.name, self.ssh, self.known)
             raise ConnectionError(f"{self.name}: {why}") from None
 
     def _forward(self, host: str, port: int) -> Any:
@@ -288,7 +293,7 @@ class Node:
 
     def _lost(self, error: BaseException) -> CommandResult:
         self._leave()
-        why, remedy = explain(error, self.name, self.ssh)
+        why, remedy = explain(error, self.name, self.ssh, self.known)
         return CommandResult(self.name, failure=why, remedy=remedy)
 
     def _leave(self, context: Any = None) -> None:
@@ -333,10 +338,16 @@ def _open(context: Any) -> None:
 _making = threading.BoundedSemaphore(AT_ONCE)
 
 
-def explain(error: BaseException, name: str, ssh: SshConfig) -> tuple[str, str]:
-    """A connection's error as (what, what to do) in plain words."""
-    import socket
+def no_such_host(name: str, known: Sequence[str] = ()) -> str:
+    """A name that nobody resolves, with those of the hostfile: it may be a slip."""
+    others = f"; in the hostfile: {', '.join(known)}" if known and name not in known else ""
+    return f"no such host: {name}{others}"
 
+
+def explain(
+    error: BaseException, name: str, ssh: SshConfig, known: Callable[[], Sequence[str]] = tuple
+) -> tuple[str, str]:
+    """A connection's error as (what, what to do) in plain words."""
     import paramiko
     from paramiko.ssh_exception import NoValidConnectionsError
 
@@ -352,7 +363,7 @@ def explain(error: BaseException, name: str, ssh: SshConfig) -> tuple[str, str]:
     if isinstance(error, paramiko.AuthenticationException):
         return "SSH login refused", f"install your key with: ssh-copy-id {name}"
     if isinstance(error, socket.gaierror):
-        return "no such host name", see
+        return no_such_host(name, known()), see
     if isinstance(error, NoValidConnectionsError):
         reasons = {str(each.strerror or each) for each in error.errors.values()}
         return f"SSH failed ({', '.join(sorted(reasons))})", see

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
@@ -16,7 +17,12 @@ ALL_KEPT = 16 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
 
 
 class Connections:
-    """The nodes that one command has to do with: the same object for the same host."""
+    """The nodes that one command has to do with: the same object for the same host.
+
+    `known` gives the names of the configured hostfile, for who has misspelled one of them.
+    """
+
+    known: Callable[[], Sequence[str]] = tuple
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[str | int | None, ...], Node] = {}
@@ -28,7 +34,7 @@ class Connections:
         keys = {(ssh.path, each.ssh, each.user, each.port, each.gateway): each for each in hosts}
         _allow_files(2 * len(keys))
         for key, host in keys.items():
-            self._nodes.setdefault(key, Node(host, ssh))
+            self._nodes.setdefault(key, Node(host, ssh, self.known))
         for node in self._nodes.values():
             node.room = min(ALL_KEPT // len(self._nodes), KEPT)
         return [self._nodes[key] for key in keys]
@@ -47,8 +53,6 @@ class Connections:
 
 def _allow_files(count: int) -> None:
     """Have `count` files to open beside those that every process needs: macOS allows 256."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + 128
     if soft != resource.RLIM_INFINITY and soft < wanted:

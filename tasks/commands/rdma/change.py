@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from getpass import getpass
 from typing import Any
 
 from ...cli import screen
@@ -154,8 +155,6 @@ def _commands(todo: Sequence[Change]) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _ask() -> str:
-    from getpass import getpass
-
     if not sys.stdin.isatty():
         raise BadInput("--ask-sudo: there is no terminal to ask on: allow the commands in sudoers")
     return getpass("sudo password of the nodes: ")

@@ -22,6 +22,7 @@ from ...cluster.http.api import ApiError
 from ...cluster.http.load import LoadRow, LoadTest, calibrate
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import Node
+from ...drawing import plot
 from . import chat
 from .chat import AFTER, Server
 
@@ -169,8 +170,7 @@ def _judge(rows: Sequence[LoadRow], wanted: int) -> None:
 
 
 HEAD = (
-    "prompt", "at once", "requests", "first token p50", "p95",
-    "tokens/s each p50", "p95", "in total",
+    "prompt", "at once", "requests", "first p50", "p95", "tokens/s p50", "p5", "total",
 )  # fmt: skip
 
 
@@ -193,7 +193,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _speeds(row: Mapping[str, Any]) -> list[str]:
-    """Each request's tokens/s and those in total; pieces/s where the server counts no tokens."""
+    """Each request's tokens/s and those in total; pieces/s where the server counts no tokens.
+
+    Of a speed the bad side is the low one: what 95 % of the requests reached is its p5.
+    """
     if row["tokens_per_second_total"] is not None or row.get("pieces_per_second_total") is None:
         unit, what = "", "tokens_per_second"
     else:
@@ -218,8 +221,6 @@ def compare(files: Sequence[str], out: str | None) -> None:
     runs = [load(file) for file in files]
     screen.table(_compared(runs))
     if out:
-        from ...drawing import plot
-
         write(out, plot.svg(runs))
 
 

@@ -92,7 +92,7 @@ def run(cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
         )
     except ApiError as error:
         shown.end()
-        after = f" after {shown.pieces} pieces" if shown.pieces else ""
+        after = f" after {shown.pieces} piece{'s' * (shown.pieces > 1)}" if shown.pieces else ""
         raise ActionFailed(f"chat: {error}{after}: {AFTER}") from None
     except KeyboardInterrupt:
         shown.end()

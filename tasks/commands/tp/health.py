@@ -6,8 +6,9 @@ import json
 import shlex
 import time
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
+from ...cluster.config.ranks import how_many
 from ...cluster.errors import CheckFailed
 from ...cluster.http.api import Api, ApiError
 from ...cluster.server import readiness, snapshots
@@ -19,8 +20,8 @@ from .recorded import api_of, leader
 from .wait import HEALTH_TIMEOUT, failed, leave, token, unasked
 
 
-def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
-    """One real token, then the URL and a curl that works; raise CheckFailed if there is none."""
+def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool = False) -> None:
+    """One real token, then what one needs to use it; raise CheckFailed if there is none."""
     seconds = timeout or HEALTH_TIMEOUT
     # What this command has started itself need not be read.
     run = session.known(cluster).started
@@ -29,6 +30,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
     try:
         asked = session.known(cluster).proof or background.begin(token, cluster, api, seconds)
         model, took = asked.result()
+        session.phases["first token"] = took
     except ApiError as error:
         if error.why.is_final:
             raise unasked(error) from None
@@ -41,13 +43,41 @@ def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
     except KeyboardInterrupt as interrupt:
         leave(session, cluster, interrupt)
         raise
-    screen.say(f"healthy: a token in {took:.2f} s")
-    screen.out(api.url)
-    screen.say(f"clients ask for the model {model}")
-    screen.out(curl(api, model))
+    if as_json:
+        _give_ready(session, cluster, api, model, run)
+    else:
+        _tell_ready(session, cluster, api, model, run)
     before = session.known(cluster).last
     if before:
         speed.tell_fewer(cluster, before, cluster.model)
+
+
+def _tell_ready(session: Session, cluster: Cluster, api: Api, model: str, run: str | None) -> None:
+    """What there is to know of a server that answers, a line each; to be used on stdout."""
+    token = session.phases["first token"]
+    if run:
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in session.phases.items())
+        screen.say(f"started: {took}")
+    screen.say(f"healthy: a token in {token:.2f} s")
+    screen.out(api.url)
+    screen.say(f"clients ask for the model {model}")
+    if run:
+        names = ", ".join(node.name for node in cluster.nodes)
+        screen.say(f"{how_many(len(cluster.ranks))} over {cluster.backend} on {names}")
+    screen.out(curl(api, model))
+
+
+def _give_ready(session: Session, cluster: Cluster, api: Api, model: str, run: str | None) -> None:
+    found = {
+        "url": api.url,
+        "model": model,
+        "first_token": session.phases["first token"],
+        "curl": curl(api, model),
+    }
+    if run:
+        found |= {"ranks": len(cluster.ranks), "backend": cluster.backend, "run": run}
+        found |= {"phases": dict(session.phases)}
+    envelope.give(found)
 
 
 def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:

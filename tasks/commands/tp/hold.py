@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ... import commands
 from ...cli.options import SERVER_OPTIONS, cluster_task
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ def hold(session: Session, cluster: Cluster, what: str = "inv", dry_run: bool = 
     """Take the lock; the command has it until `release`, or else to its end."""
     if not dry_run:
         cluster.connect()
-    from . import lock
-
     if not session.dry:
-        lock.hold(session, cluster, what)
+        commands.tp.lock.hold(session, cluster, what)
 
 
 @cluster_task(*SERVER_OPTIONS)

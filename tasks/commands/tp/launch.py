@@ -33,7 +33,8 @@ def run(session: Session, cluster: Cluster) -> str:
     known.last = known.reading and known.reading[1]
     known.forget()
     try:
-        launching.launch(cluster, run)
+        with session.phase("launch"):
+            launching.launch(cluster, run)
         known.started = run.id
     except (ActionFailed, CheckFailed, Unreachable) as error:
         left = stop_quietly(session, cluster, run.id)

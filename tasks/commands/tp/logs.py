@@ -39,6 +39,7 @@ def run(
     if previous:
         failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
+        _check_rank(where, rank)
         taken = logs.collect(cluster, where)
         failed = taken.failed
         for line in combined_log.tail(where.combined, lines, rank, grep):
@@ -50,6 +51,14 @@ def run(
         _follow(cluster, where, rank, grep)
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
+
+
+def _check_rank(where: log_paths.LogPaths, rank: int | None) -> None:
+    """Raise BadInput for a rank that the run has not; where nothing ran, that is told instead."""
+    there = sorted(number for _, number in where.paths)
+    if there and rank is not None and rank not in there:
+        some = f"ranks {there[0]} to {there[-1]}" if len(there) > 1 else f"rank {there[0]} alone"
+        raise BadInput(f"--rank {rank}: the run has {some}")
 
 
 def tell_left(taken: logs.Collected) -> None:
@@ -65,6 +74,7 @@ def _previous(
     """An earlier run as its nodes have kept it, rank after rank; node -> why, where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         old, failed = earlier_logs.earlier(cluster, read, number, Path(folder))
+        _check_rank(old, rank)
         taken = logs.collect(cluster, old, final=True)
         failed.update(taken.failed)
         if taken.unwritten:

@@ -66,5 +66,6 @@ def run(
         # While the nodes are at it; on this machine nothing waits for it before the ranks do.
         background.begin(import_module, "requests")
     begun = time.monotonic()
-    read = check(cluster, skip, as_json, is_result)
+    with session.phase("checks"):
+        read = check(cluster, skip, as_json, is_result)
     session.known(cluster).reading = begun, read

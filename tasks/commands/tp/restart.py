@@ -136,8 +136,9 @@ def again(
     with locked(session, cluster, what):
         first()
         later = [*CHANGED, "cooldown"]
-        before = snapshots.ahead(cluster, later)
-        preflight.check(cluster, later, False, read=before)
+        with session.phase("checks"):
+            before = snapshots.ahead(cluster, later)
+            preflight.check(cluster, later, False, read=before)
         _check_ports(cluster, before)
         begun = time.monotonic()
         after = stop.run(session, cluster, "leader", False, None, False, before=before, keep=True)

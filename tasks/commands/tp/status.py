@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from invoke.context import Context
+
+from ... import session as sessions
 from ...cli import envelope, screen
 from ...cluster.checks.servers import servers, unrecorded
 from ...cluster.cluster import Cluster
-from ...cluster.config.ranks import FAST_SYNCH
-from ...cluster.errors import CheckFailed
+from ...cluster.config.ranks import FAST_SYNCH, how_many
+from ...cluster.config.settings import DEFAULT
+from ...cluster.errors import CheckFailed, Unreachable
 from ...cluster.facts import Unknown, known
 from ...cluster.facts.machine import processes
 from ...cluster.facts.machine.memory import GIB
@@ -19,7 +23,6 @@ from ...cluster.facts.server import state
 from ...cluster.facts.server.state import RankState
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.http.api import Api, ApiError
-from ...cluster.known_errors.hints import describe_exit
 from ...cluster.server import readiness, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
@@ -27,10 +30,48 @@ from ...cluster.text import one_line
 from ..findings import unreachable
 from .recorded import api_of
 
+EVERY = "all"  # as a cluster's name
 TOKEN_AGE = 60.0  # seconds that a token proves a server ready; then it is asked for another
 TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
 # Why, of these, is said in the error's line, or in the nodes' rows.
 SAID_LATER = (*readiness.FAILED, readiness.UNASKED, readiness.UNKNOWN)
+
+
+def named(c: Context, cluster: str | None = None, **given: Any) -> list[Cluster]:
+    """The cluster that the options name; with `all` every one that is configured by name."""
+    session = sessions.of(c)
+    assert session is not None, "a task of ours has one"
+    if cluster != EVERY:
+        return [session.cluster({"cluster": cluster, **given})]
+    configured = session.settings.get("clusters") or {}
+    return [session.cluster({"cluster": name, **given}) for name in (DEFAULT, *configured)]
+
+
+def run_all(clusters: Sequence[Cluster], as_json: bool) -> None:
+    """A row per cluster: how it does, what it serves, and where; raise for the worst of them."""
+    for cluster in clusters:
+        cluster.connect()
+    found, lost = {}, []
+    for cluster in clusters:
+        whole, read = snapshots.whole(cluster, snapshots.alive(cluster))
+        found[cluster.name] = summary(whole, read)
+        lost += [node for node in read.unreachable if node not in lost]
+    if as_json:
+        envelope.give({"clusters": found})
+    else:
+        screen.table([_cluster_row(name, each) for name, each in found.items()])
+    if lost:
+        raise Unreachable(f"{', '.join(lost)}: can't be reached")
+    bad = [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]
+    if bad:
+        raise CheckFailed(f"{', '.join(bad)}: inv tp.status --cluster {bad[0]} shows its ranks")
+
+
+def _cluster_row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    serves = found["url"] and found["state"] != readiness.STOPPED
+    ranks = how_many(len(found["ranks"])) if found["ranks"] else ""
+    model = _model_name(found["model"]) if found["model"] else ""
+    return found["state"], name, ranks, model, found["url"] if serves else found["why"]
 
 
 def run(cluster: Cluster, as_json: bool) -> None:
@@ -69,6 +110,8 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     found.update(state=health.state, why=health.why)
     if health.state == readiness.UNKNOWN:
         found["why"] = f"no answer: {', '.join(read.unreachable)}"
+    elif health.state not in readiness.FAILED and (why := readiness.suspended(read)):
+        found.update(state=readiness.DEGRADED, why=why)
     elif health.state in (readiness.LOADING, readiness.READY):
         found.update(_serving(cluster, read, health))
     elif health.state in readiness.FAILED:
@@ -129,11 +172,17 @@ def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
         "rank": rank.rank,
         "host": node,
         "pid": rank.pid,
-        "state": "running" if rank.alive else "dead" if rank.pid else "starting",
-        "exit": None if rank.alive or not rank.pid else describe_exit(rank.exit),
+        "state": _rank_word(rank),
+        "exit": None if rank.alive or not rank.pid else readiness.how_ended(read, node, rank),
         "uptime": max(time.time() - started, 0) if rank.alive and started else None,
         "memory": process.rss if process else None,
     }
+
+
+def _rank_word(rank: RankState) -> str:
+    if rank.alive:
+        return "suspended" if rank.suspended else "running"
+    return "dead" if rank.pid else "starting"
 
 
 def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
@@ -154,7 +203,7 @@ def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
 def _print_status(found: Mapping[str, Any]) -> None:
     words = [screen.paint(found["state"], sys.stdout)]
     words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
-    words += [one_line(found["model"])] if found["model"] else []
+    words += [_model_name(found["model"])] if found["model"] else []
     words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
     words += [f"{FAST_SYNCH} {found['fast_synch']}"] if _is_set(found["fast_synch"]) else []
     screen.coloured("  ".join(words))
@@ -174,6 +223,12 @@ def _print_status(found: Mapping[str, Any]) -> None:
     for node, lines in found["later"].items():
         for line in lines:
             screen.say(f"{node}: {line}")
+
+
+def _model_name(model: str) -> str:
+    """A model as people call it: of a path its last part, of a Hugging Face name all."""
+    is_path = model.startswith(("/", "~", "."))
+    return one_line(model.rstrip("/").rpartition("/")[2] if is_path else model)
 
 
 def _is_set(fast_synch: str | None) -> bool:

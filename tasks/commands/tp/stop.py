@@ -192,8 +192,7 @@ def _print_reports(reports: Sequence[StopReport], findings: Sequence[checks.Find
     memory = {finding.node: finding.what for finding in findings}
     rows = []
     for report in reports:
-        labels = report.left or [*report.ended, *report.killed]
-        what = report.failure or ", ".join(labels)
+        what = report.failure or report.labels
         rows.append((report.word, report.node, what, memory.get(report.node, "")))
     screen.table(rows)
 
@@ -216,7 +215,7 @@ def _judge_stop(reports: Sequence[StopReport], strangers: Sequence[not_ours.Stra
         raise Unreachable(f"{', '.join(lost)}: can't tell whether all is stopped there")
     if left:
         raise ActionFailed(f"still running: {'; '.join(left)}: is it another user's?")
-    if not any(report.ended or report.killed for report in reports):
+    if not any(report.labels for report in reports):
         screen.say("nothing was running")
     held = [each for each in strangers if each.port]
     if held:

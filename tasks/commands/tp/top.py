@@ -58,7 +58,7 @@ def _lines(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -
             if as_json:
                 envelope.line(node, error=node.get("why", ""))
             else:
-                screen.out(line(node))
+                screen.fields(line(node).split("  "))
 
 
 def _live(cluster: Cluster, interval: int, rounds: int | None) -> None:

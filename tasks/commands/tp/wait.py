@@ -34,7 +34,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None, run: str | No
     api = Api.of(cluster) if run else recorded(cluster)
     _ = api.session  # a key that is not where it should be is told before anything is waited for
     try:
-        with screen.progress() as display:
+        with session.phase("load"), screen.progress() as display:
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
         known = session.known(cluster)

@@ -73,7 +73,10 @@ class Record:
 
 @dataclass(frozen=True)
 class RankState:
-    """A rank as its node tells it: `exit` is its exit status, None while unknown."""
+    """A rank as its node tells it: `exit` is its exit status, None while unknown.
+
+    `booted` is when the node was, by its clock, where it was after the rank's start.
+    """
 
     rank: int
     record: Record | None
@@ -83,6 +86,8 @@ class RankState:
     alive: bool = False
     exit: int | None = None
     marks: Marks = NO_MARKS
+    suspended: bool = False
+    booted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -237,11 +242,11 @@ def _baseline(text: str, boot: str) -> int | None:
 
 
 def _rank(number: int, record: Record | None, text: str) -> RankState:
-    rows = dict(re.findall(r"^(pid|start|of|exit) (.*)$", text, re.MULTILINE))
+    rows = dict(re.findall(r"^(pid|start|of|exit|booted) (.*)$", text, re.MULTILINE))
     run, _, code = rows.get("exit", "").rpartition(" ")
     # The older layout names the run: an exit status of an earlier one says nothing of this one.
     is_ours = not run or (record is not None and run == record.run)
-    pid = rows.get("pid", "")
+    pid, booted = rows.get("pid", ""), rows.get("booted", "")
     return RankState(
         rank=number,
         record=record,
@@ -251,6 +256,8 @@ def _rank(number: int, record: Record | None, text: str) -> RankState:
         alive=re.search(r"^alive$", text, re.MULTILINE) is not None,
         exit=int(code) if is_ours and code.isdigit() else None,
         marks=parse_marks("".join(f"{m}\n" for m in re.findall(r"^mark (.*)$", text, re.M))),
+        suspended=re.search(r"^suspended$", text, re.MULTILINE) is not None,
+        booted=float(booted) if re.fullmatch(r"\d{1,12}", booted) else None,
     )
 
 

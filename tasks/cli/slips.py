@@ -1,0 +1,126 @@
+"""What a command line that Invoke has no idea of was meant to be: from words to a hint.
+
+Its users come from scripts of another form (`--hosts a b`, no `--`, `tp_start`), so most slips are
+of a few kinds, and each has a line that puts it right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+from invoke.parser.context import ParserContext
+
+SURE = 0.8  # how alike two options are that are taken for one: `--port` is no `--python`
+ALIKE = 0.6
+
+
+def hint(
+    token: str, words: Sequence[str], task: ParserContext | None, tasks: Mapping[str, ParserContext]
+) -> str:
+    """What was meant by `token`, one of `words`, at this `task` (None: before any); "" if unknown.
+
+    `words` are those before `--`.
+    """
+    if task is None or not task.name:
+        return _before_any(token, words, tasks)
+    if token.startswith("-"):
+        return _option(token, words, task, tasks)
+    return _listed(token, words, task, tasks) or _task(token, words, tasks)
+
+
+def _before_any(token: str, words: Sequence[str], tasks: Mapping[str, ParserContext]) -> str:
+    if not token.startswith("-"):
+        return _task(token, words, tasks)
+    named = next((word for word in words if word in tasks), "")
+    if named and token in tasks[named].flags:
+        return f"An option follows its task: {_line([named, *(w for w in words if w != named)])}"
+    return ""
+
+
+def _task(token: str, words: Sequence[str], tasks: Mapping[str, ParserContext]) -> str:
+    after = [*words[words.index(token) + 1 :], ""] if token in words else [""]
+    # `inv tp start`, `inv start`, `inv tp_start.py`: the namespace was left out or set apart.
+    short = token.removesuffix(".py").replace("_", ".").replace("-", ".", 1)
+    exact = [name for name in tasks if name in (f"{token}.{after[0]}", short)]
+    last = {name: name.rpartition(".")[2] for name in tasks}
+    close = exact or [name for name in tasks if last[name] == token]
+    if not close and any(name.startswith(f"{token}.") for name in tasks):
+        return f"inv {token} shows what there is."
+    if not close:
+        spoken = {**{last[name]: name for name in tasks}, **{name: name for name in tasks}}
+        found = difflib.get_close_matches(short, spoken, 3, ALIKE)
+        close = list(dict.fromkeys(spoken[each] for each in found))
+    return f"Did you mean {_or(close)}?" if close else "inv --list shows the tasks."
+
+
+def _option(
+    token: str, words: Sequence[str], task: ParserContext, tasks: Mapping[str, ParserContext]
+) -> str:
+    flags = [flag for flag in task.flags if flag.startswith("--")]
+    close = difflib.get_close_matches(token, flags, 1, SURE)
+    if close:
+        return f"Did you mean {close[0]}?"
+    if "--backend" not in flags:  # it starts no ranks
+        return f"inv --help {task.name} shows its options."
+    own, servers = _divided(words[words.index(str(task.name)) + 1 :], task, tasks)
+    line = _line([str(task.name), *own, "--", *map(_of_node, servers)])
+    return f"What belongs to the server follows --: {line}"
+
+
+def _divided(
+    words: Sequence[str], task: ParserContext, tasks: Mapping[str, ParserContext]
+) -> tuple[list[str], list[str]]:
+    """The words of a task, and those that are the server's: from an option that it has not."""
+    own: list[str] = []
+    servers: list[str] = []
+    where = own
+    for index, word in enumerate(words):
+        flag = word.partition("=")[0]
+        if flag.startswith("-"):
+            where = own if flag in task.flags else servers
+        elif where is own and index and not _takes(words[index - 1], task) and word not in tasks:
+            where = servers
+        where.append(word)
+    return own, servers
+
+
+def _of_node(word: str) -> str:
+    """A path at home, which a shell has written out, as it is on any machine."""
+    home = f"{os.path.expanduser('~').rstrip('/')}/"
+    return f"~/{word.removeprefix(home)}" if len(home) > 1 and word.startswith(home) else word
+
+
+def _takes(word: str, task: ParserContext) -> bool:
+    return word in task.flags and task.flags[word].takes_value
+
+
+def _listed(
+    token: str, words: Sequence[str], task: ParserContext, tasks: Mapping[str, ParserContext]
+) -> str:
+    """Hint at `--hosts a,b` where it says `--hosts a b`: an option takes one word."""
+    at = words.index(token) if token in words else 0
+    if at < 2 or words[at - 1].startswith("-") or words[at - 2] not in task.flags:
+        return ""
+    flag = words[at - 2]
+    if task.flags[flag].kind is not list:
+        return ""
+    values = [words[at - 1]]
+    for word in words[at:]:
+        if word.startswith("-") or word in tasks:
+            break
+        values.append(word)
+    kind = getattr(task.flags[flag], "value_kind", None)
+    is_split = flag == "--hosts" or getattr(kind, "split", False)
+    line = [flag, ",".join(values)] if is_split else [w for v in values for w in (flag, v)]
+    return f"Did you mean {shlex.join(line)}?"
+
+
+def _line(words: Iterable[str]) -> str:
+    return f"inv {shlex.join(words)}"
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

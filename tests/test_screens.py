@@ -1,0 +1,181 @@
+"""What people see of a server's life, on one light server: a line each, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import layout
+import pytest
+from conftest import ROOT, Inv, wait_for
+from terminals import Terminal
+from terminals import terminal as terminal
+
+from tasks import ns
+from tasks.cli.program import Program
+
+# In one process: Python's start is most of what a command takes.
+ONE_PROCESS = """
+import json, sys
+sys.path.insert(0, "{root}")
+from tasks import ns
+from tasks.cli.executor import Executor
+from tasks.cli.program import Program
+for words in json.loads(sys.argv[1]):
+    print("$")
+    sys.argv = ["inv", *words]
+    Program(namespace=ns, name="inv", executor_class=Executor).run(sys.argv, exit=False)
+"""
+COLUMNS = (80, 60)
+
+
+def test_a_start_and_its_document(light: Inv) -> None:
+    """A start's document has what is needed to use the server; so has tp.health's."""
+    found = light("tp.start", "--json").json()
+    assert found["url"] == f"http://127.0.0.1:{light.port}"
+    assert list(found["phases"]) == ["checks", "launch", "load", "first token"]
+    assert {each["level"] for each in found["findings"]} <= {"ok", "warn"}
+    assert found["curl"].startswith(f"curl {found['url']}/v1/chat/completions")
+    healthy = light("tp.health", "--json").json()
+    assert (healthy["url"], healthy["model"]) == (found["url"], found["model"])
+    assert light("tp.status", "--json").json()["state"] == "ready"
+    assert light("tp.stop", "--json").json()["nodes"]
+
+
+def test_what_became_of_ranks(light: Inv, home: Path) -> None:
+    """Suspended, died or rebooted: each is said as what it is, with what to do."""
+    light("tp.start")
+    ranks = {row["rank"]: row["pid"] for row in light("tp.status", "--json").json()["ranks"]}
+    assert "--rank 7: the run has ranks 0 to 1" in light("tp.logs", "--rank", "7", code=2).err
+    os.kill(ranks[1], signal.SIGSTOP)
+    wait_for(lambda: "suspended  rank 1" in light.run("tp.status").out)
+    why = f"suspended: rank 1 on 127.0.0.1; kill -CONT {ranks[1]} on 127.0.0.1 lets it go on"
+    assert why in light("tp.status", code=3).err
+    os.kill(ranks[1], signal.SIGCONT)
+    wait_for(lambda: light.run("tp.status").code == 0)
+    os.kill(ranks[1], signal.SIGKILL)
+    wait_for(lambda: "killed by SIGKILL" in light.run("tp.status").err)
+    stopped = light("tp.stop")
+    assert "rank 0; rank 1 (killed by SIGKILL) had died" in stopped.out
+    light("tp.start")
+    of_rank = layout.newest(home / layout.STATE) / "rank-1.pid"
+    pid, start, boot = of_rank.read_text().splitlines()
+    of_rank.write_text(f"{pid}\n{start}\nanother-boot\n")
+    said = light("tp.status", code=3)
+    assert re.search(r"127\.0\.0\.1 was rebooted \d+ \w+ ago; clean up with inv tp\.stop", said.err)
+    assert re.search(r"dead +rank 1 +127\.0\.0\.1 +pid \d+ +rebooted \d+ \w+ ago", said.out)
+    of_rank.write_text(f"{pid}\n{start}\n{boot}\n")
+    light("tp.stop")
+
+
+def shown(terminal: Terminal, home: Path, columns: int, *lines: list[str], **env: str) -> list[str]:
+    """What these commands write on a terminal of so many columns: no row of it was wrapped."""
+    script = home / "commands.py"
+    script.write_text(ONE_PROCESS.format(root=ROOT))
+    words = [sys.executable, str(script), json.dumps(lines)]
+    return terminal.show(words, columns, {"HOME": str(home), **env})
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_help_in_a_terminal(terminal: Terminal, home: Path, columns: int) -> None:
+    """The list, `inv` alone and the help of every task, none of their rows wrapped."""
+    pages = [["--help", name] for name in sorted(ns.task_names)]
+    rows = shown(terminal, home, columns, ["--list"], [], *pages)
+    usages = {" ".join(row.split()[:3]) for row in rows}
+    assert {f"Usage: inv {name}" for name in ns.task_names} <= usages
+    assert {f"{title}:" for title in Program.groups if title != "Development"} <= {*rows}
+
+
+SCREENS = [
+    ["tp.status"],
+    ["tp.preflight", "--skip", "processes,ports"],
+    ["tp.memory"],
+    ["tp.audit"],
+    ["tp.bench", "--concurrency", "1,2", "--prompt-tokens", "16", "--max-tokens", "4"],
+    ["tp.top", "--count", "1"],
+    ["tp.stop", "--dry-run", "--all"],
+    ["hosts.list"],
+    ["hosts.check"],
+]
+
+
+def test_tables_in_a_terminal(terminal: Terminal, light: Inv) -> None:
+    """Every table at two widths, none of its rows wrapped."""
+    light("tp.start")
+    for columns in COLUMNS:
+        lines = [light.line(*words) for words in SCREENS]
+        rows = shown(terminal, light.home, columns, *lines, **light.environment())
+        starts = [number for number, row in enumerate(rows) if row == "$"]
+        assert len(starts) == len(SCREENS)
+        assert [rows[number + 1] for number in starts if rows[number + 1] in ("", "$")] == []
+    light("tp.stop")
+
+
+LOOKS = [
+    ["tp.status"], ["tp.health"], ["tp.chat", "hi"], ["tp.logs"], ["tp.wait"], ["tp.memory"],
+    ["tp.preflight"],
+]  # fmt: skip
+NEEDS_NONE = [["tp.watch"], ["tp.bench"]]  # with a server that runs they would go on for long
+
+
+def remedies(inv: Inv, *commands: list[str]) -> dict[str, set[str]]:
+    """Of those of the commands that fail: the tasks that their last line names."""
+    found = {}
+    for words in commands:
+        done = inv.run(*words)
+        if done.code:
+            last = done.err.strip().splitlines()[-1]
+            found[words[0]] = set(re.findall(r"inv (\w+\.\w+)", last))
+    return found
+
+
+def no_circle(failed: dict[str, set[str]]) -> None:
+    """Each that fails names something else to do, which does not lead back to it."""
+    for task, named in failed.items():
+        assert task not in named
+        assert [each for each in named if task in failed.get(each, ())] == [], failed
+
+
+def test_no_remedy_leads_in_a_circle(light: Inv) -> None:
+    """In each state of a server: what a command names, run there, does not name the first again."""
+    fresh = remedies(light, *LOOKS, *NEEDS_NONE, ["tp.restart"])
+    assert fresh["tp.health"] == fresh["tp.restart"] == {"tp.start"}
+    no_circle(fresh)
+    light("tp.start")
+    running = remedies(light, *LOOKS, ["tp.start"])
+    assert set(running) == {"tp.start", "tp.preflight"}
+    no_circle(running)
+    ranks = light("tp.status", "--json").json()["ranks"]
+    os.kill(ranks[1]["pid"], signal.SIGKILL)
+    wait_for(lambda: light.run("tp.status").code)
+    died = remedies(light, *LOOKS, *NEEDS_NONE, ["tp.start"])
+    assert "tp.stop" in died["tp.status"]
+    no_circle(died)
+    light("tp.stop")
+    no_circle(remedies(light, *LOOKS, *NEEDS_NONE))
+
+
+def test_every_cluster_on_one_screen(light: Inv) -> None:
+    """A row for each of tp.clusters; the exit status is that of the worst of them."""
+    assert light.config
+    config = json.loads(light.config.read_text())
+    config["tp"]["clusters"] = {"night": {"starting_port": light.ring + 4}}
+    light.config.write_text(json.dumps(config))
+    light("tp.start")
+    rows = [line.split() for line in light("tp.status", "--cluster", "all").out.splitlines()]
+    assert [row[:2] for row in rows] == [["ready", "default"], ["stopped", "night"]]
+    assert rows[0][2:] == ["2", "ranks", "model", f"http://127.0.0.1:{light.port}"]
+    found = light("tp.status", "--cluster", "all", "--json").json()["clusters"]
+    assert {name: each["state"] for name, each in found.items()} == {
+        "default": "ready",
+        "night": "stopped",
+    }
+    os.kill(found["default"]["ranks"][1]["pid"], signal.SIGKILL)
+    wait_for(lambda: light.run("tp.status", "--cluster", "all").code)
+    said = light("tp.status", "--cluster", "all", code=3)
+    assert "default: inv tp.status --cluster default shows its ranks" in said.err
+    light("tp.stop")
