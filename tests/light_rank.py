@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(os.environ["LIGHT_RANK"])
-RANK = int(os.environ["MLX_RANK"])
+RANK = int(os.environ.get("MLX_RANK", "0"))
+# Without a hostfile it is nobody's rank: a lone server.
 RING = [
-    each[0].rpartition(":") for each in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text())
+    each[0].rpartition(":")
+    for each in json.loads(Path(os.environ.get("MLX_HOSTFILE", "/dev/null")).read_text() or "[]")
 ]
 # Of several the last one counts, as with the real engines.
 PORT = int(dict(zip(sys.argv, sys.argv[1:], strict=False))["--port"])
@@ -61,6 +63,8 @@ def meet() -> list[tuple[socket.socket, int]]:
                 return [(socket.create_connection((RING[0][0], int(RING[0][2])), 1), 0)]
             except OSError:
                 time.sleep(0.1)
+    if not RING:
+        return []
     server = socket.create_server((RING[0][0], int(RING[0][2])))
     return [(server.accept()[0], which) for which in range(1, len(RING))]
 

@@ -7,8 +7,10 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import layout
+import pytest
 from commands import Command, Commands, RigCommands
 from commands import commands as commands
 from commands import gates as gates
@@ -16,6 +18,10 @@ from commands import rig_commands as rig_commands
 from conftest import Done, Inv, Sshd, wait_for
 from gates import RANK, Gates
 from rig import Rig
+
+from tasks.cluster import cluster as clusters
+from tasks.cluster.server import lock
+from tasks.cluster.server.fence import TakenOver
 
 LOCK = f"~/{layout.CLUSTER}/lock"
 
@@ -114,6 +120,27 @@ def test_a_node_that_was_wiped(light_remote: Inv, sshd: Sshd) -> None:
     missed = light_remote("tp.unlock", code=5)
     assert "mac2: can't be reached: there, whoever had the lock may still act" in missed.err
     assert fences(sshd) == [6, 5]
+
+
+def test_an_unlock_that_slept(light: Inv, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no lock from who has got the cluster meanwhile: exit 4, and that one goes on."""
+    cluster = clusters.build({"state_dir": str(light.home / layout.STATE)})
+    other = clusters.build({"state_dir": str(light.home / layout.STATE)})
+    take_over, locks = lock.take_over, lock.Locks()
+
+    def sleep(*words: Any) -> list[str]:
+        missed = take_over(*words)
+        locks.hold(other, "tp.start", print)
+        return missed
+
+    monkeypatch.setattr(lock, "take_over", sleep)
+    with pytest.raises(TakenOver) as refused:
+        lock.unlock(cluster)
+    assert "taken over by tp.start of" in refused.value.message
+    assert (light.home / layout.CLUSTER / "lock" / "holder").exists()
+    locks.close()
+    monkeypatch.undo()
+    assert lock.unlock(other)[0] is None
 
 
 # At SIGTERM a rank takes 300 MB, and needs some seconds to free them.

@@ -445,6 +445,27 @@ def test_a_keeper_that_lost_its_lock(inv: Inv) -> None:
     assert (path / "holder").exists()
 
 
+def test_who_has_waited_is_named(inv: Inv) -> None:
+    """The number is of who has it, not of who had the lock before."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen(["/bin/sh", "-s"], **pipes) as first,
+        subprocess.Popen(["/bin/sh", "-s"], **pipes) as second,
+    ):
+        for process, text, said in (
+            (first, keeper(inv), "held\t1\n"),
+            (second, keeper(inv, "def", wait=DEADLINE), "busy\t"),
+        ):
+            process.stdin.write(text)
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(said)
+        first.stdin.close()
+        assert "held\t2\n" in iter(second.stdout.readline, "")
+        fence = (folder(inv).parent / "fence").read_text()
+        second.stdin.close()
+    assert re.fullmatch(r"2 def \d+ tp.start of ada@laptop\n", fence)
+
+
 @pytest.mark.parametrize("task", ["tp.unlock", "tp.start"])
 def test_rank_0_is_not_reached(light_remote: Inv, sshd: Sshd, task: str) -> None:
     sshd.stop("mac1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 from conftest import DEADLINE, Inv, wait_for
 
 from tasks.cluster import cluster as clusters
-from tasks.cluster.errors import CheckFailed
+from tasks.cluster.errors import ActionFailed, CheckFailed
 from tasks.cluster.server import combined_log as combined
 from tasks.cluster.server import earlier_logs, launch, log_paths, logs, snapshots
 from tasks.cluster.server.earlier_logs import Kept
@@ -336,6 +337,21 @@ def test_a_stream_leaves_nothing_out(home: Path) -> None:
     shown = list(combined.tail(where.combined, 0))
     assert [int(line[-7:]) for line in shown[2:]] == list(range(500_000))
     assert trips == 4
+
+
+def test_a_suspended_command_here_is_not_waited_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have stopped while it had the log: others say so, and go on without."""
+    cluster = start(home, "a")
+    where = log_paths.place(cluster, snapshots.states(cluster))
+    monkeypatch.setattr(logs, "TURN", 0.2)
+    with where.positions.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ActionFailed) as busy:
+            logs.collect(cluster, where)
+    assert "another command here has had it for 0.2 s" in busy.value.message
+    assert not logs.collect(cluster, where).failed
 
 
 @pytest.fixture

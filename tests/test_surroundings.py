@@ -117,6 +117,7 @@ LINES = {
         local.fault reboot mac1
         local.reboot mac1
         local.up --nodes 9
+        maintain.chaos --steps 0
         maintain.long --only ''
         rdma.discover
         rdma.verify --hosts a;b

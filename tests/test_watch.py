@@ -15,6 +15,9 @@ from commands import commands as commands
 from commands import gates as gates
 from conftest import Inv, wait_for
 
+from tasks.cluster import cluster as clusters
+from tasks.cluster.server import lock
+
 
 @contextmanager
 def watching(inv: Inv, *words: str) -> Iterator[subprocess.Popen[str]]:
@@ -93,6 +96,22 @@ def test_restart(light: Inv) -> None:
         _, err = process.communicate(timeout=60)
         assert process.returncode == 3
         assert "has failed after 1 restarts" in err
+
+
+def test_a_restart_waits_for_its_turn(light: Inv) -> None:
+    """As long as --lock-wait says, while another command has the cluster."""
+    light("tp.start")
+    locks, cluster = lock.Locks(), clusters.build({"state_dir": str(light.home / layout.STATE)})
+    with watching(light, "--restart", "--lock-wait", "60") as process:
+        until(process, "ready")
+        locks.hold(cluster, "tp.start", print)
+        os.kill(pids(light)[0], signal.SIGKILL)
+        until(process, "starting it again")
+        assert process.stderr is not None
+        waits = next(line for line in process.stderr if "waiting" in line or "busy" in line)
+        assert "waiting up to 60 s for tp.start of" in waits
+        locks.close()
+        until(process, "ready")
 
 
 def test_a_stop_is_not_undone(commands: Commands) -> None:

@@ -17,6 +17,8 @@ from ..cluster.config.values import File, Number, Seconds, Whole, Words
 Gigabytes = Annotated[float, Number("GB", 0.05, 2000)]
 Port = Annotated[int, Whole("PORT", 1024, 65000)]
 Ranks = Annotated[int, Whole("COUNT", 1, 8)]
+Count = Annotated[int, Whole("COUNT", 1, 1_000_000)]
+Seed = Annotated[int, Whole("SEED", 0, 2**31)]
 Steps = Annotated[tuple[str, ...], Words("STEPS", split=True)]
 
 
@@ -103,7 +105,30 @@ def big(
     run(cluster, wanted, folder, steps or [*STEPS], report, command, json)
 
 
+@options_task(
+    help={
+        "steps": "how many things are done",
+        "seed": "what is drawn: the same seed says the same steps",
+        "bug": "a bug to be found, seeded into a copy of this checkout (tests/chaos/bugs.py); all",
+    },
+)
+def chaos(c: Context, steps: Count = 1000, seed: Seed = 1, bug: str | None = None) -> None:
+    """Do at random what people and faults do, on test hosts.
+
+    After each step all invariants are looked up: bystanders live, each rank is known, one command
+    acts at a time, no lock stays, no file is torn, a stop stays, tp.status tells what is there. It
+    ends with the first that does not hold (exit 4); needs Linux and root.
+
+    inv maintain.chaos --steps 150 --seed 7
+    inv maintain.chaos --steps 500 --bug no-fence
+    """
+    from .chaos import run
+
+    run(steps, seed, bug)
+
+
 ns = Collection("maintain")
 ns.add_task(big)
+ns.add_task(chaos)
 ns.add_task(long)
 ns.add_task(models)

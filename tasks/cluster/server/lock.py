@@ -23,11 +23,10 @@ from dataclasses import dataclass, replace
 
 from ..cluster import Site
 from ..errors import ActionFailed, CheckFailed, Unreachable
-from ..facts.server.state import NO_HOLD
 from ..ssh import background, scripts
 from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, CommandResult, Node
 from ..text import LINE, one_line
-from . import snapshots
+from . import fence, snapshots
 from .fence import Fence
 from .launch import Run
 
@@ -181,9 +180,12 @@ def unlock(cluster: Site) -> tuple[Holder | None, list[str]]:
     And the nodes that could not be told: there, who had the lock may still act.
     """
     missed = take_over(cluster, "tp.unlock")
+    # With our number: one that has slept since takes no lock from who came after it.
+    held = fence.values(cluster)
     cluster.leader.fences.pop(cluster.folder)
-    text = scripts.script("lock/unlock.sh", **cluster.where, **NO_HOLD, silence=SILENCE)
+    text = scripts.script("lock/unlock.sh", **cluster.where, **held, silence=SILENCE)
     answer = cluster.leader.sh(text)
+    fence.check({cluster.leader.name: answer})
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
     return parse(rows[0]) if rows else None, missed

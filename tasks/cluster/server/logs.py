@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -24,13 +25,15 @@ from ..cluster import Cluster
 from ..errors import ActionFailed
 from ..known_errors.hints import first_error
 from ..ssh import nodes, scripts
-from ..ssh.node import CommandResult
+from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, CommandResult
 from ..text import LINE, plain
 from . import combined_log as combined
 from .log_paths import NAME, LogPaths, Source
 
 CHUNK = 1024 * 1024  # bytes of one log per round trip, at most
 ALL = 8 * CHUNK  # bytes of all logs per round trip
+# Seconds for another command here to take what is new: as long as a node's answer may last.
+TURN = CONNECT_TIMEOUT + SCRIPT_TIMEOUT
 LONG = 64 * 1024  # bytes after which a line that has no end yet is taken as it is
 
 
@@ -188,8 +191,21 @@ def _locked(where: LogPaths) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     except OSError as error:
         raise ActionFailed(_unwritten(where, error)) from None
     with log, positions:
-        fcntl.flock(positions, fcntl.LOCK_EX)
+        _take_turn(where, positions)
         yield log, positions
+
+
+def _take_turn(where: LogPaths, positions: IO[bytes]) -> None:
+    """Have the log to ourselves; one that is suspended (Ctrl-Z) would never give it back."""
+    end = time.monotonic() + TURN
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(positions, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if time.monotonic() > end:
+            why = f"another command here has had it for {TURN:g} s: is one suspended (jobs)?"
+            raise ActionFailed(f"{where.combined}: {why}")
+        time.sleep(0.05)
 
 
 def _unwritten(where: LogPaths, error: OSError) -> str:

@@ -37,9 +37,9 @@ gone() { # whether the lock's holder is gone; $why
   fi
   [ -n "$why" ]
 }
-line() { # word: it, the time, why the holder is gone, the holder
-  holder=$({ head -c 2000 "$lock/holder" | tr -d '\000' | tr '\n' '\t'; } 2>/dev/null)
-  printf '%s\t%s\t%s\t%s\n' "$1" "$(date +%s)" "$why" "$holder"
+line() { # word: it, the time, why the holder is gone, the holder (`holder` is who we are: fence.sh)
+  known=$({ head -c 2000 "$lock/holder" | tr -d '\000' | tr '\n' '\t'; } 2>/dev/null)
+  printf '%s\t%s\t%s\t%s\n' "$1" "$(date +%s)" "$why" "$known"
 }
 remove() { # token: by which no two rename it to the same name
   mv "$lock" "$lock.$1" && rm -rf "$lock.$1"

@@ -7,4 +7,4 @@ unlock() {
 }
 own "$state_dir" && own "$here" || exit
 is_there || exit 0
-alone unlock
+fenced alone unlock

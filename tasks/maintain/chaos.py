@@ -1,0 +1,43 @@
+"""The walk at random over test hosts (tests/chaos), as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from ..cli import screen
+from ..cluster.errors import ActionFailed, BadInput
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+
+
+def run(steps: int, seed: int, bug: str | None = None) -> None:
+    """Walk; ActionFailed if something is found, or if a seeded bug is not."""
+    known = bugs()
+    if bug not in (None, "all", *known):
+        raise BadInput(f"--bug {bug}: choose from {', '.join(known)}, or all")
+    if not sys.platform.startswith("linux") or os.getuid() != 0:
+        raise BadInput("maintain.chaos needs Linux and root, for its test hosts")
+    chosen = known if bug == "all" else [bug] if bug else []
+    failed = [each for each in chosen if _walk(steps, seed, "--bug", each)]
+    if failed:
+        raise ActionFailed(f"maintain.chaos: not found within {steps} steps: {', '.join(failed)}")
+    if not chosen and _walk(steps, seed):
+        raise ActionFailed("maintain.chaos: not all holds, see above")
+
+
+def bugs() -> list[str]:
+    """The names of the bugs that can be seeded."""
+    text = (TESTS / "chaos" / "bugs.py").read_text(encoding="utf-8")
+    return re.findall(r'^    "([\w-]+)": Bug\($', text, re.MULTILINE)
+
+
+def _walk(steps: int, seed: int, *more: str) -> int:
+    screen.say(f"walking {steps} steps, seed {seed}{''.join(f' {word}' for word in more)}")
+    line = [sys.executable, "-m", "chaos", "--steps", str(steps), "--seed", str(seed), *more]
+    env = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"}
+    return subprocess.run(line, cwd=ROOT, env=env, check=False).returncode
