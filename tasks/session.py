@@ -20,6 +20,8 @@ from . import cli
 from .cli.signals import Signals
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .cluster.cluster import Cluster, Site
     from .cluster.config.hostfile import Host
     from .cluster.facts.snapshot import Snapshot
@@ -41,9 +43,10 @@ class ClusterMemory:
     reading: tuple[float, Snapshot] | None = None
     started: str | None = None
     last: Snapshot | None = None  # as it was before this command's start
+    proof: Future[tuple[str, float]] | None = None  # a token that is asked for (steps.health)
 
     def forget(self) -> None:
-        self.reading, self.started = None, None
+        self.reading, self.started, self.proof = None, None, None
 
 
 class SessionCall(Call):

@@ -100,13 +100,13 @@ FLOORS = (
 # The floors above it; a floor of tasks/cli is named file by file, since `session` stands in it.
 ABOVE = (
     ("cluster", "remote", "lazy", "drawing"),
-    ("cli.signals", "cli.envelope", "cli.startup", "cli.arguments"),
-    ("cli.screen",),
+    ("cli.signals", "cli.envelope", "cli.startup", "cli.arguments", "cli.slips"),
+    ("cli.screen", "cli.program"),
     ("session", "moved"),
     ("cli.executor", "cli.hooks"),
     ("cli.options",),
     ("commands",),
-    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor"),
+    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor", "completion"),
     ("maintain",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -219,13 +219,27 @@ program.run(["inv", *sys.argv[1:]])
 """
 
 
+def loaded(*words: str) -> set[str]:
+    """The modules that a command loads, whatever it comes to."""
+    line = [sys.executable, "-c", LOADED, *words]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = set(done.stderr.split())
+    assert {"invoke.program", "tasks.tp"} <= found
+    return found
+
+
 @pytest.mark.parametrize("words", [["--list"], ["--help", "tp.start"], ["--complete"]])
 def test_light(words: list[str]) -> None:
     """Looking around imports nothing heavy, and of what tasks do nothing."""
-    line = [sys.executable, "-c", LOADED, *words]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(done.stderr.split())
-    assert {"invoke.program", "tasks.tp"} <= loaded
-    assert {name for name in loaded if name.split(".")[0] in HEAVY} == set()
-    done_by = {name for name in loaded if name.startswith("tasks.commands.")}
+    found = loaded(*words)
+    assert {name for name in found if name.split(".")[0] in HEAVY} == set()
+    done_by = {name for name in found if name.startswith("tasks.commands.")}
     assert done_by == {"tasks.commands.tp", "tasks.commands.tp.hold"}
+
+
+def test_this_machine_wants_no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of what a start imported was for nodes that there were none of."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = loaded("tp.status", "--hosts", "127.0.0.1")
+    assert "tasks.cluster.ssh.node" in found
+    assert not found & {"paramiko", "fabric", "requests"}

@@ -123,6 +123,10 @@ def test_trips(remote: Inv, sshd: Sshd) -> None:
         assert start.notes == {"mac1": 1, "mac2": 1}
         assert start.connections == {"mac1": 1, "mac2": 1}
 
+        restart = trips(remote, sshd, "tp.restart")
+        # The record, the lock, all that must be known, what is left, the launch, and as above.
+        assert restart.rest == {"mac1": 6, "mac2": 5}
+
         stop = trips(remote, sshd, "tp.stop")
         # The lock, what runs, and what is left.
         assert stop.rest == {"mac1": 3, "mac2": 2}

@@ -177,9 +177,13 @@ def _facts(call: SessionCall, c: Context) -> dict[str, str]:
 
 
 def _of(made: Any) -> dict[str, str]:
-    """Facts of what a task works on: a cluster, or machines, or links between them."""
+    """Facts of what a task works on: a cluster or several, or machines, or links between them."""
     from ..cluster.cluster import Cluster
 
+    if isinstance(made, list):
+        if len(made) == 1:
+            return _of(made[0])
+        return {"MLX_TP_HOSTS": ",".join(node.name for each in made for node in each.nodes)}
     if isinstance(made, Cluster):
         from ..cluster.http.api import Api
 

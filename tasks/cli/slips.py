@@ -25,19 +25,35 @@ def hint(
     `words` are those before `--`.
     """
     if task is None or not task.name:
-        return _before_any(token, words, tasks)
+        return _before_any(token, words, task.flags if task else {}, tasks)
     if token.startswith("-"):
         return _option(token, words, task, tasks)
-    return _listed(token, words, task, tasks) or _task(token, words, tasks)
+    told = _listed(token, words, task, tasks) or _unquoted(token, words, task, tasks)
+    return told or _task(token, words, tasks)
 
 
-def _before_any(token: str, words: Sequence[str], tasks: Mapping[str, ParserContext]) -> str:
+def _before_any(
+    token: str, words: Sequence[str], flags: Iterable[str], tasks: Mapping[str, ParserContext]
+) -> str:
     if not token.startswith("-"):
-        return _task(token, words, tasks)
+        return "Did you mean --help?" if token == "help" else _task(token, words, tasks)
     named = next((word for word in words if word in tasks), "")
     if named and token in tasks[named].flags:
         return f"An option follows its task: {_line([named, *(w for w in words if w != named)])}"
-    return ""
+    close = difflib.get_close_matches(token, list(flags), 1, ALIKE)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+def _unquoted(
+    token: str, words: Sequence[str], task: ParserContext, tasks: Mapping[str, ParserContext]
+) -> str:
+    """Hint at quotes where a task takes one text, and its words stand one by one."""
+    given = [each.value for each in task.positional_args]
+    if len(given) != 1 or given[0] not in words or token not in words:
+        return ""
+    first, last = words.index(given[0]), words.index(token)
+    is_next = last == first + 1 and not any(token.startswith(each[:3]) for each in tasks)
+    return f"Quote it: {_line([str(task.name), ' '.join(words[first:])])}" if is_next else ""
 
 
 def _task(token: str, words: Sequence[str], tasks: Mapping[str, ParserContext]) -> str:
@@ -47,6 +63,7 @@ def _task(token: str, words: Sequence[str], tasks: Mapping[str, ParserContext]) 
     exact = [name for name in tasks if name in (f"{token}.{after[0]}", short)]
     last = {name: name.rpartition(".")[2] for name in tasks}
     close = exact or [name for name in tasks if last[name] == token]
+    close = close or [name for name in tasks if name.startswith(short) and "." in short][:3]
     if not close and any(name.startswith(f"{token}.") for name in tasks):
         return f"inv {token} shows what there is."
     if not close:

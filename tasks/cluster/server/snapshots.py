@@ -35,6 +35,12 @@ def preflight_facts(cluster: Cluster, skip: Iterable[str] = ()) -> Wants:
     return wanted
 
 
+def ahead(cluster: Cluster, skip: Iterable[str] = ()) -> Snapshot:
+    """What `preflight` and `alive` read, for who is about to stop a server and to start one."""
+    checked = preflight_facts(cluster, skip)
+    return _held(cluster, cluster.nodes, lambda: lambda node: [*checked(node), *_alive(cluster)])
+
+
 def running(cluster: Cluster) -> Snapshot:
     """What runs: the record, the processes, the memory, the ports and, with RDMA, what it holds."""
     return _held(cluster, cluster.nodes, lambda: running_facts(cluster))

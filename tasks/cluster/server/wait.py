@@ -24,6 +24,7 @@ from .readiness import Health
 # Of the join limit (remote/entry.py); MLX's ring gives up by itself after some 31 s (0.32.4).
 WAITED = (1, NOT_JOINED)
 PAUSE = 0.2  # seconds between two looks at the nodes
+KNOCK = 0.05  # seconds between two requests to a page that is not up yet
 RELAYED = 1.0  # seconds between two looks at a page that a program on the node asks for
 ENGINE_DIED = "generation thread died"  # mlx_lm.server's answer (0.32.2) then: no token comes
 # mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
@@ -165,20 +166,24 @@ class _Waiting:
 
     def ask(self, progress: Progress) -> str:
         """The name of the model once a token has come, "" until then; a pause at most."""
+        until = time.monotonic() + PAUSE
         coming = progress.health.state in (readiness.LOADING, readiness.READY)
-        if not self.asked and coming and all(v.state != "unknown" for v in progress.ranks):
-            self.asked = background.begin(self._token)
-        if not self.asked or not background.settle([self.asked], PAUSE):
-            time.sleep(0 if self.asked else PAUSE)
-            return ""
-        asked, self.asked = self.asked, None
-        try:
-            return asked.result()
-        except ApiError as error:
-            self._refuse(error)
-            # Each request through a relay is a process on the node.
-            time.sleep(RELAYED if self.api.node.is_relayed else PAUSE / 4)
-            return ""
+        may_ask = coming and all(view.state != "unknown" for view in progress.ranks)
+        # A page that is not up yet is asked for again and again without a look at the ranks, which
+        # would take from a node what the ranks need to come up.
+        while (left := until - time.monotonic()) > 0:
+            if may_ask and not self.asked:
+                self.asked = background.begin(self._token)
+            if not self.asked or not background.settle([self.asked], left):
+                time.sleep(0 if self.asked else left)
+                return ""
+            asked, self.asked = self.asked, None
+            try:
+                return asked.result()
+            except ApiError as error:
+                self._refuse(error)
+                time.sleep(RELAYED if self.api.node.is_relayed else KNOCK)
+        return ""
 
     def _refuse(self, error: ApiError) -> None:
         """Note why there is no token; raise UnaskedError once that is final."""

@@ -192,7 +192,7 @@ class Node:
             if not out:
                 self._leave()  # nothing came: the connection may be dead, a new one will show
             return CommandResult(self.name, out, failure=f"no answer within {timeout:g} s")
-        except _network_errors() as error:
+        except self._errors as error:
             return self._lost(error)
         if result.is_cut:
             much = f"it said more than {self.room // 1024} KiB"
@@ -272,9 +272,11 @@ class Node:
                 context.close()
 
     def _run(self, **options: Any) -> Any:
+        context = self._open()
+        if self.host.is_local:
+            return context.run("/bin/sh -s", **options)
         import paramiko
 
-        context = self._open()
         for pause in (0.05, 0.0):
             # sshd lets a connection have only so many sessions (MaxSessions); nothing ran yet. The
             # last one may be about to end, else another connection has room.
@@ -283,6 +285,11 @@ class Node:
             time.sleep(pause)
         self._leave(context)
         return self._open().run("/bin/sh -s", **options)
+
+    @property
+    def _errors(self) -> tuple[type[BaseException], ...]:
+        """What a script raises where the network fails; this machine wants no Paramiko for that."""
+        return _LOCAL_ERRORS if self.host.is_local else _network_errors()
 
     def _lost(self, error: BaseException) -> CommandResult:
         self._leave()
@@ -370,7 +377,10 @@ _SILENCE = ("Timeout opening channel.", "Authentication timeout.")
 def _network_errors() -> tuple[type[BaseException], ...]:
     import paramiko
 
-    return (OSError, EOFError, paramiko.SSHException, ThreadException, HostKeyError, LoginError)
+    return (*_LOCAL_ERRORS, paramiko.SSHException, HostKeyError, LoginError)
+
+
+_LOCAL_ERRORS = (OSError, EOFError, ThreadException)
 
 
 def _local() -> Context:

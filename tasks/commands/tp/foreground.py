@@ -43,7 +43,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None = None) -> Non
             screen.out(f"# rank {rank.rank} on {rank.host.ssh}\n{script}")
         return
     point_out(cluster)
-    check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
+    check_way(cluster)
     ended: dict[int, CommandResult] = {}
 
     def attend() -> None:

@@ -13,12 +13,11 @@ from ...cluster.errors import CheckFailed
 from ...cluster.http.api import Api, ApiError
 from ...cluster.server import readiness, snapshots
 from ...cluster.server import wait as waiting
+from ...cluster.ssh import background
 from ...session import Session
 from . import speed, wait
 from .recorded import api_of, leader
-from .wait import failed, leave, unasked
-
-HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
+from .wait import HEALTH_TIMEOUT, failed, leave, token, unasked
 
 
 def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool = False) -> None:
@@ -29,8 +28,9 @@ def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool
     api = Api.of(cluster) if run else _loaded(session, cluster, timeout)
     start = time.monotonic()
     try:
-        with session.phase("first token"):
-            model = api.one_token(cluster.served, cluster.engine.model, seconds)
+        asked = session.known(cluster).proof or background.begin(token, cluster, api, seconds)
+        model, took = asked.result()
+        session.phases["first token"] = took
     except ApiError as error:
         if error.why.is_final:
             raise unasked(error) from None

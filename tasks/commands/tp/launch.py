@@ -8,7 +8,7 @@ from ...cluster.config import engine
 from ...cluster.config.ranks import FAST_SYNCH, fast_synch_of, how_many
 from ...cluster.errors import ActionFailed, CheckFailed, Unreachable
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.http.api import Api, ApiError
+from ...cluster.http.api import Api
 from ...cluster.http.failure import Why
 from ...cluster.server import launch as launching
 from ...cluster.server.launch import Run
@@ -23,7 +23,7 @@ def run(session: Session, cluster: Cluster) -> str:
     if session.dry:
         _print_scripts(cluster, run)
         return run.id
-    check_way(cluster, Api.of(cluster).page(cluster.engine.ready))
+    check_way(cluster)
     count, synch = how_many(len(cluster.ranks)), _fast_synch(cluster)
     screen.say(f"starting {count} of {cluster.engine.name} over {cluster.backend}{synch}")
     session.note(run=run.id)
@@ -64,8 +64,11 @@ def _fast_synch(cluster: Cluster) -> str:
     return f", {FAST_SYNCH} {value}" if matters else ""
 
 
-def check_way(cluster: Cluster, found: ApiError | None) -> None:
+def check_way(cluster: Cluster) -> None:
     """Raise CheckFailed where no request could ever reach the server, before a rank is started."""
+    if cluster.leader.host.is_local:
+        return
+    found = Api.of(cluster).page(cluster.engine.ready)
     if found and found.why is Why.NO_WAY:
         raise CheckFailed(f"{cluster.leader.name}: {found}; nothing was started")
 

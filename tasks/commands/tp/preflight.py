@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 
 from ...cli import envelope, screen
 from ...cluster import checks
@@ -13,18 +14,24 @@ from ...cluster.cluster import Cluster
 from ...cluster.errors import CheckFailed
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import snapshots
+from ...cluster.ssh import background
 from ...session import Session
 from ..findings import lost, rows, unreachable
 
 
 def check(
-    cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
+    cluster: Cluster,
+    skip: Sequence[str],
+    as_json: bool,
+    is_result: bool = False,
+    read: Snapshot | None = None,
 ) -> Snapshot:
     """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
 
-    The table is narration of a start, or the result where nothing else was asked for.
+    The table is narration of a start, or the result where nothing else was asked for. `read` is
+    what these checks ask for, where it has just been read.
     """
-    read = snapshots.preflight(cluster, skip)
+    read = read or snapshots.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
     if as_json:
         envelope.give({}, findings)
@@ -55,6 +62,9 @@ def run(
     is_result: bool = False,
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
+    if not cluster.leader.host.is_local:
+        # While the nodes are at it; on this machine nothing waits for it before the ranks do.
+        background.begin(import_module, "requests")
     begun = time.monotonic()
     with session.phase("checks"):
         read = check(cluster, skip, as_json, is_result)

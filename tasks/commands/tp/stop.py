@@ -38,15 +38,16 @@ def run(
     yes: bool = False,
     before: Snapshot | None = None,
     keep: bool = False,
-) -> None:
+) -> Snapshot | None:
     """Stop what is ours and tell, per node, what was done and what memory says now.
 
     With `everything` all servers of the engine, after a question unless `yes`; `before` is what
-    runs, where it has just been read; `keep` is for a start that follows.
+    runs, where it has just been read; `keep` is for a start that follows. What runs then, where it
+    was read.
     """
     if session.dry:
         _print_stop(cluster, order, force, everything)
-        return
+        return None
     if everything and not yes:
         _ask(cluster)
     what = f"tp.stop{' --force' * force}{' --all' * everything}"
@@ -54,7 +55,7 @@ def run(
     try:
         with noted(session, cluster, what):
             cluster, before = snapshots.whole(cluster, before or snapshots.alive(cluster))
-            _stop(session, cluster, before, order, force, timeout, as_json, everything, keep)
+            return _stop(session, cluster, before, order, force, timeout, as_json, everything, keep)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
@@ -100,7 +101,7 @@ def _stop(
     as_json: bool,
     everything: bool,
     keep: bool,
-) -> None:
+) -> Snapshot:
     reports = end(
         session, cluster, order=order, force=force, timeout=timeout, read=before,
         everything=everything, tell=screen.say,
@@ -121,6 +122,7 @@ def _stop(
     for each in strangers:
         screen.say(f"not ours, left alone: {each}")
     _judge_stop(reports, strangers)
+    return after
 
 
 def end(session: Session, cluster: Cluster, **how: Any) -> list[StopReport]:

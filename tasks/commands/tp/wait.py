@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from functools import partial
 
 from ...cli import screen, signals
@@ -13,11 +14,13 @@ from ...cluster.http.api import Api, ApiError
 from ...cluster.known_errors import hints
 from ...cluster.server import lock, log_paths, logs, snapshots
 from ...cluster.server import wait as waiting
+from ...cluster.ssh import background
 from ...session import Session
 from .logs import collect
 from .recorded import recorded
 from .stop import left_on, stop_quietly
 
+HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
@@ -34,6 +37,9 @@ def run(session: Session, cluster: Cluster, timeout: float | None, run: str | No
         with session.phase("load"), screen.progress() as display:
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
+        known = session.known(cluster)
+        if run and run == known.started:  # health wants one more, which need not wait for the logs
+            known.proof = background.begin(token, cluster, api, timeout or HEALTH_TIMEOUT)
         _note_ready(cluster, run)
     except waiting.UnaskedError as found:
         raise unasked(found.why) from None
@@ -44,6 +50,13 @@ def run(session: Session, cluster: Cluster, timeout: float | None, run: str | No
     except KeyboardInterrupt as error:
         leave(session, cluster, error, run)
         raise
+
+
+def token(cluster: Cluster, api: Api, timeout: float) -> tuple[str, float]:
+    """The name that the model is asked by, and the seconds that a token took."""
+    begun = time.monotonic()
+    name = api.one_token(cluster.served, cluster.engine.model, timeout)
+    return name, time.monotonic() - begun
 
 
 def unasked(why: ApiError) -> ActionFailed:

@@ -11,7 +11,9 @@ from tasks.cluster.facts import NodeFacts
 from tasks.cluster.facts.server.marks import Loading, Marks
 from tasks.cluster.facts.server.state import KEY, RankState, State
 from tasks.cluster.facts.snapshot import Snapshot
-from tasks.cluster.server import wait
+from tasks.cluster.http.failure import ApiError, Why
+from tasks.cluster.server import readiness, wait
+from tasks.cluster.server.readiness import Health
 
 
 def read(**done: int | None) -> Snapshot:
@@ -47,3 +49,38 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waiting.grown == 6
     assert look(9, a=100, b=100) == (1.0, 0.0)
     assert waiting.grown == 9
+
+
+def test_a_page_is_knocked_at_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look costs the node more than a request that is refused."""
+    now, asked = [0.0], []
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s)
+    )
+    monkeypatch.setattr(wait, "time", clock)
+    api: Any = SimpleNamespace(node=SimpleNamespace(is_relayed=False))
+    cluster: Any = None
+    waiting = wait._Waiting(cluster, api, None)
+
+    def token() -> str:
+        asked.append(now[0])
+        if now[0] < 0.25:
+            raise ApiError("nothing listens there", Why.REFUSED)
+        return "m"
+
+    monkeypatch.setattr(waiting, "_token", token)
+    joining, loading = (
+        wait.Progress(0, Health(state), [wait.RankView(0, "a", "joined")])
+        for state in (readiness.JOINING, readiness.LOADING)
+    )
+    assert waiting.ask(joining) == ""
+    assert (asked, now) == ([], [wait.PAUSE])
+    now[0] = 0.0
+    assert waiting.ask(loading) == ""
+    assert asked == pytest.approx([0, 0.05, 0.1, 0.15])
+    assert waiting.ask(loading) == "m"
+    assert asked[4:] == pytest.approx([0.2, 0.25])
+    # Each request through a relay is a process on the node.
+    now[0], api.node.is_relayed = 0.0, True
+    assert waiting.ask(loading) == ""
+    assert (len(asked), now) == (7, [wait.RELAYED])
