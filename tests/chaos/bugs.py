@@ -122,13 +122,11 @@ BUGS = {
         ["no file is torn"],
     ),
     "unknown-rank": Bug(
-        "tp.status knows no rank but rank 0 of a server that is not ready yet",
+        "tp.status knows of rank 0 only",
         [
             Patch(
-                "    ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]\n",
-                "    ready = getattr(read.state(cluster.leader.name), 'token', None)\n"
-                "    found = [pair for pair in read.ranks if ready or pair[1].rank == 0]\n"
-                "    ranks = [_rank_row(read, node, rank) for node, rank in found]\n",
+                "[_rank_row(read, node, rank) for node, rank in read.ranks]\n",
+                "[_rank_row(read, node, rank) for node, rank in read.ranks if not rank.rank]\n",
             )
         ],
         ["status tells what is there"],
