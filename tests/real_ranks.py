@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waits
 from conftest import DEADLINE, ROOT, free_ports
 
 from tasks.cluster.facts.models.split import TENSOR
@@ -42,7 +43,7 @@ class Ranks:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **waits.environment()},
         )
 
     def stop(self) -> None:

@@ -14,10 +14,15 @@ LIBRARY = Path(sys.prefix, "lib", "waits.so")  # beside what hosts of tests see,
 
 
 @cache
-def envs() -> list[str]:
-    """For a hostfile: what makes its ranks wait so."""
+def environment() -> dict[str, str]:
+    """What makes a rank wait so."""
     is_there = sys.platform == "linux" and (_is_current() or _build())
-    return [f"LD_PRELOAD={LIBRARY}"] if is_there else []
+    return {"LD_PRELOAD": str(LIBRARY)} if is_there else {}
+
+
+def envs() -> list[str]:
+    """The same as a hostfile has it."""
+    return [f"{name}={value}" for name, value in environment().items()]
 
 
 def _is_current() -> bool:

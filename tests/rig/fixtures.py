@@ -30,8 +30,7 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
     made: dict[str, Rig] = {}
 
     def get(count: int = 2, cables: Sequence[Cable] = (), **options: Any) -> Rig:
-        words = dict(each.split("=", 1) for each in waits.envs())
-        options["environment"] = {**words, **options.get("environment", {})}
+        options["environment"] = {**waits.environment(), **options.get("environment", {})}
         key = repr((count, list(cables), options))
         if key in made:
             made[key].reset()
