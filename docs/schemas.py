@@ -33,6 +33,7 @@ STATUS = {
 }  # fmt: skip
 
 TASKS: dict[str, dict[str, Any]] = {
+    "version": {"version": "text", "commit": "text?", "libraries": {"*": "text"}},
     "tp.preflight": {},
     # Nothing of its own where --dry-run starts nothing.
     "tp.start": {"url?": "text", "model?": "text", "ranks?": "whole", "backend?": "text",

@@ -11,7 +11,7 @@ from .cli.program import Program
 startup.begin()
 moved.begin()
 
-from . import bench, completion, demo, dev, hosts, local, rdma, testing, tp
+from . import bench, completion, demo, dev, hosts, local, rdma, testing, tp, version
 from .cli.executor import Executor
 from .cluster.config.settings import DEFAULTS
 
@@ -33,6 +33,7 @@ ns.add_collection(_Namespace.from_module(tp))
 ns.add_collection(_Namespace.from_module(testing), name="test")
 ns.add_task(demo.demo)
 ns.add_task(completion.completion)
+ns.add_task(version.version)
 # Invoke reads INVOKE_TP_*, INVOKE_DEV_* and INVOKE_LOCAL_* only for keys that it knows.
 Executor.defaults = {**DEFAULTS, "hooks": {}}
 ns.configure(Executor.defaults)
@@ -49,7 +50,7 @@ Program.groups = {
     "Daily": "tp.start tp.status tp.chat tp.logs tp.top tp.watch tp.restart tp.stop",
     "Set-up": "demo completion hosts.trust rdma.discover rdma.setup rdma.persist rdma.undo"
     " rdma.unpersist rdma.address rdma.devices rdma.unbridge hosts.clean",
-    "Looking": "tp.preflight tp.health tp.memory tp.explain tp.audit tp.bench hosts rdma",
+    "Looking": "tp.preflight tp.health tp.memory tp.explain tp.audit tp.bench hosts rdma version",
     "Steps of tp.start alone, and its lock": "tp",
     "Development": "dev local bench test maintain",
 }

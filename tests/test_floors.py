@@ -106,7 +106,8 @@ ABOVE = (
     ("cli.executor", "cli.hooks"),
     ("cli.options", "cli.slips", "cli.program", "cli.completions"),
     ("commands",),
-    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor", "completion"),
+    ("tp", "rdma", "hosts", "dev", "bench", "demo", "local", "testing", "executor"),
+    ("completion", "version"),
     ("maintain",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import hosts as hosts
     from . import rdma as rdma
     from . import tp as tp
+    from . import version as version
 else:
     from ..lazy import modules_of
 

@@ -1,0 +1,36 @@
+"""inv version."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from ..cli import envelope
+from ..cluster.version import VERSION
+
+LIBRARIES = ("invoke", "fabric", "paramiko", "requests", "urllib3", "rich")
+
+
+def run(as_json: bool) -> None:
+    """Print it in two lines; with `as_json` as a document."""
+    commit = _commit(Path(__file__).parents[2])
+    found = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    if as_json:
+        envelope.give({"version": VERSION, "commit": commit, "libraries": found})
+        return
+    print(f"mlx-tp-tasks {VERSION} ({commit or 'no commit is known here'})")
+    print(
+        ", ".join(f"{name} {number}" for name, number in found.items()), f"on {platform.system()}"
+    )
+
+
+def _commit(checkout: Path) -> str | None:
+    """The checkout's commit, with "+changes" where files differ; None where git knows none."""
+    line = ["git", "-C", str(checkout), "describe", "--always", "--dirty=+changes"]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
