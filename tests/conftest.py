@@ -199,6 +199,18 @@ class Inv:
 
 
 @pytest.fixture
+def network() -> Iterator[tuple[str, ...]]:
+    """For `Inv.inside`: a network of its own, in which no other test's ranks are in the way."""
+    line = ["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep 999"]
+    with subprocess.Popen(line) as keeper:
+        at = Path(f"/proc/{keeper.pid}/comm")
+        wait_for(lambda: keeper.poll() or at.read_text() == "sleep\n")
+        require(keeper.poll() is None, "needs root, for a network of its own")
+        yield ("nsenter", "--target", str(keeper.pid), "--net")
+        keeper.kill()
+
+
+@pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "home" / "logs").mkdir(parents=True)
     return tmp_path / "home"

@@ -87,9 +87,10 @@ class Surroundings:
         said = [SHELL[level] for level in ordered if level in SHELL]
         config = ["-f", str(self.inv.config)] if self.inv.config else []
         words = shlex.join([sys.executable, "-m", "invoke", *config, *shlex.split(line)])
+        alone = [*self.inv.inside, "unshare", "--mount", "sh", "-c"]
         mount = f"mount --bind {self.base}/passwd /etc/passwd"
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", "\n".join([mount, *said, f"exec {words}"])],
+            [*alone, "\n".join([mount, *said, f"exec {words}"])],
             env={name: value for name, value in env.items() if value is not None},
             cwd=self.base / (levels.get("folder") or "plain"),
             stdin=subprocess.DEVNULL,

@@ -33,6 +33,8 @@ class Terminal:
         # One that has just been ended may still be asked by the next.
         self.name = f"screens-{uuid.uuid4().hex[:8]}"
         self.env |= env or {}
+        for name in ("COLUMNS", "LINES"):  # a worker of xdist has them
+            self.env.pop(name, None)
         self.tmux("start-server", ";", "set", "-g", "history-limit", "100000", ";",
                   "new-session", "-d", "-x", str(columns), "-y", "40", command)  # fmt: skip
 

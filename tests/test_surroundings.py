@@ -92,6 +92,8 @@ LINES = {
         rdma.persist --dry-run NODES
         rdma.unpersist --dry-run NODES
         tp.audit
+        completion --shell bash --show
+        version
         tp.cooldown
         tp.explain -- HOME/resource.log
         tp.launch --dry-run
@@ -154,11 +156,11 @@ COMMANDS = [
 
 
 @pytest.fixture
-def around(inv: Inv) -> Iterator[Surroundings]:
+def around(inv: Inv, network: tuple[str, ...]) -> Iterator[Surroundings]:
     """A home that is not in /tmp, with a cluster of light ranks on this machine."""
     require(sys.platform.startswith("linux") and os.getuid() == 0, "needs root on Linux")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        own = replace(inv, home=Path(folder) / "home", env={})
+        own = replace(inv, home=Path(folder) / "home", env={}, inside=network)
         (own.home / "logs").mkdir(parents=True)
         own.env["INVOKE_TP_HOSTFILE"] = str(light_cluster(own, LOCAL))
         made = Surroundings(own)
@@ -189,7 +191,7 @@ def run_all(around: Surroundings, rows: Iterable[tuple[str, int, Mapping[str, st
 def life(around: Surroundings, *levels: Mapping[str, str]) -> None:
     """A server of light ranks, each command of its life in the next of these surroundings."""
     where = itertools.cycle(levels)
-    around.run("tp.start --skip versions,processes", next(where), 0)
+    around.run("tp.start --skip versions", next(where), 0)
     for line in ("tp.status", "tp.chat hi", "tp.logs", "tp.stop"):
         around.run(line, next(where), 0)
     assert around.run("tp.status --json", {}).json()["state"] == "stopped"

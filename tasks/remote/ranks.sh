@@ -1,10 +1,13 @@
 # `rank`: the pid of a rank that lives on this node, if one does: a process with MLX_RANK in its
-# environment. Root sees all of them, others their own.
+# environment. Root sees all of them, others their own. One of another network (a container's) has
+# other interfaces and ports.
 rank() {
   if [ -d /proc/self ]; then # linux
+    net=$(readlink /proc/self/ns/net)
     for at in $(grep -lasz '^MLX_RANK=[0-9]' /proc/[0-9]*/environ); do
-      at=${at#/proc/}
-      printf '%s\n' "${at%/environ}"
+      at=${at%/environ}
+      [ "$net" = "$(readlink "$at/ns/net")" ] || continue
+      printf '%s\n' "${at#/proc/}"
       return
     done
   else

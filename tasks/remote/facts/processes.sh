@@ -13,6 +13,9 @@ fi 2>/dev/null
 # coordinator's port, the ports in the ring's file. A line break in a value can't begin a row.
 told() { # pid word: a NAME=value of its environment
   case $2 in
+  # Once more: one that has just begun was not there when the marks were looked for.
+  "$mark"=*[!0-9A-Za-z.]*) ;;
+  "$mark"=*) printf '%s %s\n' "$1" "$2" ;;
   MLX_RANK=*[!0-9]* | MLX_RANK=) ;;
   MLX_RANK=*) printf 'rank %s %s\n' "$1" "${2#*=}" ;;
   MLX_JACCL_COORDINATOR=* | JACCL_COORDINATOR=*) printf 'rdma %s %s\n' "$1" "${2##*:}" ;;
@@ -34,7 +37,7 @@ if [ -d /proc/self ]; then # linux
     pid=${file#/proc/} pid=${pid%/environ}
     [ "$net" = "$(readlink "/proc/$pid/ns/net")" ] || continue
     tr '\n\000' '?\n' <"/proc/$pid/environ" |
-      grep -aE '^(MLX_RANK|(MLX_)?JACCL_COORDINATOR|MLX_HOSTFILE)=' |
+      grep -aE "^($mark|MLX_RANK|(MLX_)?JACCL_COORDINATOR|MLX_HOSTFILE)=" |
       while read -r word; do told "$pid" "$word"; done
   done
 else
