@@ -38,7 +38,7 @@ def test_it_is_a_schema(path: Any) -> None:
             check({**failed, "ok": True, "exit": 0, "error": None})
 
 
-@pytest.mark.parametrize("task", sorted(set(WITH_JSON) - {"tp.explain", "hosts.trust"}))
+@pytest.mark.parametrize("task", sorted(set(WITH_JSON) - {"tp.explain", "hosts.trust", "version"}))
 def test_a_failure_is_one_too(inv: Inv, task: str) -> None:
     """With the exit status, and the error, that it has without --json."""
     words = [task, *{"tp.chat": ["hi"], "dev.model": ["x"]}.get(task, [])]
