@@ -38,8 +38,14 @@ def run() -> Result:
         Row("memory while serving, of what is no rank", "mlx.launch", ours.memory,
             launcher.memory, unit="MB"),
     ]  # fmt: skip
-    return Result(rows, ["What is no rank: with us a shell on each node, which waits for its rank"
-                         " to end; nothing runs on the control machine."])  # fmt: skip
+    return Result(rows, [
+        "What is no rank: with us a shell on each node, which waits for its rank to end; nothing"
+        " runs on the control machine.",
+        "On one machine some starts take a second more (see the samples): the last rank of MLX's"
+        " ring connects to rank 0, which is there already and connects back, before that rank"
+        " listens, and waits a second until its second try (mlx/distributed/ring/ring.cpp,"
+        " make_connections).",
+    ])  # fmt: skip
 
 
 class Ours:
