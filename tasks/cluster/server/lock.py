@@ -18,11 +18,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ..cluster import Site
 from ..errors import ActionFailed, CheckFailed, Unreachable
+from ..facts.server.state import NO_HOLD, HoldValues
 from ..ssh import background, scripts
 from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, CommandResult, Node
 from ..text import LINE, one_line
@@ -179,16 +180,24 @@ def unlock(cluster: Site) -> tuple[Holder | None, list[str]]:
 
     And the nodes that could not be told: there, who had the lock may still act.
     """
+    # A command that hears of its end may give up its lock before it is taken away.
+    before = None
+    with suppress(Unreachable, CheckFailed):  # told below, when all that answer have the number
+        before = _had(cluster, "lock/holder.sh", NO_HOLD)
     missed = take_over(cluster, "tp.unlock")
     # With our number: one that has slept since takes no lock from who came after it.
     held = fence.values(cluster)
     cluster.leader.fences.pop(cluster.folder)
-    text = scripts.script("lock/unlock.sh", **cluster.where, **held, silence=SILENCE)
-    answer = cluster.leader.sh(text)
+    return _had(cluster, "lock/unlock.sh", held) or before, missed
+
+
+def _had(cluster: Site, script: str, held: HoldValues) -> Holder | None:
+    """Who has the lock, or had it, as that script tells; None if there is none."""
+    answer = cluster.leader.sh(scripts.script(script, **cluster.where, **held, silence=SILENCE))
     fence.check({cluster.leader.name: answer})
     _check(cluster.leader.name, answer)
     rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
-    return parse(rows[0]) if rows else None, missed
+    return parse(rows[0]) if rows else None
 
 
 def parse(line: str) -> Holder:
