@@ -44,8 +44,8 @@ Program.first = {
     "tp.logs": "inv tp.logs -f",
     "tp.stop": "inv tp.stop",
 }
-# A namespace stands for what is left of it.
 Program.values = staticmethod(completion.values)
+# A namespace stands for what is left of it.
 Program.groups = {
     "Daily": "tp.start tp.status tp.chat tp.logs tp.top tp.watch tp.restart tp.stop",
     "Set-up": "demo completion hosts.trust rdma.discover rdma.setup rdma.persist rdma.undo"

@@ -43,7 +43,7 @@ class ClusterMemory:
     reading: tuple[float, Snapshot] | None = None
     started: str | None = None
     last: Snapshot | None = None  # as it was before this command's start
-    proof: Future[tuple[str, float]] | None = None  # a token that is asked for (steps.health)
+    proof: Future[tuple[str, float]] | None = None  # a token for tp.health, asked for ahead
 
     def forget(self) -> None:
         self.reading, self.started, self.proof = None, None, None

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from invoke.parser.context import ParserContext
 
+from ..cluster.text import at_home
+
 SURE = 0.8  # how alike two options are that are taken for one: `--port` is no `--python`
 ALIKE = 0.6
 
@@ -83,7 +85,9 @@ def _option(
     if "--backend" not in flags:  # it starts no ranks
         return f"inv --help {task.name} shows its options."
     own, servers = _divided(words[words.index(str(task.name)) + 1 :], task, tasks)
-    line = _line([str(task.name), *own, "--", *map(_of_node, servers)])
+    # A shell has written ~ out.
+    servers = [at_home(word, os.path.expanduser("~")) for word in servers]
+    line = _line([str(task.name), *own, "--", *servers])
     return f"What belongs to the server follows --: {line}"
 
 
@@ -102,12 +106,6 @@ def _divided(
             where = servers
         where.append(word)
     return own, servers
-
-
-def _of_node(word: str) -> str:
-    """A path at home, which a shell has written out, as it is on any machine."""
-    home = f"{os.path.expanduser('~').rstrip('/')}/"
-    return f"~/{word.removeprefix(home)}" if len(home) > 1 and word.startswith(home) else word
 
 
 def _takes(word: str, task: ParserContext) -> bool:

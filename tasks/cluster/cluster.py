@@ -25,6 +25,7 @@ from .facts.machine.memory import GIB
 from .ssh import resolve
 from .ssh.node import Node, no_such_host
 from .ssh.nodes import Connections, each
+from .text import at_home
 
 if TYPE_CHECKING:
     from .checks import Expected
@@ -137,6 +138,7 @@ class Cluster(Site):
         """What the checks hold the facts against."""
         from .checks import Expected
 
+        at = at_home(self.model or "", str(Path.home()))
         return Expected(
             ranks=self.ranks,
             backend=self.backend,
@@ -145,7 +147,7 @@ class Cluster(Site):
             model=self.model,
             wired_limit=self.wired_limit,
             cooldown=self.cooldown,
-            model_at_home=_below_home(self.model or ""),
+            model_at_home="" if at == self.model else at,
         )
 
     @property
@@ -389,12 +391,6 @@ def _resolved(
             host = replace(host, ips=own)
         found.append(host)
     return found, list(dict.fromkeys(notes))
-
-
-def _below_home(path: str) -> str:
-    """The path as ~/..., where it is one in this user's home here; "" where it is not."""
-    home = f"{Path.home()}/"
-    return f"~/{path.removeprefix(home)}" if len(home) > 2 and path.startswith(home) else ""
 
 
 def _lookup(node: Node) -> str:

@@ -57,6 +57,12 @@ def ago(seconds: float) -> str:
     return f"{int(seconds) // 86400} days"
 
 
+def at_home(path: str, home: str) -> str:
+    """A path below that home as ~/..., as it is on any machine; another as it stands."""
+    home = f"{home.rstrip('/')}/"
+    return f"~/{path.removeprefix(home)}" if len(home) > 1 and path.startswith(home) else path
+
+
 def said(text: str) -> str:
     """What a command said first and, where it said more, last: empty for nothing.
 

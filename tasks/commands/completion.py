@@ -103,12 +103,16 @@ def _hosts(tp: Mapping[str, Any]) -> list[str]:
     return cluster.known_hosts(tp)
 
 
-def _ranks(tp: Mapping[str, Any]) -> list[str]:
+def _file(tp: Mapping[str, Any]) -> hostfile.Hostfile | None:
     try:
-        hosts = hostfile.load(cluster.configured(tp)).hosts
+        return hostfile.load(cluster.configured(tp))
     except BadInput:
-        return []
-    return [str(number) for number in range(len(hosts))]
+        return None
+
+
+def _ranks(tp: Mapping[str, Any]) -> list[str]:
+    file = _file(tp)
+    return [str(number) for number in range(len(file.hosts))] if file else []
 
 
 def _checks(tp: Mapping[str, Any]) -> list[str]:
@@ -122,10 +126,8 @@ def _models(tp: Mapping[str, Any]) -> list[str]:
 
     What nodes have is not asked: Tab must answer at once.
     """
-    try:
-        own = hostfile.load(cluster.configured(tp)).model
-    except BadInput:
-        own = None
+    file = _file(tp)
+    own = file.model if file else None
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface") / "hub"
     cached = [each.name[len("models--") :].replace("--", "/") for each in hub.glob("models--*")]
     here = [f"~/models/{each.name}" for each in (Path.home() / "models").glob("*")]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..text import at_home
 from .resolve import Resolved, home
 
 _MAGIC = b"openssh-key-v1\0"
@@ -177,7 +178,7 @@ def _of_agent(key: Any, certificates: dict[bytes, Path]) -> Offer:
 def _of_file(path: Path, certificate: Path | None) -> Offer:
     import paramiko
 
-    label = _short(path)
+    label = at_home(str(path), str(home()))
     try:
         key = paramiko.PKey.from_path(path)
         if certificate:
@@ -193,11 +194,6 @@ def _of_file(path: Path, certificate: Path | None) -> Offer:
         # Of a file that is no private key Paramiko and cryptography raise whatever they meet.
         what = "only its public half is here" if public_blob(path) else "no key that can be read"
         return Offer(label, problem=what)
-
-
-def _short(path: Path) -> str:
-    here = str(home())
-    return f"~{str(path)[len(here) :]}" if str(path).startswith(f"{here}/") else str(path)
 
 
 def agent_at(socket: str) -> tuple[Any, str]:
