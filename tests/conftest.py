@@ -273,6 +273,16 @@ def processes(home: Path) -> list[int]:
     return found
 
 
+def below(pid: int) -> list[int]:
+    """What a process has begun, and what these have begun: parents first."""
+    family = [pid]
+    for each in family:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):  # it has ended meanwhile
+                family += map(int, task.read_text().split())
+    return family[1:]
+
+
 def clean_up(inv: Inv) -> None:
     """End what a test has left running."""
     if not Path("/proc").exists():
@@ -412,6 +422,24 @@ class Sshd:
         line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", loop]
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(line, stdout=log, stderr=log)
+
+    def freeze(self, name: str) -> None:
+        """No process of the node does anything any more, nor is there one that was just begun."""
+        stopped: list[int] = []
+        while (now := self._signal(name, signal.SIGSTOP)) != stopped:
+            stopped = now
+            time.sleep(0.01)
+
+    def thaw(self, name: str) -> None:
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: int) -> list[int]:
+        """Send it to all of the node's processes: their pids."""
+        found = below(self.processes[name].pid)
+        for pid in found:
+            with suppress(ProcessLookupError):  # what it did is done
+                os.kill(pid, number)
+        return found
 
     def trust(self, *names: str) -> None:
         """Write the true host keys of `names`, and of no other, to known_hosts."""

@@ -143,10 +143,10 @@ def test_an_unlock_that_slept(light: Inv, monkeypatch: pytest.MonkeyPatch) -> No
     assert lock.unlock(other)[0] is None
 
 
-# At SIGTERM a rank takes 300 MB, and needs some seconds to free them.
+# At SIGTERM a rank takes 600 MB, and needs some seconds to free them.
 UNLOADS = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-held = [b"x" * 100_000_000 for _ in range(3)]
+held = [b"x" * 100_000_000 for _ in range(6)]
 while held:
     time.sleep(1.4)
     held.pop()

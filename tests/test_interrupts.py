@@ -29,7 +29,7 @@ from commands import commands as commands
 from commands import gates as gates
 from commands import real_commands as real_commands
 from commands import rig_commands as rig_commands
-from conftest import Done, Inv, Sshd, processes, wait_for
+from conftest import Done, Inv, Sshd, below, processes, wait_for
 from gates import COLLECT, LAUNCH, PREFLIGHT, RANK, Gates
 from rig import Rig
 from rig.network import PREFIX
@@ -235,9 +235,7 @@ def test_ctrl_c_while_a_node_is_silent(
     process = light_remote.start(task)
     if is_connected:
         wait_for(lambda: sshd.connections("mac2"), pause=0.005)
-    frozen = family(sshd.processes["mac2"].pid)
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    sshd.freeze("mac2")
     try:
         time.sleep(1.5)
         assert process.poll() is None
@@ -247,14 +245,7 @@ def test_ctrl_c_while_a_node_is_silent(
         assert time.monotonic() - begun < 1
         assert process.returncode == 130, err
     finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
-
-
-def family(pid: int) -> list[int]:
-    """The pids of all that it has started, but for itself."""
-    own = [int(each) for each in children(pid)]
-    return own + [each for child in own for each in family(child)]
+        sshd.thaw("mac2")
 
 
 @ends("Ctrl-C", "SIGKILL")
@@ -265,7 +256,7 @@ def test_while_it_waits_for_the_lock(commands: Commands, gates: Gates, numbers: 
     gates.wait_for(RANK)
     waits = commands.start("bob", "tp.stop", "--lock-wait", "600")
     waits.until("waiting up to 600 s for tp.start of ada")
-    shells = children(waits.pid)
+    shells = below(waits.pid)
     assert shells
     for number in numbers:
         waits.send(number)
@@ -274,15 +265,6 @@ def test_while_it_waits_for_the_lock(commands: Commands, gates: Gates, numbers: 
     gates.open(RANK)
     assert "healthy: a token" in start.end().err
     clean_up(commands, gates)
-
-
-def children(pid: int) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (path / "stat").read_text().rpartition(")")[2].split()[1] == str(pid):
-                found.append(path.name)
-    return found
 
 
 @ends("Ctrl-C", "SIGKILL")
@@ -338,7 +320,10 @@ class Terminal:
         os.write(self.master, keys.encode())
 
     def until(self, words: str) -> None:
-        wait_for(lambda: words.encode() in self.shown)
+        try:
+            wait_for(lambda: words.encode() in self.shown)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; shown: {self.shown[-2000:]!r}") from None
 
     def close(self) -> None:
         """The kernel sends SIGHUP to all that are at it."""
@@ -362,7 +347,7 @@ def test_ctrl_c_at_a_terminal(commands: Commands, gates: Gates, is_twice: bool) 
     """Ctrl-C goes to all processes at the terminal: what runs on this node is not among them."""
     gates.shut(RANK)
     terminal = Terminal(commands, "tp.start")
-    wait_for(lambda: len(rows(commands)) == 2)
+    terminal.until("loading:")
     terminal.press("\x03")
     terminal.until(LEFT)
     if is_twice:
@@ -381,7 +366,7 @@ def test_terminal_that_is_closed(commands: Commands, gates: Gates, stage: str) -
     terminal = Terminal(commands, "tp.start")
     gates.wait_for(where.gate)
     if stage == "waiting":
-        wait_for(lambda: len(rows(commands)) == 2)
+        terminal.until("loading:")
     terminal.close()
     if stage == "waiting":
         terminal.command.end(129)

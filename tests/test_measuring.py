@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -200,12 +199,11 @@ def test_top_of_dead_nodes(inv: Inv, home: Path, sshd: Sshd) -> None:
     top = Top(inv, "--json")
     top.until(lambda node: node["cpu"] is not None, "mac1")
     top.until(lambda node: node["cpu"] is not None, "mac2")
-    machine = sshd.processes["mac2"].pid
-    signal_below(machine, signal.SIGSTOP)
+    sshd.freeze("mac2")
     seen = top.state("mac2", "silent")
     assert seen[-1]["why"].startswith("no word for ")
     assert ("mac1", "ok") in {(node["host"], node["state"]) for node in seen}
-    signal_below(machine, signal.SIGCONT)
+    sshd.thaw("mac2")
     top.state("mac2", "ok")
     process = sshd.processes.pop("mac2")
     process.kill()
@@ -234,20 +232,6 @@ def test_top_of_links(inv: Inv, home: Path, macs: Callable[..., Rig]) -> None:
     for name in rig.names:
         top.until(lambda node: node["links"][0]["up"] is False, name)
     top.end()
-
-
-def signal_below(pid: int, number: int) -> None:
-    """Send a signal to all that a process has begun, and what these have."""
-    parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            parents.setdefault(parent, []).append(int(stat.parent.name))
-    below = list(parents.get(pid, []))
-    for each in below:
-        below += parents.get(each, [])
-        with contextlib.suppress(OSError):
-            os.kill(each, number)
 
 
 _NODE: dict[str, Any] = {
