@@ -165,6 +165,7 @@ def take_only_known(connection: Any, config: Resolved, whose: str, ssh: str) -> 
     def kinds_first(*arguments: Any, **options: Any) -> Any:
         made = transport.kind()(*arguments, **options)
         security = made.get_security_options()
+        transport.restrict(security, config)
         security.key_types = _preferred(security.key_types, found().kinds)
         return made
 
