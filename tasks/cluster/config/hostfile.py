@@ -164,11 +164,26 @@ def facing(hosts: Sequence[Host]) -> list[Host]:
     return [replace(host, ips=host.ips[:least] if least else host.ips) for host in found]
 
 
+class _TwiceError(ValueError):
+    """A key that an object has twice: JSON's readers take the last, people mean the first."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict[str, Any]()
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(_line(key))
+        found[key] = value
+    return found
+
+
 def _json(text: str, source: str) -> Any:
     if not text.strip():
         raise BadInput(f"{source}: is empty: see hosts/hwstudio.json for an example")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except _TwiceError as error:
+        raise BadInput(f"{source}: {error} is in it twice: keep one of them") from None
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{source}:{error.lineno}: not JSON ({error.msg}, column {error.colno}):"
