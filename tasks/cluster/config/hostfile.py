@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Union
@@ -197,12 +198,26 @@ def _json(text: str, source: str) -> Any:
         raise BadInput(f"{source}: a number has too many digits: write a shorter one") from error
 
 
-def _validated(data: Any, source: str) -> Any:
+@cache
+def _schema() -> Any:
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+@cache
+def validator() -> Callable[[Any], Any]:
+    """What checks a hostfile's form; it takes several times as long to make as to run."""
     # Imported here: only a run that reads a hostfile pays for the schema.
     import fastjsonschema
 
+    made: Callable[[Any], Any] = fastjsonschema.compile(_schema())
+    return made
+
+
+def _validated(data: Any, source: str) -> Any:
+    import fastjsonschema
+
     try:
-        return fastjsonschema.compile(json.loads(SCHEMA.read_text(encoding="utf-8")))(data)
+        return validator()(data)
     except fastjsonschema.JsonSchemaValueException as error:
         entry = re.sub(r"^data\.?", "", error.name or "")
         # A list of hosts is short for {"hosts": [...]}.
@@ -225,7 +240,7 @@ def _line(text: str) -> str:
 
 def _refuse_typos(cluster: dict[str, Any], source: str) -> None:
     """A key that is almost one of ours is a typo; others may be MLX's own, now or one day."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["definitions"]
+    schema = _schema()["definitions"]
     known = {kind: list(schema[kind]["properties"]) for kind in ("cluster", "host")}
     places = [("", cluster, "cluster", "host")]
     places += [(f"hosts[{i}].", host, "host", "cluster") for i, host in enumerate(cluster["hosts"])]
