@@ -39,6 +39,24 @@ def test_links(page: Path) -> None:
         assert "://" in target or (page.parent / target).exists(), target
 
 
+# As "unit/remote/test_entry::test_x" or "test_rig::TestBoot::test_y".
+NAMED_TEST = re.compile(r"((?:unit/[\w/]*/)?test_\w+)((?:::\w+)+)")
+
+
+def test_tests_that_the_docs_name_are_there() -> None:
+    pages = [ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    named = {found for page in pages for found in NAMED_TEST.findall(page.read_text())}
+    assert len(named) > 50
+    lacking = []
+    for file, names in named:
+        path = ROOT / "tests" / f"{file}.py"
+        text = path.read_text() if path.exists() else ""
+        wanted = names.split("::")[1:]
+        if not all(re.search(rf"^ *(def|class) {name}\b", text, re.MULTILINE) for name in wanted):
+            lacking.append(f"{file}{names}")
+    assert lacking == []
+
+
 def test_each_task_is_one_line_of_the_list(inv: Inv) -> None:
     lines = inv("--list").out.splitlines()
     listed = [line.split()[0] for line in lines if line.startswith("  ")]

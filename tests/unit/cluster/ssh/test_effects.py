@@ -135,6 +135,39 @@ def test_a_ranks_life(place: Place) -> None:
     assert place.read(state.fact("~/.state", "default")).ranks == {}
 
 
+def test_a_command_line_with_a_backslash(place: Place) -> None:
+    """Of a server that was begun by hand: it is told as it is, known again, and signalled."""
+    cluster = cluster_of(Scratch(place.home, place.shell[0]))
+    words = ["/bin/sh", "-c", "sleep 60; :", r"a\nb\c"]
+    with subprocess.Popen(words, start_new_session=True) as server:
+        try:
+            seen = place.read(processes.FACT)[server.pid].command
+            assert seen.endswith(r"a\nb\c")
+            same = ("command", "", " ".join(seen.split()))
+            target = targets.Target("mac1", server.pid, "a server", same, True)
+            told = place.run(stop.script(cluster, [target], [target], "TERM", 40))
+            # Who has not been waited for yet is still told of; its end is what counts.
+            assert server.wait(60) == -signal.SIGTERM, told
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("is_mac", [False, True], ids=["linux", "mac"])
+def test_what_only_waits_to_be_reaped_is_gone(place: Place, is_mac: bool) -> None:
+    """A Mac has no /proc: there ps is asked, which tells a zombie's start, too."""
+    script = scripts.script("prelude.sh")
+    assert "[ -d /proc/self ]" in script
+    if is_mac:
+        script = script.replace("[ -d /proc/self ]", "false")
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        told = place.run(f"{script}\nstart_id {ended.pid}; echo and; start_id {os.getpid()}")
+    before, _, after = told.partition("and\n")
+    assert before == ""
+    assert after.strip()
+
+
 def test_a_lock(place: Place) -> None:
     """One has it, another is told who, its end gives it back, and unlock takes it."""
     cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state", lock_wait=0)
