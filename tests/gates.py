@@ -52,7 +52,10 @@ class Gates:
             (self.folder / f"{name}.{state}").unlink(missing_ok=True)
         (self.folder / f"{name}.passed").write_text("")
         (self.folder / f"{name}.passed").chmod(0o666)
-        (self.folder / f"{name}.shut").write_text(f"{after}\n")
+        # At once, with what is in it: who finds it reads it.
+        new = self.folder / f"{name}.new"
+        new.write_text(f"{after}\n")
+        new.rename(self.folder / f"{name}.shut")
 
     def open(self, *names: str) -> None:
         for name in names or (PREFLIGHT, LAUNCH, COLLECT, RANK):
@@ -79,9 +82,9 @@ class Gates:
         gate.write_text(
             f"#!/bin/sh\ng='{gate}'\n"
             f'case " $* " in {held})\n'
-            f'  if [ -e "$g.shut" ]; then\n{first}'
+            f'  if [ -e "$g.shut" ] && after=$(cat "$g.shut" 2>/dev/null); then\n{first}'
             '    echo >>"$g.passed"\n'
-            '    if [ $(($(wc -l <"$g.passed"))) -gt $(($(cat "$g.shut"))) ]; then\n'
+            '    if [ $(($(wc -l <"$g.passed"))) -gt "$after" ]; then\n'
             f'      : >"$g.arrived"; while [ -e "$g.shut" ]; do {each}sleep 0.05; done\n'
             "    fi\n  fi ;;\nesac\n"
             f'exec {real} "$@"\n'

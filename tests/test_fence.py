@@ -143,18 +143,19 @@ def test_an_unlock_that_slept(light: Inv, monkeypatch: pytest.MonkeyPatch) -> No
     assert lock.unlock(other)[0] is None
 
 
-# At SIGTERM a rank takes 600 MB, and needs some seconds to free them.
+# A rank takes 600 MB when it loads, and at SIGTERM needs some seconds to free them.
+LOADS = 'held = [b"x" * 10_000_000 for _ in range(60)]'
 UNLOADS = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-held = [b"x" * 100_000_000 for _ in range(6)]
 while held:
-    time.sleep(1.4)
+    time.sleep(0.13)
     held.pop()
 """
 
 
 def test_no_sigkill_while_memory_falls(light: Inv) -> None:
     """A rank that unloads its model is waited for; --timeout is obeyed, and told of."""
+    (light.home / "light" / "load.0.py").write_text(LOADS)
     (light.home / "light" / "term.0.py").write_text(UNLOADS)
     light.env["INVOKE_TP_STOP_TIMEOUT"] = "1"
     light("tp.start")
