@@ -18,6 +18,7 @@ NAMES = {
     "watch": "watching",
     "growth": "growth",
     "flood": "flood",
+    "standins": "standins",
 }
 
 # Cold is without a process, not without compiled modules: a user has these.

@@ -81,6 +81,7 @@ TITLES = {
     "watch": "Watching",
     "growth": "Growth",
     "flood": "Nodes that talk without an end",
+    "standins": "Test hosts",
 }
 
 

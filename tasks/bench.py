@@ -28,6 +28,7 @@ BENCHMARKS = {
     "watch": "What tp.watch and tp.top cost",
     "growth": "Time, memory, threads and files from 2 to 256 nodes",
     "flood": "Memory on 64 nodes that talk without an end",
+    "standins": "What a macOS command of a test host takes to start",
 }
 
 

@@ -28,7 +28,7 @@ from . import apple, node
 SOCKET = "/run/rig.socket"
 # The real sudo, where the host has a user who is not root; it needs its own place among processes.
 SUDO = "/usr/libexec/rig/sudo"
-LOOKS = ("ps", "sysctl")
+LOOKS = ("ps", "sysctl", "vm_stat", "sw_vers", "ioreg")
 PIDFD_GETFD = 438  # on every architecture; Python has no name for it
 _libc = ctypes.CDLL(None, use_errno=True)
 Commands = dict[str, str]  # name -> module
