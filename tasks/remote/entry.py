@@ -291,7 +291,7 @@ def read_bytes() -> int:
 
 
 def take_orders() -> None:
-    """Let mlx_lm's server take the canary's orders (score.py, which lies beside us)."""
+    """Let mlx_lm's server take the canary's orders, and its ranks end requests together."""
     if sys.argv[1:3] != ["mlx_lm", "server"]:
         return
     # What is wrong with its package the server says itself, when it is run.
@@ -299,6 +299,7 @@ def take_orders() -> None:
         import mlx_lm.server
 
         beside("score").install(mlx_lm.server)
+        beside("served").end_together(mlx_lm.server)
 
 
 def serve(mark: Mark, given: dict[str, str]) -> None:
