@@ -224,11 +224,9 @@ def folder(model: str) -> str:
     path = os.path.expanduser(model)
     if os.path.isdir(path):
         return path
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    home = os.environ.get("HF_HOME") or os.path.join(caches, "huggingface")
-    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    hub = os.path.expanduser(hub or os.path.join(home, "hub"))
-    repository = os.path.join(hub, "models--" + model.replace("/", "--"))
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = os.path.join(HF_HUB_CACHE, "models--" + model.replace("/", "--"))
     with open(os.path.join(repository, "refs", "main"), encoding="utf-8") as file:
         return os.path.join(repository, "snapshots", file.read().strip())
 
