@@ -12,10 +12,9 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..text import one_line
-from .failure import NOT_AS_AGREED, ApiError, error_of, words
+from .failure import NOT_AS_AGREED, ApiError, Json, error_of, words
 
 LIMIT, LINES = 4 * 1024 * 1024, 10_000  # characters of a line, lines of an event
 DONE = "[DONE]"
@@ -88,7 +87,7 @@ class Event:
 
     name: str
     data: str
-    json: Any
+    json: Json
 
     @property
     def has_choices(self) -> bool:
@@ -176,7 +175,7 @@ def _chunk(event: Event) -> StreamChunk:
         raise ApiError(f"the stream holds what is no completion: {event.data[:200]!r}") from None
 
 
-def _of_choice(data: Mapping[str, Any]) -> StreamChunk:
+def _of_choice(data: Json) -> StreamChunk:
     choices = data.get("choices")
     choice = choices[0] if choices else {}
     delta = choice["delta"] if "delta" in choice else choice.get("message")
@@ -185,7 +184,7 @@ def _of_choice(data: Mapping[str, Any]) -> StreamChunk:
     return StreamChunk(text, thought, str(end) if end else None, usage(data), calls)
 
 
-def parts(message: Mapping[str, Any]) -> tuple[str, str, tuple[CallPart, ...]]:
+def parts(message: Mapping[str, Json]) -> tuple[str, str, tuple[CallPart, ...]]:
     """Text, thoughts and tool calls of a message, whole or in part."""
     content = message.get("content")
     thought = next((found for key in _THOUGHTS if (found := _text(message.get(key)))), "")
@@ -205,7 +204,7 @@ def _text(content: object) -> str:
     return str(content) if content else ""
 
 
-def _calls(message: Mapping[str, Any]) -> Iterator[CallPart]:
+def _calls(message: Mapping[str, Json]) -> Iterator[CallPart]:
     old = message.get("function_call")
     for number, call in enumerate(
         message.get("tool_calls") or ([{"function": old}] if old else [])
@@ -217,7 +216,7 @@ def _calls(message: Mapping[str, Any]) -> Iterator[CallPart]:
         yield CallPart(index, str(function.get("name") or ""), arguments)
 
 
-def usage(data: Mapping[str, Any]) -> dict[str, int]:
+def usage(data: Mapping[str, Json]) -> dict[str, int]:
     """The server's counts of tokens, as far as it tells any."""
     told = data.get("usage") or {}
     found = {

@@ -22,6 +22,7 @@ from mlx._distributed_utils import common, config
 from tasks.cluster.checks import FAIL, WARN
 from tasks.cluster.config import hostfile, ranks
 from tasks.cluster.config.engine import MLX_LM
+from tasks.cluster.config.hostfile import as_dict
 from tasks.cluster.errors import BadInput
 from tasks.cluster.facts import Key, NodeFacts, Unknown
 from tasks.cluster.facts.links import rdma, routes, thunderbolt
@@ -1218,7 +1219,7 @@ DIFFS: dict[str, tuple[Any, Any, list[str]]] = {
 def test_diff(old: Any, new: Any, lines: list[str] | None) -> None:
     before = copy.deepcopy((old, new))
     expected = ["new cable mac1-mac2 (en5 to en5)"] if lines is None else lines
-    assert diff.diff(old, new) == expected
+    assert diff.diff(as_dict(old), new) == expected
     assert (old, new) == before
 
 
@@ -1242,7 +1243,7 @@ def test_merged_keeps_what_people_wrote() -> None:
     assert made["envs"] == ["A=1", "MLX_METAL_FAST_SYNCH=0"]
     assert made["hosts"][0] == BASE["hosts"][0]
     assert made["hosts"][1] == {"python": "/opt/python", **BASE["hosts"][1]}
-    assert diff.merged(old["hosts"], BASE)["envs"] == []
+    assert diff.merged(as_dict(old["hosts"]), BASE)["envs"] == []
 
 
 def test_merged_drops_what_is_no_longer_there() -> None:
