@@ -23,7 +23,7 @@ from conftest import ROOT, Inv, _listens, free_ports, require, wait_for
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.ssh import node, nodes
+from tasks.cluster.ssh import node, nodes, resolve
 
 CASES = sorted((ROOT / "tests" / "data" / "ssh").glob("*.conf"))
 FIELD = sorted((ROOT.parent / "shared" / "field-cases").glob("*-ssh-*.conf"))
@@ -146,6 +146,14 @@ def by_us(path: Path, name: str = "mac1") -> node.CommandResult:
         return connections.of([Host(ssh=name)], str(path))[0].sh("echo in")
     finally:
         connections.close()
+
+
+def test_the_hash_of_a_connection(config: Callable[[str], Path]) -> None:
+    """ssh -G leaves %C in an IdentityFile, and puts it in elsewhere."""
+    path = config("Host mac1\n  User me\n  Port 2222\n  ControlPath %C\n  IdentityFile %C\n")
+    found = resolve.resolve("mac1", None, None, str(path))
+    assert found.options["identityfile"] == ("%C",)
+    assert [str(each) for each in found.paths("identityfile")] == [found.first("controlpath")]
 
 
 @pytest.mark.parametrize("case", [*CASES, *FIELD], ids=lambda path: path.stem)

@@ -63,6 +63,9 @@ SERVERS = {  # where the server of a module is that is run
     "vllm_mlx.distributed_launcher": "vllm_mlx.server",
     "vllm_mlx.server": "vllm_mlx.server",
 }
+# Seconds that a ring's last rank lets the others go first: it connects first, to rank 0, and MLX
+# tries again after a whole second only (mlx/distributed/ring/ring.cpp, RingGroup).
+BEHIND = 0.1
 QUIET = 600  # seconds without a byte after which the weights are taken for loaded
 
 
@@ -141,6 +144,8 @@ def meet(mx: Any, backend: str, size: int, limit: float) -> None:
     # SIGINT ends a rank that waits: by Python's handler MLX would fail, or wait on.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     faulthandler.dump_traceback_later(limit, exit=True)
+    if name == "ring" and int(os.environ["MLX_RANK"]) == size - 1:
+        time.sleep(BEHIND)
     try:
         group = mx.distributed.init(strict=True, backend=name)
     except (RuntimeError, ValueError) as error:

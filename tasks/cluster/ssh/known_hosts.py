@@ -172,6 +172,7 @@ def take_only_known(connection: Connection, config: Resolved, whose: str, ssh: s
     def kinds_first(sock: socket.socket, **options: Any) -> paramiko.Transport:
         made = transport.kind()(sock, **options)
         security = made.get_security_options()
+        transport.restrict(security, config)
         security.key_types = _preferred(security.key_types, found().kinds)
         return made
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import paramiko
 
+from .resolve import Resolved
+
 WINDOW = 256 * 1024  # bytes that the other side may send ahead; Paramiko's are 2 MiB
 
 
@@ -38,3 +40,28 @@ def kind() -> type[paramiko.Transport]:
                 self.send_ignore(1)
 
     return Transport
+
+
+# What is to be agreed on: Paramiko's name for the choice, and ssh's.
+_CHOICES = {
+    "ciphers": "Ciphers",
+    "digests": "MACs",
+    "kex": "KexAlgorithms",
+    "key_types": "HostKeyAlgorithms",
+}
+
+
+def restrict(security: Any, config: Resolved) -> None:
+    """Offer only what ssh's configuration allows; raise SSHException where nothing is left."""
+    import paramiko
+
+    for choice, option in _CHOICES.items():
+        allowed = config.first(option.lower()).split(",")
+        # Paramiko knows curve25519-sha256 by the name that it had first (RFC 8731, 1).
+        names = {each: each.removesuffix("@libssh.org") for each in getattr(security, choice)}
+        kept = [each for each, name in names.items() if {each, name} & {*allowed}]
+        if not kept and allowed != [""]:
+            what = ",".join(allowed[:3])
+            raise paramiko.SSHException(f"{option} {what}: none of them can be used here")
+        if kept:
+            setattr(security, choice, kept)
