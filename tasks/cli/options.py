@@ -194,7 +194,7 @@ def cluster_task(
     post: Iterable[Task[Body] | Call] = (),
     help: Mapping[str, str] | None = None,
     name: str | None = None,
-) -> Callable[[Body], Task[Body]]:
+) -> Callable[[Body], ClusterTask]:
     """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
 
     The body's own parameters become options too, of the type of their annotation, with their help
@@ -203,7 +203,7 @@ def cluster_task(
     `inv -R` say.
     """
 
-    def decorate(body: Body) -> Task[Body]:
+    def decorate(body: Body) -> ClusterTask:
         first, _, *own = inspect.signature(body).parameters.values()
         has_dry = any(parameter.name == "dry_run" for parameter in own)
 
@@ -229,10 +229,10 @@ def cluster_task(
 
 def options_task(
     help: Mapping[str, str] | None = None,
-) -> Callable[[Body], Task[Body]]:
+) -> Callable[[Body], OptionsTask]:
     """A task without a cluster; its body `(c, ...)` has options of the types of its annotations."""
 
-    def decorate(body: Body) -> Task[Body]:
+    def decorate(body: Body) -> OptionsTask:
         own = list(inspect.signature(body).parameters.values())[1:]
 
         def run(c: Context, **options: object) -> object:

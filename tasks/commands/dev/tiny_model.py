@@ -122,7 +122,7 @@ def _weights(path: Path) -> None:
     from mlx_lm.models.llama import Model, ModelArgs
 
     mx.random.seed(0)
-    model = Model(ModelArgs.from_dict(CONFIG))  # type: ignore[no-untyped-call]
+    model = Model(ModelArgs.from_dict(CONFIG))
     weights = dict(tree_flatten(model.parameters()))
     # One direction of the hidden state says "letters" and is left alone by the layers, so that
     # the nonsense can be read aloud.
