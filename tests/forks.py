@@ -123,6 +123,7 @@ def serve(path: str) -> None:
     ours = [found.name for found in tasks if ".remote" not in found.name]
     for name in ["invoke.main", "fabric", "requests", *ours]:
         importlib.import_module(name)
+    sys.modules["tasks.cluster.config.hostfile"].validator()  # nearly every command makes it
     gc.freeze()  # else each fork copies all that its first collection looks at
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -193,7 +193,8 @@ _PATHS = ("--model", "--adapter-path", "--draft-model")
 def _apart(word: str) -> tuple[str, ...]:
     """An option of a path as two words."""
     name, is_set, value = word.partition("=")
-    return (name, value) if name in _PATHS and is_set and value[:1] not in ("-", "") else (word,)
+    is_path = any(_is(name, each) for each in _PATHS)
+    return (name, value) if is_path and is_set and value[:1] not in ("-", "") else (word,)
 
 
 def _configured(where: str, name: str, entry: object) -> Engine:
@@ -275,11 +276,15 @@ def option(args: Sequence[str], name: str) -> str | None:
     """The value of `--name V` or `--name=V` in `args`; the last one counts, as in argparse."""
     found = None
     for index, word in enumerate(args):
-        if word == name and index + 1 < len(args):
-            found = args[index + 1]
-        elif word.startswith(name + "="):
-            found = word[len(name) + 1 :]
+        given, is_set, value = word.partition("=")
+        if _is(given, name) and (is_set or index + 1 < len(args)):
+            found = value if is_set else args[index + 1]
     return found
+
+
+def _is(given: str, name: str) -> bool:
+    """Whether a word is that option: the servers' argparse takes it shortened, too."""
+    return given == name or (len(given) > 3 and given[:2] == "--" and name.startswith(given))
 
 
 def name_of(args: Sequence[str], model: str | None) -> str:
@@ -291,8 +296,8 @@ def name_of(args: Sequence[str], model: str | None) -> str:
 
 
 def is_pipeline(args: Sequence[str]) -> bool:
-    """Whether mlx_lm.server is told to divide layers, not heads (argparse takes it shortened)."""
-    return any(word[:4] == "--pi" and "--pipeline".startswith(word) for word in args)
+    """Whether mlx_lm.server is told to divide layers, not heads."""
+    return any(_is(word, "--pipeline") for word in args)
 
 
 def key(args: Sequence[str]) -> str | None:

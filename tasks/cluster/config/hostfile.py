@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Union
+from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from ..errors import BadInput
 from .settings import ELSEWHERE, NOT_HERE
@@ -207,11 +208,26 @@ def facing(hosts: Sequence[Host]) -> list[Host]:
     return [replace(host, ips=host.ips[:least] if least else host.ips) for host in found]
 
 
+class _TwiceError(ValueError):
+    """A key that an object has twice: JSON's readers take the last, people mean the first."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict[str, object]()
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(_line(key))
+        found[key] = value
+    return found
+
+
 def _json(text: str, source: str) -> object:
     if not text.strip():
         raise BadInput(f"{source}: is empty: see hosts/hwstudio.json for an example")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except _TwiceError as error:
+        raise BadInput(f"{source}: {error} is in it twice: keep one of them") from None
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{source}:{error.lineno}: not JSON ({error.msg}, column {error.colno}):"
@@ -225,14 +241,26 @@ def _json(text: str, source: str) -> object:
         raise BadInput(f"{source}: a number has too many digits: write a shorter one") from error
 
 
-def _validated(data: object, source: str) -> HostfileData | list[HostEntry]:
+@cache
+def _schema() -> Any:
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+@cache
+def validator() -> Callable[[object], HostfileData | list[HostEntry]]:
+    """What checks a hostfile's form; it takes several times as long to make as to run."""
     # Imported here: only a run that reads a hostfile pays for the schema.
     import fastjsonschema
 
-    check = fastjsonschema.compile(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    made: Callable[[object], HostfileData | list[HostEntry]] = fastjsonschema.compile(_schema())
+    return made
+
+
+def _validated(data: object, source: str) -> HostfileData | list[HostEntry]:
+    import fastjsonschema
+
     try:
-        valid: HostfileData | list[HostEntry] = check(data)
-        return valid
+        return validator()(data)
     except fastjsonschema.JsonSchemaValueException as error:
         entry = re.sub(r"^data\.?", "", error.name or "")
         # A list of hosts is short for {"hosts": [...]}.
@@ -255,7 +283,7 @@ def _line(text: str) -> str:
 
 def _refuse_typos(cluster: HostfileData, source: str) -> None:
     """A key that is almost one of ours is a typo; others may be MLX's own, now or one day."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["definitions"]
+    schema = _schema()["definitions"]
     known = {kind: list(schema[kind]["properties"]) for kind in ("cluster", "host")}
     places: list[tuple[str, Mapping[str, object], str, str]]
     places = [("", cluster, "cluster", "host")]

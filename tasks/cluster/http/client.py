@@ -19,7 +19,7 @@ from ..errors import BadInput
 from ..ssh.node import Node
 from ..text import one_line
 from . import stream
-from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Json, Why, error_of, said
+from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Json, Why, of_body, said
 from .stream import StreamChunk
 
 # requests is imported where a page is asked for: it takes longer than all of our own modules.
@@ -149,13 +149,17 @@ class Api:
         # A server may leave the connection open behind its last word.
         last_words = threading.Timer(LAST_WORDS, _shut, [answer])
         last_words.daemon = True
+
+        def at_end(ended: bool) -> None:
+            (last_words.start if ended else last_words.cancel)()
+
         with answer:
             blocks = _blocks(answer)
             try:
-                if answer.status_code != 200:
+                if not _is_done(answer):
                     words = said(next(blocks, b"")[:BODY].decode("utf-8", "replace"))
                     raise ApiError(f"the completion answered {answer.status_code}: {words!r}")
-                yield from stream.read(blocks, last_words.start)
+                yield from stream.read(blocks, at_end)
             finally:
                 last_words.cancel()
 
@@ -180,6 +184,14 @@ class Api:
         if answer.status_code in (401, 403):
             answer.close()
             raise ApiError(self._wants_key(answer.status_code), Why.KEY)
+        if answer.is_redirect:
+            answer.close()
+            away = one_line(answer.headers["Location"])[:200]
+            raise ApiError(
+                f"{method} {path}: it answers {answer.status_code} and sends us to {away}: is it"
+                " the server itself that listens there?",
+                Why.STATUS,
+            )
         return answer
 
     def _unanswered(self, what: str, error: BaseException) -> ApiError:
@@ -213,9 +225,9 @@ def _refusal(answer: requests.Response) -> str | None:
     """What an answer says that holds no token; None for a completion with one."""
     try:
         data = answer.json()
-        if answer.status_code == 200 and (failed := error_of(data)):
+        if _is_done(answer) and (failed := of_body(data)):
             return f"the server said: {failed}"
-        if answer.status_code == 200:
+        if _is_done(answer):
             empty = f"the completion holds no token: {one_line(answer.text)[:200]!r}"
             return None if _holds_any(data) else empty
     except NOT_AS_AGREED:
@@ -227,6 +239,10 @@ def _holds_any(data: Json) -> bool:
     """Whether a completion holds a token."""
     message = data["choices"][0].get("message") or {}
     return bool(stream.usage(data).get("completion_tokens") or any(stream.parts(message)))
+
+
+def _is_done(answer: requests.Response) -> bool:
+    return 200 <= answer.status_code < 300
 
 
 def _shut(answer: requests.Response) -> None:

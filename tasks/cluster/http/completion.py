@@ -137,10 +137,16 @@ def first_tokens(tokens: int | None, told: int | None, sizes: Sequence[int]) -> 
 
 
 def calls(parts: Sequence[CallPart]) -> list[ToolCall]:
-    """The calls whose parts came as they were made."""
-    found: dict[int, ToolCall] = {}
+    """The calls whose parts came as they were made; a name with another id begins another one."""
+    found: dict[tuple[int, int], ToolCall] = {}
+    newest: dict[int, tuple[int, str]] = {}  # of each index: how many before it, and its id
     for part in parts:
-        call = found.get(part.index, ToolCall("", ""))
+        before, own = newest.get(part.index, (0, part.id))
+        before += bool(part.name and part.id and own and part.id != own)
+        newest[part.index] = before, own if not part.name else part.id or own
+        call = found.get((part.index, before), ToolCall("", ""))
         # Some tell the name with every part.
-        found[part.index] = ToolCall(call.name or part.name, call.arguments + part.arguments)
-    return [found[index] for index in sorted(found)]
+        found[part.index, before] = ToolCall(
+            call.name or part.name, call.arguments + part.arguments
+        )
+    return [found[place] for place in sorted(found)]
