@@ -363,7 +363,8 @@ def test_what_a_page_cache_hides(entry: ModuleType) -> None:
 
 def test_a_trickle_is_no_progress(entry: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux counts what comes from sockets too: requests kept a failed load going for ever."""
-    now, marked = [0.0], []
+    now = [0.0]
+    marked: list[Any] = []
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
     monkeypatch.setattr(entry, "time", clock)
 

@@ -31,8 +31,8 @@ def test_names(served: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     made = served.Served(["M", "default"], "~/link")
     for name in ("M", "default", "~/link", f"{tmp_path}/link", f"{tmp_path}/M"):
         assert made.refused(name) == ""
-    for name in ("m", "N", "", None, 5, f"{tmp_path}/N"):
-        assert made.refused(name).endswith("ask for 'M'")
+    for other in ("m", "N", "", None, 5, f"{tmp_path}/N"):
+        assert made.refused(other).endswith("ask for 'M'")
     assert served.Served(["M"], "~/link", others=True).refused("N") == ""
 
 
