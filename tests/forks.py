@@ -57,7 +57,7 @@ class Forked(subprocess.Popen[str]):
         self._network = str(network or "")
         super().__init__(words, **options)
 
-    def _execute_child(self, args: list[str], *rest: Any) -> None:  # type: ignore[override]
+    def _execute_child(self, args: list[str], *rest: Any) -> None:
         """Have it forked in place of fork and exec; `rest` is as subprocess gives it."""
         cwd, env, pipes, has_session = rest[4], rest[5], rest[9:15], rest[20]
         theirs = [pipes[0], pipes[3], pipes[5]]

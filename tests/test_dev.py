@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import layout
 import pytest
 from conftest import DEADLINE, ROOT, Inv, Sshd, read_here, require, wait_for
 from hypothesis import given, settings
@@ -585,6 +586,30 @@ def test_much_is_not_deleted_without_asking(sync: Sync, macs: Macs) -> None:
     assert rig.run("mac2", "ls ~/copy/.git").stdout == "x\n"
 
 
+def test_nobody_waits_for_an_answer(inv: Inv, macs: Macs, source: Path) -> None:
+    """The question stands before the lock; what came since is not deleted by that answer."""
+    rig = macs()
+    where = ("--hosts", "mac2", "--source", str(source), "--target", "copy")
+    inv("dev.sync", *where)
+    rig.run("mac2", "cd ~/copy && touch $(seq 1 101)")
+    for meanwhile, code, says in (
+        ("touch ~/copy/new", 3, "mac2: --delete would delete more than was asked for: new;"),
+        ("true", 0, "mac2: --delete would delete 102 files"),
+    ):
+        ours, theirs = pty.openpty()
+        asked = inv.start("dev.sync", *where, "--delete", stdin=theirs)
+        os.close(theirs)
+        assert asked.stderr
+        said = "".join(iter(asked.stderr.readline, "delete it? yes or no\n"))
+        rig.run("mac2", f"test ! -e ~/{layout.CLUSTER}/lock && {meanwhile}")
+        os.write(ours, b"yes\n")
+        _, err = asked.communicate(timeout=DEADLINE)
+        os.close(ours)
+        assert asked.returncode == code, err
+        assert says in said + err
+    assert there(rig, "mac2") == here(source)
+
+
 @pytest.mark.parametrize("words", [("--dry-run",), ()])
 def test_dry_run_changes_nothing(
     inv: Inv, macs: Macs, source: Path, words: tuple[str, ...]
@@ -802,7 +827,7 @@ def test_this_machine_too(sync: Sync, macs: Macs, source: Path, tmp_path: Path) 
 
 
 DATA = "/System/Volumes/Data"
-HOME_NAMES = ("~", "/", "/Users", "/Users/mac2", ".", "./", "home", "users")
+HOME_NAMES: tuple[str, ...] = ("~", "/", "/Users", "/Users/mac2", ".", "./", "home", "users")
 HOME_NAMES += (DATA, f"{DATA}/Users", f"{DATA}/Users/mac2", "/USERS/MAC2")
 NO_SYNC = {
     **dict.fromkeys(HOME_NAMES, "the user's home"),
@@ -977,9 +1002,9 @@ def test_model(inv: Inv, model: Rig, tiny: Path) -> None:
     report = weighed(inv, "--json").json()
     assert report["ok"] is True
     assert not [each for each in report["findings"] if each["check"] == "asked"]
-    rows = {row["ranks"]: row for row in report["split"]["rows"] if row["mode"] == "tensor"}
+    by_ranks = {row["ranks"]: row for row in report["split"]["rows"] if row["mode"] == "tensor"}
     # 4 layers x 2 x 6 of 12 heads x 16 x 4 bytes.
-    assert rows[2]["cache"] == [[None, 4 * 2 * 6 * 16 * 4]]
+    assert by_ranks[2]["cache"] == [[None, 4 * 2 * 6 * 16 * 4]]
     four = weighed(inv, "-n", "4", "--json").json()
     assert "2 ranks, together " in str(four["findings"])
     # As a rank sees it: from its working directory.

@@ -58,7 +58,7 @@ class Server:
 
 
 def keygen(path: Path, *words: str) -> Path:
-    line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, *words, "-f", path]
+    line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, *words, "-f", str(path)]
     subprocess.run(line, check=True)
     return path
 
@@ -81,7 +81,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"cert-authority {(made.folder / 'ca.key.pub').read_text()}"
     )
     certified = keygen(made.folder / "certified.key")
-    sign = ["ssh-keygen", "-q", "-s", made.folder / "ca.key", "-I", "me", "-n", "root"]
+    sign = ["ssh-keygen", "-q", "-s", str(made.folder / "ca.key"), "-I", "me", "-n", "root"]
     subprocess.run([*sign, f"{certified}.pub"], check=True)
     keygen(made.folder / "locked.key", "-N", "secret")
     (made.folder / "junk.key").write_text("no key at all\n")

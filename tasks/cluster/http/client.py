@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config import engine
 from ..config.keys import KeySource
@@ -19,7 +19,7 @@ from ..errors import BadInput
 from ..ssh.node import Node
 from ..text import one_line
 from . import stream
-from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Why, of_body, said
+from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Json, Why, of_body, said
 from .stream import StreamChunk
 
 # requests is imported where a page is asked for: it takes longer than all of our own modules.
@@ -100,8 +100,8 @@ class Api:
             ) from None
 
     def chat(
-        self, model: str, prompt: str, max_tokens: int, timeout: float = 60, **sampling: Any
-    ) -> dict[str, Any]:
+        self, model: str, prompt: str, max_tokens: int, timeout: float = 60, **sampling: object
+    ) -> dict[str, Json]:
         """One chat completion as the server's JSON; raise ApiError unless it holds a token."""
         messages = [{"role": "user", "content": prompt}]
         body = {**_body(model, messages, max_tokens), **sampling}
@@ -111,8 +111,8 @@ class Api:
         return dict(answer.json())
 
     def completion(
-        self, model: str, prompt: str, max_tokens: int, timeout: float, **sampling: Any
-    ) -> dict[str, Any]:
+        self, model: str, prompt: str, max_tokens: int, timeout: float, **sampling: object
+    ) -> dict[str, Json]:
         """One completion of a plain prompt as the server's JSON, whatever it says."""
         body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, **sampling}
         answer = self._send("POST", "/v1/completions", timeout, json=body)
@@ -132,7 +132,12 @@ class Api:
         return model if model and model in self.models(timeout) else default
 
     def stream(
-        self, model: str, messages: Messages, max_tokens: int, timeout: float = 60, **sampling: Any
+        self,
+        model: str,
+        messages: Messages,
+        max_tokens: int,
+        timeout: float = 60,
+        **sampling: object,
     ) -> Iterator[StreamChunk]:
         """The pieces of a streamed chat completion as they come, each within `timeout` seconds.
 
@@ -161,14 +166,17 @@ class Api:
     def _get(self, path: str, timeout: float) -> requests.Response:
         return self._send("GET", path, timeout)
 
-    def _send(self, method: str, path: str, timeout: float, **more: Any) -> requests.Response:
+    def _send(
+        self, method: str, path: str, timeout: float, json: object = None, stream: bool = False
+    ) -> requests.Response:
         import requests
 
         url = f"http://{self.target}:{self.port}{path}"
         try:
             # A page that sends us elsewhere would send us anywhere.
-            options = {"timeout": timeout, "allow_redirects": False, **more}
-            answer = self.session.request(method, url, **options)
+            answer = self.session.request(
+                method, url, timeout=timeout, allow_redirects=False, json=json, stream=stream
+            )
         except requests.Timeout:
             raise ApiTimeoutError(f"{method} {path}: no answer in time") from None
         except (requests.RequestException, OSError, EOFError) as error:
@@ -209,7 +217,7 @@ class Api:
         )
 
 
-def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, Any]:
+def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, object]:
     return {"model": model, "messages": messages, "max_tokens": max_tokens}
 
 
@@ -227,7 +235,7 @@ def _refusal(answer: requests.Response) -> str | None:
     return f"the completion answered {answer.status_code}: {said(answer.text)!r}"
 
 
-def _holds_any(data: Mapping[str, Any]) -> bool:
+def _holds_any(data: Json) -> bool:
     """Whether a completion holds a token."""
     message = data["choices"][0].get("message") or {}
     return bool(stream.usage(data).get("completion_tokens") or any(stream.parts(message)))

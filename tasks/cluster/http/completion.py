@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .client import Api, Messages
 from .failure import ApiTimeoutError
@@ -89,7 +88,7 @@ def ask(
     timeout: float = 60,
     show: Callable[[StreamChunk], None] = lambda piece: None,
     until: float | None = None,
-    **sampling: Any,
+    **sampling: object,
 ) -> ChatResult:
     """Ask, `show` each piece as it comes, and time it; `until` is when all must have come.
 

@@ -6,9 +6,12 @@ import json
 import math
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from ..text import one_line
 
+# JSON of a server, of whatever shape: who reads it minds NOT_AS_AGREED.
+Json = Any
 # What JSON of another shape than agreed raises where it is read.
 NOT_AS_AGREED = (
     ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,

@@ -12,10 +12,9 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..text import one_line
-from .failure import NOT_AS_AGREED, ApiError, error_of, of_body, words
+from .failure import NOT_AS_AGREED, ApiError, Json, error_of, of_body, words
 
 LIMIT, LINES = 4 * 1024 * 1024, 10_000  # characters of a line, lines of an event
 MOST = 10**12  # tokens
@@ -97,7 +96,7 @@ class Event:
 
     name: str
     data: str
-    json: Any
+    json: Json
 
     @property
     def is_done(self) -> bool:
@@ -191,7 +190,7 @@ def _chunk(event: Event) -> StreamChunk:
         raise ApiError(f"the stream holds what is no completion: {event.data[:200]!r}") from None
 
 
-def _of_choice(data: Mapping[str, Any]) -> StreamChunk:
+def _of_choice(data: Json) -> StreamChunk:
     choices = data.get("choices")
     choice = (choices[0] if choices else None) or {}
     reason = choice.get("finish_reason")
@@ -204,7 +203,7 @@ def _of_choice(data: Mapping[str, Any]) -> StreamChunk:
     return StreamChunk(text, thought, end, usage(data), calls)
 
 
-def parts(message: Mapping[str, Any]) -> tuple[str, str, tuple[CallPart, ...]]:
+def parts(message: Mapping[str, Json]) -> tuple[str, str, tuple[CallPart, ...]]:
     """Text, thoughts and tool calls of a message, whole or in part."""
     content = message.get("content")
     thought = next((found for key in _THOUGHTS if (found := _text(message.get(key)))), "")
@@ -224,7 +223,7 @@ def _text(content: object) -> str:
     return "" if content is None or isinstance(content, bool) else str(content)
 
 
-def _calls(message: Mapping[str, Any]) -> Iterator[CallPart]:
+def _calls(message: Mapping[str, Json]) -> Iterator[CallPart]:
     old = message.get("function_call")
     made = message.get("tool_calls") or ([{"function": old}] if old else [])
     for number, call in enumerate([made] if isinstance(made, Mapping) else made):
@@ -236,7 +235,7 @@ def _calls(message: Mapping[str, Any]) -> Iterator[CallPart]:
         yield CallPart(index, str(name), arguments, str(own))
 
 
-def usage(data: Mapping[str, Any]) -> dict[str, int]:
+def usage(data: Mapping[str, Json]) -> dict[str, int]:
     """The server's counts of tokens, as far as it tells any."""
     told = data.get("usage")
     if not isinstance(told, Mapping):

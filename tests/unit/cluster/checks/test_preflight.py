@@ -154,7 +154,7 @@ UNKNOWN = "rank 1 that no record knows runs (pid 7, me)"
 FOLDERS = ("/h/.mlx-tp/default", "/h/.mlx-tp")
 LEFT = "inv tp.stop --all, or --skip processes"
 # What a process is, by its owner, environment and sockets: level, what, fix.
-WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
+WHOSE: Any = [
     (OWN._replace(meets=frozenset({32323})), {}, (FAIL, MINE, "stop it: inv tp.stop")),
     (OWN._replace(meets=frozenset({1, 32323}), is_rdma=True), {},
      (FAIL, MINE, "stop it: inv tp.stop")),

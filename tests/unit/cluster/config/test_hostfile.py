@@ -61,7 +61,7 @@ def test_all_keys() -> None:
     assert file.envs == tuple(FULL["envs"])
     assert file.args == tuple(FULL["args"])
     assert file.model == "~/models/tiny"
-    shared = {"python": "/opt/homebrew/bin/python3", "cwd": "~/work", "port": 2222}
+    shared: dict[str, Any] = {"python": "/opt/homebrew/bin/python3", "cwd": "~/work", "port": 2222}
     assert file.hosts == (
         Host(
             "mac1",

@@ -50,7 +50,7 @@ COUNTS = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
 USAGE = event({"id": "c", "choices": [], "usage": COUNTS})
 DONE = b"data: [DONE]\n\n"
 TAIL = [END, USAGE, DONE]
-WHOLE = {"finish": "stop", "tokens": 20}
+WHOLE: dict[str, Any] = {"finish": "stop", "tokens": 20}
 CALL = [
     {"index": 0, "id": "1", "type": "function", "function": {"name": "weather", "arguments": ""}},
     {"index": 0, "function": {"arguments": '{"city":'}},
