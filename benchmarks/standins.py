@@ -43,7 +43,11 @@ def run() -> Result:
 def starts(rig: Rig, line: str) -> Work:
     """Milliseconds of CPU of one of so many starts: of what starts, and of process 1."""
     loop = f"i=0; while [ $i -lt {STARTS} ]; do {line} >/dev/null; i=$((i + 1)); done"
-    there = cpu(lambda: rig.run("mac1", loop) and None)
+
+    def run() -> None:
+        rig.run("mac1", loop)
+
+    there = cpu(run)
 
     def work() -> float:
         before = of_first(rig)

@@ -137,7 +137,7 @@ def test_a_ranks_life(place: Place) -> None:
 
 def test_a_command_line_with_a_backslash(place: Place) -> None:
     """Of a server that was begun by hand: it is told as it is, known again, and signalled."""
-    cluster = cluster_of(Scratch(place.home, place.shell[0]))
+    cluster = cluster_of(Scratch(place.home, place.shell))
     words = ["/bin/sh", "-c", "sleep 60; :", r"a\nb\c"]
     with subprocess.Popen(words, start_new_session=True) as server:
         try:
