@@ -172,7 +172,13 @@ def begin(model: Model) -> str:
     return str(model.commands[-1])
 
 
-@rule(lambda model: 0 if model.commands or model.world.ranks() else 8)
+def _may_load(model: Model) -> bool:
+    """Whether a start would come as far as its ranks."""
+    in_the_way = model.commands, model.watch, model.is_cut, model.full, model.is_squatting
+    return not any(in_the_way) and not model.world.ranks()
+
+
+@rule(lambda model: 30 if _may_load(model) else 0)
 def begin_slowly(model: Model) -> str:
     """A start whose ranks load while others look; in the next step they go on."""
     (model.world.folder / "light" / "load.shut").touch()
