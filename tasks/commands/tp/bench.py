@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeGuard
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
@@ -19,7 +19,7 @@ from ...cluster.facts.machine import hardware, memory, versions
 from ...cluster.facts.models import rates
 from ...cluster.facts.models.rates import Rate
 from ...cluster.http.api import ApiError
-from ...cluster.http.load import LoadRow, LoadTest, calibrate
+from ...cluster.http.load import LoadDocument, LoadRow, LoadTest, calibrate
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import Node
 from ...drawing import plot
@@ -49,6 +49,14 @@ class LoadPlan:
         return self.requests or max(4, 2 * concurrency)
 
 
+class Run(TypedDict):
+    """What --compare wants of a file that --out has written."""
+
+    label: str
+    rows: list[LoadDocument]
+    fast_synch: str | None  # older files don't tell
+
+
 def plan(
     concurrency: Sequence[int],
     prompt_tokens: Sequence[int],
@@ -74,18 +82,19 @@ def run(cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool) -> 
         server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4)
     )
     rows = _rows(load, wanted)
-    document["rows"] = [row.document() for row in rows]
+    documents = [row.document() for row in rows]
+    document["rows"] = documents
     if file:
         write(file, json.dumps(document, indent=2) + "\n")
     if as_json:
         envelope.give(document)
     else:
-        screen.table(table(document["rows"]))
-    _keep(cluster, server, document["rows"])
+        screen.table(table(documents))
+    _keep(cluster, server, documents)
     _judge(rows, len(wanted.concurrency) * len(wanted.prompt_tokens))
 
 
-def _keep(cluster: Cluster, server: Server, rows: Sequence[Mapping[str, Any]]) -> None:
+def _keep(cluster: Cluster, server: Server, rows: Sequence[LoadDocument]) -> None:
     """Write down how fast it was, and say where fewer ranks were faster."""
     record = server.record
     alone = [row for row in rows if row["concurrency"] == 1]
@@ -128,7 +137,7 @@ def _words(load: LoadTest, tokens: int) -> int:
         raise ActionFailed(f"bench: a prompt of {tokens} tokens: {error}: {AFTER}") from None
 
 
-def _about(cluster: Cluster, server: Server, wanted: LoadPlan) -> dict[str, Any]:
+def _about(cluster: Cluster, server: Server, wanted: LoadPlan) -> dict[str, object]:
     """Where and when it was measured; no command line, which may hold a key."""
     record = server.record
 
@@ -174,7 +183,7 @@ HEAD = (
 )  # fmt: skip
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def table(rows: Sequence[LoadDocument]) -> list[tuple[str, ...]]:
     """The rows of a document as people read them."""
     found: list[tuple[str, ...]] = [HEAD]
     for row in rows:
@@ -192,16 +201,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return found
 
 
-def _speeds(row: Mapping[str, Any]) -> list[str]:
+def _speeds(row: LoadDocument) -> list[str]:
     """Each request's tokens/s and those in total; pieces/s where the server counts no tokens.
 
     Of a speed the bad side is the low one: what 95 % of the requests reached is its p5.
     """
     if row["tokens_per_second_total"] is not None or row.get("pieces_per_second_total") is None:
-        unit, what = "", "tokens_per_second"
+        unit, each, total = "", row["tokens_per_second"], row["tokens_per_second_total"]
     else:
-        unit, what = " pieces/s", "pieces_per_second"
-    values = [row[what]["p50"], row[what]["p95"], row[f"{what}_total"]]
+        unit, each, total = " pieces/s", row["pieces_per_second"], row["pieces_per_second_total"]
+    values = [each["p50"], each["p95"], total]
     return [_speed(value) + (unit if value is not None else "") for value in values]
 
 
@@ -221,16 +230,16 @@ def compare(files: Sequence[str], out: str | None) -> None:
     runs = [load(file) for file in files]
     screen.table(_compared(runs))
     if out:
-        write(out, plot.svg(runs))
+        write(out, plot.svg([(run["label"], run["rows"]) for run in runs]))
 
 
-def _compared(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _compared(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [
         ("prompt", "at once", "run", "first token p50", "", "in total", "")
     ]
     keys = list(dict.fromkeys(key for run in runs for key in _by_key(run)))
     for key in keys:
-        base = _by_key(runs[0]).get(key, {})
+        base = _by_key(runs[0]).get(key)
         for run in runs:
             row = _by_key(run).get(key)
             if row is None:
@@ -242,22 +251,22 @@ def _compared(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                     str(key[1]),
                     _named(run, runs),
                     _seconds(first),
-                    _change(base.get("first_token", {}).get("p50"), first),
+                    _change(base and base["first_token"]["p50"], first),
                     _speed(total),
-                    _change(base.get("tokens_per_second_total"), total),
+                    _change(base and base["tokens_per_second_total"], total),
                 )
             )
     return found
 
 
-def _named(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+def _named(run: Run, runs: Sequence[Run]) -> str:
     """A run's label, with MLX_METAL_FAST_SYNCH where they differ in it; older files don't tell."""
     label, synch = str(run["label"]), run.get("fast_synch")
     differs = len({str(each.get("fast_synch")) for each in runs}) > 1
     return f"{label} ({FAST_SYNCH} {synch})" if differs and isinstance(synch, str) else label
 
 
-def _by_key(run: Mapping[str, Any]) -> dict[tuple[int, int], Mapping[str, Any]]:
+def _by_key(run: Run) -> dict[tuple[int, int], LoadDocument]:
     return {(row["prompt_tokens_wanted"], row["concurrency"]): row for row in run["rows"]}
 
 
@@ -267,27 +276,27 @@ def _change(before: float | None, after: float | None) -> str:
     return f"{(after / before - 1) * 100:+.0f} %"
 
 
-def load(file: str) -> dict[str, Any]:
+def load(file: str) -> Run:
     """A file that --out has written; raise BadInput for what is none."""
     try:
-        data = json.loads(Path(file).read_text(encoding="utf-8"))
+        data: object = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"--compare {file}: can't be read ({error.strerror})") from None
     except (ValueError, RecursionError):
         raise BadInput(f"--compare {file}: is no JSON: give a file that --out wrote") from None
     if not _is_run(data):
         raise BadInput(f"--compare {file}: is no run: give a file that inv tp.bench --out wrote")
-    return dict(data)
+    return data
 
 
-def _is_run(data: Any) -> bool:
+def _is_run(data: object) -> TypeGuard[Run]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         return False
     rows = data.get("rows")
     return isinstance(data.get("label"), str) and isinstance(rows, list) and all(map(_is_row, rows))
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: object) -> bool:
     if not isinstance(row, dict):
         return False
     counts = [row.get("prompt_tokens_wanted"), row.get("concurrency")]
@@ -299,8 +308,8 @@ def _is_row(row: Any) -> bool:
     return good and all(type(each) is int for each in counts)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e12
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
 
 
 def check_writable(file: str | None, option: str = "--out") -> None:
