@@ -121,6 +121,7 @@ LINES = {
         local.up --nodes 9
         maintain.chaos --steps 0
         maintain.long --only ''
+        maintain.mutants --limit 0
         rdma.discover
         rdma.verify --hosts a;b
         tp.watch --interval 0

@@ -48,6 +48,24 @@ def models(c: Context) -> None:
 
 @options_task(
     help={
+        "only": "modules below tasks/: cluster.server.stop,cluster.rdma.setup",
+        "limit": "seconds for all of it; called again, it goes on",
+    },
+)
+def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
+    """Change one thing at a time in what can do harm, and tell for what no unit test fails.
+
+    By mutmut, over the modules that pyproject.toml names. `uv run mutmut show NAME` shows one.
+
+    uv run --group mutation inv maintain.mutants --only cluster.server.stop
+    """
+    from .mutants import run
+
+    run(only, limit)
+
+
+@options_task(
+    help={
         "gb": "bytes of the model, in 10^9 (bfloat16; float32 where MLX has only the CPU)",
         "ranks": "how many ranks",
         "steps": "only these: one, start, bench, idle, generating, loading, joining, stops,"
@@ -132,3 +150,4 @@ ns.add_task(big)
 ns.add_task(chaos)
 ns.add_task(long)
 ns.add_task(models)
+ns.add_task(mutants)
