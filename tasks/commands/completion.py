@@ -7,6 +7,7 @@ alike, and know tasks and options alone.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..cluster import cluster
 from ..cluster.config import engine, hostfile
 from ..cluster.config.values import Choice
 from ..cluster.errors import BadInput
+from ..cluster.ssh import scripts
 
 FOLDER = Path(__file__).parents[1] / "cli" / "completions"
 SHELLS = ("bash", "zsh", "fish")
@@ -131,7 +133,9 @@ def _models(tp: Tp) -> list[str]:
     """
     file = _file(tp)
     own = file.model if file else None
-    hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface") / "hub"
+    ask = ["/bin/sh", "-c", f"{scripts.script('hub.sh')}hub_cache"]
+    found = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+    hub = Path(found.rstrip("\n") or "/nowhere")
     cached = [each.name[len("models--") :].replace("--", "/") for each in hub.glob("models--*")]
     here = [f"~/models/{each.name}" for each in (Path.home() / "models").glob("*")]
     return sorted({*cached, *here, *([own] if own else [])})

@@ -229,11 +229,9 @@ def folder(model: str) -> str:
     path = os.path.expanduser(model)
     if os.path.isdir(path):
         return path
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    home = os.environ.get("HF_HOME") or os.path.join(caches, "huggingface")
-    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    hub = os.path.expanduser(hub or os.path.join(home, "hub"))
-    repository = os.path.join(hub, "models--" + model.replace("/", "--"))
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = os.path.join(HF_HUB_CACHE, "models--" + model.replace("/", "--"))
     with open(os.path.join(repository, "refs", "main"), encoding="utf-8") as file:
         return os.path.join(repository, "snapshots", file.read().strip())
 
@@ -296,7 +294,7 @@ def read_bytes() -> int:
 
 
 def take_orders() -> None:
-    """Let mlx_lm's server take the canary's orders (score.py, which lies beside us)."""
+    """Let mlx_lm's server take the canary's orders, and its ranks end requests together."""
     if sys.argv[1:3] != ["mlx_lm", "server"]:
         return
     # What is wrong with its package the server says itself, when it is run.
@@ -304,6 +302,7 @@ def take_orders() -> None:
         import mlx_lm.server
 
         beside("score").install(mlx_lm.server)
+        beside("served").end_together(mlx_lm.server)
 
 
 def serve(mark: Mark, given: dict[str, str]) -> None:

@@ -142,8 +142,7 @@ MLX_LM = Engine(
     # mlx_lm.server's own defaults are port 8080 and 127.0.0.1.
     defaults={"--port": "8000", "--host": ""},
     # Without this folder its GET /v1/models drops the connection (0.32.2).
-    prepare="hub=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/hub;"
-    ' hub=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$hub}}; [ -d "$hub" ] || mkdir -p "$hub"',
+    prepare='hub=$(hub_cache); [ -d "$hub" ] || mkdir -p "$hub"',  # remote/hub.sh
     refusals=(
         Refusal("--adapter-path", 1, _ONE_RANK, "fuse it: mlx_lm.fuse (or -n 1)", _LM_SERVER),
         Refusal("--draft-model", 1, _ONE_RANK, "leave it out (or -n 1)", _LM_SERVER),
@@ -191,10 +190,12 @@ _PATHS = ("--model", "--adapter-path", "--draft-model")
 
 
 def _apart(word: str) -> tuple[str, ...]:
-    """An option of a path as two words."""
+    """An option of a path as two words, and not shortened."""
     name, is_set, value = word.partition("=")
-    is_path = any(_is(name, each) for each in _PATHS)
-    return (name, value) if is_path and is_set and value[:1] not in ("-", "") else (word,)
+    path = next((each for each in _PATHS if _is(name, each)), None)
+    if path and not is_set:
+        return (path,)
+    return (path, value) if path and value[:1] not in ("-", "") else (word,)
 
 
 def _configured(where: str, name: str, entry: object) -> Engine:

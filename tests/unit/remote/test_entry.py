@@ -341,7 +341,7 @@ def test_bytes_of_weights(entry: ModuleType, tmp_path: Path, monkeypatch: Any) -
     (snapshot / "adapter.safetensors").write_bytes(b"\0")
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc\n")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert entry.folder("org/name") == str(snapshot)
     assert entry.folder(str(tmp_path)) == str(tmp_path)
     assert entry.weigh(str(snapshot), 2) == (500, 300)

@@ -185,7 +185,7 @@ def test_no_http_port(text: str) -> None:
         (MLX_LM, ["--port", "1"], None, ["--host", "0.0.0.0"]),
         (MLX_LM, ["--host=::", "--port="], None, []),
         (MLX_LM, ["--model", "x", "--host", "h", "--port", "1"], "m", []),
-        (MLX_LM, ["--mod", "x", "--hos=h", "--por", "1"], "m", []),
+        (MLX_LM, ["--model", "x", "--hos=h", "--por", "1"], "m", []),
         (VLLM_MLX, [], None, []),
         (VLLM_MLX, ["a b", ""], "m", ["--model", "m"]),
         (VLLM_MLX, ["--x=--model=y", "--model=", "--model=-x"], "m", []),
@@ -201,7 +201,7 @@ def test_paths_stand_as_words_of_their_own() -> None:
     given = ["--model=~/x", "--adapter-path=/a=b", "--draft-model=d", "--port=1"]
     apart = ("--model", "~/x", "--adapter-path", "/a=b", "--draft-model", "d", "--port=1")
     assert VLLM_MLX.arguments(given, "m", "") == apart
-    assert VLLM_MLX.arguments(["--mod=~/x"], "m", "") == ("--mod", "~/x")
+    assert VLLM_MLX.arguments(["--mod=~/x"], "m", "") == ("--model", "~/x")
 
 
 LORA = ["--adapter-path", "~/lora"]
