@@ -13,6 +13,7 @@ from invoke.tasks import task
 
 from ..cli.options import build, options_task
 from ..cluster.config.values import File, Number, Seconds, Whole, Words
+from ..cluster.errors import BadInput
 
 Gigabytes = Annotated[float, Number("GB", 0.05, 2000)]
 Port = Annotated[int, Whole("PORT", 1024, 65000)]
@@ -103,7 +104,6 @@ def big(
     inv maintain.big --gb 70 --ranks 2
     inv maintain.big --gb 4 --steps start,loading --report docs/reports/mine.md
     """
-    from ..cluster.errors import BadInput
     from .big import run
     from .big.steps import STEPS
     from .big.trial import Wanted

@@ -379,7 +379,7 @@ def _shown(total: int) -> Iterator[Tell]:
     if not screen.is_colourful(sys.stderr):
         yield _PlainProgress(total)
         return
-    from rich import progress
+    import rich.progress as progress
     from rich.console import Console
 
     columns = (
