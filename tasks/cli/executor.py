@@ -79,8 +79,13 @@ class Executor(InvokeExecutor):
         return {id(tree[name]): name for tree in trees for name in tree.task_names}
 
     def execute(self, *tasks: Any) -> Any:
-        with envelope.opened(any(map(_wants_json, tasks))):
+        asked = [each for each in tasks if _wants_json(each)]
+        with envelope.opened(bool(asked), bool(asked) and self._streams(asked[0])):
             return self._execute(*tasks)
+
+    def _streams(self, context: Any) -> bool:
+        """Whether a task as Invoke has parsed it prints a document per line."""
+        return bool(getattr(self.collection[context.name], "streams", False))
 
     def _execute(self, *tasks: Any) -> Any:
         _check_last_word(tasks)

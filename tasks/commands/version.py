@@ -15,7 +15,7 @@ LIBRARIES = ("invoke", "fabric", "paramiko", "requests", "urllib3", "rich")
 
 def run(as_json: bool) -> None:
     """Print it in two lines; with `as_json` as a document."""
-    commit = _commit(Path(__file__).parents[2])
+    commit = commit_of(Path(__file__).parents[2])
     found = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     if as_json:
         envelope.give({"version": VERSION, "commit": commit, "libraries": found})
@@ -26,7 +26,7 @@ def run(as_json: bool) -> None:
     )
 
 
-def _commit(checkout: Path) -> str | None:
+def commit_of(checkout: Path) -> str | None:
     """The checkout's commit, with "+changes" where files differ; None where git knows none."""
     line = ["git", "-C", str(checkout), "describe", "--always", "--dirty=+changes"]
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.checks.finding import more
 from ...cluster.cluster import Site
 from ...cluster.config.hostfile import Host
@@ -106,7 +106,11 @@ def _sync(
             _ask(work.doomed(targets))
         rows += work.show(targets) if session.dry else work.do(targets)
     order = [node.name for node in site.nodes]
-    screen.table(sorted(rows, key=lambda row: order.index(row[1])))
+    rows.sort(key=lambda row: order.index(row[1]))
+    if envelope.current() is not None:
+        envelope.give({"rows": [{"host": n, "state": s, "what": w} for s, n, w in rows]})
+    else:
+        screen.table(rows)
     if all(node.host.is_local for node in site.nodes):
         screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")
     _raise(rows)
@@ -355,7 +359,8 @@ def _shown(total: int) -> Iterator[Tell]:
         progress.TransferSpeedColumn(),
         progress.TextColumn("{task.fields[file]}", markup=False),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    bars = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+    with screen.shown(), bars:
         tasks: dict[str, progress.TaskID] = {}
 
         def tell(node: str, seen: CopyProgress) -> None:
