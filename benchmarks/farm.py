@@ -59,6 +59,7 @@ class Farm:
         when, lines = 0.0, []
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         with self.inv.start("tp.start", **pipes) as process:
+            assert process.stderr
             for line in process.stderr:
                 lines.append(line)
                 if words in line:

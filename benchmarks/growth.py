@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .farm import Farm, farm
 from .measure import Result, Row
@@ -77,7 +78,7 @@ def _at(nodes: Farm, count: int) -> list[Row]:
 
 def measured(nodes: Farm, *words: str, code: int = 0) -> Use:
     start = time.monotonic()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = nodes.inv.start(*words, **quiet)
     use = Use(0)
     watcher = threading.Thread(target=_watch, args=(process, use), daemon=True)

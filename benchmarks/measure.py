@@ -63,7 +63,7 @@ def process(*words: str, **options: Any) -> Work:
     """A work: run a command, which must succeed."""
 
     def work() -> None:
-        quiet = {"stdin": subprocess.DEVNULL, "capture_output": True}
+        quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True}
         done = subprocess.run(words, check=False, **quiet, **options)
         assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
 

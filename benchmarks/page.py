@@ -33,7 +33,8 @@ def holds(row: JsonRow) -> bool | None:
     if not row["kind"]:
         return None
     is_least = row["kind"] in ("least", "faster")
-    return figure(row) >= row["goal"] if is_least else figure(row) <= row["goal"]
+    goal = float(row["goal"])
+    return figure(row) >= goal if is_least else figure(row) <= goal
 
 
 def _row(row: JsonRow) -> str:

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from .farm import Farm, farm, until
 from .measure import ROOT, Result, Row, Work, cpu, in_turn, process, python
@@ -80,7 +82,7 @@ def _answer_at_once(nodes: Farm) -> None:
     subprocess.run(["pkill", "-HUP", "-f", f"^sshd: .*{nodes.sshd.folder}/node"], check=True)
     for name in nodes.names:
         line = [*nodes.ssh, name, "/bin/sh -s </dev/null"]
-        until(lambda line=line: subprocess.run(line, capture_output=True).returncode == 0)
+        until(partial(_answers, line))
 
 
 def _measured(nodes: Farm, count: int, notes: list[str]) -> list[Row]:
@@ -147,10 +149,11 @@ def parallel_ssh(nodes: Farm) -> Work:
     script = "".join(_script(nodes))
 
     def work() -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
         running = []
         for name in nodes.names:
             each = subprocess.Popen([*nodes.ssh, name, "/bin/sh -s"], text=True, **pipes)
+            assert each.stdin
             each.stdin.write(script)
             each.stdin.close()
             running.append(each)
@@ -179,6 +182,10 @@ def pyinfra(nodes: Farm) -> Work:
     return process(*words, "/bin/sh", _file(nodes), env=nodes.inv.environment())
 
 
+def _answers(line: list[str]) -> bool:
+    return subprocess.run(line, capture_output=True).returncode == 0
+
+
 IN_TURN = "an `ssh` per check per node, in turn"
 OTHERS: dict[str, Callable[[Farm], Work]] = {
     IN_TURN: in_turn_ssh,
@@ -189,5 +196,6 @@ OTHERS: dict[str, Callable[[Farm], Work]] = {
 
 
 def _is_there(name: str) -> bool:
-    tool = {ansible: "ansible", pyinfra: "pyinfra"}.get(OTHERS[name])
+    tools: dict[object, str] = {ansible: "ansible", pyinfra: "pyinfra"}
+    tool = tools.get(OTHERS[name])
     return tool is None or shutil.which(tool, path=str(TOOLS / "bin")) is not None

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from .farm import Farm, farm, until
 from .measure import TIMES, Result, Row, in_turn
@@ -122,7 +123,7 @@ class MlxLaunch(ByHand):
         self.hostfile = nodes.home / "launch.json"
         host = {"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}
         self.hostfile.write_text(json.dumps([host] * 2))
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[Any] | None = None
         self.idle: list[float] = []
         self.memory: list[float] = []
 
@@ -132,7 +133,7 @@ class MlxLaunch(ByHand):
         tool = str(Path(sys.executable).parent / "mlx.launch")
         words = [tool, "--backend", "ring", "--hostfile", str(self.hostfile)]
         words += ["--starting-port", str(self.nodes.inv.ring), "--", *self._rank_words()]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         env = {**self.nodes.inv.environment(), "HF_HUB_OFFLINE": "1"}
         start = time.monotonic()
         self.process = subprocess.Popen(words, env=env, start_new_session=True, **quiet)
@@ -146,6 +147,7 @@ class MlxLaunch(ByHand):
 
         until(is_up)
         spent = time.monotonic() - start
+        assert self.process
         helpers = [pid for pid in _tree(self.process.pid) if not self._is_rank(pid)]
         self.idle.append(_cores(helpers))
         self.memory.append(_megabytes(helpers))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
+
+from tasks.cluster.config.settings import DEFAULT
 
 from .farm import Farm, farm
 from .measure import TIMES, Result, Row, cpu, process
@@ -44,7 +47,7 @@ def _on_a_node(nodes: Farm) -> Row:
     from tasks.cluster import facts
     from tasks.cluster.facts.server import state
 
-    script = facts.script([state.fact(_state(nodes))], "mark")
+    script = facts.script([state.fact(_state(nodes), DEFAULT)], "mark")
     look = cpu(process("/bin/sh", "-c", script))
     samples = [100 * (look() or 0) for _ in range(TIMES)]
     return _share("tp.watch", samples)
@@ -55,11 +58,12 @@ def _loop_on_a_node(nodes: Farm) -> Row:
     from tasks.cluster.facts.machine import vitals
 
     ranks = nodes.inv("tp.status", "--json").json()["ranks"]
-    wanted = vitals.MonitorOptions(_state(nodes), ["lo"], [ranks[0]["pid"]], nodes.inv.port, None)
+    pids = [ranks[0]["pid"]]
+    wanted = vitals.MonitorOptions(_state(nodes), DEFAULT, ["lo"], pids, nodes.inv.port)
     script = vitals.loop(wanted, 1, "mark")
 
     def work() -> None:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(["/bin/sh", "-c", script], **quiet) as loop:
             time.sleep(SPAN)
             loop.terminate()

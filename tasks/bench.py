@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from invoke.collection import Collection
 from invoke.context import Context
@@ -15,6 +15,7 @@ from invoke.tasks import Task, task
 
 from .cluster import shell
 from .cluster.errors import ActionFailed, BadInput
+from .session import Body
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = {
@@ -57,13 +58,13 @@ def all_(c: Context) -> None:
     _run(c)
 
 
-def _single(name: str, what: str) -> Task[Any]:
+def _single(name: str, what: str) -> Task[Body]:
     def body(c: Context) -> None:
         _run(c, name)
 
     body.__name__ = name
     body.__doc__ = f"{what}."
-    return cast("Task[Any]", task(body, name=name, auto_shortflags=False))
+    return cast("Task[Body]", task(body, name=name, auto_shortflags=False))
 
 
 ns = Collection("bench", all_, *(_single(name, what) for name, what in BENCHMARKS.items()))

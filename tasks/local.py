@@ -11,7 +11,8 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from invoke.context import Context
 
@@ -20,6 +21,9 @@ from .cli.options import options_task
 from .cluster.config.settings import LocalSettings, read
 from .cluster.config.values import Whole
 from .cluster.errors import ActionFailed, BadInput
+
+if TYPE_CHECKING:
+    from rig import Rig
 
 ROOT = Path(__file__).parents[1]
 Nodes = Annotated[int, Whole("COUNT", 2, 6)]
@@ -139,7 +143,7 @@ def _check(name: str, needed: Mapping[str, str] = NEEDED) -> None:
             raise BadInput(f"{name} needs {program}: apt install {package}")
 
 
-def _rig() -> Any:
+def _rig() -> ModuleType:
     """The tests' rig, which knows nothing of these tasks."""
     sys.path.insert(0, str(ROOT / "tests"))
     import rig
@@ -151,7 +155,7 @@ def _base(c: Context) -> Path:
     return Path(read(LocalSettings, c.config.get("local", {})).base).absolute()
 
 
-def _loaded(c: Context, name: str, host: str) -> tuple[Any, Any]:
+def _loaded(c: Context, name: str, host: str) -> tuple[ModuleType, Rig]:
     _check(name)
     rig = _rig()
     try:
@@ -163,7 +167,7 @@ def _loaded(c: Context, name: str, host: str) -> tuple[Any, Any]:
     return rig, made
 
 
-def _write(made: Any) -> None:
+def _write(made: Rig) -> None:
     """The hostfile and the configuration that make `inv -f .rig/invoke.yaml` work on the hosts."""
     from .commands.dev import tiny_model
 
@@ -198,7 +202,7 @@ def _hand_over(base: Path) -> None:
             os.chown(path, user, group)
 
 
-def _next(made: Any) -> list[str]:
+def _next(made: Rig) -> list[str]:
     base = shlex.quote(os.path.relpath(made.base))
     first, (host, port) = made.names[0], next(iter(made.links))
     return [

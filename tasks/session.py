@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import cached_property, partial
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .cluster.ssh.node import Node
     from .cluster.ssh.nodes import Connections
 
+Body = Callable[..., object]
 Options = Mapping[str, Any]
 
 
@@ -59,9 +60,9 @@ class SessionCall(Call):
 
     def __init__(
         self,
-        task: Task[Any],
+        task: Task[Body],
         called_as: str | None = None,
-        kwargs: dict[str, Any] | None = None,
+        kwargs: dict[str, object] | None = None,
         *,
         session: Session,
         above: SessionCall | None,
@@ -79,7 +80,7 @@ class SessionCall(Call):
         self.session.enter(self, context)
         return context
 
-    def beside(self, task: Task[Any]) -> SessionCall:
+    def beside(self, task: Task[Body]) -> SessionCall:
         """A call of another task for the same asked one."""
         return SessionCall(
             task, session=self.session, above=self, cluster_options=self.cluster_options
@@ -242,7 +243,7 @@ class Session:
             self._clusters.clear()
         self.call, self.context = call, context
 
-    def cluster_options(self, task: Task[Any], options: Options) -> Options | None:
+    def cluster_options(self, task: Task[Body], options: Options) -> Options | None:
         """Those of the call that runs; None where a task is called as a function."""
         call = self.call
         is_it = call is not None and call.task is task and call.kwargs == options

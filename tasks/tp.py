@@ -54,7 +54,7 @@ def _last(c: Context, **given: Any) -> Cluster:
     return commands.tp.restart.last(c, **given)
 
 
-def _named(c: Context, **given: Any) -> Sequence[Cluster]:
+def _named(c: Context, **given: object) -> Sequence[Cluster]:
     """A hook's cluster is that of the task that it hangs on."""
     call = sessions.of(c).call  # type: ignore[union-attr]  # a task of ours has one
     is_it = call is not None and getattr(call.task, "make", None) is _named

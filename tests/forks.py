@@ -57,7 +57,7 @@ class Forked(subprocess.Popen[str]):
         self._network = str(network or "")
         super().__init__(words, **options)
 
-    def _execute_child(self, args: list[str], *rest: Any) -> None:  # type: ignore[override]
+    def _execute_child(self, args: list[str], *rest: Any) -> None:
         """Have it forked in place of fork and exec; `rest` is as subprocess gives it."""
         cwd, env, pipes, has_session = rest[4], rest[5], rest[9:15], rest[20]
         theirs = [pipes[0], pipes[3], pipes[5]]
@@ -123,6 +123,7 @@ def serve(path: str) -> None:
     ours = [found.name for found in tasks if ".remote" not in found.name]
     for name in ["invoke.main", "fabric", "requests", *ours]:
         importlib.import_module(name)
+    sys.modules["tasks.cluster.config.hostfile"].validator()  # nearly every command makes it
     gc.freeze()  # else each fork copies all that its first collection looks at
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -6,6 +6,7 @@ though they do divide the columns of the matrices ("odd"), or two KV heads ("few
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 Config = dict[str, Any]
@@ -83,7 +84,7 @@ def _step(like: str) -> Config:
     )  # fmt: skip
 
 
-KINDS = {
+KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "llama": _plain,
     "qwen2": lambda like: _plain(like, hidden_size=HEADS[like][0] * HEADS[like][2]),
     "qwen3": _plain,

@@ -18,7 +18,9 @@ from typing import Any
 
 # As the product does, and for the same reason: tokenizers take 4 s to import.
 package = types.ModuleType("mlx_lm")
-package.__path__ = list(importlib.util.find_spec("mlx_lm").submodule_search_locations)
+found = importlib.util.find_spec("mlx_lm")
+assert found
+package.__path__ = list(found.submodule_search_locations or ())
 sys.modules["mlx_lm"] = package
 for name in ("transformers", "huggingface_hub", "mlx_lm.tokenizer_utils"):
     stand_in: Any = types.ModuleType(name)
@@ -77,6 +79,7 @@ class Rank:
         if self.group:
             self.model.shard(self.group)
         if harm:
+            assert self.group
             getattr(self, harm)(self.model.layers, self.group.rank() == self.group.size() - 1)
         mx.eval(self.model.parameters())
         return "ok"
@@ -109,6 +112,7 @@ class Rank:
 
     def exchanged(self, layers: list[Any], _: bool) -> None:
         """Ranks 0 and 1 have each other's shards of what sums up the heads."""
+        assert self.group
         other = {0: 1, 1: 0}.get(self.group.rank(), self.group.rank())
         for module in (layer.self_attn.o_proj for layer in layers):
             for name in ("weight", "scales", "biases"):

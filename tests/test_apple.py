@@ -18,8 +18,9 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invocations import HOLE, Invocation, functions, invocations, shell_texts
+from invocations import Invocation, functions, invocations, shell_texts
 from rig.mac import apple, guards
+from rig.mac.getopts import HOLE
 
 REMOTE = sorted((ROOT / "tasks" / "remote").rglob("*.sh"))
 CI = sorted((ROOT / ".ci" / "mac").glob("*.sh"))

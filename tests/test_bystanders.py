@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def start(everyones: Inv) -> Iterator[Start]:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     for pid in ranks(everyones.home / "model").values():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ends by itself once another has
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

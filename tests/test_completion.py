@@ -46,10 +46,11 @@ CASES = {
 
 @pytest.mark.parametrize("words", CASES, ids=" ".join)
 def test_candidates(inv: Inv, home: Path, words: tuple[str, ...]) -> None:
-    (home / ".cache/huggingface/hub/models--org--name").mkdir(parents=True)
+    # As the nodes' own order of caches has it (remote/hub.sh).
+    (home / "hf/models--org--name").mkdir(parents=True)
     (home / "models" / "K").mkdir(parents=True)
     (home / ".invoke.yaml").write_text("tp: {clusters: {small: {}}}")
-    inv.env["INVOKE_TP_HOSTFILE"] = "hosts/hwstudio.json"
+    inv.env |= {"INVOKE_TP_HOSTFILE": "hosts/hwstudio.json", "HUGGINGFACE_HUB_CACHE": "~/hf"}
     found = inv("--complete", "--", "inv", *words).out.split()
     assert CASES[words] <= set(found)
     assert ("tp.stop" in found) == ("tp.stop" in CASES[words])

@@ -802,7 +802,7 @@ def test_this_machine_too(sync: Sync, macs: Macs, source: Path, tmp_path: Path) 
 
 
 DATA = "/System/Volumes/Data"
-HOME_NAMES = ("~", "/", "/Users", "/Users/mac2", ".", "./", "home", "users")
+HOME_NAMES: tuple[str, ...] = ("~", "/", "/Users", "/Users/mac2", ".", "./", "home", "users")
 HOME_NAMES += (DATA, f"{DATA}/Users", f"{DATA}/Users/mac2", "/USERS/MAC2")
 NO_SYNC = {
     **dict.fromkeys(HOME_NAMES, "the user's home"),
@@ -977,9 +977,9 @@ def test_model(inv: Inv, model: Rig, tiny: Path) -> None:
     report = weighed(inv, "--json").json()
     assert report["ok"] is True
     assert not [each for each in report["findings"] if each["check"] == "asked"]
-    rows = {row["ranks"]: row for row in report["split"]["rows"] if row["mode"] == "tensor"}
+    by_ranks = {row["ranks"]: row for row in report["split"]["rows"] if row["mode"] == "tensor"}
     # 4 layers x 2 x 6 of 12 heads x 16 x 4 bytes.
-    assert rows[2]["cache"] == [[None, 4 * 2 * 6 * 16 * 4]]
+    assert by_ranks[2]["cache"] == [[None, 4 * 2 * 6 * 16 * 4]]
     four = weighed(inv, "-n", "4", "--json").json()
     assert "2 ranks, together " in str(four["findings"])
     # As a rank sees it: from its working directory.

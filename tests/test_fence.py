@@ -136,7 +136,7 @@ def test_an_unlock_that_slept(light: Inv, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(lock, "take_over", sleep)
     with pytest.raises(TakenOver) as refused:
         lock.unlock(cluster)
-    assert "taken over by tp.start of" in refused.value.message
+    assert "taken over by tp.start of" in str(refused.value.message)
     assert (light.home / layout.CLUSTER / "lock" / "holder").exists()
     locks.close()
     monkeypatch.undo()

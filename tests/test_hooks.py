@@ -7,11 +7,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import Inv, own_servers, wait_for
-from invoke import Collection, Config, Context
+from invoke.collection import Collection
+from invoke.config import Config
+from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
@@ -42,7 +44,8 @@ def make(tmp_path: Path) -> Callable[..., Task[Any]]:
                 raise error
 
         # Invoke takes tasks with one code for the same.
-        return task(body, name=name, klass=hooks._Step, **given)
+        made: Any = task(body, name=name, klass=hooks._Step, **given)
+        return cast("Task[Any]", made)
 
     return make
 

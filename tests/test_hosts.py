@@ -25,7 +25,7 @@ from tasks.cluster.facts.links.reach import Reach
 from tasks.cluster.facts.machine import clock, firewall, power, restarts, sudo, versions
 from tasks.cluster.facts.machine.power import Power
 from tasks.cluster.facts.machine.restarts import FileVault, Updates
-from tasks.cluster.ssh import keyscan
+from tasks.cluster.ssh import keyscan, known_hosts
 from tasks.cluster.ssh.known_hosts import KnownHost, KnownKeys
 
 
@@ -245,7 +245,7 @@ def test_what_a_scan_shows() -> None:
     text = f"# mac1:22 SSH-2.0-OpenSSH\n[mac1]:22 ssh-ed25519 {key}\njunk\na b !!!\n"
     (found,) = keys = keyscan.parse(text)
     assert (found.kind, found.text) == ("ssh-ed25519", key)
-    raw, other = keyscan.known_hosts.decoded(key), b"other"
+    raw, other = known_hosts.decoded(key), b"other"
     known = KnownHost("f", "", "ssh-ed25519", raw)
     for entries, state in (
         ([], keyscan.NEW),

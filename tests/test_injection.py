@@ -203,7 +203,7 @@ def test_paths_that_look_like_more(sh: str, name: str) -> None:
     """Relative ones, as an option gives them: a leading dash is no option, ~name no home."""
     with scratch(sh) as place:
         program = place.program(place.folder / "py", RANK)
-        options = {"cwd": name, "state_dir": f"{name}/s", "log_dir": f"{name}/l"}
+        options: dict[str, Any] = {"cwd": name, "state_dir": f"{name}/s", "log_dir": f"{name}/l"}
         cluster = cluster_of(place, python=str(program), **options)
         home = place.folder if name == "~" else place.folder / name
         home.mkdir(exist_ok=True)
@@ -645,7 +645,7 @@ def test_answers_of_nodes(
 ) -> None:
     """One of a node's commands answers as no Mac would: told, never run, no order to a terminal."""
     rig = macs()
-    hosts = [
+    hosts: list[dict[str, Any]] = [
         {"ssh": name, "ips": [rig.address(name)], "links": {"en5": rig.links[name, "en5"]}}
         for name in rig.names
     ]

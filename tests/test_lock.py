@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import layout
 import pytest
@@ -441,13 +442,13 @@ def test_a_keeper_that_lost_its_lock(inv: Inv) -> None:
     inv("tp.unlock")
     path = folder(inv)
     plain_files(NOW, holder(token="def"))(path)
-    assert process.communicate("\n", timeout=DEADLINE) == ("lost\n", None)
+    assert process.communicate("\n", timeout=DEADLINE)[0] == "lost\n"
     assert (path / "holder").exists()
 
 
 def test_who_has_waited_is_named(inv: Inv) -> None:
     """The number is of who has it, not of who had the lock before."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with (
         subprocess.Popen(["/bin/sh", "-s"], **pipes) as first,
         subprocess.Popen(["/bin/sh", "-s"], **pipes) as second,
@@ -456,9 +457,14 @@ def test_who_has_waited_is_named(inv: Inv) -> None:
             (first, keeper(inv), "held\t1\n"),
             (second, keeper(inv, "def", wait=DEADLINE), "busy\t"),
         ):
+            assert process.stdin
+            assert process.stdout
             process.stdin.write(text)
             process.stdin.flush()
             assert process.stdout.readline().startswith(said)
+        assert first.stdin
+        assert second.stdin
+        assert second.stdout
         first.stdin.close()
         assert "held\t2\n" in iter(second.stdout.readline, "")
         fence = (folder(inv).parent / "fence").read_text()
@@ -558,7 +564,7 @@ class Watch:
 
 
 TURNS = (("tp.start",), ("tp.stop",), ("tp.start", "--lock-wait", "5"), ("tp.stop", "--force"))
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def test_ten_loops_at_once(light: Inv) -> None:

@@ -35,7 +35,11 @@ def cluster_in(home: Path, ranks: int, keep: int, log_dir: str | None, **more: A
     (home / "hosts.json").write_text(json.dumps(local))
     config = {"engines": {"note": {"command": ["-c", NOTE]}}, "engine": "note"}
     config["state_dir"] = str(home / layout.STATE)
-    options = {"hostfile": str(home / "hosts.json"), "python": sys.executable, "keep_logs": keep}
+    options: dict[str, Any] = {
+        "hostfile": str(home / "hosts.json"),
+        "python": sys.executable,
+        "keep_logs": keep,
+    }
     config |= more
     return clusters.build(config, log_dir=log_dir and str(home / log_dir), cwd=str(home), **options)
 
@@ -350,7 +354,7 @@ def test_a_suspended_command_here_is_not_waited_for(
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(ActionFailed) as busy:
             logs.collect(cluster, where)
-    assert "another command here has had it for 0.2 s" in busy.value.message
+    assert "another command here has had it for 0.2 s" in str(busy.value.message)
     assert not logs.collect(cluster, where).failed
 
 

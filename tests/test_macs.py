@@ -37,7 +37,7 @@ def ready(
         rig = macs(count, cables, states={name: {"thunderbolt": 4} for name in names})
         made.append(rig)
         inv("rdma.discover", "--hosts", ",".join(names), "--write", str(file))
-        more = {"engine": engine, "python": sys.executable, "model": str(model)}
+        more: dict[str, Any] = {"engine": engine, "python": sys.executable, "model": str(model)}
         more["envs"] = [f"PYTHONPATH={vllm_mlx}"]
         data = {**json.loads(file.read_text()), **more, "args": ["--port", str(inv.port)]}
         file.write_text(json.dumps(data))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from conftest import Inv
 from openai import OpenAI
 
@@ -11,7 +13,7 @@ def test_client(served: Inv) -> None:
     url = served("tp.status", "--json").json()["url"]
     with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         assert client.models.list().object == "list"
-        ask = {
+        ask: Any = {
             "model": "default_model",
             "messages": [{"role": "user", "content": "Hello"}],
             "max_tokens": 8,
@@ -19,6 +21,7 @@ def test_client(served: Inv) -> None:
         }
         answer = client.chat.completions.create(**ask)
         pieces = list(client.chat.completions.create(**ask, stream=True))
+    assert answer.usage
     assert answer.usage.completion_tokens == 8
     text = answer.choices[0].message.content
     assert text

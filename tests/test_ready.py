@@ -46,8 +46,8 @@ def slow(inv: Inv, home: Path) -> Iterator[Inv]:
     inv.config = home / "config.json"
     inv.config.write_text(json.dumps({"tp": {"engines": {"slow": engine}}}))
     more = {"engine": "slow", "cwd": str(folder)}
-    file = hostfile(home / "hosts.json", LOCAL, model, inv.port, **more)
-    inv.env["INVOKE_TP_HOSTFILE"] = str(file)
+    made = hostfile(home / "hosts.json", LOCAL, model, inv.port, **more)
+    inv.env["INVOKE_TP_HOSTFILE"] = str(made)
     inv.env["INVOKE_TP_COOLDOWN"] = "0"
     yield inv
     clean_up(inv)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,10 @@ def link(rig: Rig) -> None:
         rig.run(host, f"ifconfig {port} inet {address}", root=True)
 
 
+def _listens(rig: Rig, host: str) -> bool:
+    return 8000 in read(rig, host, "ports")
+
+
 class TestHosts:
     def test_are_separate(self, two_macs: Rig) -> None:
         rig = two_macs
@@ -92,7 +97,7 @@ class TestHosts:
         for host in two_macs.names:
             two_macs.run(host, f"{sys.executable} -m http.server 8000 >/dev/null 2>&1 &")
         for host in two_macs.names:
-            wait_for(lambda host=host: 8000 in read(two_macs, host, "ports"))
+            wait_for(partial(_listens, two_macs, host))
             (holder,) = read(two_macs, host, "ports")[8000]
             assert read(two_macs, host, "processes")[holder.pid].command.endswith("8000")
 
@@ -418,6 +423,7 @@ class TestCommands:
 
 
 RULES = "admin ALL=(root) NOPASSWD: /sbin/ifconfig en5 inet *, /bin/launchctl print \\\n  a\\,b\n"
+LIMITED = f"{facts.limited(1, 'rdma_ctl status')}; exit $?"
 NEEDED = ("sudo: a password is required", 1)
 
 
@@ -527,7 +533,6 @@ SHOWN: dict[tuple[str, str], list[tuple[Look, Any, Any]]] = {
     ],
 }
 DOMAINS = "AppleThunderboltRDMAProtectionDomain"
-LIMITED = f"{facts.limited(1, 'rdma_ctl status')}; exit $?"
 
 
 def word(rig: Rig, command: str) -> str:

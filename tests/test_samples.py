@@ -863,7 +863,7 @@ def test_real_macs_that_are_cabled(
     for host, (profile, names) in (("mac1", one), ("mac2", two)):
         said = _text(samples / f"sp_thunderbolt_json_{profile}.json")
         listed = _text(samples / f"networksetup_listallhardwareports_{names}.txt")
-        values = {
+        values: dict[Any, object] = {
             thunderbolt.KEY: thunderbolt.parse_ports(said, 0),
             thunderbolt.HARDWARE_PORTS: thunderbolt.parse_hardware_ports(listed, 0),
         }

@@ -499,8 +499,9 @@ class Keys:
     def other(self, kind: str = "ed25519") -> str:
         return self.make(kind, self.sshd.folder / f"other.{kind}")
 
-    def know(self, *lines: str) -> None:
+    def know(self, *lines: str) -> Keys:
         (self.sshd.folder / "known_hosts").write_text("".join(f"{line}\n" for line in lines))
+        return self
 
     def hash(self) -> None:
         file = self.sshd.folder / "known_hosts"
@@ -519,8 +520,8 @@ class Keys:
         self.sshd.start(self.name, HostKey=both)
         return key
 
-    def know_other(self, kind: str) -> None:
-        self.know(f"{self.at} {self.other(kind)}")
+    def know_other(self, kind: str) -> Keys:
+        return self.know(f"{self.at} {self.other(kind)}")
 
     def know_alias(self, alias: str, own: str) -> None:
         self.know(f"studio {alias}", f"{self.at} {own}")
@@ -552,12 +553,12 @@ ALIAS = "HostKeyAlias studio"
 REVOKED = "RevokedHostKeys /nowhere"
 
 # What is known -> why the key is not taken (None: it is).
-KNOWN: list[tuple[str, Callable[[Keys], None], str | None]] = [
+KNOWN: list[tuple[str, Callable[[Keys], object], str | None]] = [
     ("its key", lambda k: k.know(f"{k.at} {k.own}"), None),
     ("nothing", lambda k: k.know(), "its host key is not known"),
     ("another's", lambda k: k.know(f"mac9 {k.own}"), "its host key is not known"),
-    ("hashed", lambda k: (k.know(f"{k.at} {k.own}"), k.hash()), None),
-    ("hashed, wrong", lambda k: (k.know(f"{k.at} {k.other()}"), k.hash()), "has changed"),
+    ("hashed", lambda k: k.know(f"{k.at} {k.own}").hash(), None),
+    ("hashed, wrong", lambda k: k.know(f"{k.at} {k.other()}").hash(), "has changed"),
     ("wrong", lambda k: k.know(f"{k.at} {k.other()}"), "has changed"),
     ("two of a kind", lambda k: k.know(f"{k.at} {k.other()}", f"{k.at} {k.own}"), None),
     ("without port", lambda k: k.know(f"127.0.0.1 {k.own}"), None),
@@ -577,18 +578,18 @@ KNOWN: list[tuple[str, Callable[[Keys], None], str | None]] = [
     ("other kind", lambda k: k.know(f"{k.at} {k.other('rsa')}"), "(ssh-ed25519; known is ssh-rsa)"),
     ("one of its kinds", lambda k: k.know(f"{k.at} {k.serve('rsa')}"), None),
     ("its kind, wrong", lambda k: (k.serve("rsa"), k.know_other("rsa")), "has changed"),
-    ("alias", lambda k: (k.know(f"studio {k.own}"), k.option(ALIAS)), None),
-    ("alias unknown", lambda k: (k.know(f"{k.at} {k.own}"), k.option(ALIAS)), "is not known"),
+    ("alias", lambda k: k.know(f"studio {k.own}").option(ALIAS), None),
+    ("alias unknown", lambda k: k.know(f"{k.at} {k.own}").option(ALIAS), "is not known"),
     ("alias wrong", lambda k: k.know_alias(k.other(), k.own), "(of studio) has changed"),
     ("junk", lambda k: k.know("# x", "", "junk", f"{k.at} ssh-rsa !!!", f"{k.at} {k.own}"), None),
     ("revoked in a file", lambda k: k.revoke(k.own), "is revoked"),
     ("other in that file", lambda k: k.revoke(k.other()), None),
-    ("no such file", lambda k: (k.know(f"{k.at} {k.own}"), k.option(REVOKED)), "so that no host"),
+    ("no such file", lambda k: k.know(f"{k.at} {k.own}").option(REVOKED), "so that no host"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("what", "know", "why"), KNOWN, ids=[row[0] for row in KNOWN])
-def test_host_keys(sshd: Sshd, what: str, know: Callable[[Keys], None], why: str | None) -> None:
+def test_host_keys(sshd: Sshd, what: str, know: Callable[[Keys], object], why: str | None) -> None:
     """A key is taken where ssh itself takes it, and nowhere else."""
     keys = Keys(sshd)
     know(keys)

@@ -120,5 +120,6 @@ def hostile(client: Client) -> None:
         assert answer.status_code == 404
     # Who has gone: of an answer that has no end, and of one that rank 0 alone would break off.
     client.leave(max_tokens=10**30)
-    client.leave(max_tokens=60, stream=True, seed=1)
+    client.leave(max_tokens=10**30, stream=True, seed=1)
+    client.leave(max_tokens=10**30, seed=1)
     assert client.ask(timeout=60).status_code == 200

@@ -64,7 +64,12 @@ def known(name: str, how: str, folder: Path, *only: str) -> None:
 SURE = [(name, how) for name, each in KNOWN.items() for how in each if how[:3] in ("at_", "as_")]
 SURE = [(name, how) for name, how in SURE if KNOWN[name]["sure"]]
 # MLA, repeated KV heads, sizes that a group does not divide, no shard(), few KV heads.
-SAMPLE = ("Moonlight-16B-A3B-Instruct", "Qwen3.5-35B-A3B", "GLM-4.5-Air", "gemma-4-26B-A4B")
+SAMPLE: tuple[str, ...] = (
+    "Moonlight-16B-A3B-Instruct",
+    "Qwen3.5-35B-A3B",
+    "GLM-4.5-Air",
+    "gemma-4-26B-A4B",
+)
 SAMPLE = (*SAMPLE, "gpt-oss-20b", "Qwen3-30B-A3B")
 
 
@@ -88,7 +93,15 @@ def test_nothing_is_evaluated_and_it_is_quick(tmp_path: Path) -> None:
     """A model of 2.8 T numbers costs neither memory nor the time to touch it."""
     config = {**KNOWN["Kimi-K3"]["config"], "quantization": PACKED}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    line = [sys.executable, ROOT / "tasks/remote/facts/split.py", "k", tmp_path, "", TENSOR, "2"]
+    line = [
+        sys.executable,
+        str(ROOT / "tasks/remote/facts/split.py"),
+        "k",
+        str(tmp_path),
+        "",
+        TENSOR,
+        "2",
+    ]
     done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=DEADLINE)
     assert json.loads(done.stdout)["rows"][0]["answer"] == "yes"
     assert json.loads(done.stdout)["peak"] < 10**6
@@ -168,7 +181,7 @@ def test_weights_are_read(tmp_path: Path) -> None:
     names = {"layer.0": PARTS[0], "layer.1": PARTS[1], "x": PARTS[1], "y": PARTS[1]}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     said = ask(folder, TENSOR, 2)
-    assert said.weights.named == {*PARTS}
+    assert said.weights.named == frozenset(PARTS)
     assert said.weights.implied == {
         PARTS[0]: whole,
         PARTS[1]: spaced,

@@ -86,7 +86,7 @@ def test_changed_host_key(remote: Inv, sshd: Sshd) -> None:
     sshd.stop("mac2")
     for file in (sshd.folder / "mac2.key", sshd.folder / "mac2.key.pub"):
         file.unlink()
-    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", sshd.folder / "mac2.key"]
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(sshd.folder / "mac2.key")]
     subprocess.run(make, check=True)
     sshd.start("mac2")
     failed = remote("tp.preflight", code=5)
@@ -149,7 +149,9 @@ def test_no_packet_waits_for_another(sshd: Sshd) -> None:
     node = Node(Host("mac1"), SshConfig(str(sshd.folder / "config")))
     try:
         assert node.sh("true").ok
-        sock = node._context.transport.sock
+        assert node._connection
+        sock = node._connection.transport.sock
+        assert isinstance(sock, socket.socket)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     finally:
         node.close()

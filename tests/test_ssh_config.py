@@ -23,7 +23,7 @@ from conftest import ROOT, Inv, _listens, free_ports, require, wait_for
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.ssh import node, nodes
+from tasks.cluster.ssh import node, nodes, resolve
 
 CASES = sorted((ROOT / "tests" / "data" / "ssh").glob("*.conf"))
 FIELD = sorted((ROOT.parent / "shared" / "field-cases").glob("*-ssh-*.conf"))
@@ -58,7 +58,7 @@ class Server:
 
 
 def keygen(path: Path, *words: str) -> Path:
-    line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, *words, "-f", path]
+    line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, *words, "-f", str(path)]
     subprocess.run(line, check=True)
     return path
 
@@ -81,7 +81,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"cert-authority {(made.folder / 'ca.key.pub').read_text()}"
     )
     certified = keygen(made.folder / "certified.key")
-    sign = ["ssh-keygen", "-q", "-s", made.folder / "ca.key", "-I", "me", "-n", "root"]
+    sign = ["ssh-keygen", "-q", "-s", str(made.folder / "ca.key"), "-I", "me", "-n", "root"]
     subprocess.run([*sign, f"{certified}.pub"], check=True)
     keygen(made.folder / "locked.key", "-N", "secret")
     (made.folder / "junk.key").write_text("no key at all\n")
@@ -146,6 +146,14 @@ def by_us(path: Path, name: str = "mac1") -> node.CommandResult:
         return connections.of([Host(ssh=name)], str(path))[0].sh("echo in")
     finally:
         connections.close()
+
+
+def test_the_hash_of_a_connection(config: Callable[[str], Path]) -> None:
+    """ssh -G leaves %C in an IdentityFile, and puts it in elsewhere."""
+    path = config("Host mac1\n  User me\n  Port 2222\n  ControlPath %C\n  IdentityFile %C\n")
+    found = resolve.resolve("mac1", None, None, str(path))
+    assert found.options["identityfile"] == ("%C",)
+    assert [str(each) for each in found.paths("identityfile")] == [found.first("controlpath")]
 
 
 @pytest.mark.parametrize("case", [*CASES, *FIELD], ids=lambda path: path.stem)

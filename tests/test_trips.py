@@ -84,8 +84,9 @@ def written(program: str, inv: Inv, *words: str, code: int = 0) -> list[str]:
     file.unlink(missing_ok=True)
     line = [sys.executable, "-c", program, "-f", str(inv.config), *words]
     env = {**inv.environment(), "TRIPS": str(file)}
-    options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
-    done = subprocess.run(line, cwd=ROOT, env=env, **options)
+    done = subprocess.run(
+        line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
     assert done.returncode == code, done.stderr
     return file.read_text().splitlines()
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from invoke.exceptions import Exit, ParseError
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 class Envelope:
     """What a task has handed over so far; `is_stream` is one that prints a document per line."""
 
-    result: dict[str, Any] = field(default_factory=dict)
-    findings: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, object] = field(default_factory=dict)
+    findings: list[dict[str, object]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     is_begun: bool = False
     is_stream: bool = False
 
-    def document(self, error: BaseException | None = None) -> dict[str, Any]:
+    def document(self, error: BaseException | None = None) -> dict[str, object]:
         """The whole of it, for a task that has ended with `error` (None: well)."""
         code, why = _ended(error)
         more = {"lines": self.lines} if self.lines else {}
@@ -85,7 +85,7 @@ def begin(is_stream: bool = False) -> None:
     envelope.is_begun, envelope.is_stream = True, is_stream
 
 
-def give(result: Mapping[str, Any], findings: Iterable[Finding] = ()) -> None:
+def give(result: Mapping[str, object], findings: Iterable[Finding] = ()) -> None:
     """Hand over a task's result; without an envelope (code that calls ours) it is printed."""
     found = [asdict(each) for each in findings]
     envelope = current()
@@ -96,7 +96,7 @@ def give(result: Mapping[str, Any], findings: Iterable[Finding] = ()) -> None:
         envelope.findings += found
 
 
-def line(result: Mapping[str, Any], error: str = "") -> None:
+def line(result: Mapping[str, object], error: str = "") -> None:
     """A document of its own on a line: one of many that a task prints until it is ended."""
     envelope = current()
     if envelope is not None:
@@ -120,7 +120,7 @@ def _print(error: BaseException | None = None) -> None:
         _out(envelope.document(error), None)
 
 
-def _out(document: Mapping[str, Any], indent: int | None = 2) -> None:
+def _out(document: Mapping[str, object], indent: int | None = 2) -> None:
     # JSON leaves DEL as it is, which a terminal takes for an order.
     print(plain(json.dumps(document, indent=indent)), flush=True)
 

@@ -11,21 +11,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from invoke.collection import Collection
 from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
 from invoke.executor import Executor as InvokeExecutor
+from invoke.parser.context import ParserContext
+from invoke.runners import Result
 from invoke.tasks import Call, Task
 
 from .. import session
 from ..cluster.config import settings
 from ..cluster.errors import BadInput, Interrupted
-from ..session import Options, Session, SessionCall
+from ..session import Body, Options, Session, SessionCall
 from . import envelope, hooks, signals
 
 _ABSENT = object()
+
+Asked = Union[str, "tuple[str, dict[str, Any]]", ParserContext]  # what Invoke executes
 
 
 class Executor(InvokeExecutor):
@@ -36,7 +40,7 @@ class Executor(InvokeExecutor):
     its own.
     """
 
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, object] = {}
 
     def expand_calls(self, calls: Sequence[Call], above: SessionCall | None = None) -> list[Call]:
         expanded: list[Call] = []
@@ -78,16 +82,17 @@ class Executor(InvokeExecutor):
         trees = self.collection, sys.modules[__name__.partition(".")[0]].ns
         return {id(tree[name]): name for tree in trees for name in tree.task_names}
 
-    def execute(self, *tasks: Any) -> Any:
+    def execute(self, *tasks: Asked) -> dict[Task[Any], Result]:
         asked = [each for each in tasks if _wants_json(each)]
         with envelope.opened(bool(asked), bool(asked) and self._streams(asked[0])):
             return self._execute(*tasks)
 
-    def _streams(self, context: Any) -> bool:
+    def _streams(self, context: Asked) -> bool:
         """Whether a task as Invoke has parsed it prints a document per line."""
-        return bool(getattr(self.collection[context.name], "streams", False))
+        task = self.collection[getattr(context, "name", "")]
+        return bool(getattr(task, "streams", False))
 
-    def _execute(self, *tasks: Any) -> Any:
+    def _execute(self, *tasks: Asked) -> dict[Task[Any], Result]:
         _check_last_word(tasks)
         self._configure()
         self._check_configuration()
@@ -127,7 +132,7 @@ class Executor(InvokeExecutor):
     def _place(self, name: str) -> str:
         """The name of a key with the file that says it; of several the one that Invoke goes by."""
         for level in ("runtime", "project", "user", "system"):
-            said: Any = getattr(self.config, f"_{level}", None)
+            said: object = getattr(self.config, f"_{level}", None)
             for word in name.split("."):
                 said = said.get(word, _ABSENT) if isinstance(said, Mapping) else _ABSENT
             if said is not _ABSENT:
@@ -135,7 +140,7 @@ class Executor(InvokeExecutor):
         return name
 
 
-def run(config: Config, task: Task[Any], **options: Any) -> Any:
+def run(config: Config, task: Task[Body], **options: object) -> None:
     """Run `task` with its hooks from code: a task that is called as a function skips them."""
     executor = Executor(Collection(task), config)
     with executor.session.running(), executor.hooks.watching(executor.session):
@@ -157,21 +162,22 @@ def _check_options(calls: Iterable[Call]) -> None:
             check(call.kwargs)
 
 
-def _check_last_word(contexts: Sequence[Any]) -> None:
+def _check_last_word(contexts: Sequence[Asked]) -> None:
     """`inv tp.stop --hosts`: Invoke takes a list without its value for one that is not given."""
     words = list(takewhile(lambda word: word != "--", sys.argv[1:]))
-    flags: Mapping[str, Any] = getattr(contexts[-1], "flags", {}) if contexts else {}
+    last = contexts[-1] if contexts else None
+    flags = last.flags if isinstance(last, ParserContext) else {}
     if words and words[-1] in flags and flags[words[-1]].kind is list:
         raise ParseError(f"Flag {words[-1]!r} needed value and was not given one!")
 
 
-def _wants_json(context: Any) -> bool:
+def _wants_json(asked: Asked) -> bool:
     """Whether a task as Invoke has parsed it was given `--json`."""
-    argument = getattr(context, "args", {}).get("json")
+    argument = asked.args.get("json") if isinstance(asked, ParserContext) else None
     return bool(argument and argument.value)
 
 
-def _filled(call: Call, inherited: Options) -> dict[str, Any]:
+def _filled(call: Call, inherited: Options) -> dict[str, object]:
     """The call's options: given ones, else those of the task it hangs on, else its defaults."""
     parameters = call.task.argspec(call.task.body).parameters.values()
     # By name, so that `call(task, 1)` and `call(task, x=1)` are equal.

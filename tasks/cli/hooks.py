@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -22,7 +21,7 @@ from invoke.tasks import Call, Task
 
 from .. import cli
 from ..cluster.errors import ActionFailed
-from ..session import Session, SessionCall
+from ..session import Body, Session, SessionCall
 from . import signals
 
 PHASES = ("pre", "post", "failed")
@@ -31,7 +30,7 @@ SKIP = "MLX_TP_SKIP_HOOKS"
 Commands = Mapping[str, Sequence[str]]
 
 
-def wrong(given: Any, names: Sequence[str]) -> str | None:
+def wrong(given: object, names: Sequence[str]) -> str | None:
     """What is wrong with `hooks` of the configuration for tasks of these names, or None.
 
     The line shows no command: one may hold a secret.
@@ -53,11 +52,11 @@ def wrong(given: Any, names: Sequence[str]) -> str | None:
     return None
 
 
-def _is_command(value: Any) -> bool:
+def _is_command(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and "\0" not in value
 
 
-class _Step(Task[Any]):
+class _Step(Task[Body]):
     """A task of ours between those of the command line; Invoke tells tasks apart by their code."""
 
     def __eq__(self, other: object) -> bool:
@@ -121,7 +120,7 @@ class _Attended:
 class Hooks:
     """The hooks of one command line."""
 
-    def __init__(self, config: Mapping[str, Any], names: Mapping[int, str]) -> None:
+    def __init__(self, config: Mapping[str, Commands], names: Mapping[int, str]) -> None:
         self._config = {} if os.environ.get(SKIP) else config
         self._names = names
         self._open: list[_Attended] = []
@@ -176,7 +175,7 @@ def _facts(call: SessionCall, c: Context) -> dict[str, str]:
     return {"MLX_TP_TIME": now, "MLX_TP_WHO": who(), **_of(made)}
 
 
-def _of(made: Any) -> dict[str, str]:
+def _of(made: object) -> dict[str, str]:
     """Facts of what a task works on: a cluster or several, or machines, or links between them."""
     from ..cluster.cluster import Cluster
 

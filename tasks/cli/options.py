@@ -19,7 +19,7 @@ from .. import session as sessions
 from ..cluster.config.settings import option_name
 from ..cluster.config.values import Kind, Text, Words
 from ..cluster.errors import BadInput
-from ..session import Options, Session
+from ..session import Body, Options, Session
 from . import envelope
 from .arguments import ANY, ROW, SHARED, Argument, kind_of
 from .executor import server_arguments
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..cluster.rdma.links import LinkPlan
 
 K = TypeVar("K", bound="OptionsTask")
-Body = Callable[..., Any]
 
 HELP = {
     "num_ranks": "number of ranks: the first N hosts, or a multiple of them (several per host)",
@@ -108,7 +107,7 @@ def _problem(folder: Path) -> str:
 Checks = Annotated[tuple[str, ...], CheckNames("CHECKS", split=True)]
 
 
-class OptionsTask(Task[Any]):
+class OptionsTask(Task[Body]):
     """A task whose options are typed; the short ones are ours, Invoke would make up one each."""
 
     parameters: Sequence[inspect.Parameter]
@@ -131,11 +130,11 @@ class OptionsTask(Task[Any]):
         """Raise BadInput for what is wrong whatever the cluster is."""
         self.typed(options)
 
-    def typed(self, options: Mapping[str, object]) -> dict[str, Any]:
+    def typed(self, options: Mapping[str, object]) -> dict[str, object]:
         """Give the options as the body has them typed; raise BadInput for what is wrong."""
         return {name: self._typed(name, value) for name, value in options.items()}
 
-    def _typed(self, name: str, value: object) -> Any:
+    def _typed(self, name: str, value: object) -> object:
         kind = self.kinds.get(name)
         if value == "":
             # `--hostfile "$UNSET"` must not come to mean the configured one.
@@ -160,7 +159,7 @@ class OptionsTask(Task[Any]):
 class ClusterTask(OptionsTask):
     """A task whose body gets the cluster that its shared options name, or what `of` makes."""
 
-    def __call__(self, c: Context | Session, *args: object, **options: object) -> object:
+    def __call__(self, c: Context | Session, *args: object, **options: object) -> object:  # type: ignore[override]
         return super().__call__(c.context if isinstance(c, Session) else c, *args, **options)
 
     def made(
@@ -192,12 +191,12 @@ class ClusterTask(OptionsTask):
 def cluster_task(
     *shared: str,
     of: Body | None = None,
-    pre: Iterable[Task[Any] | Call] = (),
-    post: Iterable[Task[Any] | Call] = (),
+    pre: Iterable[Task[Body] | Call] = (),
+    post: Iterable[Task[Body] | Call] = (),
     help: Mapping[str, str] | None = None,
     name: str | None = None,
     streams: bool = False,
-) -> Callable[[Body], Task[Any]]:
+) -> Callable[[Body], ClusterTask]:
     """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
 
     The body's own parameters become options too, of the type of their annotation, with their help
@@ -206,11 +205,11 @@ def cluster_task(
     `inv -R` say.
     """
 
-    def decorate(body: Body) -> Task[Any]:
+    def decorate(body: Body) -> ClusterTask:
         first, _, *own = inspect.signature(body).parameters.values()
         has_dry = any(parameter.name == "dry_run" for parameter in own)
 
-        def run(c: Context, **options: Any) -> object:
+        def run(c: Context, **options: object) -> object:
             mine = made.typed({p.name: options[p.name] for p in own if p.name in options})
             session = _session(c)
             # A hook adds to the document of the task that it hangs on.
@@ -232,10 +231,10 @@ def cluster_task(
 
 def options_task(
     help: Mapping[str, str] | None = None,
-) -> Callable[[Body], Task[Any]]:
+) -> Callable[[Body], OptionsTask]:
     """A task without a cluster; its body `(c, ...)` has options of the types of its annotations."""
 
-    def decorate(body: Body) -> Task[Any]:
+    def decorate(body: Body) -> OptionsTask:
         own = list(inspect.signature(body).parameters.values())[1:]
 
         def run(c: Context, **options: object) -> object:
@@ -278,7 +277,7 @@ def _session(c: Context) -> Session:
     return session
 
 
-def build(c: Context, whole: Sequence[str] | None = None, **options: Any) -> Cluster:
+def build(c: Context, whole: Sequence[str] | None = None, **options: object) -> Cluster:
     """The cluster of the configuration and these options; notes are said once.
 
     `whole` are all of the server's arguments, in place of those that are said anywhere else.

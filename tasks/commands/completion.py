@@ -7,6 +7,7 @@ alike, and know tasks and options alone.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..cluster import cluster
 from ..cluster.config import engine, hostfile
 from ..cluster.config.values import Choice
 from ..cluster.errors import BadInput
+from ..cluster.ssh import scripts
 
 FOLDER = Path(__file__).parents[1] / "cli" / "completions"
 SHELLS = ("bash", "zsh", "fish")
@@ -90,7 +92,10 @@ def _after_commas(typed: str, found: Sequence[str]) -> list[str]:
     return [f"{first}{comma}{each}" for each in found if each not in given]
 
 
-def _configured(words: Sequence[str], config: Config) -> dict[str, Any]:
+Tp = Mapping[str, Any]  # the configuration's, not validated
+
+
+def _configured(words: Sequence[str], config: Config) -> Tp:
     """`tp` as it would be for this line, as far as values depend on it."""
     tp = dict(config.get("tp", {}))
     tp["hostfile"] = os.environ.get("INVOKE_TP_HOSTFILE") or tp.get("hostfile")
@@ -99,50 +104,52 @@ def _configured(words: Sequence[str], config: Config) -> dict[str, Any]:
     return {key: value for key, value in tp.items() if value}
 
 
-def _hosts(tp: Mapping[str, Any]) -> list[str]:
+def _hosts(tp: Tp) -> list[str]:
     return cluster.known_hosts(tp)
 
 
-def _file(tp: Mapping[str, Any]) -> hostfile.Hostfile | None:
+def _file(tp: Tp) -> hostfile.Hostfile | None:
     try:
         return hostfile.load(cluster.configured(tp))
     except BadInput:
         return None
 
 
-def _ranks(tp: Mapping[str, Any]) -> list[str]:
+def _ranks(tp: Tp) -> list[str]:
     file = _file(tp)
     return [str(number) for number in range(len(file.hosts))] if file else []
 
 
-def _checks(tp: Mapping[str, Any]) -> list[str]:
+def _checks(tp: Tp) -> list[str]:
     from ..cluster.checks import CHECKS
 
     return list(CHECKS)
 
 
-def _models(tp: Mapping[str, Any]) -> list[str]:
+def _models(tp: Tp) -> list[str]:
     """The hostfile's model, those that this machine has from Hugging Face, and those in ~/models.
 
     What nodes have is not asked: Tab must answer at once.
     """
     file = _file(tp)
     own = file.model if file else None
-    hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface") / "hub"
+    ask = ["/bin/sh", "-c", f"{scripts.script('hub.sh')}hub_cache"]
+    found = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+    hub = Path(found.rstrip("\n") or "/nowhere")
     cached = [each.name[len("models--") :].replace("--", "/") for each in hub.glob("models--*")]
     here = [f"~/models/{each.name}" for each in (Path.home() / "models").glob("*")]
     return sorted({*cached, *here, *([own] if own else [])})
 
 
-def _engines(tp: Mapping[str, Any]) -> list[str]:
+def _engines(tp: Tp) -> list[str]:
     return sorted({*engine.BUILT_IN, *tp.get("engines", {})})
 
 
-def _clusters(tp: Mapping[str, Any]) -> list[str]:
+def _clusters(tp: Tp) -> list[str]:
     return sorted(tp.get("clusters", {}))
 
 
-VALUES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+VALUES: Mapping[str, Callable[[Tp], list[str]]] = {
     "hosts": _hosts,
     "host": _hosts,
     "rank": _ranks,

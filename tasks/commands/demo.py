@@ -7,7 +7,6 @@ import socket
 import time
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
-from typing import Any
 
 from invoke.context import Context
 from invoke.tasks import Task
@@ -16,10 +15,11 @@ from ..cli import executor, options, screen
 from ..cluster.config.settings import DEFAULTS
 from ..cluster.errors import ActionFailed
 from ..cluster.http.api import Api, ApiError
+from ..session import Body
 from .dev.tiny_model import PATH
 
 
-def run(c: Context, start: Task[Any], status: Task[Any], stop: Task[Any]) -> None:
+def run(c: Context, start: Task[Body], status: Task[Body], stop: Task[Body]) -> None:
     """Run these tasks with their hooks, and ask the server between them."""
     c.config.tp = _settings(8000 if _is_free(8000) else _any_free())
     screen.say("$ inv tp.start")
@@ -44,7 +44,7 @@ def _is_compiled() -> bool:
     return server is None or Path(cache_from_source(str(server))).exists()
 
 
-def _settings(port: int) -> dict[str, Any]:
+def _settings(port: int) -> dict[str, object]:
     """A cluster of its own, whatever is configured: only its own server is looked at and stopped.
 
     Another server may run on this machine, also one of the same model.

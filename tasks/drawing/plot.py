@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from . import clean, cut
 
@@ -15,7 +15,20 @@ _COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#9a6700")
 _BAR, _GAP, _HEIGHT = 22, 26, 150  # of a bar, between groups of bars, of a panel
 _LEFT, _TOP, _BETWEEN = 70, 64, 74
 
-Row = Mapping[str, Any]
+
+class Spread(TypedDict):
+    p50: float | None
+    p95: float | None
+
+
+class Row(TypedDict):
+    """What is drawn of a row; it may hold more."""
+
+    prompt_tokens_wanted: int
+    concurrency: int
+    first_token: Spread
+    tokens_per_second: Spread
+    tokens_per_second_total: float | None
 
 
 class _Panel(NamedTuple):
@@ -41,11 +54,10 @@ _PANELS = (
 )
 
 
-def svg(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The plot of runs as `inv tp.bench --out` writes them; a row that a run lacks has no bar."""
+def svg(runs: Sequence[tuple[str, Sequence[Row]]]) -> str:
+    """The plot of runs, each its label and rows; a row that a run lacks has no bar."""
     tables = [
-        {(row["prompt_tokens_wanted"], row["concurrency"]): row for row in run["rows"]}
-        for run in runs
+        {(row["prompt_tokens_wanted"], row["concurrency"]): row for row in rows} for _, rows in runs
     ]
     keys = sorted({key for table in tables for key in table})
     group = _BAR * len(runs) + _GAP
@@ -53,7 +65,7 @@ def svg(runs: Sequence[Mapping[str, Any]]) -> str:
     height = _TOP + len(_PANELS) * (_HEIGHT + _BETWEEN)
     size = {"width": f"{width}", "height": f"{height}", "viewBox": f"0 0 {width} {height}"}
     root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", **size})
-    labels = [clean(run["label"]) for run in runs]
+    labels = [clean(label) for label, _ in runs]
     ET.SubElement(root, "title").text = "tp.bench: " + ", ".join(labels)
     ET.SubElement(root, "rect", {"width": "100%", "height": "100%", "fill": _PAPER})
     for number, label in enumerate(labels):

@@ -63,6 +63,9 @@ SERVERS = {  # where the server of a module is that is run
     "vllm_mlx.distributed_launcher": "vllm_mlx.server",
     "vllm_mlx.server": "vllm_mlx.server",
 }
+# Seconds that a ring's last rank lets the others go first: it connects first, to rank 0, and MLX
+# tries again after a whole second only (mlx/distributed/ring/ring.cpp, RingGroup).
+BEHIND = 0.1
 QUIET = 600  # seconds without a byte after which the weights are taken for loaded
 
 
@@ -141,6 +144,8 @@ def meet(mx: Any, backend: str, size: int, limit: float) -> None:
     # SIGINT ends a rank that waits: by Python's handler MLX would fail, or wait on.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     faulthandler.dump_traceback_later(limit, exit=True)
+    if name == "ring" and int(os.environ["MLX_RANK"]) == size - 1:
+        time.sleep(BEHIND)
     try:
         group = mx.distributed.init(strict=True, backend=name)
     except (RuntimeError, ValueError) as error:
@@ -224,11 +229,9 @@ def folder(model: str) -> str:
     path = os.path.expanduser(model)
     if os.path.isdir(path):
         return path
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    home = os.environ.get("HF_HOME") or os.path.join(caches, "huggingface")
-    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    hub = os.path.expanduser(hub or os.path.join(home, "hub"))
-    repository = os.path.join(hub, "models--" + model.replace("/", "--"))
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = os.path.join(HF_HUB_CACHE, "models--" + model.replace("/", "--"))
     with open(os.path.join(repository, "refs", "main"), encoding="utf-8") as file:
         return os.path.join(repository, "snapshots", file.read().strip())
 
@@ -291,7 +294,7 @@ def read_bytes() -> int:
 
 
 def take_orders() -> None:
-    """Let mlx_lm's server take the canary's orders (score.py, which lies beside us)."""
+    """Let mlx_lm's server take the canary's orders, and its ranks end requests together."""
     if sys.argv[1:3] != ["mlx_lm", "server"]:
         return
     # What is wrong with its package the server says itself, when it is run.
@@ -299,6 +302,7 @@ def take_orders() -> None:
         import mlx_lm.server
 
         beside("score").install(mlx_lm.server)
+        beside("served").end_together(mlx_lm.server)
 
 
 def serve(mark: Mark, given: dict[str, str]) -> None:

@@ -18,6 +18,8 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+TOGETHER = 16  # tokens after which ranks ask each other
+
 
 class Served:
     """What requests may call the model; `name` is its id. Other models where `others` is set."""
@@ -77,10 +79,11 @@ def keep_mlx_lm(server: Any, served: Served) -> None:
         return complete(self, *given)
 
     def serve_single(self: Any, request: Any, *more: Any) -> Any:
-        """Serve to the end though the client has gone: rank 0 alone would leave, and all hang."""
+        """Serve on though the client has gone: rank 0 alone would leave, and all hang."""
         queue, *rest = request
+        server.is_alone_for = None
         if self._is_distributed:
-            queue = Unstoppable(queue)
+            queue = server.is_alone_for = Unstoppable(queue)
         return single(self, (queue, *rest), *more)
 
     def list_served(self: Any) -> None:
@@ -130,7 +133,7 @@ def check_request(request: Any, args: Any, provider: Any) -> None:
     """Raise ValueError for what ends the ranks (0.32.2), or occupies them for good.
 
     Tokens that there are not lead out of an array, which ends a rank by a signal; the others end
-    its generation. What is served alone (with a seed, or --kv-bits) goes on to its end.
+    its generation.
     """
     tokens = provider.tokenizer.get_vocab().values() if args.logits.logit_bias else ()
     wrong = {*(args.logits.logit_bias or ())}.difference(tokens)
@@ -163,15 +166,42 @@ def check_part(what: str, asked: object, loaded: object) -> None:
 
 
 class Unstoppable:
-    """The queue of a request whose context can't be stopped."""
+    """The queue of a request whose context can't be stopped by rank 0 alone."""
 
     def __init__(self, queue: Any) -> None:
-        self.queue = queue
+        self.queue, self.has_gone = queue, False
 
     def put(self, item: Any) -> None:
         if hasattr(item, "stop"):
-            item.stop = lambda: None
+            item.stop = self.leave
         self.queue.put(item)
+
+    def leave(self) -> None:
+        self.has_gone = True
+
+
+def end_together(server: Any) -> None:
+    """Let all ranks end what is served alone (with a seed) once rank 0's client has gone.
+
+    Requests of a batch mlx_lm.server ends so itself (0.32.2). The sum is made in the stream of the
+    model's own sums, so that these come in the same order on all ranks.
+    """
+    generate = server.stream_generate
+
+    def generate_together(*given: Any, **more: Any) -> Iterator[Any]:
+        import mlx.core as mx
+
+        alone = mx.distributed.init().size() == 1 or "stream" not in more  # before 0.31
+        for count, step in enumerate(generate(*given, **more), 1):
+            yield step
+            if alone or count % TOGETHER:
+                continue
+            gone = getattr(getattr(server, "is_alone_for", None), "has_gone", False)
+            with mx.stream(more["stream"]):
+                if mx.distributed.all_sum(mx.array(int(gone))).item():
+                    return
+
+    server.stream_generate = generate_together
 
 
 def keep_vllm_mlx(server: Any, served: Served) -> None:

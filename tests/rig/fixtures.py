@@ -38,7 +38,7 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
             share = [tmp_path_factory.getbasetemp()]
             share[0].chmod(0o755)  # the hosts' user is not root
             base = tmp_path_factory.mktemp("rig")
-            places = {"share": share, "compiled": _compiled(share[0].parent)}
+            places: dict[str, Any] = {"share": share, "compiled": _compiled(share[0].parent)}
             made[key] = Rig(base, names(count), cables, **places, **options).up()
         return made[key]
 

@@ -41,8 +41,9 @@ def _foreign(nodes: list[ast.AST]) -> Iterator[str]:
     """The private attributes in a module that no class in it has."""
     ours = OURS.union(*map(_defines, nodes))
     for each in nodes:
-        is_private = isinstance(each, ast.Attribute) and re.match("_[^_]", each.attr)
-        if is_private and each.attr not in ours:
+        if not isinstance(each, ast.Attribute) or not re.match("_[^_]", each.attr):
+            continue
+        if each.attr not in ours:
             yield each.attr
 
 

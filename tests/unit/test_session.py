@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke import Collection, Config, Context
+from invoke.collection import Collection
+from invoke.config import Config
+from invoke.context import Context
 from invoke.program import Program
 from invoke.tasks import Task, call, task
 
@@ -34,9 +36,10 @@ Builds = list[dict[str, Any]]
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> Builds:
     """The options of each cluster that is built."""
-    build, made = cluster.build, []
+    build: Any = cluster.build
+    made: Builds = []
 
-    def counted(*args: Any, connections: Any = None, **options: Any) -> cluster.Cluster:
+    def counted(*args: Any, connections: Any = None, **options: Any) -> Any:
         made.append(options)
         return build(*args, connections=connections, **options)
 

@@ -142,8 +142,7 @@ MLX_LM = Engine(
     # mlx_lm.server's own defaults are port 8080 and 127.0.0.1.
     defaults={"--port": "8000", "--host": ""},
     # Without this folder its GET /v1/models drops the connection (0.32.2).
-    prepare="hub=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/hub;"
-    ' hub=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$hub}}; [ -d "$hub" ] || mkdir -p "$hub"',
+    prepare='hub=$(hub_cache); [ -d "$hub" ] || mkdir -p "$hub"',  # remote/hub.sh
     refusals=(
         Refusal("--adapter-path", 1, _ONE_RANK, "fuse it: mlx_lm.fuse (or -n 1)", _LM_SERVER),
         Refusal("--draft-model", 1, _ONE_RANK, "leave it out (or -n 1)", _LM_SERVER),
@@ -191,12 +190,15 @@ _PATHS = ("--model", "--adapter-path", "--draft-model")
 
 
 def _apart(word: str) -> tuple[str, ...]:
-    """An option of a path as two words."""
+    """An option of a path as two words, and not shortened."""
     name, is_set, value = word.partition("=")
-    return (name, value) if name in _PATHS and is_set and value[:1] not in ("-", "") else (word,)
+    path = next((each for each in _PATHS if _is(name, each)), None)
+    if path and not is_set:
+        return (path,)
+    return (path, value) if path and value[:1] not in ("-", "") else (word,)
 
 
-def _configured(where: str, name: str, entry: Any) -> Engine:
+def _configured(where: str, name: str, entry: object) -> Engine:
     """An entry of `tp.engines`: an engine of its own, or changes to a built-in one."""
     if not isinstance(entry, Mapping) or not (entry.get("command") or name in BUILT_IN):
         raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
@@ -214,7 +216,9 @@ def _configured(where: str, name: str, entry: Any) -> Engine:
     unknown = sorted(str(key) for key in entry if key not in known)
     if unknown:
         raise ValueError(f"{where}.{unknown[0]} is unknown: {', '.join(sorted(known))}")
-    made = {key: _setting(f"{where}.{key}", key, value) for key, value in entry.items()}
+    made: dict[str, Any] = {
+        key: _setting(f"{where}.{key}", key, value) for key, value in entry.items()
+    }
     if "process" in made:
         _check_pattern(f"{where}.process", made["process"])
     elif "command" in made:
@@ -223,7 +227,7 @@ def _configured(where: str, name: str, entry: Any) -> Engine:
     return replace(base, **made)
 
 
-def _setting(where: str, key: str, value: Any) -> Any:
+def _setting(where: str, key: str, value: object) -> object:
     if key == "command":
         return _command(where, value)
     if key in ("env", "defaults"):
@@ -239,7 +243,7 @@ def _setting(where: str, key: str, value: Any) -> Any:
     return value
 
 
-def _command(where: str, value: Any) -> tuple[str, ...]:
+def _command(where: str, value: object) -> tuple[str, ...]:
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
         raise ValueError(f'{where}: give a list of words, as in ["-m", "my.server"]')
@@ -248,7 +252,7 @@ def _command(where: str, value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _pairs(where: str, key: str, value: Any) -> dict[str, str]:
+def _pairs(where: str, key: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: give names and values")
     for name, each in value.items():
@@ -273,11 +277,15 @@ def option(args: Sequence[str], name: str) -> str | None:
     """The value of `--name V` or `--name=V` in `args`; the last one counts, as in argparse."""
     found = None
     for index, word in enumerate(args):
-        if word == name and index + 1 < len(args):
-            found = args[index + 1]
-        elif word.startswith(name + "="):
-            found = word[len(name) + 1 :]
+        given, is_set, value = word.partition("=")
+        if _is(given, name) and (is_set or index + 1 < len(args)):
+            found = value if is_set else args[index + 1]
     return found
+
+
+def _is(given: str, name: str) -> bool:
+    """Whether a word is that option: the servers' argparse takes it shortened, too."""
+    return given == name or (len(given) > 3 and given[:2] == "--" and name.startswith(given))
 
 
 def name_of(args: Sequence[str], model: str | None) -> str:
@@ -289,8 +297,8 @@ def name_of(args: Sequence[str], model: str | None) -> str:
 
 
 def is_pipeline(args: Sequence[str]) -> bool:
-    """Whether mlx_lm.server is told to divide layers, not heads (argparse takes it shortened)."""
-    return any(word[:4] == "--pi" and "--pipeline".startswith(word) for word in args)
+    """Whether mlx_lm.server is told to divide layers, not heads."""
+    return any(_is(word, "--pipeline") for word in args)
 
 
 def key(args: Sequence[str]) -> str | None:

@@ -5,19 +5,64 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from ..errors import BadInput
 from .settings import ELSEWHERE, NOT_HERE
+
+if TYPE_CHECKING:
+    from fastjsonschema import JsonSchemaValueException
 
 SCHEMA = Path(__file__).parents[3] / "hosts" / "schema.json"
 LOCAL = ("localhost", "127.0.0.1")
 
 Rdma = Union[None, str, "tuple[str, ...]"]
+
+
+class SharedKeys(TypedDict, total=False):
+    """What may stand at a host, or in the file for all of them."""
+
+    python: str
+    cwd: str
+    user: str
+    port: int
+    gateway: str
+
+
+class _Named(TypedDict):
+    ssh: str
+
+
+class HostEntry(SharedKeys, _Named, total=False):
+    """A host as the JSON has it (hosts/schema.json)."""
+
+    ips: list[str]
+    rdma: list[str | list[str] | None]
+    links: dict[str, str]
+
+
+class _Hosts(TypedDict):
+    hosts: list[HostEntry]
+
+
+class HostfileData(SharedKeys, _Hosts, total=False):
+    """A hostfile's JSON in its dict form."""
+
+    backend: str
+    envs: list[str]
+    engine: str
+    model: str
+    args: list[str]
+
+
+def as_dict(data: HostfileData | list[HostEntry]) -> HostfileData:
+    """A hostfile in list form in its dict form."""
+    return {"hosts": data} if isinstance(data, list) else data
 
 
 @dataclass(frozen=True)
@@ -88,8 +133,7 @@ def parse(text: str, source: str) -> Hostfile:
     data = _json(text, source)
     if isinstance(data, dict) and data.get("backend") in ELSEWHERE:
         raise BadInput(f"{source}: backend {data['backend']!r}: {NOT_HERE}")
-    data = _validated(data, source)
-    cluster = data if isinstance(data, dict) else {"hosts": data}
+    cluster = as_dict(_validated(data, source))
     _refuse_typos(cluster, source)
     for index, entry in enumerate(cluster["hosts"]):
         if "@" in entry["ssh"] and "user" in entry:
@@ -164,11 +208,26 @@ def facing(hosts: Sequence[Host]) -> list[Host]:
     return [replace(host, ips=host.ips[:least] if least else host.ips) for host in found]
 
 
-def _json(text: str, source: str) -> Any:
+class _TwiceError(ValueError):
+    """A key that an object has twice: JSON's readers take the last, people mean the first."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict[str, object]()
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(_line(key))
+        found[key] = value
+    return found
+
+
+def _json(text: str, source: str) -> object:
     if not text.strip():
         raise BadInput(f"{source}: is empty: see hosts/hwstudio.json for an example")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except _TwiceError as error:
+        raise BadInput(f"{source}: {error} is in it twice: keep one of them") from None
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{source}:{error.lineno}: not JSON ({error.msg}, column {error.colno}):"
@@ -182,12 +241,26 @@ def _json(text: str, source: str) -> Any:
         raise BadInput(f"{source}: a number has too many digits: write a shorter one") from error
 
 
-def _validated(data: Any, source: str) -> Any:
+@cache
+def _schema() -> Any:
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+@cache
+def validator() -> Callable[[object], HostfileData | list[HostEntry]]:
+    """What checks a hostfile's form; it takes several times as long to make as to run."""
     # Imported here: only a run that reads a hostfile pays for the schema.
     import fastjsonschema
 
+    made: Callable[[object], HostfileData | list[HostEntry]] = fastjsonschema.compile(_schema())
+    return made
+
+
+def _validated(data: object, source: str) -> HostfileData | list[HostEntry]:
+    import fastjsonschema
+
     try:
-        return fastjsonschema.compile(json.loads(SCHEMA.read_text(encoding="utf-8")))(data)
+        return validator()(data)
     except fastjsonschema.JsonSchemaValueException as error:
         entry = re.sub(r"^data\.?", "", error.name or "")
         # A list of hosts is short for {"hosts": [...]}.
@@ -196,11 +269,11 @@ def _validated(data: Any, source: str) -> Any:
         raise BadInput(f"{source}: {_line(entry)} {_wrong(error)}: {remedy}") from None
 
 
-def _wrong(error: Any) -> str:
+def _wrong(error: JsonSchemaValueException) -> str:
     """What is wrong with an entry; what it should be is in the schema's description of it."""
     if error.rule == "required":
         return f'has no "{error.rule_definition[0]}"'
-    return {"minItems": "is empty", "pattern": "is not allowed"}.get(error.rule, "is wrong")
+    return {"minItems": "is empty", "pattern": "is not allowed"}.get(error.rule or "", "is wrong")
 
 
 def _line(text: str) -> str:
@@ -208,10 +281,11 @@ def _line(text: str) -> str:
     return text if text.isprintable() else json.dumps(text)
 
 
-def _refuse_typos(cluster: dict[str, Any], source: str) -> None:
+def _refuse_typos(cluster: HostfileData, source: str) -> None:
     """A key that is almost one of ours is a typo; others may be MLX's own, now or one day."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["definitions"]
+    schema = _schema()["definitions"]
     known = {kind: list(schema[kind]["properties"]) for kind in ("cluster", "host")}
+    places: list[tuple[str, Mapping[str, object], str, str]]
     places = [("", cluster, "cluster", "host")]
     places += [(f"hosts[{i}].", host, "host", "cluster") for i, host in enumerate(cluster["hosts"])]
     for prefix, entry, kind, other in places:
@@ -227,21 +301,19 @@ def _refuse_typos(cluster: dict[str, Any], source: str) -> None:
 _PLACE = {"cluster": 'the file, beside "hosts"', "host": 'a host, beside "ssh"'}
 
 
-def _host(entry: dict[str, Any], cluster: dict[str, Any]) -> Host:
-    shared = {key: cluster.get(key) for key in ("python", "cwd", "user", "port", "gateway")}
-    own = {key: entry[key] for key in shared if key in entry}
-    settings = {**shared, **own}
-    if "@" in entry["ssh"]:
-        settings["user"] = None
-    if settings["port"]:
-        settings["port"] = int(settings["port"])  # 22.0 is an integer in JSON schema
+def _host(entry: HostEntry, cluster: HostfileData) -> Host:
+    port = entry.get("port", cluster.get("port"))
     rdma = tuple(tuple(cell) if isinstance(cell, list) else cell for cell in entry.get("rdma", ()))
     return Host(
         ssh=entry["ssh"],
         ips=tuple(entry.get("ips", ())),
         rdma=rdma,
         links=tuple(entry.get("links", {}).items()),
-        **settings,
+        python=entry.get("python", cluster.get("python")),
+        cwd=entry.get("cwd", cluster.get("cwd")),
+        user=None if "@" in entry["ssh"] else entry.get("user", cluster.get("user")),
+        port=port and int(port),  # 22.0 is an integer in JSON schema
+        gateway=entry.get("gateway", cluster.get("gateway")),
     )
 
 

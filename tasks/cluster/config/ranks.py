@@ -172,7 +172,14 @@ def _uneven(what: str, one: int, other: int, counts: Sequence[int]) -> str:
 def is_for_itself(ip: str) -> bool:
     """Whether no other host can reach an address: loopback, or none at all."""
     address = IPv4Address(ip)
-    return address.is_loopback or address.is_unspecified or address.is_multicast
+    return any(
+        (
+            address.is_loopback,
+            address.is_unspecified,
+            address.is_multicast,
+            address.is_reserved,  # 240.0.0.0/4, with the broadcast address
+        )
+    )
 
 
 def one_link(host: Host) -> tuple[str, str] | None:

@@ -274,11 +274,12 @@ class LocalSettings:
 class SettingRow:
     """A setting as the table has it."""
 
-    def __init__(self, space: str, key: str, hint: object, said: Any) -> None:
+    def __init__(self, space: str, key: str, hint: object, said: dataclasses.Field[object]) -> None:
         kind = values.kind(hint)
         assert kind, f"{space}.{key} is annotated with no kind of values.py"
         self.kind, self.key, self.name = kind, key, f"{space}.{key}"
         self.variable = f"INVOKE_{space}_{key}".upper()
+        assert callable(said.default_factory), f"{self.name} was made by _row"
         self.default = said.default_factory()
         self.help: str = said.metadata["help"]
         self.option: str = said.metadata["option"]
@@ -295,9 +296,9 @@ class SettingRow:
         """Give the default as Invoke wants it: a list takes no variable, and None takes any."""
         if self.environment:
             return self.default or None if self.kind.is_list else self.default
-        return list(self.default) if self.kind.is_list else self.default
+        return list(self.default) if isinstance(self.default, tuple) else self.default
 
-    def read(self, value: object, where: str) -> Any:
+    def read(self, value: object, where: str) -> object:
         """Give the value as its type is; raise ValueError with a line on what is wrong with it."""
         # The default is right, also where this checkout's path is no text here.
         is_default = value in self.kind.unset or value == self.default
@@ -338,14 +339,15 @@ def read(kind: type[S], given: Mapping[str, object], place: Place = str) -> S:
     for key in given:
         if key not in rows:
             raise ValueError(_unknown(place(f"{space}.{key}"), key, {each: each for each in rows}))
-    return kind(
-        **{key: rows[key].read(each, place(f"{space}.{key}")) for key, each in given.items()}
-    )
+    made: dict[str, Any] = {
+        key: rows[key].read(each, place(f"{space}.{key}")) for key, each in given.items()
+    }
+    return kind(**made)
 
 
 def check(
-    defaults: Mapping[str, Any],
-    given: Mapping[str, Any],
+    defaults: Mapping[str, object],
+    given: Mapping[str, object],
     environ: Mapping[str, str],
     place: Place = str,
 ) -> None:
@@ -358,7 +360,7 @@ def check(
     for line in chain(_kinds(defaults, given, "", place), _variables(defaults, given, environ)):
         raise ValueError(line)
     for space, kind in SPACES.items():
-        read(kind, _over(defaults.get(space, {}), given.get(space, {})), place)
+        read(kind, _over(_keys(defaults, space), _keys(given, space)), place)
 
 
 def unreadable(error: BaseException, file: str | None = None, key: str | None = None) -> str:
@@ -381,7 +383,7 @@ def _unknown(where: str, key: str, known: Mapping[str, str]) -> str:
     return f"{where} is unknown: {f'did you mean {known[close[0]]}?' if close else SEE}"
 
 
-def _kinds(defaults: Mapping[str, Any], given: object, path: str, place: Place) -> Iterator[str]:
+def _kinds(defaults: Mapping[str, object], given: object, path: str, place: Place) -> Iterator[str]:
     """What Invoke can't merge: keys that are no text, a value in place of keys or keys of one."""
     if not isinstance(given, Mapping):
         yield f"{place(path[:-1])} is wrong: give keys and values: {SEE}"
@@ -390,19 +392,20 @@ def _kinds(defaults: Mapping[str, Any], given: object, path: str, place: Place) 
         if not isinstance(key, str):
             yield f"{place(f'{path}{key}')}: write the key in quotes"
         elif isinstance(defaults.get(key, value), Mapping):
-            yield from _kinds(defaults.get(key, {}), value, f"{path}{key}.", place)
+            yield from _kinds(_keys(defaults, key), value, f"{path}{key}.", place)
         elif isinstance(value, Mapping):
             yield f"{place(f'{path}{key}')} is wrong: it has no keys of its own: {SEE}"
 
 
 def _variables(
-    defaults: Mapping[str, Any], given: Mapping[str, Any], environ: Mapping[str, str]
+    defaults: Mapping[str, object], given: Mapping[str, object], environ: Mapping[str, str]
 ) -> Iterator[str]:
-    for space, keys in defaults.items():
+    for space in defaults:
+        keys = _keys(defaults, space)
         prefix = f"INVOKE_{space.upper()}_"
         for name in sorted(name for name in environ if name.startswith(prefix)):
             key = name[len(prefix) :].lower()
-            value = given.get(space, {}).get(key, keys.get(key))
+            value = _keys(given, space).get(key, keys.get(key))
             row = ROWS.get(space, {}).get(key)
             if row and row.environment:
                 row.read(environ[name], name)
@@ -425,7 +428,14 @@ def _castable(name: str, text: str, value: object) -> Iterator[str]:
             yield f"{name} {text}: give {what}, as the configuration has there"
 
 
-def _over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def _keys(config: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """The keys below `name`; none where it is not there."""
+    found = config.get(name, {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def _over(base: Mapping[str, object], top: Mapping[str, object]) -> dict[str, object]:
     """What Invoke makes of two layers: keys of both are merged all the way down."""
-    both = {key: _over(base[key], top[key]) for key in base if isinstance(top.get(key), Mapping)}
+    merged = [key for key in base if isinstance(top.get(key), Mapping)]
+    both = {key: _over(_keys(base, key), _keys(top, key)) for key in merged}
     return {**base, **top, **both}

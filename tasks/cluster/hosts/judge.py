@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ..facts import Fact, NodeFacts, Unknown
 from ..facts.links import rdma
@@ -26,7 +25,7 @@ class SelftestRow:
     found: str
 
 
-def judge(wanted: Mapping[str, Fact[Any]], said: NodeFacts) -> list[SelftestRow]:
+def judge(wanted: Mapping[str, Fact[object]], said: NodeFacts) -> list[SelftestRow]:
     """A row per fact, whether its parser takes what was said, and one per assumption."""
     raws = {key.name: value for key, value in said.values.items()}
     told = _sections(raws[ASSUMED.name])
@@ -46,7 +45,7 @@ def _sections(said: object) -> Mapping[str, str]:
         return {}
 
 
-def _fact(fact: Fact[Any], said: object, is_mac: bool) -> Judged:
+def _fact(fact: Fact[object], said: object, is_mac: bool) -> Judged:
     if isinstance(said, Unknown):
         return DIFFERS, said.why
     assert isinstance(said, Raw)
@@ -192,7 +191,7 @@ def _stat(said: str, is_mac: bool) -> Judged:
     return OK, f"takes {', '.join(forms)}"
 
 
-def _python(said: str) -> Mapping[str, Any]:
+def _python(said: str) -> Mapping[str, object]:
     try:
         found = json.loads(said.splitlines()[-1])
     except (ValueError, IndexError, RecursionError):

@@ -11,7 +11,6 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from .. import facts
 from ..config.settings import DEFAULT
@@ -30,10 +29,10 @@ VITALS = Key[vitals.Vitals]("vitals")
 _NONCE = "selftest"
 
 
-def wanted(python: str, cwd: str | None, state_dir: str) -> dict[str, Fact[Any]]:
+def wanted(python: str, cwd: str | None, state_dir: str) -> dict[str, Fact[object]]:
     """Every fact by name, of harmless subjects where it wants some, and those of this module."""
     known = _arguments(python, cwd, state_dir)
-    found: dict[str, Fact[Any]] = {}
+    found: dict[str, Fact[object]] = {}
     for module in _modules():
         for fact in (*_ready(module), *_made(module, known)):
             found.setdefault(fact.name, fact)
@@ -42,7 +41,7 @@ def wanted(python: str, cwd: str | None, state_dir: str) -> dict[str, Fact[Any]]
     return found
 
 
-def raw(fact: Fact[Any]) -> Fact[Raw]:
+def raw(fact: Fact[object]) -> Fact[Raw]:
     """The same command, whose value is what was said."""
     return Fact(Key[Raw](fact.name), fact.command, Raw, fact.limit, is_raw=True)
 
@@ -78,19 +77,19 @@ def _modules() -> Iterator[ModuleType]:
     yield from (launchd, audit_log)
 
 
-def _ready(module: ModuleType) -> Iterator[Fact[Any]]:
+def _ready(module: ModuleType) -> Iterator[Fact[object]]:
     for value in list(vars(module).values()):
         several = value if isinstance(value, tuple) else (value,)
         yield from (each for each in several if isinstance(each, Fact))
 
 
-def _made(module: ModuleType, known: Mapping[str, object]) -> Iterator[Fact[Any]]:
+def _made(module: ModuleType, known: Mapping[str, object]) -> Iterator[Fact[object]]:
     for make in _makers(module):
         names = inspect.signature(make).parameters.values()
         yield make(**{each.name: known[each.name] for each in names if each.default is each.empty})
 
 
-def _makers(module: ModuleType) -> Iterator[Callable[..., Fact[Any]]]:
+def _makers(module: ModuleType) -> Iterator[Callable[..., Fact[object]]]:
     for value in list(vars(module).values()):
         if inspect.isfunction(value) and value.__module__ == module.__name__:
             gives = str(value.__annotations__.get("return", ""))

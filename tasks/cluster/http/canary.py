@@ -14,7 +14,6 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 LEAST = 64  # positions of which a mean says something
 # The mean of N positions may be so many times the noise's: both are means of positions that
@@ -27,6 +26,9 @@ RIGHT, WRONG, SAME, TIE, UNKNOWN = "right", "wrong", "same", "tie", "can't tell"
 _KIND = "mlx-tp canary 1"  # what a recorded file says it is
 
 
+Told = tuple[float, Sequence[int], Sequence[float]]  # as remote/score.py tells of a token
+
+
 @dataclass(frozen=True)
 class Position:
     """What a model says of one token: nats of the one that was given, and of the likeliest."""
@@ -35,8 +37,7 @@ class Position:
     likeliest: Mapping[int, float]
 
     @classmethod
-    def of(cls, told: Sequence[Any]) -> Position:
-        """One as remote/score.py tells it."""
+    def of(cls, told: Told) -> Position:
         nats, tokens, theirs = told
         return cls(float(nats), {int(t): float(v) for t, v in zip(tokens, theirs, strict=True)})
 
@@ -114,7 +115,7 @@ class Verdict:
         """Nats per token that a fault must add (as noise does, at random) to be called wrong."""
         return math.sqrt(max(self.limit**2 - self.noise**2, 0))
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """The figures as JSON has them."""
         return {
             "verdict": self.verdict,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config import engine
 from ..config.keys import KeySource
@@ -19,7 +19,7 @@ from ..errors import BadInput
 from ..ssh.node import Node
 from ..text import one_line
 from . import stream
-from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Why, error_of, said
+from .failure import NOT_AS_AGREED, ApiError, ApiTimeoutError, Json, Why, of_body, said
 from .stream import StreamChunk
 
 # requests is imported where a page is asked for: it takes longer than all of our own modules.
@@ -100,8 +100,8 @@ class Api:
             ) from None
 
     def chat(
-        self, model: str, prompt: str, max_tokens: int, timeout: float = 60, **sampling: Any
-    ) -> dict[str, Any]:
+        self, model: str, prompt: str, max_tokens: int, timeout: float = 60, **sampling: object
+    ) -> dict[str, Json]:
         """One chat completion as the server's JSON; raise ApiError unless it holds a token."""
         messages = [{"role": "user", "content": prompt}]
         body = {**_body(model, messages, max_tokens), **sampling}
@@ -111,8 +111,8 @@ class Api:
         return dict(answer.json())
 
     def completion(
-        self, model: str, prompt: str, max_tokens: int, timeout: float, **sampling: Any
-    ) -> dict[str, Any]:
+        self, model: str, prompt: str, max_tokens: int, timeout: float, **sampling: object
+    ) -> dict[str, Json]:
         """One completion of a plain prompt as the server's JSON, whatever it says."""
         body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, **sampling}
         answer = self._send("POST", "/v1/completions", timeout, json=body)
@@ -132,7 +132,12 @@ class Api:
         return model if model and model in self.models(timeout) else default
 
     def stream(
-        self, model: str, messages: Messages, max_tokens: int, timeout: float = 60, **sampling: Any
+        self,
+        model: str,
+        messages: Messages,
+        max_tokens: int,
+        timeout: float = 60,
+        **sampling: object,
     ) -> Iterator[StreamChunk]:
         """The pieces of a streamed chat completion as they come, each within `timeout` seconds.
 
@@ -144,27 +149,34 @@ class Api:
         # A server may leave the connection open behind its last word.
         last_words = threading.Timer(LAST_WORDS, _shut, [answer])
         last_words.daemon = True
+
+        def at_end(ended: bool) -> None:
+            (last_words.start if ended else last_words.cancel)()
+
         with answer:
             blocks = _blocks(answer)
             try:
-                if answer.status_code != 200:
+                if not _is_done(answer):
                     words = said(next(blocks, b"")[:BODY].decode("utf-8", "replace"))
                     raise ApiError(f"the completion answered {answer.status_code}: {words!r}")
-                yield from stream.read(blocks, last_words.start)
+                yield from stream.read(blocks, at_end)
             finally:
                 last_words.cancel()
 
     def _get(self, path: str, timeout: float) -> requests.Response:
         return self._send("GET", path, timeout)
 
-    def _send(self, method: str, path: str, timeout: float, **more: Any) -> requests.Response:
+    def _send(
+        self, method: str, path: str, timeout: float, json: object = None, stream: bool = False
+    ) -> requests.Response:
         import requests
 
         url = f"http://{self.target}:{self.port}{path}"
         try:
             # A page that sends us elsewhere would send us anywhere.
-            options = {"timeout": timeout, "allow_redirects": False, **more}
-            answer = self.session.request(method, url, **options)
+            answer = self.session.request(
+                method, url, timeout=timeout, allow_redirects=False, json=json, stream=stream
+            )
         except requests.Timeout:
             raise ApiTimeoutError(f"{method} {path}: no answer in time") from None
         except (requests.RequestException, OSError, EOFError) as error:
@@ -172,6 +184,14 @@ class Api:
         if answer.status_code in (401, 403):
             answer.close()
             raise ApiError(self._wants_key(answer.status_code), Why.KEY)
+        if answer.is_redirect:
+            answer.close()
+            away = one_line(answer.headers["Location"])[:200]
+            raise ApiError(
+                f"{method} {path}: it answers {answer.status_code} and sends us to {away}: is it"
+                " the server itself that listens there?",
+                Why.STATUS,
+            )
         return answer
 
     def _unanswered(self, what: str, error: BaseException) -> ApiError:
@@ -197,7 +217,7 @@ class Api:
         )
 
 
-def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, Any]:
+def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, object]:
     return {"model": model, "messages": messages, "max_tokens": max_tokens}
 
 
@@ -205,9 +225,9 @@ def _refusal(answer: requests.Response) -> str | None:
     """What an answer says that holds no token; None for a completion with one."""
     try:
         data = answer.json()
-        if answer.status_code == 200 and (failed := error_of(data)):
+        if _is_done(answer) and (failed := of_body(data)):
             return f"the server said: {failed}"
-        if answer.status_code == 200:
+        if _is_done(answer):
             empty = f"the completion holds no token: {one_line(answer.text)[:200]!r}"
             return None if _holds_any(data) else empty
     except NOT_AS_AGREED:
@@ -215,10 +235,14 @@ def _refusal(answer: requests.Response) -> str | None:
     return f"the completion answered {answer.status_code}: {said(answer.text)!r}"
 
 
-def _holds_any(data: Mapping[str, Any]) -> bool:
+def _holds_any(data: Json) -> bool:
     """Whether a completion holds a token."""
     message = data["choices"][0].get("message") or {}
     return bool(stream.usage(data).get("completion_tokens") or any(stream.parts(message)))
+
+
+def _is_done(answer: requests.Response) -> bool:
+    return 200 <= answer.status_code < 300
 
 
 def _shut(answer: requests.Response) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .client import Api, Messages
 from .failure import ApiTimeoutError
@@ -89,7 +88,7 @@ def ask(
     timeout: float = 60,
     show: Callable[[StreamChunk], None] = lambda piece: None,
     until: float | None = None,
-    **sampling: Any,
+    **sampling: object,
 ) -> ChatResult:
     """Ask, `show` each piece as it comes, and time it; `until` is when all must have come.
 
@@ -138,10 +137,16 @@ def first_tokens(tokens: int | None, told: int | None, sizes: Sequence[int]) -> 
 
 
 def calls(parts: Sequence[CallPart]) -> list[ToolCall]:
-    """The calls whose parts came as they were made."""
-    found: dict[int, ToolCall] = {}
+    """The calls whose parts came as they were made; a name with another id begins another one."""
+    found: dict[tuple[int, int], ToolCall] = {}
+    newest: dict[int, tuple[int, str]] = {}  # of each index: how many before it, and its id
     for part in parts:
-        call = found.get(part.index, ToolCall("", ""))
+        before, own = newest.get(part.index, (0, part.id))
+        before += bool(part.name and part.id and own and part.id != own)
+        newest[part.index] = before, own if not part.name else part.id or own
+        call = found.get((part.index, before), ToolCall("", ""))
         # Some tell the name with every part.
-        found[part.index] = ToolCall(call.name or part.name, call.arguments + part.arguments)
-    return [found[index] for index in sorted(found)]
+        found[part.index, before] = ToolCall(
+            call.name or part.name, call.arguments + part.arguments
+        )
+    return [found[place] for place in sorted(found)]

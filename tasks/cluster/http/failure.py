@@ -6,14 +6,18 @@ import json
 import math
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from ..text import one_line
 
+# JSON of a server, of whatever shape: who reads it minds NOT_AS_AGREED.
+Json = Any
 # What JSON of another shape than agreed raises where it is read.
 NOT_AS_AGREED = (
     ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
 _SAYS = ("message", "detail", "error", "msg")  # where servers' errors have their words
+_FLAGS = (True, 1, "true")  # an error whose words stand beside it
 
 
 class Why(Enum):
@@ -69,12 +73,28 @@ def error_of(data: object) -> str | None:
     """
     if not isinstance(data, Mapping):
         return None
-    if data.get("error"):
-        return words(data["error"])
+    error = data.get("error") or data.get("errors")
+    if error:
+        beside = data.get("message") or data.get("msg") or data.get("detail")
+        if error in _FLAGS:
+            return words(beside or data)
+        # Fastify has the status in words there, and what is wrong beside it.
+        is_more = isinstance(error, str) and isinstance(beside, str) and beside != error
+        return words(f"{error}: {beside}" if is_more else error)
     is_error = data.get("object") == "error" or data.get("type") == "error"
     if is_error or (data.get("detail") and "choices" not in data):
         return words(data)
     return None
+
+
+def of_body(data: object) -> str | None:
+    """The same of a whole body, which is an error wherever it says a thing and has no choices."""
+    if found := error_of(data):
+        return found
+    if not isinstance(data, Mapping) or "choices" in data:
+        return None
+    said = next((data[key] for key in _SAYS if isinstance(data.get(key), str) and data[key]), None)
+    return words(said) if said else None
 
 
 def words(error: object) -> str:
@@ -90,6 +110,6 @@ def words(error: object) -> str:
 def said(text: str) -> str:
     """What a body of an answer that is no success says: its error's words, or its text."""
     try:
-        return error_of(json.loads(text)) or one_line(text)[:200]
+        return of_body(json.loads(text)) or one_line(text)[:200]
     except NOT_AS_AGREED:
         return one_line(text)[:200]

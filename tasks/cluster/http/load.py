@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 from ..ssh import background
 from . import noise
@@ -45,6 +45,44 @@ class Sample:
     pieces: int = 0
     piece_speed: float | None = None
     came_at_once: bool = False
+
+
+class Spread(TypedDict):
+    """The median, and what 95 % did not exceed (of speeds: what they reached)."""
+
+    p50: float | None
+    p95: float | None
+
+
+class Figures(TypedDict):
+    """What repeats are compared by; `total` is tokens/s, or pieces/s where none are counted."""
+
+    seconds: float
+    first_token: float | None
+    total: float | None
+
+
+class LoadDocument(TypedDict):
+    """A row as JSON has it."""
+
+    concurrency: int
+    prompt_tokens_wanted: int
+    prompt_tokens: float | None
+    prompt_words: int
+    cached_tokens: int
+    requests: int
+    errors: dict[str, int]
+    seconds: float
+    first_token: Spread
+    came_at_once: int
+    tokens_per_second: Spread
+    tokens_per_second_total: float | None
+    pieces_per_second: Spread
+    pieces_per_second_total: float | None
+    doubt: float | None
+    is_narrow: bool
+    repeats: list[Figures]
+    samples: list[dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +134,7 @@ class LoadRow:
         pieces = sum(sample.pieces for sample in self.good)
         return pieces / self.seconds if pieces else None
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> LoadDocument:
         """The row as JSON; p95 of the speed is what 95 % of the requests reached."""
         first = [sample.first for sample in self.good if sample.first is not None]
         prompts = [each.prompt_tokens for each in self.good if each.prompt_tokens is not None]
@@ -109,7 +147,7 @@ class LoadRow:
             "requests": self.requests,
             "errors": dict(self.errors),
             "seconds": self.seconds,
-            "first_token": dict(zip(("p50", "p95"), spread(first), strict=True)),
+            "first_token": _spread(*spread(first)),
             "came_at_once": sum(sample.came_at_once for sample in self.good),
             "tokens_per_second": _reached([sample.speed for sample in self.good]),
             "tokens_per_second_total": self.total,
@@ -121,7 +159,7 @@ class LoadRow:
             "samples": [asdict(sample) for sample in self.samples],
         }
 
-    def figures(self) -> dict[str, float | None]:
+    def figures(self) -> Figures:
         """What repeats are compared by."""
         first = spread([sample.first for sample in self.good if sample.first is not None])[0]
         return {
@@ -143,10 +181,14 @@ def merged(batches: Sequence[LoadRow]) -> LoadRow:
     )
 
 
-def _reached(speeds: Sequence[float | None]) -> dict[str, float | None]:
+def _spread(half: float | None, most: float | None) -> Spread:
+    return {"p50": half, "p95": most}
+
+
+def _reached(speeds: Sequence[float | None]) -> Spread:
     """The median of speeds, and what 95 % of them reached."""
     found = spread([-speed for speed in speeds if speed is not None])
-    return {n: None if v is None else -v for n, v in zip(("p50", "p95"), found, strict=True)}
+    return _spread(*(None if value is None else -value for value in found))
 
 
 def spread(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from .canary import Told
 from .client import Api
-from .failure import NOT_AS_AGREED, ApiError
+from .failure import NOT_AS_AGREED, ApiError, Json
 
 # As in remote/score.py, which lies on nodes and can't be imported here.
 MARK = "\x00mlx-tp "
@@ -38,10 +38,10 @@ class Orders:
 
     def score(
         self, tokens: Sequence[Sequence[int]], first: int, step: int, shake: bool
-    ) -> list[list[Any]]:
+    ) -> list[list[Told]]:
         """Rows of all tokens from the `first` on, of sequences of one length, as a batch."""
         order = {"score": tokens, "first": first, "step": step, "shake": shake}
-        rows: list[list[Any]] = self._ask(order)
+        rows: list[list[Told]] = self._ask(order)
         return rows
 
     def serve(self, tokens: Sequence[int], count: int) -> list[int]:
@@ -52,7 +52,7 @@ class Orders:
         except NOT_AS_AGREED:
             raise ApiError(f"it gives no answer: {_said(data)}") from None
 
-    def _ask(self, order: dict[str, Any]) -> Any:
+    def _ask(self, order: dict[str, object]) -> Json:
         data = self._send(order, 1)
         if "choices" in data:
             raise NoOrdersError("it tells no log probabilities of given tokens")
@@ -61,12 +61,12 @@ class Orders:
             raise ApiError(f"it gives no answer: {_said(data)}")
         return json.loads(said[len(MARK) :])
 
-    def _send(self, order: dict[str, Any], count: int) -> dict[str, Any]:
+    def _send(self, order: dict[str, object], count: int) -> dict[str, Json]:
         prompt = MARK + json.dumps(order)
         return self.api.completion(
             self.model, prompt, count, self.timeout, temperature=0, logprobs=True
         )
 
 
-def _said(data: dict[str, Any]) -> str:
+def _said(data: dict[str, object]) -> str:
     return str(data.get("error", data))[:200]

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
-from typing import Any
+from typing import TYPE_CHECKING
 
-from requests import Session
+from requests import PreparedRequest, Session
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
@@ -18,6 +18,10 @@ from ..ssh.node import Node
 from ..ssh.relay import NoWayError
 from ..text import one_line
 from .failure import Why
+
+if TYPE_CHECKING:
+    import paramiko
+    from _typeshed import WriteableBuffer
 
 PROBE = 2.0  # seconds
 
@@ -86,7 +90,9 @@ def speaks_tls(node: Node, host: str, port: int) -> bool:
         context.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
     try:
         if node.host.is_local:
-            channel: Any = socket.create_connection((host, port), PROBE)
+            channel: socket.socket | paramiko.Channel = socket.create_connection(
+                (host, port), PROBE
+            )
         else:
             channel = node.socket(host, port)
         channel.settimeout(PROBE)
@@ -105,17 +111,20 @@ class _NodeAdapter(HTTPAdapter):
         super().__init__()
         self.node = node
 
-    def get_connection_with_tls_context(self, request: Any, *_: Any, **__: Any) -> Any:
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, *_: object, **__: object
+    ) -> HTTPConnectionPool:
         node = self.node
 
         class Connection(HTTPConnection):
-            def _new_conn(self) -> Any:
-                return _ProxySocket(node.socket(self.host.strip("[]"), self.port or 80))
+            def _new_conn(self) -> socket.socket:
+                made = _ProxySocket(node.socket(self.host.strip("[]"), self.port or 80))
+                return made  # type: ignore[return-value]
 
         class Pool(HTTPConnectionPool):
             ConnectionCls = Connection
 
-        host, _, port = request.url.split("/")[2].rpartition(":")
+        host, port = str(request.url).split("/")[2].rsplit(":", 1)
         return Pool(host, int(port))
 
 
@@ -125,11 +134,11 @@ class _ProxySocket:
     http.client closes the socket before it has read the body, and counts on that.
     """
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
         self._has_file = False
 
-    def makefile(self, mode: str, *_: Any, **__: Any) -> Any:
+    def makefile(self, mode: str, *_: object, **__: object) -> io.BufferedReader:
         """Not paramiko's own file, which has no `read1`: a stream must be read as it comes."""
         self._has_file = True
         return io.BufferedReader(_Reader(self._channel))
@@ -142,23 +151,24 @@ class _ProxySocket:
         """Paramiko's own wakes nobody who waits in `recv`."""
         self._channel.close()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._channel, name)
 
 
 class _Reader(io.RawIOBase):
     """What comes through a channel, which is closed with it."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: paramiko.Channel) -> None:
         super().__init__()
         self._channel = channel
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        data: bytes = self._channel.recv(len(buffer))
-        buffer[: len(data)] = data
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        data = self._channel.recv(len(view))
+        view[: len(data)] = data
         return len(data)
 
     def close(self) -> None:

@@ -12,13 +12,14 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..text import one_line
-from .failure import NOT_AS_AGREED, ApiError, error_of, words
+from .failure import NOT_AS_AGREED, ApiError, Json, error_of, of_body, words
 
 LIMIT, LINES = 4 * 1024 * 1024, 10_000  # characters of a line, lines of an event
+MOST = 10**12  # tokens
 DONE = "[DONE]"
+_NO_REASON = (None, False, "", "null", "None")  # of an answer that goes on; null as a word, too
 # A model's thoughts: mlx-lm and OpenRouter, DeepSeek and vLLM, Ollama.
 _THOUGHTS = ("reasoning", "reasoning_content", "thinking")
 # mlx-vlm counts as Anthropic and OpenAI's newer API do.
@@ -30,11 +31,15 @@ _COUNTS = {
 
 @dataclass(frozen=True)
 class CallPart:
-    """A part of a tool call: `name` comes once, `arguments` (JSON text) bit by bit."""
+    """A part of a tool call: `name` comes once, `arguments` (JSON text) bit by bit.
+
+    `id` is the call's, where it is told: some servers give each call the same index, or none.
+    """
 
     index: int
     name: str = ""
     arguments: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,24 +64,27 @@ class StreamChunk:
 
 
 def read(
-    blocks: Iterable[bytes], at_end: Callable[[], None] = lambda: None
+    blocks: Iterable[bytes], at_end: Callable[[bool], None] = lambda ended: None
 ) -> Iterator[StreamChunk]:
     """The chunks of an answer whose bytes come as `blocks`, each as soon as it is whole.
 
     `at_end` is called once the answer is: by a reason, or the usage of all. What may follow are
-    counts and [DONE]. Raise ApiError for an error that the server tells, for what is no completion,
+    counts and [DONE]; more of the answer, where a server gives a reason with every piece, takes the
+    call back (False). Raise ApiError for an error that the server tells, for what is no completion,
     and for an answer without an end.
     """
     body = _Body(blocks)
     for event in events(body.text()):
-        if event.data.startswith(DONE):
+        if event.is_done:
             return
         body.is_stream = True
         chunk = _chunk(event)
+        if body.has_ended and chunk.size:
+            at_end(False)
         counted = chunk.usage.get("completion_tokens") and not event.has_choices
         if not body.has_ended and (chunk.finish or counted):
             body.has_ended = True
-            at_end()
+            at_end(True)
         yield chunk
     if not body.has_ended:
         yield _whole("" if body.is_stream else body.head)
@@ -88,7 +96,11 @@ class Event:
 
     name: str
     data: str
-    json: Any
+    json: Json
+
+    @property
+    def is_done(self) -> bool:
+        return self.data.strip(' "').upper().startswith(DONE)
 
     @property
     def has_choices(self) -> bool:
@@ -137,7 +149,7 @@ def events(texts: Iterable[str]) -> Iterator[Event]:
             name = value
         elif key == "data":
             event = _event(name, value) if not data else None
-            if event and (event.json is not None or value.startswith(DONE)):
+            if event and (event.json is not None or event.is_done):
                 yield event
             else:
                 data.append(value)
@@ -148,7 +160,7 @@ def events(texts: Iterable[str]) -> Iterator[Event]:
 
 def _event(name: str, data: str) -> Event:
     try:
-        return Event(name, data, json.loads(data))
+        return Event(name, data, json.loads(data, strict=False))  # as C has it: tabs in texts
     except (ValueError, RecursionError):
         return Event(name, data, None)
 
@@ -165,10 +177,12 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
 
 def _chunk(event: Event) -> StreamChunk:
     """What an event brings of the answer: nothing, where it has other things to tell."""
-    said = words(event.json or event.data) if event.name == "error" else error_of(event.json)
+    said = error_of(event.json)
+    if event.name == "error":
+        said = of_body(event.json) or words(event.json or event.data) or "an error, and not which"
     if said:
         raise ApiError(f"the server said: {said}")
-    if event.json is None and (event.name or not event.data.strip() or event.data == "null"):
+    if not isinstance(event.json, Mapping) and (event.name or event.data.strip() in ("", "null")):
         return StreamChunk()  # a ping
     try:
         return _of_choice(event.json)
@@ -176,16 +190,20 @@ def _chunk(event: Event) -> StreamChunk:
         raise ApiError(f"the stream holds what is no completion: {event.data[:200]!r}") from None
 
 
-def _of_choice(data: Mapping[str, Any]) -> StreamChunk:
+def _of_choice(data: Json) -> StreamChunk:
     choices = data.get("choices")
-    choice = choices[0] if choices else {}
-    delta = choice["delta"] if "delta" in choice else choice.get("message")
-    end = choice.get("finish_reason")
-    text, thought, calls = parts(delta or {})
-    return StreamChunk(text, thought, str(end) if end else None, usage(data), calls)
+    choice = (choices[0] if choices else None) or {}
+    reason = choice.get("finish_reason")
+    end = None if reason in _NO_REASON else str(reason)
+    if choice.get("error") or end == "error":
+        said = words(choice.get("error")) if choice.get("error") else "an error, and not which"
+        raise ApiError(f"the server said: {said}")
+    told = choice["delta"] if "delta" in choice else choice.get("message")
+    text, thought, calls = parts(told or {"content": choice.get("text")})
+    return StreamChunk(text, thought, end, usage(data), calls)
 
 
-def parts(message: Mapping[str, Any]) -> tuple[str, str, tuple[CallPart, ...]]:
+def parts(message: Mapping[str, Json]) -> tuple[str, str, tuple[CallPart, ...]]:
     """Text, thoughts and tool calls of a message, whole or in part."""
     content = message.get("content")
     thought = next((found for key in _THOUGHTS if (found := _text(message.get(key)))), "")
@@ -202,38 +220,51 @@ def _text(content: object) -> str:
         return "".join(map(_text, content))
     if isinstance(content, Mapping):
         return _text(content.get("text") or content.get("content"))
-    return str(content) if content else ""
+    return "" if content is None or isinstance(content, bool) else str(content)
 
 
-def _calls(message: Mapping[str, Any]) -> Iterator[CallPart]:
+def _calls(message: Mapping[str, Json]) -> Iterator[CallPart]:
     old = message.get("function_call")
-    for number, call in enumerate(
-        message.get("tool_calls") or ([{"function": old}] if old else [])
-    ):
+    made = message.get("tool_calls") or ([{"function": old}] if old else [])
+    for number, call in enumerate([made] if isinstance(made, Mapping) else made):
         index, function = call.get("index"), call.get("function") or {}
         told = function.get("arguments")
         arguments = told if isinstance(told, str) else json.dumps(told) if told else ""
         index = index if type(index) is int else number
-        yield CallPart(index, str(function.get("name") or ""), arguments)
+        name, own = function.get("name") or "", call.get("id") or ""
+        yield CallPart(index, str(name), arguments, str(own))
 
 
-def usage(data: Mapping[str, Any]) -> dict[str, int]:
+def usage(data: Mapping[str, Json]) -> dict[str, int]:
     """The server's counts of tokens, as far as it tells any."""
-    told = data.get("usage") or {}
+    told = data.get("usage")
+    if not isinstance(told, Mapping):
+        return {}
     found = {
-        name: told[key]
+        name: _count(told[key])
         for name, keys in _COUNTS.items()
         for key in keys
-        if type(told.get(key)) is int and told[key] >= 0
+        if told.get(key) is not None
     }
-    cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens")
-    return found | ({"cached_tokens": cached} if type(cached) is int else {})
+    details = told.get("prompt_tokens_details")
+    if isinstance(details, Mapping):
+        found["cached_tokens"] = _count(details.get("cached_tokens"))
+    return {name: count for name, count in found.items() if count is not None}
+
+
+def _count(told: object) -> int | None:
+    """A count of tokens, also as JavaScript and Lua write it (20.0); None for what can be none."""
+    if isinstance(told, bool) or not isinstance(told, (int, float)) or not 0 <= told < MOST:
+        return None
+    return int(told)
 
 
 def _whole(body: str) -> StreamChunk:
     """An answer that is one JSON document, as some servers give whatever was asked for."""
     event = _event("", body)
-    if event.json is not None and (event.has_choices or error_of(event.json)):
+    if event.has_choices:
         return _chunk(event)
+    if said := of_body(event.json):
+        raise ApiError(f"the server said: {said}")
     head = f": {one_line(body)[:200]!r}" if body.strip() else ""
     raise ApiError(f"the stream broke off{head}")

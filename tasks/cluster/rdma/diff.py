@@ -7,41 +7,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
-from .discover import Json, as_dict, ends
+from ..config.hostfile import HostEntry, HostfileData
+from .discover import ends
 from .links import pairs
 
 
-def diff(old: Any, new: Any) -> list[str]:
+def diff(old: HostfileData, new: HostfileData) -> list[str]:
     """What has moved between two hostfiles, a line each; empty if nothing has."""
     before, after = _pairs(old), _pairs(new)
-    lines = [*_diff_hosts(as_dict(old), as_dict(new))]
+    lines = _diff_hosts(old, new)
     for pair in dict.fromkeys([*before, *after]):
         lines += _diff_pair(pair, before.get(pair, []), after.get(pair, []))
-    return lines + _diff_addresses(as_dict(old), as_dict(new))
+    return lines + _diff_addresses(old, new)
 
 
-def merged(old: Any, new: Json) -> Json:
+def merged(old: HostfileData, new: HostfileData) -> HostfileData:
     """`new` with what people have written into the hostfile `old`: engine, model, python, envs."""
-    before = as_dict(old)
-    entries = {entry["ssh"]: entry for entry in before["hosts"]}
-    # These are found anew, and what is no longer there must not come back.
-    ours = {"ips", "rdma", "links"}
-    hosts = [
-        {**{k: v for k, v in entries.get(h["ssh"], {}).items() if k not in ours}, **h}
-        for h in new["hosts"]
-    ]
-    envs = list(before.get("envs", []))
+    entries = {entry["ssh"]: entry for entry in old["hosts"]}
+    envs = list(old.get("envs", []))
     chosen = {pair.partition("=")[0] for pair in envs}
     envs += [pair for pair in new["envs"] if pair.partition("=")[0] not in chosen]
-    return {**before, **new, "envs": envs, "hosts": hosts}
+    both = old.copy()
+    both.update(new)
+    both["envs"] = envs
+    both["hosts"] = [_merged(entries.get(each["ssh"], each), each) for each in new["hosts"]]
+    return both
 
 
-def _pairs(hostfile: Any) -> dict[tuple[str, str], list[tuple[str, str]]]:
+def _merged(old: HostEntry, new: HostEntry) -> HostEntry:
+    both = old.copy()
+    # These are found anew, and what is no longer there must not come back.
+    both.pop("ips", None)
+    both.pop("rdma", None)
+    both.pop("links", None)
+    both.update(new)
+    return both
+
+
+def _pairs(hostfile: HostfileData) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Two hosts (in the order of their names) -> the interfaces of each cable between them."""
-    entries = as_dict(hostfile)["hosts"]
-    cells = _link_cells(entries) or _rdma_cells(entries)
+    cells = _link_cells(hostfile) or _rdma_cells(hostfile["hosts"])
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for (one, a), (two, b) in cells:
         names = ((one, two), (a, b)) if one < two else ((two, one), (b, a))
@@ -52,15 +58,15 @@ def _pairs(hostfile: Any) -> dict[tuple[str, str], list[tuple[str, str]]]:
 _Cell = tuple[tuple[str, str], tuple[str, str]]
 
 
-def _link_cells(entries: Sequence[Json]) -> list[_Cell]:
+def _link_cells(hostfile: HostfileData) -> list[_Cell]:
     return [
         ((one.host, one.interface), (two.host, two.interface))
-        for one, two in pairs(ends(entries))
+        for one, two in pairs(ends(hostfile))
         if one.host != two.host
     ]
 
 
-def _rdma_cells(entries: Sequence[Json]) -> list[_Cell]:
+def _rdma_cells(entries: Sequence[HostEntry]) -> list[_Cell]:
     """For a hostfile without "links": its RDMA devices are named after the interfaces."""
     return [
         ((one["ssh"], a), (two["ssh"], b))
@@ -70,7 +76,7 @@ def _rdma_cells(entries: Sequence[Json]) -> list[_Cell]:
     ]
 
 
-def _interfaces(cell: Any) -> list[str]:
+def _interfaces(cell: str | list[str] | None) -> list[str]:
     names = cell if isinstance(cell, list) else [cell] if cell else []
     return [name.removeprefix("rdma_") for name in names]
 
@@ -91,7 +97,7 @@ def _diff_pair(
     return lines + [f"new cable {name} ({' to '.join(each)})" for each in new[len(old) :]]
 
 
-def _diff_hosts(old: Json, new: Json) -> list[str]:
+def _diff_hosts(old: HostfileData, new: HostfileData) -> list[str]:
     before, after = ([entry["ssh"] for entry in each["hosts"]] for each in (old, new))
     lines = [f"{host} is no longer among the hosts" for host in before if host not in after]
     lines += [f"{host} is new" for host in after if host not in before]
@@ -101,11 +107,11 @@ def _diff_hosts(old: Json, new: Json) -> list[str]:
     return lines + ([f"the backend is now {now} (was {was})"] if was and was != now else [])
 
 
-def _diff_addresses(old: Json, new: Json) -> list[str]:
+def _diff_addresses(old: HostfileData, new: HostfileData) -> list[str]:
     was = {entry["ssh"]: entry for entry in old["hosts"]}
     lines = []
     for entry in new["hosts"]:
-        before = was.get(entry["ssh"], {})
+        before = was.get(entry["ssh"], entry)
         for name, address in entry.get("links", {}).items():
             had = before.get("links", {}).get(name, address)
             if had != address:

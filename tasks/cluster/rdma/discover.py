@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from ..config.hostfile import HostEntry, HostfileData
 from ..config.ranks import POOL
 from ..errors import BadInput
 from ..facts import Fact, Key, NodeFacts, known
@@ -29,7 +30,6 @@ FACTS: tuple[Fact[object], ...] = (
 )
 
 T = TypeVar("T")
-Json = dict[str, Any]
 
 
 def subnets(
@@ -104,7 +104,7 @@ def ring(links: Iterable[Link], hosts: Sequence[str]) -> list[str] | None:
 
 def hostfile(
     backend: str, links: Sequence[Link], facts: Mapping[str, NodeFacts], reached: Mapping[str, str]
-) -> Json:
+) -> HostfileData:
     """MLX's hostfile in dict form, its hosts in rank order; "links" is ours, mlx.launch ignores it.
 
     `reached` maps a host to the address by which the control machine reaches it. Raise BadInput
@@ -115,7 +115,7 @@ def hostfile(
     rows = linking.matrix(order, [end for link in data for end in link])
     hosts = []
     for index, host in enumerate(order):
-        entry: Json = {"ssh": host, "ips": _ips(index, order, data, backend)}
+        entry: HostEntry = {"ssh": host, "ips": _ips(index, order, data, backend)}
         if not entry["ips"]:
             entry["ips"] = [_own_address(host, facts[host], links, reached.get(host))]
         if backend != "ring":
@@ -126,17 +126,17 @@ def hostfile(
     return {"backend": backend, "envs": [], "hosts": hosts}
 
 
-def setup_command(hostfile: Json) -> str:
+def setup_command(hostfile: HostfileData) -> str:
     """The `inv rdma.setup` that brings the hostfile's links about; empty where it has none."""
     nodes = [f"--node {shlex.quote(str(end))}" for end in ends(hostfile)]
     return " ".join(["inv rdma.setup", *nodes]) if nodes else ""
 
 
-def ends(hostfile: Any) -> list[LinkEnd]:
+def ends(hostfile: HostfileData) -> list[LinkEnd]:
     """The ends of a hostfile's "links"."""
     return [
         LinkEnd(entry["ssh"], name, IPv4Interface(address if "/" in address else f"{address}/30"))
-        for entry in as_dict(hostfile)["hosts"]
+        for entry in hostfile["hosts"]
         for name, address in entry.get("links", {}).items()
     ]
 
@@ -341,8 +341,3 @@ def _is_address(text: str | None) -> bool:
         return not _is_local(IPv4Address(text or ""))
     except ValueError:
         return False
-
-
-def as_dict(hostfile: Any) -> Json:
-    """A hostfile in list form in its dict form."""
-    return hostfile if isinstance(hostfile, dict) else {"hosts": hostfile}

@@ -13,10 +13,14 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..text import at_home
 from .resolve import Resolved, home
+
+if TYPE_CHECKING:
+    import paramiko
+    from paramiko.agent import AgentKey, AgentSSH
 
 _MAGIC = b"openssh-key-v1\0"
 
@@ -69,7 +73,7 @@ class Offer:
     """A key to offer, or why it can't be."""
 
     label: str
-    key: Any = None
+    key: paramiko.PKey | None = None
     problem: str = ""
 
 
@@ -78,9 +82,9 @@ class Login:
 
     def __init__(self, config: Resolved) -> None:
         self.config = config
-        self._agent: Any = None
+        self._agent: AgentSSH | None = None
 
-    def authenticate(self, transport: Any) -> list[Any]:
+    def authenticate(self, transport: paramiko.Transport) -> list[str]:
         """Offer key after key until one is taken; raise LoginError if none is."""
         try:
             return self._authenticate(transport)
@@ -90,14 +94,14 @@ class Login:
     def close(self) -> None:
         """Leave the agent, whose keys can sign no more then."""
         if self._agent is not None:
-            self._agent._close()
+            self._agent._close()  # type: ignore[attr-defined]
 
-    def _authenticate(self, transport: Any) -> list[Any]:
+    def _authenticate(self, transport: paramiko.Transport) -> list[str]:
         import paramiko
 
         tried = Tried(self.config.user, self.config.unsupported)
         for offer in self.offers():
-            if offer.problem:
+            if offer.key is None:
                 tried.keys.append((offer.label, offer.problem))
                 continue
             tried.offered += 1
@@ -135,7 +139,7 @@ class Login:
         if problem:
             yield Offer("the agent", problem=problem)
 
-    def _agent_keys(self) -> tuple[list[Any], str]:
+    def _agent_keys(self) -> tuple[list[AgentKey], str]:
         """The agent's keys; why it has none, where the configuration names one that is gone."""
         wanted = self.config.first("identityagent", "SSH_AUTH_SOCK")
         if self.config.options.get("identityagent", ("",))[0].lower() == "none":
@@ -166,7 +170,7 @@ def _refusal(error: BaseException) -> str:
     return "not accepted" if "Authentication failed" in words else words
 
 
-def _of_agent(key: Any, certificates: dict[bytes, Path]) -> Offer:
+def _of_agent(key: AgentKey, certificates: dict[bytes, Path]) -> Offer:
     label = f"{key.comment or key.get_name()} of the agent"
     if key.get_name().startswith("sk-"):
         return Offer(label, problem=f"{key.get_name()} can't be used here")
@@ -196,13 +200,13 @@ def _of_file(path: Path, certificate: Path | None) -> Offer:
         return Offer(label, problem=what)
 
 
-def agent_at(socket: str) -> tuple[Any, str]:
+def agent_at(socket: str) -> tuple[AgentSSH, str]:
     """Paramiko's agent at a socket, and why it has no keys where it can't be asked."""
     from paramiko.agent import AgentSSH
 
     agent = AgentSSH()
     try:
-        agent._connect(_connect(socket))
+        agent._connect(_connect(socket))  # type: ignore[attr-defined]
     except OSError as error:
         return agent, f"{socket}: {error.strerror or error}"
     except Exception as error:  # whatever answers there may be no agent at all
@@ -210,7 +214,7 @@ def agent_at(socket: str) -> tuple[Any, str]:
     return agent, ""
 
 
-def _connect(path: str) -> Any:
+def _connect(path: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(10)  # an agent may ask its user
     made.connect(path)

@@ -6,18 +6,19 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import wait as _wait
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def begin(work: Callable[..., T], *arguments: Any) -> Future[T]:
-    """`work(*arguments)` in a thread that nobody waits for when the program ends (Ctrl-C)."""
+def begin(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> Future[T]:
+    """`work(*arguments, **named)` in a thread that nobody waits for at the end (Ctrl-C)."""
     future: Future[T] = Future()
 
     def fulfil() -> None:
         try:
-            future.set_result(work(*arguments))
+            future.set_result(work(*arguments, **named))
         except BaseException as error:
             future.set_exception(error)
 

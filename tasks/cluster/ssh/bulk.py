@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Callable
 from contextlib import suppress
 from subprocess import PIPE, Popen
 from typing import IO, Any
 
-from invoke.runners import Local
+from invoke.runners import Local, Result, Runner
 
 KEPT = 8 * 1024 * 1024  # bytes of one answer, at most; what streams has been taken as it came
 
 
-class BulkIO:
+class BulkResult(Result):
+    """An answer; `is_cut` where there was more of it than is kept."""
+
+    is_cut = False
+
+
+class BulkIO(Runner):
     """A runner that writes a script to stdin at once; Invoke's writes a character per 10 ms.
 
     It reads in large pieces, and has no watchers: for each piece Invoke would join all that came
@@ -23,14 +27,6 @@ class BulkIO:
     """
 
     read_chunk_size = 65536
-    encoding: str
-    program_finished: threading.Event
-    opts: dict[str, Any]
-    kill: Callable[[], None]
-    _write_proc_stdin: Callable[[bytes], None]
-    close_proc_stdin: Callable[[], None]
-    threads: dict[Any, Any]
-    _timer: threading.Timer | None
 
     def handle_stdin(self, input_: IO[str], output: IO[str], echo: bool = False) -> None:
         """Write what `input_` gives until it ends ("") or the program does; None is not yet."""
@@ -68,11 +64,15 @@ class BulkIO:
         """Listen no longer."""
         self.kill()
 
-    def run(self, command: str, room: int = KEPT, **options: Any) -> Any:
+    def generate_result(self, **parts: Any) -> BulkResult:
+        return BulkResult(**parts)
+
+    def run(self, command: str, room: int = KEPT, **options: object) -> BulkResult:
         self._kept: dict[int, list[int]] = {}
         self._room, self._is_cut = room, False
         try:
-            result = super().run(command, **options)  # type: ignore[misc]
+            result = super().run(command, **options)
+            assert isinstance(result, BulkResult), "only what is disowned has none"
             result.is_cut = self._is_cut
             return result
         finally:
@@ -85,7 +85,7 @@ class BulkIO:
 class LocalRunner(BulkIO, Local):
     """Invoke's local runner with `Whole`; as over SSH, Ctrl-C here is not for what runs there."""
 
-    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
+    def start(self, command: str, shell: str, env: dict[str, str]) -> None:
         self.process = Popen(
             [shell, "-c", command],
             env=env,

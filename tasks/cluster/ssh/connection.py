@@ -6,14 +6,39 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from .. import shell
 from ..errors import BadInput
 from . import auth, known_hosts, resolve
+from .bulk import BulkResult
 from .resolve import Hop, Resolved
 
+if TYPE_CHECKING:
+    import fabric
+    import paramiko
+
 DEPTH = 8  # hops; more of them lead in a circle
+
+
+class Connection(Protocol):
+    """What we use of Fabric's, which tells no types itself."""
+
+    client: paramiko.SSHClient
+    connect_kwargs: dict[str, object]
+    gateway: Connection | str | None
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    @property
+    def transport(self) -> paramiko.Transport: ...
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def run(self, command: str, *, room: int, **options: object) -> BulkResult: ...
 
 
 @dataclass(frozen=True)
@@ -51,18 +76,20 @@ def _proxy(found: Resolved, command: str) -> str:
     return f"/bin/sh -c {shell.quote(f'exec {found.expand(command)}')}"
 
 
-def connection(to: Way, config: Any, ssh: str, timeout: int, whose: str = "its") -> Any:
+def connection(
+    to: Way, config: fabric.Config, ssh: str, timeout: int, whose: str = "its"
+) -> Connection:
     """A Fabric connection along `to`, not opened yet; `ssh` is a command that goes the same way.
 
     `config` is a Fabric configuration that reads no file; `timeout` is seconds, where ssh's own
     configuration says nothing. `whose` host key it is goes into the error where one is not known.
     """
-    gateway: Any = False
+    gateway: Connection | str | bool = False
     if isinstance(to.gateway, str):
         gateway = to.gateway
     elif to.gateway is not None:
         gateway = connection(to.gateway, config, ssh, timeout, "its gateway's")
-    made = _kind()(
+    made: Connection = _kind()(
         _address(to.resolved),
         user=to.resolved.user,
         port=to.resolved.port,
@@ -78,7 +105,7 @@ def connection(to: Way, config: Any, ssh: str, timeout: int, whose: str = "its")
     return made
 
 
-def _limits(resolved: Resolved, timeout: int) -> Mapping[str, Any]:
+def _limits(resolved: Resolved, timeout: int) -> Mapping[str, object]:
     return {
         "auth_strategy": auth.Login(resolved),
         "banner_timeout": timeout,
@@ -98,7 +125,7 @@ def _address(resolved: Resolved) -> str:
 
 
 @cache
-def _kind() -> Any:
+def _kind() -> type[fabric.Connection]:
     # First, as everywhere here: Fabric begins with a part of it, and would not wait for a thread
     # that is about to import the whole.
     import paramiko
@@ -107,13 +134,14 @@ def _kind() -> Any:
     import fabric
 
     class Connection(fabric.Connection):  # type: ignore[misc]
-        def derive_shorthand(self, host_string: str) -> dict[str, Any]:
+        def derive_shorthand(self, host_string: str) -> dict[str, str | None]:
             # It is an address by now, maybe of IPv6.
             return {"host": host_string, "user": None, "port": None}
 
-        def open_gateway(self) -> Any:
+        def open_gateway(self) -> paramiko.ProxyCommand | paramiko.Channel:
             if isinstance(self.gateway, str):
                 return paramiko.ProxyCommand(self.gateway)
-            return super().open_gateway()
+            through: paramiko.Channel = super().open_gateway()
+            return through
 
     return Connection

@@ -9,7 +9,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from . import known_hosts
 from .known_hosts import HostKeyError, KnownKeys
@@ -54,7 +53,7 @@ class Scanned:
         return [(self.state, self.node, text) for text in ([self.why] if self.why else keys)]
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         keys = [{"kind": key.kind, "fingerprint": key.fingerprint} for key in self.keys]
         return {"host": self.node, "state": self.state, "why": self.why, "keys": keys}
 

@@ -13,11 +13,18 @@ from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import shell
 from . import transport
 from .resolve import Resolved
+
+if TYPE_CHECKING:
+    import socket
+
+    import paramiko
+
+    from .connection import Connection
 
 PORT = 22
 
@@ -151,7 +158,7 @@ def _revoked(config: Resolved) -> frozenset[bytes]:
     return frozenset(filter(None, (decoded(word) for word in text.split() if len(word) > 40)))
 
 
-def take_only_known(connection: Any, config: Resolved, whose: str, ssh: str) -> None:
+def take_only_known(connection: Connection, config: Resolved, whose: str, ssh: str) -> None:
     """Let a Fabric connection take only a known host key, and ask for one of a known kind first.
 
     Fabric by itself takes any. `whose` key it is goes into the error, and `ssh`, a command that
@@ -162,19 +169,22 @@ def take_only_known(connection: Any, config: Resolved, whose: str, ssh: str) -> 
     def found() -> KnownKeys:
         return known(config)
 
-    def kinds_first(*arguments: Any, **options: Any) -> Any:
-        made = transport.kind()(*arguments, **options)
+    def kinds_first(sock: socket.socket, **options: Any) -> paramiko.Transport:
+        made = transport.kind()(sock, **options)
         security = made.get_security_options()
+        transport.restrict(security, config)
         security.key_types = _preferred(security.key_types, found().kinds)
         return made
 
     class OnlyKnown:
-        def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+        def missing_host_key(
+            self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
+        ) -> None:
             wrong = found().wrong(key.get_name(), key.asbytes(), ssh)
             if wrong:
                 raise HostKeyError(f"{whose} {wrong[0]}", wrong[1])
 
-    connection.client.set_missing_host_key_policy(OnlyKnown())
+    connection.client.set_missing_host_key_policy(OnlyKnown())  # type: ignore[arg-type]
     connection.connect_kwargs = {**connection.connect_kwargs, "transport_factory": kinds_first}
 
 

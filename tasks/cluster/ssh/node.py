@@ -16,9 +16,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from io import StringIO
+from io import StringIO, TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakSet
 
 from invoke.config import Config
@@ -32,13 +32,17 @@ from . import connection as connections
 from . import relay, resolve
 from .auth import LoginError
 from .background import begin
-from .bulk import KEPT, BulkIO, LocalRunner
-from .connection import Way
+from .bulk import KEPT, BulkIO, BulkResult, LocalRunner
+from .connection import Connection, Way
 from .known_hosts import HostKeyError
 
 if TYPE_CHECKING:
+    import paramiko
+
     from ..server.fence import Fence
     from ..server.lock import LockClient
+
+Output = IO[str] | TextIOBase
 
 CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
 SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
@@ -75,6 +79,12 @@ class CommandResult:
             return self.failure
         words = said(self.err.strip() or self.out) or "no reason given"
         return f"{words} (exit status {self.status})"
+
+
+class Input(Protocol):
+    """More for a script: `read()` gives what there is, None for not yet, "" for the end."""
+
+    def read(self) -> str | None: ...
 
 
 class SshConfig:
@@ -123,8 +133,8 @@ class Node:
         self.is_relayed = False
         self.wait: Wait | None = None
         self._alive.add(self)
-        self._context: Any = None
-        self._full: list[Any] = []
+        self._connection: Connection | None = None
+        self._full: list[Connection] = []
         self._refused: tuple[float, CommandResult] | None = None
         self._early: tuple[float, Future[CommandResult | None]] | None = None
         self._lock = threading.Lock()
@@ -149,9 +159,9 @@ class Node:
         self,
         script: str,
         timeout: float = SCRIPT_TIMEOUT,
-        out_stream: Any = None,
+        out_stream: Output | None = None,
         encoding: str = "utf-8",
-        in_stream: Any = None,
+        in_stream: Input | None = None,
         env: Mapping[str, str] | None = None,
     ) -> CommandResult:
         """Run `script` by `/bin/sh`; never raise for what the node or the network does.
@@ -176,13 +186,14 @@ class Node:
         self,
         script: str,
         timeout: float,
-        out_stream: Any,
+        out_stream: Output | None,
         encoding: str,
-        in_stream: Any,
+        in_stream: Input | None,
         env: Mapping[str, str] | None,
     ) -> CommandResult:
-        try:
-            result = self._run(
+        def run(runner: Connection | LocalRunner) -> BulkResult:
+            return runner.run(
+                "/bin/sh -s",
                 in_stream=in_stream or StringIO(script),
                 hide=out_stream is None or "stderr",
                 out_stream=out_stream,
@@ -192,6 +203,9 @@ class Node:
                 env=env or {},
                 room=self.room,
             )
+
+        try:
+            result = self._run(run)
         except CommandTimedOut as error:
             out = error.result.stdout
             if not out:
@@ -206,7 +220,7 @@ class Node:
             return CommandResult(self.name, result.stdout, result.stderr, failure="connection lost")
         return CommandResult(self.name, result.stdout, result.stderr, result.exited)
 
-    def socket(self, host: str, port: int) -> Any:
+    def socket(self, host: str, port: int) -> paramiko.Channel:
         """A socket to `host:port` as seen from the node; raise OSError when it is refused.
 
         Where its sshd forwards no connections, a program there goes between.
@@ -220,7 +234,7 @@ class Node:
             why, _ = explain(error, self.name, self.ssh, self.known)
             raise ConnectionError(f"{self.name}: {why}") from None
 
-    def _forward(self, host: str, port: int) -> Any:
+    def _forward(self, host: str, port: int) -> paramiko.Channel | None:
         """A channel that sshd joins to the port; None where it forwards none."""
         import paramiko
 
@@ -233,13 +247,13 @@ class Node:
             self.is_relayed = True
             return None
 
-    def _relay(self, host: str, port: int) -> Any:
+    def _relay(self, host: str, port: int) -> paramiko.Channel:
         import paramiko
 
-        context, python = self._open(), self.host.python or "python3"
+        connection, python = self._open(), self.host.python or "python3"
         with suppress(paramiko.ChannelException):
-            return relay.channel(context.transport, python, host, port)
-        self._leave(context)  # its sessions are in use (MaxSessions)
+            return relay.channel(connection.transport, python, host, port)
+        self._leave(connection)  # its sessions are in use (MaxSessions)
         return relay.channel(self._open().transport, python, host, port)
 
     @property
@@ -263,33 +277,34 @@ class Node:
             return self._way
 
     def close(self) -> None:
-        for context in [*self._full, self._context]:
-            if context is not None and not self.host.is_local:
+        for connection in [*self._full, self._connection]:
+            if connection is not None:
                 with suppress(OSError, EOFError):
-                    context.close()
+                    connection.close()
 
     def drop(self) -> None:
         """Give up the present connection: what waits for it ends, and the next script makes one."""
-        context = self._context
+        connection = self._connection
         self._leave()
-        if context is not None and not self.host.is_local:
+        if connection is not None:
             with suppress(OSError, EOFError):
-                context.close()
+                connection.close()
 
-    def _run(self, **options: Any) -> Any:
-        context = self._open()
+    def _run(self, run: Callable[[Connection | LocalRunner], BulkResult]) -> BulkResult:
         if self.host.is_local:
-            return context.run("/bin/sh -s", **options)
+            return run(_local())
         import paramiko
+
+        connection = self._open()
 
         for pause in (0.05, 0.0):
             # sshd lets a connection have only so many sessions (MaxSessions); nothing ran yet. The
             # last one may be about to end, else another connection has room.
             with suppress(paramiko.ChannelException):
-                return context.run("/bin/sh -s", **options)
+                return run(connection)
             time.sleep(pause)
-        self._leave(context)
-        return self._open().run("/bin/sh -s", **options)
+        self._leave(connection)
+        return run(self._open())
 
     @property
     def _errors(self) -> tuple[type[BaseException], ...]:
@@ -301,42 +316,38 @@ class Node:
         why, remedy = explain(error, self.name, self.ssh, self.known)
         return CommandResult(self.name, failure=why, remedy=remedy)
 
-    def _leave(self, context: Any = None) -> None:
+    def _leave(self, connection: Connection | None = None) -> None:
         """Use a connection (by default the present one) no more."""
         with self._lock:
-            if self._context is not None and context in (None, self._context):
-                self._full.append(self._context)
-                self._context = None
+            if self._connection is not None and connection in (None, self._connection):
+                self._full.append(self._connection)
+                self._connection = None
 
     @property
     def is_connected(self) -> bool:
         """Whether a connection is open; this machine needs none."""
-        context = self._context
-        return self.host.is_local or (context is not None and context.is_connected)
+        connection = self._connection
+        return self.host.is_local or (connection is not None and connection.is_connected)
 
-    def _connection(self) -> Any:
-        if self._context is None:
-            local = self.host.is_local
-            self._context = _local() if local else _remote(self.host, self.way, self.ssh)
-        return self._context
-
-    def _open(self) -> Any:
+    def _open(self) -> Connection:
         with self._lock:
-            context = self._connection()
-            if not self.host.is_local and not context.is_connected:
+            if self._connection is None:
+                self._connection = _remote(self.host, self.way, self.ssh)
+            connection = self._connection
+            if not connection.is_connected:
                 with _making:
-                    _open(context)
+                    _open(connection)
                 every = self.way.resolved.seconds("serveraliveinterval", KEEPALIVE)
-                context.transport.set_keepalive(every)
-            return context
+                connection.transport.set_keepalive(every)
+            return connection
 
 
-def _open(context: Any) -> None:
+def _open(connection: Connection) -> None:
     try:
-        context.open()
+        connection.open()
     except BaseException:
         # sshd lets only so many be there that have not logged in (MaxStartups).
-        context.client.close()
+        connection.client.close()
         raise
 
 
@@ -370,7 +381,7 @@ def explain(
     if isinstance(error, socket.gaierror):
         return no_such_host(name, known()), see
     if isinstance(error, NoValidConnectionsError):
-        reasons = {str(each.strerror or each) for each in error.errors.values()}
+        reasons = {str(getattr(each, "strerror", None) or each) for each in error.errors.values()}
         return f"SSH failed ({', '.join(sorted(reasons))})", see
     return f"SSH failed ({str(error) or type(error).__name__})", see
 
@@ -388,10 +399,10 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 _LOCAL_ERRORS = (OSError, EOFError, ThreadException)
 
 
-def _local() -> Context:
+def _local() -> LocalRunner:
     runs = {"shell": "/bin/sh"}
     # Lazy: what the user's own files say of `run` is for his tasks, not for our scripts.
-    return Context(Config(overrides={"runners": {"local": LocalRunner}, "run": runs}, lazy=True))
+    return LocalRunner(Context(Config(overrides={"run": runs}, lazy=True)))
 
 
 def _hop(host: Host) -> resolve.Hop:
@@ -401,7 +412,7 @@ def _hop(host: Host) -> resolve.Hop:
 
 
 @cache
-def _runner() -> Any:
+def _runner() -> type[BulkIO]:
     # First, as everywhere here: Fabric begins with a part of it, and would not wait for a thread
     # that is about to import the whole.
     import paramiko  # noqa: F401
@@ -436,7 +447,7 @@ def _runner() -> Any:
     return RemoteRunner
 
 
-def _remote(host: Host, way: Way, ssh: SshConfig) -> Any:
+def _remote(host: Host, way: Way, ssh: SshConfig) -> Connection:
     """A Fabric connection along `way` that no file of Fabric's own has a say in."""
     runner = _runner()
     import fabric

@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import scripts
+
+if TYPE_CHECKING:
+    import paramiko
 
 FORBIDDEN = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254, 5.1)
 START = 10.0  # seconds that a node has to start the program
@@ -21,7 +24,7 @@ class NoWayError(ConnectionError):
     """No way leads to the port: sshd forwards nothing, and no python is there to go between."""
 
 
-def channel(transport: Any, python: str, host: str, port: int) -> Any:
+def channel(transport: paramiko.Transport, python: str, host: str, port: int) -> paramiko.Channel:
     """A channel that is joined to `host:port` on the node by its `python`, else its python3.
 
     Raise OSError as a socket would, NoWayError where the program can't run.
@@ -48,7 +51,7 @@ def channel(transport: Any, python: str, host: str, port: int) -> Any:
     return made
 
 
-def _said(channel: Any, nonce: str) -> str:
+def _said(channel: paramiko.Channel, nonce: str) -> str:
     """What the program says first; nothing of what comes behind that is taken."""
     head = b""
     while not head.endswith(b"\n") or nonce.encode() not in head:

@@ -8,6 +8,7 @@ put in here, as ssh_config(5), TOKENS, has them.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import pwd
 import re
@@ -95,12 +96,15 @@ class Resolved:
     @cached_property
     def _tokens(self) -> Mapping[str, str]:
         here = socket.gethostname()
+        jump = self.first("proxyjump")
+        who = f"{here}{self.hostname}{self.port}{self.user}{jump}"
         return {
             "%": "%",
+            "C": hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest(),
             "d": str(home()),
             "h": self.hostname,
             "i": str(os.getuid()),
-            "j": self.first("proxyjump"),
+            "j": jump,
             "k": self.first("hostkeyalias", self.name),
             "L": here.partition(".")[0],
             "l": here,

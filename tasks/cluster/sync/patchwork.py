@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
 
-_six: Any = ModuleType("invoke.vendor.six")
-_six.string_types = (str,)
+_six = ModuleType("invoke.vendor.six")
+vars(_six)["string_types"] = (str,)
 sys.modules.setdefault("invoke.vendor.six", _six)
 
 from patchwork.transfers import rsync  # noqa: E402

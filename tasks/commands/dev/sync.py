@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ...cli import envelope, screen
 from ...cluster.checks.finding import more
@@ -40,7 +39,7 @@ Tell = Callable[[str, CopyProgress], None]
 
 
 def wanted(
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     source: str | None = None,
     target: str | None = None,
     exclude: Sequence[str] = (),

@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from ...cli import screen
 from ...cluster.cluster import ROOT
@@ -19,8 +18,9 @@ from ...cluster.errors import ActionFailed
 PATH = ROOT / ".models" / "tiny"
 
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+VOCABULARY = 512
 # Heads and sizes can be divided by 2, 3, 4 and 6 ranks.
-CONFIG: dict[str, Any] = {
+CONFIG: dict[str, object] = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 192,
@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
     "num_hidden_layers": 4,
     "num_attention_heads": 12,
     "num_key_value_heads": 12,
-    "vocab_size": 512,
+    "vocab_size": VOCABULARY,
     "max_position_embeddings": 8192,
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
@@ -82,7 +82,7 @@ def make(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2), encoding="utf-8")
 
 
-def tokenizer() -> dict[str, Any]:
+def tokenizer() -> dict[str, object]:
     """A byte-level tokenizer: a token for each byte, none for more (tokenizers' own format)."""
     vocabulary = {_letter(byte): byte for byte in range(256)}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
@@ -122,12 +122,11 @@ def _weights(path: Path) -> None:
     from mlx_lm.models.llama import Model, ModelArgs
 
     mx.random.seed(0)
-    make_args: Any = ModelArgs.from_dict
-    model = Model(make_args(CONFIG))
+    model = Model(ModelArgs.from_dict(CONFIG))
     weights = dict(tree_flatten(model.parameters()))
     # One direction of the hidden state says "letters" and is left alone by the layers, so that
     # the nonsense can be read aloud.
-    says = [2.0 if chr(token) in LETTERS else -2.0 for token in range(CONFIG["vocab_size"])]
+    says = [2.0 if chr(token) in LETTERS else -2.0 for token in range(VOCABULARY)]
     weights["model.embed_tokens.weight"][:, 0] = 1.0
     weights["lm_head.weight"][:, 0] = mx.array(says)
     for name in weights:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from typing import Any
 
 from ...cli import envelope, screen
 from ...cluster.checks import rdma
@@ -53,7 +52,7 @@ def _gateways(way: Way) -> list[str]:
     return [*_gateways(way.gateway), f"{hop.user}@{hop.hostname}:{hop.port}"]
 
 
-def _row(rank: Rank, node: Node) -> dict[str, Any]:
+def _row(rank: Rank, node: Node) -> dict[str, object]:
     host = rank.host
     names = [name for name, _ in host.links]
     names = names or [each.removeprefix("rdma_") for each in rdma.devices(host)]

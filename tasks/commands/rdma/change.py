@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getpass
-from typing import Any
+from typing import TextIO
 
 from ...cli import envelope, screen
 from ...cluster.checks import FAIL, Finding
@@ -192,7 +192,7 @@ def _print_commands(todo: Sequence[Change]) -> None:
         screen.out("# nothing to change")
 
 
-def print_findings(findings: Sequence[Finding], stream: Any = None) -> None:
+def print_findings(findings: Sequence[Finding], stream: TextIO | None = None) -> None:
     if envelope.current() is not None:
         envelope.give({}, findings)
         return

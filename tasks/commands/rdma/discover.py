@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ...cli import envelope, screen
 from ...cluster.checks import FAIL, WARN, Finding
 from ...cluster.config import hostfile as hostfiles
-from ...cluster.config.hostfile import Host
+from ...cluster.config.hostfile import Host, HostfileData
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import cables as cabling
@@ -37,7 +36,7 @@ class Discovered:
     cables: Sequence[Cable]
     findings: Sequence[Finding]
     links: Sequence[Link]
-    hostfile: Mapping[str, Any]
+    hostfile: HostfileData
     why: str
 
 
@@ -45,7 +44,7 @@ def run(session: Session, hosts: Sequence[Host], path: str | None, as_json: bool
     """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
     old = _json(path) if path and Path(path).exists() else None
     found = _look(session, hosts, ends_of(path) if path and old else ())
-    merged = drift.merged(old, dict(found.hostfile)) if old else dict(found.hostfile)
+    merged = drift.merged(old, found.hostfile) if old else found.hostfile
     if as_json:
         envelope.give(_document(found, merged), found.findings)
     else:
@@ -61,7 +60,7 @@ def diff(session: Session, hosts: Sequence[Host], path: str, as_json: bool) -> N
     """Tell what has moved since the hostfile at `path` was written; raise if anything has."""
     old = _json(path)
     found = _look(session, hosts, ends_of(path))
-    moved = drift.diff(old, dict(found.hostfile))
+    moved = drift.diff(old, found.hostfile)
     if as_json:
         envelope.give({"moved": moved}, found.findings)
     else:
@@ -98,7 +97,7 @@ def _address(name: str) -> str:
     return name
 
 
-def _tell(found: Discovered, hostfile: Mapping[str, Any]) -> None:
+def _tell(found: Discovered, hostfile: HostfileData) -> None:
     print_findings(found.findings)
     rows = []
     for cable, (one, two) in zip(found.cables, found.links, strict=True):
@@ -111,23 +110,23 @@ def _tell(found: Discovered, hostfile: Mapping[str, Any]) -> None:
         rows.append((*ends, speed, f"{one.address} - {two.address.ip}", mark))
     screen.table(rows)
     screen.out(f"backend {hostfile['backend']}: {found.why}")
-    command = discover.setup_command(dict(found.hostfile))
+    command = discover.setup_command(found.hostfile)
     if command:
         screen.out(command)
 
 
-def _document(found: Discovered, hostfile: Mapping[str, Any]) -> Mapping[str, Any]:
+def _document(found: Discovered, hostfile: HostfileData) -> dict[str, object]:
     return {
         "cables": [asdict(cable) for cable in found.cables],
         "why": found.why,
-        "setup": discover.setup_command(dict(found.hostfile)),
+        "setup": discover.setup_command(found.hostfile),
         "hostfile": _without_values(hostfile, known=found.hostfile["envs"]),
     }
 
 
-def _without_values(hostfile: Mapping[str, Any], known: Sequence[str]) -> Mapping[str, Any]:
+def _without_values(hostfile: HostfileData, known: Sequence[str]) -> HostfileData:
     """The hostfile to be shown: what people wrote into its `envs` may be secret."""
-    envs: Sequence[str] = hostfile.get("envs", [])
+    envs = hostfile.get("envs", [])
     hidden = [each if each in known else f"{each.partition('=')[0]}=***" for each in envs]
     return {**hostfile, "envs": hidden} if envs else hostfile
 
@@ -138,10 +137,10 @@ def refuse_faults(findings: Sequence[Finding]) -> None:
         raise CheckFailed(f"{wrong[0].node}: {wrong[0].what}: {wrong[0].fix}")
 
 
-def _json(path: str) -> Any:
+def _json(path: str) -> HostfileData:
     """A hostfile as JSON, after it was found to be a right one: what people wrote is kept."""
     hostfiles.load(path)
-    return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    return hostfiles.as_dict(json.loads(Path(path).expanduser().read_text(encoding="utf-8")))
 
 
 def ends_of(path: str) -> Sequence[LinkEnd]:

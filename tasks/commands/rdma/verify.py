@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from ...cli import envelope, screen
 from ...cluster.checks import FAIL, ports, processes
@@ -26,6 +26,20 @@ from ..tp import foreground, lock
 
 NEXT = "inv rdma.ping tells which link does not work, inv rdma.status what it is set to"
 TIMEOUT = 60  # seconds, for the ranks to meet and for all sizes
+
+
+class SizeSum(TypedDict):
+    bytes: int
+    seconds: float
+    right: bool
+
+
+class Report(TypedDict):
+    """What remote/all_sum.py prints on a rank."""
+
+    rank: int
+    world: int
+    sums: list[SizeSum]
 
 
 def run(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
@@ -111,17 +125,17 @@ def _why(rank: int, ended: Mapping[int, CommandResult]) -> str:
     return f"verify: rank {rank}: {foreground.how_it_ended(ended[rank])}: {first}{more}"
 
 
-def _report(text: str) -> Mapping[str, Any]:
+def _report(text: str) -> Report:
     """What a rank printed; other lines (warnings of libraries) are passed over."""
     rows = re.findall(r'^\{"rank": .*\}$', text, re.MULTILINE)
     if not rows:
         raise ActionFailed(f"verify: a rank gave no result: {text.strip()[-200:]!r}: {NEXT}")
-    report: Mapping[str, Any] = json.loads(rows[-1])
+    report: Report = json.loads(rows[-1])
     return report
 
 
-def _judge(reports: Sequence[Mapping[str, Any]], size: int) -> None:
-    for report in sorted(reports, key=lambda each: int(each["rank"])):
+def _judge(reports: Sequence[Report], size: int) -> None:
+    for report in sorted(reports, key=lambda each: each["rank"]):
         if report["world"] != size:
             raise CheckFailed(
                 f"verify: rank {report['rank']} was in a group of {report['world']}, not {size}:"
@@ -136,13 +150,13 @@ def _judge(reports: Sequence[Mapping[str, Any]], size: int) -> None:
 
 def _tell(
     cluster: Cluster,
-    reports: Sequence[Mapping[str, Any]],
+    reports: Sequence[Report],
     pings: Mapping[str, float],
     as_json: bool,
 ) -> None:
     """Per size the slowest rank's time, as latency and as bandwidth."""
     slowest = [
-        max(each, key=lambda one: float(one["seconds"]))
+        max(each, key=lambda one: one["seconds"])
         for each in zip(*(report["sums"] for report in reports), strict=True)
     ]
     if as_json:

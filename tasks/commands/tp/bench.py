@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
@@ -18,7 +18,7 @@ from ...cluster.facts.machine import hardware, memory, versions
 from ...cluster.facts.models import rates
 from ...cluster.facts.models.rates import Rate
 from ...cluster.http.api import ApiError
-from ...cluster.http.load import LoadRow, LoadTest, calibrate, merged
+from ...cluster.http.load import LoadDocument, LoadRow, LoadTest, calibrate, merged
 from ...cluster.server import snapshots
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
@@ -52,6 +52,14 @@ class LoadPlan:
         return self.requests or max(4, 2 * concurrency)
 
 
+class Run(TypedDict):
+    """What --compare wants of a file that --out has written."""
+
+    label: str
+    rows: list[LoadDocument]
+    fast_synch: str | None  # older files don't tell
+
+
 def plan(
     concurrency: Sequence[int],
     prompt_tokens: Sequence[int],
@@ -82,20 +90,21 @@ def run(
         server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4)
     )
     rows = _rows(session, load, wanted)
-    document["rows"] = [row.document() for row in rows]
+    documents = [row.document() for row in rows]
+    document["rows"] = documents
     if file:
         write(file, json.dumps(document, indent=2) + "\n")
     if as_json:
         envelope.give(document)
     else:
-        screen.table(table(document["rows"]))
+        screen.table(table(documents))
     if any(row.good for row in rows):
-        compare.keep(cluster, document)
-    _keep(cluster, server, document["rows"])
+        compare.keep(cluster, document, documents)
+    _keep(cluster, server, documents)
     _judge(rows, len(wanted.concurrency) * len(wanted.prompt_tokens))
 
 
-def _keep(cluster: Cluster, server: Server, rows: Sequence[Mapping[str, Any]]) -> None:
+def _keep(cluster: Cluster, server: Server, rows: Sequence[LoadDocument]) -> None:
     """Write down how fast it was, and say where fewer ranks were faster."""
     record = server.record
     alone = [row for row in rows if row["concurrency"] == 1]
@@ -167,7 +176,7 @@ def _words(load: LoadTest, tokens: int) -> int:
         raise ActionFailed(f"bench: a prompt of {tokens} tokens: {error}: {AFTER}") from None
 
 
-def _about(cluster: Cluster, server: Server, wanted: LoadPlan) -> dict[str, Any]:
+def _about(cluster: Cluster, server: Server, wanted: LoadPlan) -> dict[str, object]:
     """Where and when it was measured; no command line, which may hold a key."""
     record = server.record
 
@@ -213,7 +222,7 @@ HEAD = (
 )  # fmt: skip
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def table(rows: Sequence[LoadDocument]) -> list[tuple[str, ...]]:
     """The rows of a document as people read them."""
     found: list[tuple[str, ...]] = [HEAD]
     for row in rows:
@@ -231,18 +240,18 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return found
 
 
-def _speeds(row: Mapping[str, Any]) -> list[str]:
+def _speeds(row: LoadDocument) -> list[str]:
     """Each request's tokens/s and those in total; pieces/s where the server counts no tokens.
 
     Of a speed the bad side is the low one: what 95 % of the requests reached is its p5.
     """
     if row["tokens_per_second_total"] is not None or row.get("pieces_per_second_total") is None:
-        unit, what = "", "tokens_per_second"
+        unit, each, total = "", row["tokens_per_second"], row["tokens_per_second_total"]
     else:
-        unit, what = " pieces/s", "pieces_per_second"
-    values = [row[what]["p50"], row[what]["p95"], row[f"{what}_total"]]
+        unit, each, total = " pieces/s", row["pieces_per_second"], row["pieces_per_second_total"]
+    values = [each["p50"], each["p95"], total]
     told = [_speed(value) + (unit if value is not None else "") for value in values]
-    doubt = row.get("doubt")
+    doubt = row["doubt"]
     return [*told[:2], told[2] + (f" ±{100 * doubt:.0f} %" if doubt is not None else "")]
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, TypeGuard
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.config.ranks import FAST_SYNCH, how_many
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed
 from ...cluster.http import noise
+from ...cluster.http.load import LoadDocument
 from ...cluster.http.noise import Effect
 from ...cluster.text import one_line
 from ...drawing import plot
@@ -23,8 +23,47 @@ FILE = "bench.jsonl"  # the history, beside the cluster's logs here
 SHOWN = 40  # rows of it
 DRAWN = 6  # runs of it: as many as there are colours
 
-Run = Mapping[str, Any]
 Key = tuple[int, int]  # tokens of the prompts, requests at a time
+Figure = Literal["first_token", "total"]
+
+
+class _Run(TypedDict):
+    label: str
+    rows: list[LoadDocument]
+
+
+class Run(_Run, total=False):
+    """What is wanted of a file that --out has written; older ones have less."""
+
+    date: str
+    model: str | None
+    ranks: int
+    backend: str
+    commit: str | None
+    fast_synch: str | None
+
+
+class Change(TypedDict):
+    """An effect as JSON has it."""
+
+    ratio: float
+    low: float
+    high: float
+    is_noise: bool
+
+
+class Compared(TypedDict):
+    """A row of a run beside that of the first run."""
+
+    prompt_tokens: int
+    concurrency: int
+    run: str
+    ranks: int | None
+    first_token: float | None
+    first_token_change: Change | None
+    total: float | None
+    total_change: Change | None
+    is_base: bool
 
 
 def run(files: Sequence[str], out: str | None) -> None:
@@ -41,12 +80,12 @@ def run(files: Sequence[str], out: str | None) -> None:
     else:
         _tell(runs, rows)
     if out:
-        write(out, plot.svg(runs))
+        write(out, plot.svg([(each["label"], each["rows"]) for each in runs]))
 
 
-def _rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _rows(runs: Sequence[Run]) -> list[Compared]:
     """Each row of each run, with its change against the first run that has it."""
-    found = []
+    found: list[Compared] = []
     for key in dict.fromkeys(key for each in runs for key in _by_key(each)):
         having = [(each, _by_key(each)[key]) for each in runs if key in _by_key(each)]
         first, base = having[0]
@@ -68,41 +107,57 @@ def _rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return found
 
 
-def _change(base: Run, row: Run, what: str) -> dict[str, Any] | None:
+def _change(base: LoadDocument, row: LoadDocument, what: Figure) -> Change | None:
     """The effect on the repeats of a row; None where they are too few."""
     found = noise.effect(_repeats(base, what), _repeats(row, what))
-    return asdict(found) | {"is_noise": found.is_noise} if found else None
+    if found is None:
+        return None
+    return {
+        "ratio": found.ratio,
+        "low": found.low,
+        "high": found.high,
+        "is_noise": found.is_noise,
+    }
 
 
-def _repeats(row: Run, what: str) -> list[float]:
+def _repeats(row: LoadDocument, what: Figure) -> list[float]:
     """A figure of each repeat; files of before have none."""
-    return [each[what] for each in row.get("repeats", ()) if each[what] is not None]
+    return [value for each in row.get("repeats", ()) if (value := each[what]) is not None]
 
 
-def _tell(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> None:
+def _tell(runs: Sequence[Run], rows: Sequence[Compared]) -> None:
     table = [("prompt", "run", "", "", "change")]
     for row in rows:
-        base = next(r for r in rows if r["is_base"] and _key(r) == _key(row))
-        prompt, run = f"{row['prompt_tokens']} x{row['concurrency']}", one_line(row["run"])
-        for what, key, words in _FIGURES:
-            change = "" if row is base else _words(row[f"{key}_change"], base[key], row[key])
-            value = "-" if row[key] is None else words.format(row[key])
-            table.append((prompt, run, what, value, change))
-            prompt = run = ""
+        base = _base(row, rows)
+        first, total = row["first_token"], row["total"]
+        of_first = _words(row["first_token_change"], base["first_token"], first)
+        of_total = _words(row["total_change"], base["total"], total)
+        seconds = "-" if first is None else f"{first:.3f} s"
+        prompt, is_base = f"{row['prompt_tokens']} x{row['concurrency']}", row is base
+        table.append(
+            (prompt, one_line(row["run"]), "first token", seconds, "" if is_base else of_first)
+        )
+        table.append(("", "", "in total", _per_second(total), "" if is_base else of_total))
     screen.table(table)
     screen.say("prompt: its tokens, and how many at a time; changes are sure to 95 %")
     for line in _speed_ups(rows):
         screen.out(line)
 
 
-_FIGURES = (("first token", "first_token", "{:.3f} s"), ("in total", "total", "{:.1f}/s"))
+def _per_second(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}/s"
 
 
-def _key(row: Mapping[str, Any]) -> Key:
+def _base(row: Compared, rows: Sequence[Compared]) -> Compared:
+    """The row that it is held against."""
+    return next(each for each in rows if each["is_base"] and _key(each) == _key(row))
+
+
+def _key(row: Compared) -> Key:
     return row["prompt_tokens"], row["concurrency"]
 
 
-def _words(change: Mapping[str, Any] | None, before: float | None, after: float | None) -> str:
+def _words(change: Change | None, before: float | None, after: float | None) -> str:
     """A change as people read it; where repeats are too few it is said without an interval."""
     if change is None:
         if not before or after is None:
@@ -118,11 +173,11 @@ def _percent(ratio: float) -> str:
     return f"{(ratio - 1) * 100:+.0f} %"
 
 
-def _speed_ups(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _speed_ups(rows: Sequence[Compared]) -> list[str]:
     """More ranks against fewer, in a sentence per row."""
     lines = []
     for row in rows:
-        base = next(r for r in rows if r["is_base"] and _key(r) == _key(row))
+        base = _base(row, rows)
         change, one, two = row["total_change"], base["ranks"], row["ranks"]
         if change and one and two and one != two:
             effect = Effect(change["ratio"], change["low"], change["high"])
@@ -153,31 +208,31 @@ def _named(run: Run, runs: Sequence[Run]) -> str:
     return f"{label} ({FAST_SYNCH} {synch})" if differs and isinstance(synch, str) else label
 
 
-def _by_key(run: Run) -> dict[Key, Mapping[str, Any]]:
+def _by_key(run: Run) -> dict[Key, LoadDocument]:
     return {(row["prompt_tokens_wanted"], row["concurrency"]): row for row in run["rows"]}
 
 
-def load(file: str) -> dict[str, Any]:
+def load(file: str) -> Run:
     """A file that --out has written; raise BadInput for what is none."""
     try:
-        data = json.loads(Path(file).read_text(encoding="utf-8"))
+        data: object = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"--compare {file}: can't be read ({error.strerror})") from None
     except (ValueError, RecursionError):
         raise BadInput(f"--compare {file}: is no JSON: give a file that --out wrote") from None
     if not _is_run(data):
         raise BadInput(f"--compare {file}: is no run: give a file that inv tp.bench --out wrote")
-    return dict(data)
+    return data
 
 
-def _is_run(data: Any) -> bool:
+def _is_run(data: object) -> TypeGuard[Run]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         return False
     rows = data.get("rows")
     return isinstance(data.get("label"), str) and isinstance(rows, list) and all(map(_is_row, rows))
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: object) -> bool:
     if not isinstance(row, dict):
         return False
     counts = [row.get("prompt_tokens_wanted"), row.get("concurrency")]
@@ -193,13 +248,15 @@ def _is_row(row: Any) -> bool:
     return good and all(type(each) is int for each in counts)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e12
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
 
 
-def keep(cluster: Cluster, document: Run) -> None:
+def keep(
+    cluster: Cluster, document: Mapping[str, object], documents: Sequence[LoadDocument]
+) -> None:
     """Add a run to the history: all but the single requests; one that can't be kept is no error."""
-    rows = [{k: v for k, v in row.items() if k != "samples"} for row in document["rows"]]
+    rows = [{k: v for k, v in row.items() if k != "samples"} for row in documents]
     try:
         path = _file(cluster)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -224,23 +281,24 @@ def history(cluster: Cluster, out: str | None) -> None:
     else:
         screen.table(_history(runs)[-SHOWN:])
     if out:
-        write(out, plot.svg(runs[-DRAWN:]))
+        write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))
 
 
-def _kept(path: Path) -> list[dict[str, Any]]:
+def _kept(path: Path) -> list[Run]:
     """The runs of the history; a line that is none (of a disk that was full) is passed over."""
-    found = []
+    found: list[Run] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
-            run = json.loads(line)
+            run: object = json.loads(line)
         except ValueError:
             continue
-        found += [run] if _is_run(run) else []
+        if _is_run(run):
+            found.append(run)
     return found
 
 
 def _history(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    last: dict[tuple[object, ...], Run] = {}
+    last: dict[tuple[object, ...], LoadDocument] = {}
     rows = []
     for run in runs:
         for key, row in _by_key(run).items():
@@ -261,14 +319,14 @@ def _history(runs: Sequence[Run]) -> list[tuple[str, ...]]:
                     f"{run.get('ranks')} {run.get('backend')}",
                     one_line(str(run.get("model"))).rpartition("/")[2],
                     f"{key[0]} x{key[1]}",
-                    "-" if speed is None else f"{speed:.1f}/s",
+                    _per_second(speed),
                     change,
                 )
             )
     return rows
 
 
-def total(row: Mapping[str, Any]) -> tuple[float | None, str]:
+def total(row: LoadDocument) -> tuple[float | None, str]:
     """What all requests of a row came to in a second, and of what."""
     tokens = row["tokens_per_second_total"]
     return (tokens, "tokens") if tokens else (row.get("pieces_per_second_total"), "pieces")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ...cli import envelope, screen
 from ...cluster.errors import BadInput, CheckFailed
@@ -84,7 +84,7 @@ def _words(known: KnownError) -> dict[str, str]:
     }
 
 
-def _row(name: str, found: FoundError, facts: Facts) -> dict[str, Any]:
+def _row(name: str, found: FoundError, facts: Facts) -> dict[str, object]:
     told = found.known.told(facts) if found.known else None
     return {
         "file": name,
@@ -94,5 +94,5 @@ def _row(name: str, found: FoundError, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _line(line: LogLine | None) -> dict[str, Any] | None:
+def _line(line: LogLine | None) -> dict[str, object] | None:
     return {"number": line.number, "text": line.text.strip()} if line else None

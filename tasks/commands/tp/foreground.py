@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
 
 from ...cli import screen
 from ...cluster.cluster import Cluster
@@ -22,7 +21,7 @@ from ...cluster.server import snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.launch import Run
 from ...cluster.ssh import background
-from ...cluster.ssh.node import CommandResult
+from ...cluster.ssh.node import CommandResult, Output
 from ...session import Session
 from .health import curl
 from .launch import check_way, point_out
@@ -72,7 +71,7 @@ def attached(
     run: Run,
     ended: dict[int, CommandResult],
     attend: Callable[[], object],
-    stream: Callable[[int], Any] = lambda rank: None,
+    stream: Callable[[int], Output | None] = lambda rank: None,
 ) -> None:
     """Run all ranks attached to us while `attend()` lasts; then, or after Ctrl-C, stop them.
 
@@ -108,7 +107,7 @@ def how_it_ended(answer: CommandResult) -> str:
     return answer.failure or hints.describe_exit(answer.status)
 
 
-def _await_coordinator(cluster: Cluster, ended: Mapping[int, Any]) -> None:
+def _await_coordinator(cluster: Cluster, ended: Mapping[int, object]) -> None:
     """With jaccl the others start once rank 0 listens, seen on its node."""
     if not cluster.backend.startswith("jaccl"):
         return

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from invoke.context import Context
 
@@ -66,7 +65,7 @@ def bringing(session: Session, cluster: Cluster, copy: Copy | None) -> Callable[
     return bring
 
 
-def last(c: Context, with_: str | None = None, **given: Any) -> Cluster:
+def last(c: Context, with_: str | None = None, **given: object) -> Cluster:
     """The cluster that was started last, with what the options and arguments say over it."""
     session = sessions.of(c)
     assert session is not None, "a task of ours has one"
@@ -83,7 +82,7 @@ def recorded(session: Session, cluster: Cluster) -> Cluster:
 
 
 def _built(
-    session: Session, cluster: Cluster, given: Mapping[str, Any], with_: str | None
+    session: Session, cluster: Cluster, given: Mapping[str, object], with_: str | None
 ) -> Cluster:
     record = _record(cluster)
     merged = {key: given.get(key) or each for key, each in _said(cluster, record).items()}

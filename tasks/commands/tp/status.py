@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 from invoke.context import Context
 
@@ -39,7 +39,33 @@ TOKEN_LIMIT = 2.0  # seconds for that one: a server that is busy gives none
 SAID_LATER = (*readiness.FAILED, readiness.UNASKED, readiness.UNKNOWN)
 
 
-def named(c: Context, cluster: str | None = None, **given: Any) -> list[Cluster]:
+class RankRow(TypedDict):
+    """A rank, or a process that no record knows (its rank is None)."""
+
+    rank: int | None
+    host: str
+    pid: int | None
+    state: str
+    exit: str | None
+    uptime: float | None
+    memory: int | None
+
+
+class Status(TypedDict):
+    """The document of --json."""
+
+    state: str
+    why: str
+    url: str | None
+    model: str | None
+    engine: str
+    fast_synch: str | None
+    ranks: list[RankRow]
+    unreachable: dict[str, str]
+    later: dict[str, list[str]]
+
+
+def named(c: Context, cluster: str | None = None, **given: object) -> list[Cluster]:
     """The cluster that the options name; with `all` every one that is configured by name."""
     session = sessions.of(c)
     assert session is not None, "a task of ours has one"
@@ -71,21 +97,22 @@ def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> Non
         raise CheckFailed(f"{', '.join(bad)}: inv tp.status --cluster {bad[0]} shows its ranks")
 
 
-def _look(cluster: Cluster) -> tuple[dict[str, Any], list[str]]:
+def _look(cluster: Cluster) -> tuple[Status, list[str]]:
     """What `summary` says of a cluster, and the nodes that gave no answer."""
     whole, read = snapshots.whole(cluster, snapshots.alive(cluster))
     return summary(whole, read), list(read.unreachable)
 
 
-def _cluster_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _cluster_rows(found: Mapping[str, Status]) -> list[tuple[str, ...]]:
     return [_cluster_row(name, each) for name, each in found.items()]
 
 
-def _cluster_row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+def _cluster_row(name: str, found: Status) -> tuple[str, ...]:
     serves = found["url"] and found["state"] != readiness.STOPPED
     ranks = how_many(len(found["ranks"])) if found["ranks"] else ""
     model = _model_name(found["model"]) if found["model"] else ""
-    return found["state"], name, ranks, model, found["url"] if serves else found["why"]
+    where = (serves and found["url"]) or found["why"]
+    return found["state"], name, ranks, model, where
 
 
 def run(session: Session, cluster: Cluster, as_json: bool) -> None:
@@ -102,7 +129,7 @@ def run(session: Session, cluster: Cluster, as_json: bool) -> None:
         raise CheckFailed(f"{found['state']}: {found['why']}")
 
 
-def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
+def summary(cluster: Cluster, read: Snapshot) -> Status:
     """The server as one document: state, why, url, model, ranks, and nodes that gave no answer.
 
     `state` is a word of `readiness`, "unknown" where a node that may run a rank gave no answer;
@@ -110,7 +137,7 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
     """
     ranks = _recorded(read)
     strangers = _strangers(cluster, read)
-    found: dict[str, Any] = {
+    found: Status = {
         "state": "stopped",
         "why": "",
         "url": None,
@@ -122,53 +149,56 @@ def summary(cluster: Cluster, read: Snapshot) -> dict[str, Any]:
         "later": {node: list(each.later) for node in read.nodes if (each := read.state(node))},
     }
     health = readiness.judge(read, readiness.size(read, len(ranks)))
-    found.update(state=health.state, why=health.why)
+    found.update({"state": health.state, "why": health.why})
     if health.state == readiness.UNKNOWN:
         found["why"] = f"no answer: {', '.join(read.unreachable)}"
     elif health.state not in readiness.FAILED and (why := readiness.suspended(read)):
-        found.update(state=readiness.DEGRADED, why=why)
+        found.update({"state": readiness.DEGRADED, "why": why})
     elif health.state in (readiness.LOADING, readiness.READY):
-        found.update(_serving(cluster, read, health))
+        _serve(found, cluster, read, health)
     elif health.state in readiness.FAILED:
         found["why"] += "; clean up with inv tp.stop"
     elif any(unrecorded(cluster.expected, values) for values in read.nodes.values()):
-        found.update(state="degraded", why="ranks without a record; inv tp.stop ends them")
+        found.update({"state": "degraded", "why": "ranks without a record; inv tp.stop ends them"})
     for node, values in read.nodes.items():
         for unknown in (values.get(state.KEY), values.get(processes.KEY)):
             if isinstance(unknown, Unknown):
-                found.update(state="degraded", why=f"{node}: {unknown.why}")
+                found.update({"state": "degraded", "why": f"{node}: {unknown.why}"})
     return found
 
 
-def _serving(cluster: Cluster, read: Snapshot, health: Health) -> dict[str, object]:
-    """State, why, url and model of a server whose ranks have all met."""
+def _serve(found: Status, cluster: Cluster, read: Snapshot, health: Health) -> None:
+    """Tell url and model of a server whose ranks have all met, and whether it gives a token."""
     node, first = read.ranks[0]
     record = first.record
     if first.rank != 0 or record is None:
-        return {"state": "degraded", "why": "rank 0 has no record"}
+        found.update({"state": readiness.DEGRADED, "why": "rank 0 has no record"})
+        return
     api = api_of(cluster, node, record)
-    found: dict[str, object] = {
-        "url": api.url,
-        "model": record.model or _served_model(api),
-        "fast_synch": record.fast_synch,
-    }
+    model = record.model or _served_model(api)
+    found.update({"url": api.url, "model": model, "fast_synch": record.fast_synch})
     state = read.state(node)
     if state and state.token is not None and state.now - state.token < TOKEN_AGE:
-        return found
+        return
     try:
         api.one_token(record.asked_by, cluster.engine.model, TOKEN_LIMIT)
     except ApiError as error:
-        if error.why.is_final:
-            why = f"running, can't be asked: {error}"
-            return {**found, "state": readiness.UNASKED, "why": why}
-        if health.state == readiness.LOADING:
-            return found
-        if error.is_timeout:
-            return {**found, "why": f"no token within {TOKEN_LIMIT:g} s"}
-        why = f"all ranks live, but there is no token: {error}"
-        return {**found, "state": readiness.DEGRADED, "why": why}
+        told = _without_token(health, error)
+        found.update({"state": told.state, "why": told.why})
+        return
     waiting.mark_ready(cluster, record.run)
-    return {**found, "state": readiness.READY, "why": ""}
+    found.update({"state": readiness.READY, "why": ""})
+
+
+def _without_token(health: Health, error: ApiError) -> Health:
+    """How a server does that gave no token when it was asked for one."""
+    if error.why.is_final:
+        return Health(readiness.UNASKED, f"running, can't be asked: {error}")
+    if health.state == readiness.LOADING:
+        return health
+    if error.is_timeout:
+        return Health(health.state, f"no token within {TOKEN_LIMIT:g} s")
+    return Health(readiness.DEGRADED, f"all ranks live, but there is no token: {error}")
 
 
 def _served_model(api: Api) -> str | None:
@@ -179,7 +209,7 @@ def _served_model(api: Api) -> str | None:
         return None
 
 
-def _rank_row(read: Snapshot, node: str, rank: RankState) -> dict[str, Any]:
+def _rank_row(read: Snapshot, node: str, rank: RankState) -> RankRow:
     listed = known(read.on(node), processes.KEY) or {}
     process = listed.get(rank.pid) if rank.alive and rank.pid else None
     started = rank.record.started if rank.record else None
@@ -200,22 +230,30 @@ def _rank_word(rank: RankState) -> str:
     return "dead" if rank.pid else "starting"
 
 
-def _strangers(cluster: Cluster, read: Snapshot) -> list[dict[str, Any]]:
+def _strangers(cluster: Cluster, read: Snapshot) -> list[RankRow]:
     """Ranks and servers that no record tells of: started by hand, or by other scripts."""
     ours = {(node, rank.pid) for node, rank in read.ranks if rank.alive}
-    found = []
+    found: list[RankRow] = []
     for node, values in read.nodes.items():
         listed = known(values, processes.KEY) or {}
         pids = servers(cluster.engine, values) | unrecorded(cluster.expected, values)
         for pid in sorted(pids):
             if (node, pid) not in ours:
-                row = {"rank": None, "host": node, "pid": pid, "state": "unrecorded"}
-                memory = listed[pid].rss
-                found.append({**row, "exit": None, "uptime": None, "memory": memory})
+                found.append(
+                    {
+                        "rank": None,
+                        "host": node,
+                        "pid": pid,
+                        "state": "unrecorded",
+                        "exit": None,
+                        "uptime": None,
+                        "memory": listed[pid].rss,
+                    }
+                )
     return found
 
 
-def _print_status(found: Mapping[str, Any]) -> None:
+def _print_status(found: Status) -> None:
     words = [screen.paint(found["state"], sys.stdout)]
     words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
     words += [_model_name(found["model"])] if found["model"] else []
@@ -230,11 +268,11 @@ def _print_status(found: Mapping[str, Any]) -> None:
             screen.say(f"{node}: {line}")
 
 
-def _recorded(read: Snapshot) -> list[dict[str, Any]]:
+def _recorded(read: Snapshot) -> list[RankRow]:
     return [_rank_row(read, node, rank) for node, rank in read.ranks]
 
 
-def _rank_rows(ranks: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _rank_rows(ranks: Sequence[RankRow]) -> list[tuple[str, ...]]:
     return [
         (
             row["state"],

@@ -225,7 +225,7 @@ def _judge_stop(reports: Sequence[StopReport], strangers: Sequence[not_ours.Stra
 
 def _stop_document(
     reports: Sequence[StopReport], strangers: Sequence[not_ours.Stranger], after: Snapshot
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     def wired(node: str) -> int | None:
         value = known(after.on(node), memory.KEY)
         return value.wired if value else None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.facts.machine.memory import GIB, format_bytes
 from ...cluster.server.monitor import Monitor, NodeMonitor, links
 from ...cluster.text import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 FIRST = 15.0  # seconds that a first look may take: to connect, and two intervals
 SUDO = (
@@ -21,6 +24,48 @@ SUDO = (
 )
 # Where no link is named: Ethernet and Wi-Fi, not what the system makes up for itself.
 _REAL = ("en", "eth", "wl")
+
+
+class MemorySigns(TypedDict):
+    """Bytes; `baseline` is what was wired before the start."""
+
+    total: int | None
+    used: int | None
+    wired: int | None
+    baseline: int | None
+
+
+class LinkSigns(TypedDict):
+    """`received` and `sent` are bytes/s."""
+
+    name: str
+    up: bool | None
+    received: float | None
+    sent: float | None
+
+
+class RankSigns(TypedDict):
+    rank: int
+    pid: int | None
+    state: str
+    cpu: float | None
+    memory: int | None
+
+
+class NodeSigns(TypedDict, total=False):
+    """A node's signs as JSON has them: `why` where there are none, else all but that."""
+
+    time: str
+    host: str
+    state: str
+    why: str
+    cpu: float | None
+    memory: MemorySigns
+    links: list[LinkSigns]
+    ranks: list[RankSigns]
+    clients: int | None
+    requests: int | None
+    requests_per_second: float | None
 
 
 def run(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
@@ -35,7 +80,7 @@ def run(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> N
         return
 
 
-def _rounds(cluster: Cluster, interval: int, rounds: int | None) -> Any:
+def _rounds(cluster: Cluster, interval: int, rounds: int | None) -> Iterator[list[NodeSigns]]:
     """All nodes' signs, once per interval."""
     watch = Monitor(cluster, interval)
     end = time.monotonic() + FIRST + 2 * interval
@@ -75,22 +120,23 @@ def _live(cluster: Cluster, interval: int, rounds: int | None) -> None:
             live.update(_grid(nodes), refresh=True)
 
 
-def signs(cluster: Cluster, pulse: NodeMonitor, interval: int) -> dict[str, Any]:
+def signs(cluster: Cluster, pulse: NodeMonitor, interval: int) -> NodeSigns:
     """A node's signs as a document: bytes, bytes/s, and shares (of all cores, of one for a rank).
 
     `state` is "ok", "silent" (it has said nothing for too long) or "unreachable"; null is unknown.
     """
     named = links(cluster, next(n for n in cluster.nodes if n.name == pulse.node))
     silence = pulse.stale(interval)
-    found: dict[str, Any] = {"time": envelope.now(), "host": pulse.node}
+    found: NodeSigns = {"time": envelope.now(), "host": pulse.node}
     if pulse.why or pulse.vitals is None:
-        return {**found, "state": "unreachable", "why": one_line(pulse.why)}
+        found.update({"state": "unreachable", "why": one_line(pulse.why)})
+        return found
     if silence is not None:
-        return {**found, "state": "silent", "why": f"no word for {silence:.0f} s"}
+        found.update({"state": "silent", "why": f"no word for {silence:.0f} s"})
+        return found
     seen, rates = pulse.vitals, pulse.rates
     baseline = pulse.state.baseline if pulse.state else None
-    return {
-        **found,
+    ok: NodeSigns = {
         "state": "ok",
         "cpu": rates.cpu if rates else seen.busy,
         "memory": {
@@ -105,14 +151,16 @@ def signs(cluster: Cluster, pulse: NodeMonitor, interval: int) -> dict[str, Any]
         "requests": None if seen.posts is None else pulse.posts + seen.posts,
         "requests_per_second": rates.posts if rates else None,
     }
+    found.update(ok)
+    return found
 
 
-def _links(pulse: NodeMonitor, named: Sequence[str]) -> list[dict[str, Any]]:
+def _links(pulse: NodeMonitor, named: Sequence[str]) -> list[LinkSigns]:
     """Those that the hostfile names; else the real ones that have carried something."""
     there = pulse.vitals.links if pulse.vitals else {}
     busy = [n for n, link in there.items() if link.received and n.startswith(_REAL)]
     rates = pulse.rates.links if pulse.rates else {}
-    found = []
+    found: list[LinkSigns] = []
     for name in named or busy:
         link = there.get(name)
         received, sent = rates.get(name, (None, None))
@@ -121,7 +169,7 @@ def _links(pulse: NodeMonitor, named: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _rank(pulse: NodeMonitor, number: int, pid: int | None) -> dict[str, Any]:
+def _rank(pulse: NodeMonitor, number: int, pid: int | None) -> RankSigns:
     process = pulse.vitals.processes.get(pid) if pulse.vitals and pid else None
     cpu = pulse.rates.processes.get(pid) if pulse.rates and pid else None
     state = "running" if process else "dead"
@@ -129,7 +177,7 @@ def _rank(pulse: NodeMonitor, number: int, pid: int | None) -> dict[str, Any]:
     return {"rank": number, "pid": pid, "state": state, "cpu": cpu, "memory": memory}
 
 
-def line(node: Mapping[str, Any]) -> str:
+def line(node: NodeSigns) -> str:
     """A node's signs on one line."""
     if node["state"] != "ok":
         return f"{node['time']}  {node['host']}  {node['state']}: {node['why']}"
@@ -137,7 +185,7 @@ def line(node: Mapping[str, Any]) -> str:
     return "  ".join(part.replace("\n", "  ") for part in parts if part)
 
 
-def cells(node: Mapping[str, Any]) -> list[str]:
+def cells(node: NodeSigns) -> list[str]:
     """CPU, memory, wired memory, links, ranks and requests of a node, in words."""
     memory = node["memory"]
     return [
@@ -159,21 +207,21 @@ def _wired(wired: int | None, baseline: int | None) -> str:
     return f"wired {format_bytes(wired)} ({'+' if more >= 0 else '-'}{format_bytes(abs(more))})"
 
 
-def _link(link: Mapping[str, Any]) -> str:
+def _link(link: LinkSigns) -> str:
     state = {True: " up", False: " down", None: ""}[link["up"]]
-    if link["received"] is None:
+    if link["received"] is None or link["sent"] is None:
         return f"{link['name']}{state}"
     received, sent = format_bytes(link["received"]), format_bytes(link["sent"])
     return f"{link['name']}{state} in {received}/s out {sent}/s"
 
 
-def _rank_words(rank: Mapping[str, Any]) -> str:
+def _rank_words(rank: RankSigns) -> str:
     if rank["state"] != "running":
         return f"rank {rank['rank']} dead"
     return f"rank {rank['rank']} cpu {_share(rank['cpu'])} {_gib(rank['memory'])} GiB"
 
 
-def _requests(node: Mapping[str, Any]) -> str:
+def _requests(node: NodeSigns) -> str:
     if node["clients"] is None and node["requests"] is None:
         return ""  # no server here
     rate = node["requests_per_second"]
@@ -190,7 +238,7 @@ def _gib(size: int | None) -> str:
     return "-" if size is None else f"{size / GIB:.2f}"
 
 
-def _grid(nodes: Sequence[Mapping[str, Any]]) -> Any:
+def _grid(nodes: Sequence[NodeSigns]) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -209,14 +257,14 @@ def _grid(nodes: Sequence[Mapping[str, Any]]) -> Any:
     return Group(head, grid, foot)
 
 
-def _is_too_wide(node: Mapping[str, Any]) -> bool:
+def _is_too_wide(node: NodeSigns) -> bool:
     """Whether its row has no room on this terminal: numbers would be torn from their units."""
     words = cells(node) if node["state"] == "ok" else []
     widths = [max(map(len, cell.split("\n"))) + 2 for cell in [node["host"], *words]]
     return sum(widths) > screen.width()
 
 
-def _stacked(node: Mapping[str, Any]) -> list[str]:
+def _stacked(node: NodeSigns) -> list[str]:
     """The same below one another, as many parts on a line as there is room for."""
     words = cells(node) if node["state"] == "ok" else [f"{node['state']}: {node['why']}"]
     parts = [part for cell in words for part in re.split(r"\n|  ", cell)]

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from ...cli import envelope, screen
 from ...cluster.cluster import ROOT, Cluster
 from ...cluster.errors import ActionFailed
-from .node import on_node
+from .node import About, on_node
 from .plan import plan
 from .report import HEAD, page
 from .steps import STEPS, read_speed
@@ -71,17 +70,18 @@ def run(
         raise ActionFailed(f"maintain.big: {len(failed)} of {len(trial.rows)} rows fail: {first}")
 
 
-def _make(cluster: Cluster, wanted: Wanted, folder: str, kind: str) -> dict[str, Any]:
+def _make(cluster: Cluster, wanted: Wanted, folder: str, kind: str) -> About:
     """The model, on all nodes at once. CPUs have no fast product of bf16 in MLX 0.32."""
     dtype = "float32" if kind == "cpu" else "bfloat16"
     name = f"model-{wanted.gigabytes:g}GB-{dtype}"
     document = plan(wanted.gigabytes, dtype).document(name, min(14, os.cpu_count() or 1))
     limit = 60 + wanted.gigabytes * 10
     made = on_node(cluster, folder, ["make", "plan.json"], limit, document, everywhere=True)
-    return {**made, "name": name}
+    made["name"] = name
+    return made
 
 
-def _written(made: Mapping[str, Any]) -> str:
+def _written(made: About) -> str:
     if made.get("was_there"):
         return "was there"
     return f"{made['seconds']:.1f} s, {made['bytes'] / 1e9 / made['seconds']:.2f} GB/s"
@@ -115,7 +115,7 @@ def _do(trial: Trial, steps: Sequence[str]) -> None:
             trial.clear()
 
 
-def _told(about: Mapping[str, Any], trial: Trial, command: str) -> dict[str, Any]:
+def _told(about: About, trial: Trial, command: str) -> dict[str, str]:
     """What it was measured on, with this command."""
     ranks = trial.wanted.ranks
     over = "nccl" if trial.wanted.nccl else trial.cluster.backend

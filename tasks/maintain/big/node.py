@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 from ...cluster.cluster import Cluster
 from ...cluster.errors import ActionFailed
 from ...cluster.ssh import nodes, scripts
+
+
+class About(TypedDict, total=False):
+    """What remote/big/node.py prints: of its machine, of the model made, of what it read."""
+
+    folder: str
+    kind: str
+    machine: str
+    cores: int
+    memory: int
+    mlx: str
+    mlx_lm: str
+    python: str
+    name: str
+    bytes: int
+    files: int
+    seconds: float
+    was_there: bool
 
 
 def on_node(
@@ -16,9 +34,9 @@ def on_node(
     folder: str,
     words: Sequence[str],
     limit: float = 120,
-    plan: Mapping[str, Any] | None = None,
+    plan: Mapping[str, object] | None = None,
     everywhere: bool = False,
-) -> dict[str, Any]:
+) -> About:
     """What remote/big/node.py says to these words, on rank 0's node or on all."""
     script = scripts.script(
         "big/node.sh",
@@ -29,7 +47,7 @@ def on_node(
         plan=json.dumps(plan) if plan else "",
         rank=scripts.text("big/sitecustomize.py") if plan else "",
     )
-    found: dict[str, Any] = {}
+    found: About = {}
     asked = cluster.nodes if everywhere else cluster.nodes[:1]
     for name, answer in nodes.sh(asked, script, limit).items():
         if not answer.ok:

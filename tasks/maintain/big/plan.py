@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ...commands.dev import tiny_model
 
@@ -21,10 +20,10 @@ BYTES = {"bfloat16": 2, "float32": 4}
 class Plan:
     """What is made: `config` is the model's config.json, `bytes` what its matrices take."""
 
-    config: dict[str, Any]
+    config: dict[str, object]
     bytes: int
 
-    def document(self, folder: str, writers: int) -> dict[str, Any]:
+    def document(self, folder: str, writers: int) -> dict[str, object]:
         """What node.py (remote/big) is told."""
         return {
             "folder": folder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 HEAD = ("", "step", "what", "found", "goal")
 
@@ -28,7 +27,7 @@ class Row:
         return (self.word, self.step, self.what, self.found, self.goal)
 
 
-def page(about: dict[str, Any], rows: Sequence[Row]) -> str:
+def page(about: dict[str, str], rows: Sequence[Row]) -> str:
     """Markdown: what it was measured on, and the table."""
     facts = "".join(f"- {key}: {value}\n" for key, value in about.items())
     table = [HEAD, ("---",) * len(HEAD), *(row.cells for row in rows)]

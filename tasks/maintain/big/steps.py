@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from ...cluster.http.load import LoadDocument
 from . import view
 from .job import Job
 from .node import on_node
@@ -243,7 +243,7 @@ def _progress(trial: Trial, step: str, series: Sequence[Look]) -> None:
 def _bench(trial: Trial, ranks: int) -> Job:
     words = BENCH.get(trial.kind, BENCH[""]).split()
     job = trial.inv("tp.bench", *words, "--json", "--label", f"{ranks} ranks", limit=300)
-    rows: Sequence[Mapping[str, Any]] = job.document().get("rows", ())
+    rows: Sequence[LoadDocument] = job.document().get("rows", ())
     for each in rows:
         rate, total = each["tokens_per_second"]["p50"], each["tokens_per_second_total"]
         first = each["first_token"]["p50"]

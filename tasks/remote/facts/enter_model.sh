@@ -2,7 +2,7 @@
 # program `hub` finds it by the rank's `python` and environment (`hub_env`, NAME=VALUE a line), where
 # it is called `cached`. Exits with 3 where it is not there.
 : "${model:?}" "${cached:?}" "${cwd?}" "${python?}" "${hub:?}" "${hub_env?}"
-. ./paths.sh
+. ./hub.sh
 of_hub() {
   while IFS= read -r pair; do
     # shellcheck disable=SC2163 # it is NAME=VALUE
@@ -13,8 +13,7 @@ END
   # macOS has no `timeout`.
   perl -e 'alarm shift; exec @ARGV or exit 127' 20 "$python" -c "$hub" "$model" 2>/dev/null </dev/null
   case $? in 0 | 3) return ;; esac
-  home=${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}
-  cache=${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$home/hub}}/$cached
+  cache=$(hub_cache)/$cached
   [ -f "$cache/refs/main" ] && printf '%s\n' "$cache/snapshots/$(cat "$cache/refs/main")"
 }
 resolve cwd

@@ -3,6 +3,7 @@
 : "${rank:?}" "${python:?}" "${cwd?}" "${prepare?}" "${detach:?}" "${keep_env?}" "${rdma?}"
 : "${env_of?}" "${recalled?}" # the run whose kept values are used, and the names
 . ./launch/node.sh
+. ./hub.sh
 base=$at/rank-$rank
 files=''
 while [ "$1" != -- ]; do

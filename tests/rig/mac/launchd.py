@@ -117,12 +117,13 @@ def bootstrap(path: str) -> int:
         return 5
     if too_soon := _not_yet(label):
         return too_soon
-    daemon = {"path": path, "pid": 0, "program": program, "since": time.time()}
+    now = time.time()
+    daemon = {"path": path, "pid": 0, "program": program, "since": now}
     if job.get("RunAtLoad") or job.get("KeepAlive"):
         daemon["pid"] = start(job, label, program)
     save({**daemons, label: daemon})
     if job.get("StartInterval"):
-        _apart(lambda: _timer(job, label, daemon["since"]))
+        _apart(lambda: _timer(job, label, now))
     return 0
 
 

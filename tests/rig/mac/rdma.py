@@ -62,7 +62,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _is_capable(state: dict[str, Any]) -> bool:
-    return state["rdma"] == "enabled" and state["thunderbolt"] >= 5
+    return bool(state["rdma"] == "enabled" and state["thunderbolt"] >= 5)
 
 
 def _device(state: dict[str, Any], port: dict[str, Any], verbose: bool) -> list[str]:

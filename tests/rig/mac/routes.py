@@ -114,8 +114,7 @@ def _counters() -> None:
     for row in node.ip("-s", "link", "show"):
         got, sent = row["stats64"]["rx"], row["stats64"]["tx"]
         name = row["ifname"].replace("lo", "lo0") + ("" if "UP" in row["flags"] else "*")
-        counts = (got["packets"], got["errors"], got["bytes"])
-        counts += (sent["packets"], sent["errors"], sent["bytes"])
+        counts = [way[kind] for way in (got, sent) for kind in ("packets", "errors", "bytes")]
         numbers = " ".join(f"{count:>9}" for count in counts)
         address = "" if name.startswith("lo0") else row["address"]
         link = f"<Link#{row['ifindex']}>"

@@ -11,9 +11,9 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from invoke import Context
+from invoke.context import Context
 from invoke.parser.context import ParserContext
-from invoke.tasks import Task, task
+from invoke.tasks import Task
 
 from tasks import ns
 from tasks.cli.arguments import Argument
@@ -82,11 +82,10 @@ def test_help_of_a_short_option() -> None:
 
 
 def test_help_of_others_is_invokes() -> None:
-    @task
     def plain(c: Context, name: str = "x", number: int = 5) -> None:
         pass
 
-    names = [name for name, _ in context(plain).help_tuples()]
+    names = [name for name, _ in context(Task(plain)).help_tuples()]
     assert names == ["-n STRING, --name=STRING", "-u INT, --number=INT"]
 
 
@@ -202,7 +201,7 @@ def test_a_type_that_is_imported_for_types_alone() -> None:
     def mine(c: Context, cluster: Cluster, it: Unknown = None, rank: Rank = 0) -> None:  # type: ignore[name-defined]  # noqa: F821
         pass
 
-    words = {argument.name: argument.metavar for argument in mine.get_arguments()}
+    words = {each.name: getattr(each, "metavar", None) for each in mine.get_arguments()}
     assert words == {"it": "IT", "rank": "RANK"}
 
 

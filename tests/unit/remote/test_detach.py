@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 from conftest import DEADLINE, ROOT
 
@@ -16,7 +17,12 @@ def test_what_was_inherited_is_closed() -> None:
     ours, theirs = os.pipe()
     tell = "import os, sys; os.fstat(int(sys.argv[1])); print(os.getsid(0) == os.getpid())"
     plain = [sys.executable, "-c", tell, str(theirs)]
-    options = {"pass_fds": (theirs,), "capture_output": True, "text": True, "timeout": DEADLINE}
+    options: dict[str, Any] = {
+        "pass_fds": (theirs,),
+        "capture_output": True,
+        "text": True,
+        "timeout": DEADLINE,
+    }
     try:
         before = subprocess.run(plain, check=True, **options)
         detached = subprocess.run([sys.executable, "-c", DETACH, *plain], check=False, **options)

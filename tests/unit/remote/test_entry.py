@@ -341,7 +341,7 @@ def test_bytes_of_weights(entry: ModuleType, tmp_path: Path, monkeypatch: Any) -
     (snapshot / "adapter.safetensors").write_bytes(b"\0")
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc\n")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert entry.folder("org/name") == str(snapshot)
     assert entry.folder(str(tmp_path)) == str(tmp_path)
     assert entry.weigh(str(snapshot), 2) == (500, 300)
@@ -363,7 +363,8 @@ def test_what_a_page_cache_hides(entry: ModuleType) -> None:
 
 def test_a_trickle_is_no_progress(entry: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux counts what comes from sockets too: requests kept a failed load going for ever."""
-    now, marked = [0.0], []
+    now = [0.0]
+    marked: list[Any] = []
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
     monkeypatch.setattr(entry, "time", clock)
 

@@ -31,8 +31,8 @@ def test_names(served: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     made = served.Served(["M", "default"], "~/link")
     for name in ("M", "default", "~/link", f"{tmp_path}/link", f"{tmp_path}/M"):
         assert made.refused(name) == ""
-    for name in ("m", "N", "", None, 5, f"{tmp_path}/N"):
-        assert made.refused(name).endswith("ask for 'M'")
+    for other in ("m", "N", "", None, 5, f"{tmp_path}/N"):
+        assert made.refused(other).endswith("ask for 'M'")
     assert served.Served(["M"], "~/link", others=True).refused("N") == ""
 
 
@@ -163,3 +163,25 @@ def test_parts_of_a_model(served: ModuleType, others: bool) -> None:
         with pytest.raises(ValueError, match=r"is not (served|loaded)"):
             ask(*names)
     assert given == [("default_model", "default_model", None, 0, 100)] * 2
+
+
+def test_what_is_served_alone_ends_on_all_ranks(
+    served: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 knows that its client has gone; the others only by what all ranks sum up."""
+    import mlx.core as mx
+
+    said: list[int] = []
+    monkeypatch.setattr(mx.distributed, "init", lambda: SimpleNamespace(size=lambda: 2))
+    monkeypatch.setattr(mx.distributed, "all_sum", lambda each: said.append(each.item()) or each)
+    server = SimpleNamespace(stream_generate=lambda count, **_: iter(range(count)))
+    served.end_together(server)
+    answer = server.stream_generate(100, stream=mx.cpu)
+    assert [next(answer) for _ in range(20)] == [*range(20)]
+    server.is_alone_for = queue = served.Unstoppable(queue=SimpleNamespace(put=lambda item: item))
+    context = SimpleNamespace(stop=None)
+    queue.put(context)
+    context.stop()
+    assert [*answer] == [*range(20, 32)]
+    assert said == [0, 1]
+    assert len([*server.stream_generate(100)]) == 100  # of an older one, whose stream is not told

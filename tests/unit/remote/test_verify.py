@@ -18,7 +18,7 @@ PROGRAM = ROOT / "tasks" / "remote" / "verify.py"
 
 
 def verify(folder: Path, state: Path) -> dict[str, Any]:
-    line = [sys.executable, "-I", PROGRAM, folder, state]
+    line = [sys.executable, "-I", str(PROGRAM), str(folder), str(state)]
     done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=DEADLINE)
     rows: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["files"]
     return rows

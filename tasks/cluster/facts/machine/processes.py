@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from ...ssh import scripts
 from .. import LIMIT, Fact, Key
@@ -69,10 +69,20 @@ def parse(text: str, status: int) -> dict[int, Process]:
     }
 
 
-def _more(seen: str) -> dict[str, dict[str, Any]]:
+class _Seen(TypedDict, total=False):
+    user: str
+    since: str
+    is_own: bool
+    rank: int
+    is_rdma: bool
+    meets: frozenset[int]
+    lost_file: str
+
+
+def _more(seen: str) -> dict[str, _Seen]:
     """What the rows owner, rank, rdma, meets and lost say of each process; "me" is who asks."""
     me = re.findall(r"^me (\d+)$", seen, re.MULTILINE)
-    found: dict[str, dict[str, Any]] = {
+    found: dict[str, _Seen] = {
         pid: {"user": user, "since": " ".join(since.split()), "is_own": [uid] == me}
         for pid, uid, user, since in _OWNED.findall(seen)
     }

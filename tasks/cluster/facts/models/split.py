@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ...ssh import scripts
 from .. import FOLDER, Fact, Key
@@ -96,46 +95,46 @@ def parse(text: str, status: int) -> Split:
     # What it warns of may come after.
     lines = [line for line in text.splitlines() if line.startswith("{")]
     try:
-        said = json.loads(lines[-1])
+        said = _object(json.loads(lines[-1]))
         return Split(
             version=_text(said["mlx_lm"]),
             kind=_text(said["kind"]),
             layers=_whole(said["layers"]),
-            bare=tuple(map(_whole, said["bare"])),
+            bare=_wholes(said["bare"]),
             context=_maybe(said["context"]),
-            rows=tuple(map(_row, said["rows"])),
+            rows=tuple(_row(_object(row)) for row in _list(said["rows"])),
             weights=_weights(said),
-            seconds=float(said["seconds"]),
+            seconds=_number(said["seconds"]),
             kept=said.get("kept") is True,
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise ValueError("python gave no answer that can be read") from None
 
 
-def _weights(said: Mapping[str, Any]) -> Weights:
+def _weights(said: Mapping[str, object]) -> Weights:
     named = said["named"]
     return Weights(
-        named=None if named is None else frozenset(map(_text, named)),
-        implied={_text(name): _maybe(size) for name, size in said["implied"].items()},
-        lost=next(((_text(name), _text(file)) for name, file in said["lost"]), None),
+        named=None if named is None else frozenset(map(_text, _list(named))),
+        implied={name: _maybe(size) for name, size in _object(said["implied"]).items()},
+        lost=next(((_text(name), _text(file)) for name, file in _pairs(said["lost"])), None),
         lost_count=_whole(said["lost_count"]),
     )
 
 
-def _row(said: Mapping[str, Any]) -> SplitRow:
+def _row(said: Mapping[str, object]) -> SplitRow:
     if said["answer"] not in ("yes", "no", "unknown") or said["mode"] not in (TENSOR, PIPELINE):
         raise ValueError
-    sizes = tuple(map(_whole, said.get("bytes", ())))
+    sizes = _wholes(said.get("bytes", []))
     if (sizes or said["answer"] == "yes") and len(sizes) != _whole(said["n"]):
         raise ValueError
     return SplitRow(
         ranks=_whole(said["n"]),
-        mode=said["mode"],
-        answer=said["answer"],
+        mode=_text(said["mode"]),
+        answer=_text(said["answer"]),
         why=_text(said["why"]),
         sizes=sizes,
-        kv_heads=tuple(map(_whole, said.get("kv_heads", ()))),
-        cache=tuple((_maybe(most), _whole(each)) for most, each in said.get("cache", ())),
+        kv_heads=_wholes(said.get("kv_heads", [])),
+        cache=tuple((_maybe(most), _whole(each)) for most, each in _pairs(said.get("cache", []))),
         state=_whole(said.get("state", 0)),
     )
 
@@ -154,6 +153,32 @@ def _whole(value: object) -> int:
 
 def _maybe(value: object) -> int | None:
     return None if value is None else _whole(value)
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, (int, float)):
+        raise ValueError
+    return float(value)
+
+
+def _wholes(value: object) -> tuple[int, ...]:
+    return tuple(map(_whole, _list(value)))
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError
+    return value
+
+
+def _pairs(value: object) -> list[tuple[object, object]]:
+    return [(one, two) for one, two in map(_list, _list(value))]
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
 
 
 KEY = Key[Split]("split")

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from invoke.tasks import Task
@@ -165,7 +166,7 @@ def test_a_judge_that_needs_what_is_unknown_fails(cluster: Cluster) -> None:
 
 
 def test_the_words_of_skip(cluster: Cluster) -> None:
-    def help_of(task: Task[object]) -> str:
+    def help_of(task: Task[Any]) -> str:
         return {each.name: str(each.help) for each in task.get_arguments()}["skip"]
 
     assert all(re.search(rf"[ ,]{name} \(\S", help_of(tp.preflight)) for name in OURS)

@@ -154,7 +154,7 @@ UNKNOWN = "rank 1 that no record knows runs (pid 7, me)"
 FOLDERS = ("/h/.mlx-tp/default", "/h/.mlx-tp")
 LEFT = "inv tp.stop --all, or --skip processes"
 # What a process is, by its owner, environment and sockets: level, what, fix.
-WHOSE: list[tuple[Process, dict[str, Any], tuple[str, str, str]]] = [
+WHOSE: Any = [
     (OWN._replace(meets=frozenset({32323})), {}, (FAIL, MINE, "stop it: inv tp.stop")),
     (OWN._replace(meets=frozenset({1, 32323}), is_rdma=True), {},
      (FAIL, MINE, "stop it: inv tp.stop")),
@@ -650,6 +650,9 @@ def test_a_loopback_address_that_others_must_reach() -> None:
     found = met(MeetingReach({}, {}, "192.0.2.7", "192.0.2.1"), TOWARD, there)
     assert found[0].what == "127.0.1.1 is no address that mac2 can reach"
     assert '{"ssh": "mac1", "ips": ["192.0.2.1"]}' in found[0].fix
+    for nobodys in ("127.0.0.2", "0.0.0.0", "224.0.0.1", "255.255.255.255"):
+        found = met(BOUND, TOWARD, [replace(HOSTS[0], ips=(nobodys,)), HOSTS[1]])
+        assert found[0].what == f"{nobodys} is no address that mac2 can reach"
     found = met(MeetingReach({}, {}), TOWARD, there)
     assert found[0].fix == (
         'give mac1\'s address on the network of mac2 as its "ips" in a hostfile'

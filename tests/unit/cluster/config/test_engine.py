@@ -148,6 +148,9 @@ def test_no_server(program: str, line: str) -> None:
         (["--ports", "1"], None),
         (["--ports=1"], None),
         (["-port", "1"], None),
+        (["--por", "1"], "1"),  # as the servers' argparse takes it
+        (["--po=1"], "1"),
+        (["--p", "1"], None),  # which of them refuse
         (["port=1"], None),
         (["--model", "a=b", "--port=c=d"], "c=d"),
     ],
@@ -182,6 +185,7 @@ def test_no_http_port(text: str) -> None:
         (MLX_LM, ["--port", "1"], None, ["--host", "0.0.0.0"]),
         (MLX_LM, ["--host=::", "--port="], None, []),
         (MLX_LM, ["--model", "x", "--host", "h", "--port", "1"], "m", []),
+        (MLX_LM, ["--model", "x", "--hos=h", "--por", "1"], "m", []),
         (VLLM_MLX, [], None, []),
         (VLLM_MLX, ["a b", ""], "m", ["--model", "m"]),
         (VLLM_MLX, ["--x=--model=y", "--model=", "--model=-x"], "m", []),
@@ -197,6 +201,7 @@ def test_paths_stand_as_words_of_their_own() -> None:
     given = ["--model=~/x", "--adapter-path=/a=b", "--draft-model=d", "--port=1"]
     apart = ("--model", "~/x", "--adapter-path", "/a=b", "--draft-model", "d", "--port=1")
     assert VLLM_MLX.arguments(given, "m", "") == apart
+    assert VLLM_MLX.arguments(["--mod=~/x"], "m", "") == ("--model", "~/x")
 
 
 LORA = ["--adapter-path", "~/lora"]

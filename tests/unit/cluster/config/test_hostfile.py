@@ -61,7 +61,7 @@ def test_all_keys() -> None:
     assert file.envs == tuple(FULL["envs"])
     assert file.args == tuple(FULL["args"])
     assert file.model == "~/models/tiny"
-    shared = {"python": "/opt/homebrew/bin/python3", "cwd": "~/work", "port": 2222}
+    shared: dict[str, Any] = {"python": "/opt/homebrew/bin/python3", "cwd": "~/work", "port": 2222}
     assert file.hosts == (
         Host(
             "mac1",
@@ -194,6 +194,8 @@ BAD: list[tuple[Any, str]] = [
     ('[{"ssh": "a"}] [', ":1: not JSON (Extra data, column 16)"),
     ('[{"ssh": "a\tb"}]', ":1: not JSON (Invalid control character at, column 12)"),
     ("\x00", ":1: not JSON ("),
+    ('{"hosts": [], "model": "a", "hosts": [{"ssh": "a"}]}', ": hosts is in it twice: keep one"),
+    ('[{"ssh": "a", "ssh": "b"}]', ": ssh is in it twice: keep one of them"),
     (b'[{"ssh": "b\xfccher"}]', ": can't be read ('utf-8' codec can't decode byte 0xfc"),
     (json.dumps([A]).encode("utf-16")[:-1], ": can't be read ('utf-16-le' codec"),
     ("[" * 100_000, ": not a hostfile (nested too deeply)"),

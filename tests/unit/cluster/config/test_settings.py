@@ -43,7 +43,7 @@ VALUES = st.recursive(
 OUT = r": (give|choose|write|name|see|only|it has|a number)|unknown|is no "  # the way out
 
 
-def names(rows: list[SettingRow]) -> Any:
+def names(rows: list[SettingRow]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=[row.name for row in rows])
 
 

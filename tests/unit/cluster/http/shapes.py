@@ -40,7 +40,7 @@ def event(data: Any) -> bytes:
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
-def say(*words: str) -> list[bytes]:
+def say(*words: object) -> list[bytes]:
     return [chunk({"content": word}) for word in words]
 
 
@@ -50,7 +50,7 @@ COUNTS = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
 USAGE = event({"id": "c", "choices": [], "usage": COUNTS})
 DONE = b"data: [DONE]\n\n"
 TAIL = [END, USAGE, DONE]
-WHOLE = {"finish": "stop", "tokens": 20}
+WHOLE: dict[str, Any] = {"finish": "stop", "tokens": 20}
 CALL = [
     {"index": 0, "id": "1", "type": "function", "function": {"name": "weather", "arguments": ""}},
     {"index": 0, "function": {"arguments": '{"city":'}},
@@ -310,4 +310,89 @@ SHAPES: dict[str, Shape] = {
     "a cut in a line": Shape([*say("a"), chunk({"content": "b"})[:30]], "a", says="broke off"),
     "a cut in the chunks": Shape(say("a"), "a", says="broke off", framing=CUT),
     "silence": Shape([*say("a"), None], "a", says="nothing more in time"),
+    # Other kinds of the same, as a hostile tester has them.
+    "null as a word": Shape([chunk({"content": "a b"}, "null"), *TAIL], "a b", **WHOLE),
+    "a reason with every piece": Shape(
+        [part for word in "abcd" for part in (chunk({"content": word}, "stop"), 0.12)] + [USAGE],
+        "abcd",
+        **WHOLE,
+    ),
+    "text as of a plain completion": Shape(
+        [event({"choices": [{"index": 0, "text": "a"}]}), *TAIL], "a", **WHOLE
+    ),
+    "content that is a number": Shape([*say(1, 0), *TAIL], "10", **WHOLE),
+    "a tab as it is": Shape(
+        [b'data: {"choices": [{"delta": {"content": "a\tb"}}]}\n\n', *TAIL], "a\tb", **WHOLE
+    ),
+    "a choice that is null": Shape([event({"choices": [None]}), *PLAIN], "a b", **WHOLE),
+    **{
+        f"two tool calls of one place, {what}": Shape(
+            [
+                chunk({"tool_calls": [{**place, "id": f"c{n}", "function": {"name": f"f{n}"}}]})
+                for n in (0, 1)
+            ]
+            + [chunk({"tool_calls": [{**place, "function": {"arguments": "{}"}}]}), *TAIL],
+            calls=[("f0", ""), ("f1", "{}")],
+            **WHOLE,
+        )
+        for what, place in (("told", {"index": 0}), ("untold", {}))
+    },
+    "a tool call that is no list": Shape(
+        [chunk({"tool_calls": {"function": {"name": "f", "arguments": "{}"}}}), *TAIL],
+        calls=[("f", "{}")],
+        **WHOLE,
+    ),
+    "a call's id with every part": Shape(
+        [chunk({"tool_calls": [{**part, "id": "1"}]}) for part in CALL] + TAIL, calls=OSLO, **WHOLE
+    ),
+    "counts with a point": Shape(
+        [*say("a"), chunk(finish="stop", usage={"completion_tokens": 20.0})], "a", **WHOLE
+    ),
+    **{
+        f"usage that counts nothing: {usage!r:.20}": Shape(
+            [*say("a", "b"), 0.03, chunk(finish="stop", usage=usage), DONE], "ab", finish="stop"
+        )
+        for usage in ("n/a", [1], True, {"completion_tokens": 10**400}, {"completion_tokens": -1})
+    },
+    "usage whose details are a list": Shape(
+        [*say("a"), chunk(finish="stop", usage={**COUNTS, "prompt_tokens_details": [1]})],
+        "a",
+        **WHOLE,
+    ),
+    "an end in small letters": Shape([*say("a"), END, b"data: [done]\n\n"], "a", finish="stop"),
+    "an end as JSON": Shape([*say("a"), END, b'data: "[DONE]"\n\n'], "a", finish="stop"),
+    "an event of another kind": Shape(
+        [*say("a"), b"event: metrics\ndata: [1, 2]\n\n", *TAIL], "a", **WHOLE
+    ),
+    "another success": Shape(PLAIN, "a b", status=201, **WHOLE),
+    "an error of the choice": Shape(
+        [*say("a"), event({"choices": [{"error": {"code": 502, "message": "overloaded"}}]})],
+        "a",
+        says="the server said: overloaded",
+    ),
+    "an error as the reason": Shape(
+        [*say("a"), chunk(finish="error"), DONE], "a", says="the server said: an error, and not"
+    ),
+    "an event named error, without a word": Shape(
+        [*say("a"), b"event: error\ndata:\n\n"], "a", says="the server said: an error, and not"
+    ),
+    **{
+        f"an error's words elsewhere: {' '.join(body)}": Shape(
+            [json.dumps(body).encode()], says=f"the server said: {said}", headers=JSON
+        )
+        for body, said in (
+            ({"error": True, "message": "no memory"}, "no memory"),
+            ({"statusCode": 500, "error": "Bad", "message": "no memory"}, "Bad: no memory"),
+            ({"errors": [{"message": "no memory"}]}, "no memory"),
+            ({"success": False, "message": "no memory"}, "no memory"),
+            ({"code": 400, "msg": "no memory", "data": None}, "no memory"),
+            ({"type": "about:blank", "title": "Bad", "detail": "no memory"}, "no memory"),
+        )
+    },
+    "sent elsewhere": Shape(
+        [],
+        says="answers 307 and sends us to http://elsewhere/v1",
+        status=307,
+        headers={"Location": "http://elsewhere/v1"},
+    ),
 }

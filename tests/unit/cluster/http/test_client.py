@@ -94,7 +94,7 @@ def test_nothing_listens() -> None:
 
 def test_tls(serve: Serve, tmp_path: Path) -> None:
     files = (tmp_path / "cert.pem", tmp_path / "key.pem")
-    made = ["-keyout", files[1], "-out", files[0], "-subj", "/CN=x"]
+    made = ["-keyout", str(files[1]), "-out", str(files[0]), "-subj", "/CN=x"]
     line = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     subprocess.run([*line, "-nodes", *made], check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -22,6 +22,7 @@ from mlx._distributed_utils import common, config
 from tasks.cluster.checks import FAIL, WARN
 from tasks.cluster.config import hostfile, ranks
 from tasks.cluster.config.engine import MLX_LM
+from tasks.cluster.config.hostfile import as_dict
 from tasks.cluster.errors import BadInput
 from tasks.cluster.facts import Key, NodeFacts, Unknown
 from tasks.cluster.facts.links import rdma, routes, thunderbolt
@@ -52,7 +53,8 @@ def profile(host: str, cables: Sequence[str], ports: int, top: int) -> dict[str,
     """What system_profiler says on `host`."""
     buses = []
     for number in range(1, ports + 1):
-        items, speed = [], f"Up to {top} Gb/s"
+        items: list[Any] = []
+        speed = f"Up to {top} Gb/s"
         for cable in cables:
             *ends, between = [*cable.split(", "), ""][:3]
             if f"{host} {number}" in ends:
@@ -101,14 +103,22 @@ def lab(
     return facts
 
 
+def changeable(facts: NodeFacts) -> dict[Any, Any]:
+    """What was read, to be changed by a test."""
+    assert isinstance(facts.values, dict)
+    return facts.values
+
+
 def addressed(facts: Facts, made: Sequence[Link]) -> Facts:
     """The facts after rdma.setup: addresses, and the routes that macOS makes of them."""
     facts = copy.deepcopy(facts)
     for end in (end for link in made for end in link):
         values = facts[end.host]
         interface = values[rdma.INTERFACES_KEY][end.interface]
-        values[rdma.INTERFACES_KEY][end.interface] = replace(interface, addresses=(end.address,))
-        values.values[routes.KEY] += (
+        changeable(values)[rdma.INTERFACES_KEY][end.interface] = replace(
+            interface, addresses=(end.address,)
+        )
+        changeable(values)[routes.KEY] += (
             Route(end.address.network, end.interface),
             Route(IPv4Network(end.address.ip), end.interface),
         )
@@ -117,7 +127,7 @@ def addressed(facts: Facts, made: Sequence[Link]) -> Facts:
 
 def have(facts: Facts, *ends: str) -> Facts:
     """Addresses given by hand: "mac1 en5 10.254.0.5/30"."""
-    made = [LinkEnd(*end.split()[:2], IPv4Interface(end.split()[2])) for end in ends]
+    made = [LinkEnd(a, b, IPv4Interface(c)) for a, b, c in map(str.split, ends)]
     return addressed(facts, [(end, end) for end in made])
 
 
@@ -131,7 +141,7 @@ def reached(facts: Facts) -> dict[str, str]:
     return {host: f"192.0.2.{host[3:]}" for host in facts}
 
 
-def discovered(facts: Facts) -> dict[str, Any]:
+def discovered(facts: Facts) -> Any:
     made = wired(facts)
     name, _ = discover.backend(made, facts)
     return discover.hostfile(name, made, facts, reached(facts))
@@ -207,16 +217,18 @@ def test_interfaces_are_counted_as_numbers() -> None:
 def test_drives_and_empty_ports_are_no_cables() -> None:
     said = (Path(__file__).parents[3] / "data" / "macos" / "system_profiler.json").read_text()
     facts = lab(PAIR)
-    facts["mac1"].values[thunderbolt.KEY] = tuple(
+    changeable(facts["mac1"])[thunderbolt.KEY] = tuple(
         replace(port, peers={}) for port in thunderbolt.parse_ports(said, 0)
     )
-    facts["mac2"].values[thunderbolt.KEY] = lab(["mac1 1, mac1 2"], size=2)["mac2"][thunderbolt.KEY]
+    changeable(facts["mac2"])[thunderbolt.KEY] = lab(["mac1 1, mac1 2"], size=2)["mac2"][
+        thunderbolt.KEY
+    ]
     assert cabling.cables(facts) == ([], [])
 
 
 def _without_peer(facts: Facts) -> None:
     """mac2 no longer sees the cable in its port 4."""
-    facts["mac2"].values[thunderbolt.KEY] = lab([], size=2)["mac2"][thunderbolt.KEY]
+    changeable(facts["mac2"])[thunderbolt.KEY] = lab([], size=2)["mac2"][thunderbolt.KEY]
 
 
 def _set(host: str, key: Key[Any], value: Any) -> Any:
@@ -425,7 +437,7 @@ def test_subnets(cables: list[str], present: list[str], expected: list[str]) -> 
 
 def test_routes_are_taken() -> None:
     facts = lab(PAIR, size=3)
-    facts["mac3"].values[routes.KEY] += (Route(IPv4Network("10.254.0.0/17"), "utun4"),)
+    changeable(facts["mac3"])[routes.KEY] += (Route(IPv4Network("10.254.0.0/17"), "utun4"),)
     assert subnet(wired(facts)) == ["10.254.128.1/30 - 10.254.128.2"]
 
 
@@ -441,7 +453,7 @@ def test_no_free_subnet() -> None:
 @pytest.mark.parametrize("key", [rdma.INTERFACES_KEY, routes.KEY])
 def test_unknown_networks_are_not_free(key: Key[Any]) -> None:
     facts = lab(PAIR)
-    facts["mac2"].values[key] = Unknown("it hangs")
+    changeable(facts["mac2"])[key] = Unknown("it hangs")
     with pytest.raises(BadInput, match=rf"mac2: its {key.name} can't be read \(it hangs\)"):
         wired(facts)
 
@@ -488,16 +500,16 @@ def test_subnets_collide_with_nothing_and_last(
 ) -> None:
     facts = lab(cables)
     for host, network in taken:
-        facts[host].values[routes.KEY] += (Route(network, "utun4"),)
+        changeable(facts[host])[routes.KEY] += (Route(network, "utun4"),)
     try:
         made = wired(facts)
     except BadInput:
-        assert any(network.overlaps(discover.POOL) for _, network in taken)
+        assert any(network.overlaps(ranks.POOL) for _, network in taken)
         return
     nets = [one.address.network for one, _ in made]
     assert len(set(nets)) == len(nets) == len(cables)
     for net in nets:
-        assert net.subnet_of(discover.POOL)
+        assert net.subnet_of(ranks.POOL)
         assert net.prefixlen == 30
         assert not any(net.overlaps(network) for _, network in taken)
     again = addressed(facts, made)
@@ -845,7 +857,7 @@ def test_hostfile_is_taken_by_all_who_read_it(
     """Ours, rdma.setup's, and MLX's own; each rank's plan follows from it."""
     facts = lab(cables)
     if not has_rdma:
-        facts["mac1"].values[rdma.ENABLED_KEY] = False
+        changeable(facts["mac1"])[rdma.ENABLED_KEY] = False
     made = discovered(facts)
     path = tmp_path / "hosts.json"
     path.write_text(json.dumps(made))
@@ -876,7 +888,7 @@ def test_ring_addresses_are_on_the_left_link(cables: list[str]) -> None:
     """Each rank's neighbour before it has, on the same cable, an address to connect from."""
     facts = lab(cables)
     for values in facts.values():
-        values.values[rdma.ENABLED_KEY] = False
+        changeable(values)[rdma.ENABLED_KEY] = False
     hosts = discovered(facts)["hosts"]
     assert len({len(entry["ips"]) for entry in hosts}) == 1
     for left, entry in zip([hosts[-1], *hosts], hosts, strict=False):
@@ -968,18 +980,18 @@ def test_coordinator(said: str | None, expected: str) -> None:
     # The default route of a VPN comes second; en1 comes first among the interfaces.
     vpn = (IPv4Interface("100.96.0.7/32"),)
     second = (IPv4Interface("169.254.7.7/16"), IPv4Interface("198.51.100.7/24"))
-    facts["mac1"].values[rdma.INTERFACES_KEY] = {
+    changeable(facts["mac1"])[rdma.INTERFACES_KEY] = {
         "en1": Interface("en1", "active", second, ()),
         "utun4": Interface("utun4", None, vpn, ()),
         **interfaces,
     }
-    facts["mac1"].values[routes.KEY] += (Route(IPv4Network("0.0.0.0/0"), "utun4"),)
+    changeable(facts["mac1"])[routes.KEY] += (Route(IPv4Network("0.0.0.0/0"), "utun4"),)
     assert _own(facts, said) == expected
 
 
 def test_no_address_for_all() -> None:
     facts = lab(MESH3)
-    facts["mac1"][rdma.INTERFACES_KEY].pop("en0")
+    changeable(facts["mac1"])[rdma.INTERFACES_KEY].pop("en0")
     with pytest.raises(BadInput, match="mac1: no IPv4 address that other hosts can reach"):
         _own(facts, "192.0.2.1")
 
@@ -1107,7 +1119,7 @@ def moved(cables: list[str], **more: Any) -> dict[str, Any]:
     return {**discovered(lab(cables)), **more}
 
 
-DIFFS: dict[str, tuple[Any, Any, list[str]]] = {
+DIFFS: dict[str, tuple[Any, Any, list[str] | None]] = {
     "nothing": (MESH, MESH, []),
     "renamed at one end": (
         BASE,
@@ -1218,12 +1230,12 @@ DIFFS: dict[str, tuple[Any, Any, list[str]]] = {
 def test_diff(old: Any, new: Any, lines: list[str] | None) -> None:
     before = copy.deepcopy((old, new))
     expected = ["new cable mac1-mac2 (en5 to en5)"] if lines is None else lines
-    assert diff.diff(old, new) == expected
+    assert diff.diff(as_dict(old), new) == expected
     assert (old, new) == before
 
 
 def test_merged_keeps_what_people_wrote() -> None:
-    old = {
+    old: Any = {
         "$schema": "./schema.json",
         "backend": "ring",
         "engine": "mlx-lm",
@@ -1233,7 +1245,7 @@ def test_merged_keeps_what_people_wrote() -> None:
             {"ssh": "mac9", "ips": []},
         ],
     }
-    made = diff.merged(old, BASE)
+    made: Any = diff.merged(old, BASE)
     assert {key: made[key] for key in ("$schema", "engine", "backend")} == {
         "$schema": "./schema.json",
         "engine": "mlx-lm",
@@ -1242,13 +1254,13 @@ def test_merged_keeps_what_people_wrote() -> None:
     assert made["envs"] == ["A=1", "MLX_METAL_FAST_SYNCH=0"]
     assert made["hosts"][0] == BASE["hosts"][0]
     assert made["hosts"][1] == {"python": "/opt/python", **BASE["hosts"][1]}
-    assert diff.merged(old["hosts"], BASE)["envs"] == []
+    assert diff.merged(as_dict(old["hosts"]), BASE)["envs"] == []
 
 
 def test_merged_drops_what_is_no_longer_there() -> None:
     """A hostfile that was jaccl's and is ring's now has no devices left."""
     facts = lab(PAIR)
-    facts["mac1"].values[rdma.ENABLED_KEY] = False
+    changeable(facts["mac1"])[rdma.ENABLED_KEY] = False
     made = diff.merged(BASE, discovered(facts))
     assert [entry.get("rdma") for entry in made["hosts"]] == [None, None]
 

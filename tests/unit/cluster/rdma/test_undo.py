@@ -8,6 +8,7 @@ import pytest
 
 from tasks.cluster.facts import NodeFacts
 from tasks.cluster.facts.links.rdma import MATRIX, MATRIX_KEY
+from tasks.cluster.facts.links.thunderbolt import HARDWARE_PORTS
 from tasks.cluster.facts.machine import processes
 from tasks.cluster.rdma import launchd, undo
 
@@ -89,7 +90,10 @@ REFUSED = [
         but(AS_IT_WAS, undo.KEY, undo.OurTraces(False, False, "10.254.0.5")),
         "ssh came in by 10.254.0.5",
     ),
-    (but(AS_IT_WAS, undo.HARDWARE_PORTS, {"Thunderbolt 1": "en3"}), "en5 is no Thunderbolt port"),
+    (
+        but(AS_IT_WAS, HARDWARE_PORTS, {"Thunderbolt 1": "en3"}),
+        "en5 is no Thunderbolt port",
+    ),
 ]
 
 

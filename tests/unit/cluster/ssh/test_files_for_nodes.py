@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,14 @@ def cluster(tmp_path: Path) -> Any:
     )
 
 
+def _have_ended(sh: Sh, cluster: Any, run: str) -> bool:
+    return [rank.exit for rank in ranks(sh, cluster, run)] == [0, 0]
+
+
 def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     for run in ("abc", "def"):
         sh(launch.background(cluster, cluster.ranks, Run(run, "me\\n", 0.0)))
-        wait_for(lambda run=run: [rank.exit for rank in ranks(sh, cluster, run)] == [0, 0])
+        wait_for(partial(_have_ended, sh, cluster, run))
     words, folder, env = told(tmp_path)
     assert words == ["--model", f"{tmp_path}/model", "a\\nb", "--", "~"]
     assert folder == f"{tmp_path}/a b"

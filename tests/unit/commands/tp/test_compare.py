@@ -13,7 +13,7 @@ from tasks.commands.tp import bench, compare
 from tasks.drawing import plot
 
 
-def row(totals: list[float], first: float = 0.1) -> dict[str, Any]:
+def row(totals: list[float], first: float = 0.1) -> load.LoadDocument:
     """A row of so many repeats, as a file has it."""
     sample = [load.Sample(first=first, seconds=1.0, tokens=4, speed=9.0)]
     batches = [load.LoadRow(1, 64, 64, 1, 4 / total, sample) for total in totals]
@@ -69,7 +69,7 @@ def test_too_few_repeats(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     """A file of an earlier version has none; a change is told, and that nobody knows."""
     old = run_of("old", 2, SLOW)
     for name in ("repeats", "doubt", "is_narrow"):
-        del old["rows"][0][name]
+        old["rows"][0].pop(name)
     *_, last = told(capsys, tmp_path, old, run_of("new", 2, FAST))
     assert last == "in total 20.0/s +100 % (too few repeats to tell)"
 

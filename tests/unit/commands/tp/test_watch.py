@@ -11,6 +11,7 @@ from tasks.cluster.errors import CheckFailed
 from tasks.cluster.facts import NodeFacts
 from tasks.cluster.facts.server.state import KEY, State, Wanted
 from tasks.cluster.facts.snapshot import Snapshot
+from tasks.cluster.server import snapshots
 from tasks.commands.tp import watch
 
 
@@ -23,7 +24,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
         state = State(0.0, {}, None, None, wanted=cluster.wanted)
         return Snapshot({"a": NodeFacts("a", {KEY: state})}, {})
 
-    monkeypatch.setattr(watch.snapshots, "states", states)
+    monkeypatch.setattr(snapshots, "states", states)
     return made
 
 

@@ -38,7 +38,7 @@ def test_order_of_caches(tmp_path: Path, count: int, python: str) -> None:
     folders = [put(tmp_path / at) for _, _, at in ORDER[:count]]
     asked = model.fact("org/tiny", None, python, {**env, "HF_TOKEN": "x", "A": "b"})
     assert "HF_TOKEN=" not in asked.command
-    found = read_here(asked).values[model.KEY]
+    found = read_here(asked)[model.KEY]
     assert found.path == str(folders[-1])
     assert list(found.files) == ["config.json"]
 

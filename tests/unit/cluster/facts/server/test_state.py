@@ -67,7 +67,9 @@ def test_who_wrote_a_record(changed: dict[str, Any], says: str | None) -> None:
     data = {**json.loads(state.dump("1f", [RECORD])), **changed}
     for word in ("run", "ended"):
         found = told(f"{word} 1f\nrecord {json.dumps(data)}", f"rank 0\n{LIVES}")
-        assert [says in line for line in found.later] == ([True] if says else [])
+        assert [says is not None and says in line for line in found.later] == (
+            [True] if says else []
+        )
         assert all(line.isprintable() for line in found.later)
         assert word == "ended" or found.ranks[0].alive
 
