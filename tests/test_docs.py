@@ -20,7 +20,7 @@ from tasks.cli.program import Program
 from tasks.cluster.config.settings import DEFAULTS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += [ROOT / "docs" / "reports" / "README.md", ROOT / "docs" / "screens" / "README.md"]
+LINKED = [*PAGES, *sorted((ROOT / "docs").glob("*/README.md"))]
 
 MAINTAIN = [f"maintain.{name}" for name in maintain.ns.task_names]  # in this checkout's list only
 
@@ -32,7 +32,7 @@ def test_generated_pages_are_current() -> None:
     assert done.returncode == 0, f"{done.stderr}run: uv run python docs/generate.py"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", LINKED, ids=[str(page.relative_to(ROOT)) for page in LINKED])
 def test_links(page: Path) -> None:
     # A program's `Key[int]("days")` is no link.
     text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
