@@ -134,7 +134,7 @@ class Session:
         """The locks that this command has: `hold`, `held`, `release`."""
         from .cluster.server.lock import Locks
 
-        return Locks()
+        return Locks(self.signals.patience)
 
     @cached_property
     def audit(self) -> AuditWriter:
@@ -291,7 +291,9 @@ class Session:
                 last.callback(self.lock.close)
 
     def _flush(self) -> None:
-        for node, why in self.audit.close().items():
+        from .cluster.server.audit_log import WAIT
+
+        for node, why in self.audit.close(self.signals.patience(WAIT)).items():
             print(f"warn: {node}: no line in its audit log: {why}", file=sys.stderr)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import layout
 import pytest
 from conftest import DEADLINE, ROOT, Inv, Sshd, read_here, require, wait_for
 from hypothesis import given, settings
@@ -583,6 +584,30 @@ def test_much_is_not_deleted_without_asking(sync: Sync, macs: Macs) -> None:
     rig.run("mac2", "cd ~/copy && touch $(seq 1 100)")
     assert re.search(r"^ok +mac2 .*, 100 deleted", sync("mac2", "--delete").out, re.M)
     assert rig.run("mac2", "ls ~/copy/.git").stdout == "x\n"
+
+
+def test_nobody_waits_for_an_answer(inv: Inv, macs: Macs, source: Path) -> None:
+    """The question stands before the lock; what came since is not deleted by that answer."""
+    rig = macs()
+    where = ("--hosts", "mac2", "--source", str(source), "--target", "copy")
+    inv("dev.sync", *where)
+    rig.run("mac2", "cd ~/copy && touch $(seq 1 101)")
+    for meanwhile, code, says in (
+        ("touch ~/copy/new", 3, "mac2: --delete would delete more than was asked for: new;"),
+        ("true", 0, "mac2: --delete would delete 102 files"),
+    ):
+        ours, theirs = pty.openpty()
+        asked = inv.start("dev.sync", *where, "--delete", stdin=theirs)
+        os.close(theirs)
+        assert asked.stderr
+        said = "".join(iter(asked.stderr.readline, "delete it? yes or no\n"))
+        rig.run("mac2", f"test ! -e ~/{layout.CLUSTER}/lock && {meanwhile}")
+        os.write(ours, b"yes\n")
+        _, err = asked.communicate(timeout=DEADLINE)
+        os.close(ours)
+        assert asked.returncode == code, err
+        assert says in said + err
+    assert there(rig, "mac2") == here(source)
 
 
 @pytest.mark.parametrize("words", [("--dry-run",), ()])

@@ -128,10 +128,10 @@ def test_an_unlock_that_slept(light: Inv, monkeypatch: pytest.MonkeyPatch) -> No
     other = clusters.build({"state_dir": str(light.home / layout.STATE)})
     take_over, locks = lock.take_over, lock.Locks()
 
-    def sleep(*words: Any) -> list[str]:
-        missed = take_over(*words)
+    def sleep(*words: Any) -> Any:
+        found = take_over(*words)
         locks.hold(other, "tp.start", print)
-        return missed
+        return found
 
     monkeypatch.setattr(lock, "take_over", sleep)
     with pytest.raises(TakenOver) as refused:

@@ -248,6 +248,26 @@ def test_ctrl_c_while_a_node_is_silent(
         sshd.thaw("mac2")
 
 
+@pytest.mark.parametrize("task", ["tp.start", "tp.stop"])
+def test_ctrl_c_while_rank_0_s_node_is_silent(light_remote: Inv, sshd: Sshd, task: str) -> None:
+    """Its lock is given back as soon as the node can: nobody waits for that here."""
+    folder = sshd.node_home("mac1") / layout.CLUSTER
+    process = light_remote.start(task)
+    wait_for(lambda: (folder / "fence").exists(), pause=0.005)
+    sshd.freeze("mac1")
+    try:
+        time.sleep(1.5)
+        assert process.poll() is None
+        begun = time.monotonic()
+        process.send_signal(INT)
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - begun < 1
+        assert process.returncode == 130, err
+    finally:
+        sshd.thaw("mac1")
+    wait_for(lambda: not (folder / "lock").exists())
+
+
 @ends("Ctrl-C", "SIGKILL")
 def test_while_it_waits_for_the_lock(commands: Commands, gates: Gates, numbers: Numbers) -> None:
     """Nothing of it is left on the node, and the holder notices nothing."""

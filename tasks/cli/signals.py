@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HURRY = 0.5  # seconds that a command which was told to end waits for nodes that need not answer
 
 
 class Signalled(KeyboardInterrupt):
@@ -36,6 +37,7 @@ class Signals:
         self._first: Callable[[], Signalled | None] = lambda: None
         self._more = 0
         self._is_asked = False
+        self._end: float | None = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -70,6 +72,16 @@ class Signals:
         self._is_asked = False
         return self._more > before
 
+    def patience(self, seconds: float) -> float:
+        """How long to wait for what nodes do without us: `seconds`, after a signal `HURRY` in all.
+
+        That counts from the first such wait on: what must be undone is undone before.
+        """
+        if self._first() is None:
+            return seconds
+        self._end = self._end or time.monotonic() + HURRY
+        return min(seconds, max(self._end - time.monotonic(), 0.0))
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             _mute()
@@ -79,7 +91,7 @@ class Signals:
                 _end()
             return
         error = Signalled(number)
-        self._first, self._more = weakref.ref(error), 0
+        self._first, self._more, self._end = weakref.ref(error), 0, None
         raise error
 
 

@@ -75,9 +75,9 @@ class AuditWriter:
             if node.is_connected:
                 self._writing[background.begin(node.sh, text)] = node.name
 
-    def close(self) -> dict[str, str]:
+    def close(self, seconds: float = WAIT) -> dict[str, str]:
         """Wait for the lines that are on their way; node -> why it has none."""
-        background.settle(self._writing, WAIT)
+        background.settle(self._writing, seconds)
         failed = {name: _failure(end) for end, name in self._writing.items()}
         self._writing.clear()
         return {name: why for name, why in failed.items() if why}

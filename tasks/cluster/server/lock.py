@@ -18,11 +18,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from ..cluster import Site
 from ..errors import ActionFailed, CheckFailed, Unreachable
+from ..facts import Fact, Key, known
 from ..facts.server.state import NO_HOLD, HoldValues
 from ..ssh import background, scripts
 from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, CommandResult, Node
@@ -37,6 +38,7 @@ CHATTER = 100  # lines that a login shell may say before the keeper speaks
 RELEASE = 10.0  # seconds that a keeper has to remove its lock; it takes milliseconds
 
 Say = Callable[[str], None]
+Patience = Callable[[float], float]  # of the seconds to wait for a node, those that there are
 
 
 class LockHeld(CheckFailed):
@@ -69,7 +71,8 @@ class Locks:
     Another command of the same process that shares the connections has it with this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience = lambda seconds: seconds) -> None:
+        self._patience = patience
         self._times: Counter[tuple[Node, str]] = Counter()
 
     @contextmanager
@@ -90,7 +93,7 @@ class Locks:
         """
         mine = client(cluster)
         if mine is None:
-            mine = _taken(cluster, what, say)
+            mine = _taken(cluster, what, say, self._patience)
         elif mine.end.done():
             snapshots.states(cluster)  # raises TakenOver where somebody has taken it
             raise ActionFailed(f"{cluster.leader.name}: the lock was lost: {mine.why_lost()}")
@@ -111,12 +114,12 @@ class Locks:
         if mine is not None:
             mine.times -= 1
             if mine.times <= 0:
-                _let_go(node, folder)
+                _let_go(node, folder, self._patience)
 
     def let_go(self, cluster: Site) -> None:
         """Remove the lock, however often it is held; nothing happens if we have none."""
         del self._times[_key(cluster)]
-        _let_go(*_key(cluster))
+        _let_go(*_key(cluster), self._patience)
 
     def close(self) -> None:
         """Give back all that we still hold."""
@@ -134,23 +137,23 @@ def client(cluster: Site) -> LockClient | None:
     return cluster.leader.locks.get(cluster.folder)
 
 
-def _taken(cluster: Site, what: str, say: Say) -> LockClient:
+def _taken(cluster: Site, what: str, say: Say, patience: Patience) -> LockClient:
     # The others are asked next: by then they are connected.
     cluster.connect()
     mine = cluster.leader.locks[cluster.folder] = LockClient(cluster, what)
     try:
         mine.take(say)
     except BaseException:
-        _let_go(*_key(cluster))
+        _let_go(*_key(cluster), patience)
         raise
     return mine
 
 
-def _let_go(node: Node, folder: str) -> None:
+def _let_go(node: Node, folder: str, patience: Patience) -> None:
     mine = node.locks.pop(folder, None)
     node.fences.pop(folder, None)
     if mine is not None:
-        mine.let_go()
+        mine.let_go(patience)
 
 
 def _fence(cluster: Site, what: str, run: Run, number: int) -> Fence:
@@ -161,18 +164,20 @@ def _set(cluster: Site, held: Fence) -> None:
     cluster.leader.fences[cluster.folder] = held
 
 
-def take_over(cluster: Site, what: str) -> list[str]:
+def take_over(cluster: Site, what: str) -> tuple[Holder | None, list[str]]:
     """Get a number above all that the nodes have seen, without the lock; who has that acts no more.
 
-    Give the nodes that could not be asked: on those it still may.
+    Give who had it, and the nodes that could not be asked: on those it still may act.
     """
     cluster.leader.fences.pop(cluster.folder, None)
-    before = snapshots.states(cluster)
+    asked = [_holder(cluster)]
+    before = snapshots.states(cluster, lambda node: asked if node is cluster.leader else [])
     seen = [state.fence for name in before.nodes if (state := before.state(name))]
     number = 1 + max((each.number for each in seen if each), default=0)
     names = frozenset(node.name for node in cluster.nodes)
     _set(cluster, replace(_fence(cluster, what, Run.new(), number), asked=names))
-    return [*snapshots.states(cluster).unreachable]
+    missed = [*snapshots.states(cluster).unreachable]
+    return known(before.on(cluster.leader.name), HOLDER), missed
 
 
 def unlock(cluster: Site) -> tuple[Holder | None, list[str]]:
@@ -181,22 +186,33 @@ def unlock(cluster: Site) -> tuple[Holder | None, list[str]]:
     And the nodes that could not be told: there, who had the lock may still act.
     """
     # A command that hears of its end may give up its lock before it is taken away.
-    before = None
-    with suppress(Unreachable, CheckFailed):  # told below, when all that answer have the number
-        before = _had(cluster, "lock/holder.sh", NO_HOLD)
-    missed = take_over(cluster, "tp.unlock")
+    before, missed = take_over(cluster, "tp.unlock")
     # With our number: one that has slept since takes no lock from who came after it.
     held = fence.values(cluster)
     cluster.leader.fences.pop(cluster.folder)
-    return _had(cluster, "lock/unlock.sh", held) or before, missed
+    return _removed(cluster, held) or before, missed
 
 
-def _had(cluster: Site, script: str, held: HoldValues) -> Holder | None:
-    """Who has the lock, or had it, as that script tells; None if there is none."""
-    answer = cluster.leader.sh(scripts.script(script, **cluster.where, **held, silence=SILENCE))
+def _removed(cluster: Site, held: HoldValues) -> Holder | None:
+    """Remove the lock: who had it, None if there is none."""
+    text = scripts.script("lock/unlock.sh", **cluster.where, **held, silence=SILENCE)
+    answer = cluster.leader.sh(text)
     fence.check({cluster.leader.name: answer})
     _check(cluster.leader.name, answer)
-    rows = [row for row in answer.out.splitlines() if row.startswith("was\t")]
+    return _was(answer.out, answer.status)
+
+
+HOLDER = Key["Holder | None"]("holder")
+
+
+def _holder(cluster: Site) -> Fact[Holder | None]:
+    """Who has the lock; None if nobody has."""
+    text = scripts.script("lock/holder.sh", **cluster.where, **NO_HOLD, silence=SILENCE)
+    return Fact(HOLDER, text, _was, is_raw=True)
+
+
+def _was(text: str, status: int | None) -> Holder | None:
+    rows = [row for row in text.splitlines() if row.startswith("was\t")]
     return parse(rows[0]) if rows else None
 
 
@@ -304,10 +320,10 @@ class LockClient:
         if number.isdigit():
             _set(self.cluster, _fence(self.cluster, self.what, self.run, int(number)))
 
-    def let_go(self) -> None:
+    def let_go(self, patience: Patience) -> None:
         """End the keeper, and wait until it has removed the lock: another command may follow."""
         self.released.set()
-        background.settle([self.end], RELEASE if self.has_lock.is_set() else 1.0)
+        background.settle([self.end], patience(RELEASE if self.has_lock.is_set() else 1.0))
 
     def why_lost(self) -> str:
         answer = self.end.result()

@@ -35,6 +35,7 @@ LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
 LOCAL = Host("127.0.0.1")
 
 Row = tuple[str, str, str]
+Doomed = Mapping[str, Mapping[str, int]]  # node -> name -> bytes of what --delete would delete
 Tell = Callable[[str, CopyProgress], None]
 
 
@@ -77,32 +78,35 @@ def run(session: Session, hosts: Sequence[Host], copy: Copy, yes: bool = False) 
     """Copy to all nodes at once, compare, and say it; raise unless all nodes hold the same.
 
     A node that fails is said, and the others are still done. Who deletes has the cluster's lock;
-    where much would be deleted it is shown, and asked for unless `yes`.
+    where much would be deleted it is shown, and asked for unless `yes`: before, since nobody else
+    should wait for an answer.
     """
     if not shutil.which("rsync"):
         raise CheckFailed("rsync is not installed here; nothing was changed")
     here, boot = _here(session, copy)
     site, deletes = session.site(hosts), copy.delete and not session.dry
+    asked = _asked(site, copy, here, boot) if deletes and not yes else None
     what = "dev.sync --delete"
     with session.lock.held(site, what, session.say) if deletes else nullcontext():
-        _sync(session, site, copy, here, boot, yes)
+        _sync(session, site, copy, here, boot, asked)
 
 
 def _sync(
-    session: Session, site: Site, copy: Copy, here: Mapping[str, str], boot: str, yes: bool
+    session: Session,
+    site: Site,
+    copy: Copy,
+    here: Mapping[str, str],
+    boot: str,
+    asked: Doomed | None,
 ) -> None:
-    where = files.place(copy.target, copy.source, boot, copy.state_dir)
-    read = snapshots.of_site(site, lambda node: [where])
-    _refuse(copy, read)
+    rows, places = _places(site, copy, boot)
     held = fence.of(site) if copy.delete else None
     copy = replace(copy, hold=held.hold, fence=f"{site.folder}/fence") if held else copy
-    rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
-    places = {node: place for node in read.nodes if (place := _usable(read, node, rows))}
     targets = [node for node in site.nodes if node.name in places]
     with rsync.ssh_config(targets) as config:
         work = _Work(copy, places, config, here)
-        if copy.delete and not yes and not session.dry:
-            _ask(work.doomed(targets))
+        if asked is not None:
+            _hold_to(asked, work.doomed(targets))
         rows += work.show(targets) if session.dry else work.do(targets)
     order = [node.name for node in site.nodes]
     rows.sort(key=lambda row: order.index(row[1]))
@@ -115,13 +119,35 @@ def _sync(
     _raise(rows)
 
 
-def _ask(doomed: Mapping[str, Mapping[str, int]]) -> None:
-    """Show what would be deleted, where it is much, and ask; raise unless it is wanted."""
-    much = {
+def _places(site: Site, copy: Copy, boot: str) -> tuple[list[Row], dict[str, SyncTarget]]:
+    """Where the copy goes on each node, and rows of those where it can't; raise if it may not."""
+    where = files.place(copy.target, copy.source, boot, copy.state_dir)
+    read = snapshots.of_site(site, lambda node: [where])
+    _refuse(copy, read)
+    rows = [("not reached", node, f"{why}: {fix}") for node, (why, fix) in read.unreachable.items()]
+    return rows, {node: place for node in read.nodes if (place := _usable(read, node, rows))}
+
+
+def _asked(site: Site, copy: Copy, here: Mapping[str, str], boot: str) -> Doomed:
+    """What --delete would delete: shown where it is much, and asked for."""
+    _, places = _places(site, copy, boot)
+    targets = [node for node in site.nodes if node.name in places]
+    doomed = _Work(copy, places, "", here).doomed(targets)
+    _ask(doomed)
+    return doomed
+
+
+def _much(doomed: Doomed) -> Doomed:
+    return {
         node: sizes
         for node, sizes in doomed.items()
         if len(sizes) > MANY[0] or sum(sizes.values()) > MANY[1]
     }
+
+
+def _ask(doomed: Doomed) -> None:
+    """Show what would be deleted, where it is much, and ask; raise unless it is wanted."""
+    much = _much(doomed)
     for node, sizes in much.items():
         some = ", ".join(map(one_line, sorted(sizes)[:5]))
         what = f"{_count(len(sizes))} ({format_bytes(sum(sizes.values()))})"
@@ -132,6 +158,15 @@ def _ask(doomed: Mapping[str, Mapping[str, int]]) -> None:
         raise BadInput("there is no terminal to ask on: see it with --dry-run, then add --yes")
     if not screen.is_agreed(f"delete {'it' if len(much) == 1 else 'all of it'}"):
         raise CheckFailed("nothing was changed")
+
+
+def _hold_to(asked: Doomed, doomed: Doomed) -> None:
+    """Raise where by now much would be deleted that was not there when it was asked for."""
+    for node, sizes in _much(doomed).items():
+        new = sorted(sizes.keys() - asked.get(node, {}).keys())
+        if new:
+            what = f"--delete would delete more than was asked for: {one_line(_names(new))}"
+            raise CheckFailed(f"{node}: {what}; nothing was changed")
 
 
 def _raise(rows: Sequence[Row]) -> None:
