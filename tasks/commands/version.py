@@ -7,7 +7,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from ..cli import envelope
+from ..cli import envelope, screen
 from ..cluster.version import VERSION
 
 LIBRARIES = ("invoke", "fabric", "paramiko", "requests", "urllib3", "rich")
@@ -20,10 +20,8 @@ def run(as_json: bool) -> None:
     if as_json:
         envelope.give({"version": VERSION, "commit": commit, "libraries": found})
         return
-    print(f"mlx-tp-tasks {VERSION} ({commit or 'no commit is known here'})")
-    print(
-        ", ".join(f"{name} {number}" for name, number in found.items()), f"on {platform.system()}"
-    )
+    screen.out(f"mlx-tp-tasks {VERSION} ({commit or 'no commit is known here'})")
+    screen.fields([*(f"{name} {number}" for name, number in found.items()), platform.system()])
 
 
 def commit_of(checkout: Path) -> str | None:

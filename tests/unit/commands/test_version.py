@@ -21,7 +21,7 @@ def test_version(inv: Inv) -> None:
     assert f"paramiko {version('paramiko')}" in second
 
 
-def test_thecommit_of_and_whether_files_differ(
+def test_the_commit_and_whether_files_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
