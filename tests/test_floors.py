@@ -102,6 +102,7 @@ ABOVE = (
     ("cluster", "remote", "lazy", "drawing"),
     ("cli.signals", "cli.envelope", "cli.startup", "cli.arguments", "cli.slips"),
     ("cli.screen", "cli.program"),
+    ("cli.waiting",),
     ("session", "moved"),
     ("cli.executor", "cli.hooks"),
     ("cli.options", "cli.slips", "cli.program", "cli.completions"),

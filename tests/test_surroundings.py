@@ -127,6 +127,7 @@ LINES = {
         tp.watch --interval 0
     """,
     3: """
+        dev.loop
         dev.model org/none HERE
         hosts.check
         rdma.address --dry-run NODES
