@@ -24,6 +24,9 @@ SPREAD = {"p50": "number?", "p95": "number?"}
 SAMPLE = "any"  # what one request took: for whoever counts anew
 VERSIONS = {"*": "text?"}
 
+CHANGES = {"changes": [{"host": "text", "state": "text", "what": "text"}]}
+PORT = {"host": "text", "interface": "text", "address": "text?"}
+
 STATUS = {
     "state": "text", "why": "text", "url": "text?", "model": "text?", "engine": "text",
     "fast_synch": "text?",
@@ -63,9 +66,18 @@ TASKS: dict[str, dict[str, Any]] = {
             "errors": {"*": "whole"}, "seconds": "number", "first_token": SPREAD,
             "came_at_once": "whole", "tokens_per_second": SPREAD,
             "tokens_per_second_total": "number?", "pieces_per_second": SPREAD,
-            "pieces_per_second_total": "number?", "samples": [SAMPLE],
+            "pieces_per_second_total": "number?", "doubt": "number?", "is_narrow": "flag",
+            "repeats": [{"seconds": "number", "first_token": "number?", "total": "number?"}],
+            "samples": [SAMPLE],
         }],
-        "canary?": "any",
+        "commit?": "text?", "canary?": "any",
+        "runs?": ["any"],
+        "compared?": [{
+            "prompt_tokens": "whole", "concurrency": "whole", "run": "text", "ranks": "whole?",
+            "first_token": "number?", "first_token_change": "change?", "total": "number?",
+            "total_change": "change?", "is_base": "flag",
+        }],
+        "history?": ["any"],
     },
     "tp.explain": {
         "files": [{"file": "text", "first_error": "line?", "line": "line?", "known": "known?"}],
@@ -89,12 +101,21 @@ TASKS: dict[str, dict[str, Any]] = {
     "rdma.status": {},
     "rdma.ping": {},
     "rdma.verify": {"backend": "text", "ranks": ["any"], "ping_ms": {"*": "number"}},
+    **{f"rdma.{name}": CHANGES for name in (
+        "unbridge", "address", "devices", "setup", "persist", "unpersist", "undo")},
+    "rdma.topology": {
+        "hosts": ["text"],
+        "cables": [{"a": PORT, "b": PORT, "speed": "number?", "state": "text"}],
+    },
+    "dev.sync": {"rows": [{"host": "text", "state": "text", "what": "text"}]},
     "rdma.discover": {
         "cables?": ["any"], "why?": "text", "setup?": "text?", "hostfile?": "any",
         "moved?": ["text"],
     },
 }  # fmt: skip
 STREAMS: dict[str, dict[str, Any]] = {
+    "tp.logs": {"rank": "whole?", "text": "text"},
+    "tp.watch": {"time": "text", "state": "text", "why": "text"},
     "tp.top": {
         "time": "text", "host": "text", "state": "text", "why?": "text", "cpu?": "number?",
         "memory?": {"total": "whole?", "used": "whole?", "wired": "whole?", "baseline": "whole?"},
@@ -105,6 +126,7 @@ STREAMS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 NAMED = {
+    "change": {"ratio": "number", "low": "number", "high": "number", "is_noise": "flag"},
     "line": LINE,
     "known": {"id": "text", "means": "text", "first": "text", "then": "text", "versions": "text",
               "source": "text"},

@@ -52,8 +52,9 @@ Program.groups = {
     " rdma.unpersist rdma.address rdma.devices rdma.unbridge hosts.clean",
     "Looking": "tp.preflight tp.health tp.memory tp.explain tp.audit tp.bench hosts rdma version",
     "Steps of tp.start alone, and its lock": "tp",
-    "Development": "dev local bench test maintain",
+    "Development": "dev local",
 }
+Program.apart = ("bench", "test", "maintain")
 # What was made before our tasks were loaded is ours from here on.
 program.__class__ = Program
 # What says nothing of one runs with ours too: a block of README pasted as the whole invoke.yaml.

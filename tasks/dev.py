@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
 
 from . import commands
 from .cli import options
-from .cli.options import cluster_task
-from .cluster.config.values import Count, Path, Patterns
+from .cli.options import SERVER_OPTIONS, cluster_task
+from .cluster.config.values import Count, Path, Patterns, Seconds
 from .cluster.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def sync(
     delete: bool = False,
     yes: bool = False,
     dry_run: bool = False,
+    json: bool = False,
 ) -> None:
     """Copy a folder to all nodes at once by rsync, then compare.
 
@@ -55,6 +58,23 @@ def sync(
     targets, refusals = session.nodes(machines.hosts), (BadInput, CheckFailed)
     with session.audit.recorded(targets, state_dir, what, refusals):
         commands.dev.sync.run(session, machines.hosts, copy, yes)
+
+
+def _last(c: Context, **given: Any) -> Cluster:
+    return commands.tp.restart.last(c, **given)
+
+
+@cluster_task(*SERVER_OPTIONS, "with_", "keep_logs", "lock_wait", of=_last)
+def loop(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
+    """On each save: copy dev.source, restart; a line each time.
+
+    As tp.restart --sync, at once and then again whenever something is saved in dev.source; the
+    line has the seconds of each part. Where a start fails, why, and what is left; the next save
+    tries again. Ctrl-C ends it, and leaves the server as it is.
+
+    inv dev.loop
+    """
+    commands.dev.loop.run(session, cluster, timeout)
 
 
 @cluster_task(

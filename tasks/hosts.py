@@ -46,7 +46,7 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
 
     inv hosts.check --hosts mac1,mac2
     """
-    commands.hosts.check.run(cluster, json)
+    commands.hosts.check.run(session, cluster, json)
 
 
 @cluster_task(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,8 +132,6 @@ def reboot(c: Context, host: str) -> None:
 
 def _check(name: str, needed: Mapping[str, str] = NEEDED) -> None:
     """Say in one line what is missing, before anything is done."""
-    import shutil
-
     if not sys.platform.startswith("linux"):
         raise BadInput(f"{name} needs Linux: its hosts are network namespaces")
     if os.getuid() != 0:

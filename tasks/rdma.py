@@ -29,6 +29,7 @@ def unbridge(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
+    json: bool = False,
 ) -> None:
     """Take the links' interfaces out of every bridge.
 
@@ -46,6 +47,7 @@ def address(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
+    json: bool = False,
 ) -> None:
     """Give the links' interfaces their IPv4 addresses.
 
@@ -58,7 +60,11 @@ def address(
 
 @cluster_task(*LINK_OPTIONS, of=options.wiring)
 def devices(
-    session: Session, wiring: LinkPlan, dry_run: bool = False, verbose: bool = False
+    session: Session,
+    wiring: LinkPlan,
+    dry_run: bool = False,
+    verbose: bool = False,
+    json: bool = False,
 ) -> None:
     """Write MLX's matrix of devices to every node.
 
@@ -94,6 +100,7 @@ def setup(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
+    json: bool = False,
 ) -> None:
     """Make the links ready for RDMA, then look and ping.
 
@@ -115,6 +122,7 @@ def persist(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
+    json: bool = False,
 ) -> None:
     """A LaunchDaemon does at boot what rdma.setup does.
 
@@ -133,6 +141,7 @@ def unpersist(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
+    json: bool = False,
 ) -> None:
     """Take the LaunchDaemon of rdma.persist away.
 
@@ -150,6 +159,7 @@ def undo(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
+    json: bool = False,
 ) -> None:
     """Give back what rdma.setup and rdma.persist changed.
 
@@ -219,9 +229,11 @@ def discover(
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},
 )
-def topology(session: Session, machines: Machines, svg: File | None = None) -> None:
+def topology(
+    session: Session, machines: Machines, svg: File | None = None, json: bool = False
+) -> None:
     """Draw the cabling: interfaces, addresses, speed, state.
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
     """
-    commands.rdma.topology.run(session, machines.hosts, svg, machines.hostfile)
+    commands.rdma.topology.run(session, machines.hosts, svg, machines.hostfile, json)

@@ -22,6 +22,7 @@ from .cli.signals import Signals
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from .cli.waiting import Waiting
     from .cluster.cluster import Cluster, Site
     from .cluster.config.hostfile import Host
     from .cluster.facts.snapshot import Snapshot
@@ -115,7 +116,18 @@ class Session:
     def connections(self) -> Connections:
         from .cluster.ssh.nodes import Connections
 
-        return self.outer.connections if self.outer else Connections()
+        if self.outer:
+            return self.outer.connections
+        made = Connections()
+        made.wait = self.waiting
+        return made
+
+    @cached_property
+    def waiting(self) -> Waiting:
+        """Says what is waited for, where that takes long."""
+        from .cli.waiting import Waiting
+
+        return self.outer.waiting if self.outer else Waiting()
 
     @cached_property
     def lock(self) -> Locks:
@@ -203,10 +215,12 @@ class Session:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Within it a part of the command is done; `phases` has the seconds that each took."""
-        begun = time.monotonic()
+        begun, before = time.monotonic(), self.waiting.what
+        self.waiting.what = name
         try:
             yield
         finally:
+            self.waiting.what = before
             self.phases[name] = self.phases.get(name, 0) + time.monotonic() - begun
 
     def note(self, **facts: str) -> None:

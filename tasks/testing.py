@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 from invoke.context import Context
 from invoke.tasks import task
@@ -36,8 +38,6 @@ def faults(c: Context, only: str | None = None) -> None:
 
     Needs Linux and root, and takes some minutes (exit 4 if a row does not hold).
     """
-    import tempfile
-
     if not sys.platform.startswith("linux") or os.getuid() != 0:
         raise BadInput("test.faults needs Linux and root: its hosts are network namespaces")
     if only is not None and not only.strip():
@@ -67,8 +67,6 @@ def write(report: str) -> None:
 
 def table(report: str) -> str:
     """A row per fault and stage: what was said of it, with which exit status, and what held."""
-    from xml.etree import ElementTree
-
     rows = ["| fault | stage | said | outcome |", "|---|---|---|---|"]
     for case in ElementTree.fromstring(report).iter("testcase"):
         properties = [(each.get("name"), each.get("value") or "") for each in case.iter("property")]

@@ -39,6 +39,7 @@ Order = Literal["leader", "all"]
 Patience = Annotated[float, Number("SECONDS", 1)]
 Pattern = Annotated[str, Free("REGEX")]
 Rank = Annotated[int, Whole("RANK", 0, 1023)]
+Repeats = Annotated[int, Whole("COUNT", 1, 1000)]
 Requests = Annotated[int, Whole("COUNT", 1, 100_000)]
 Restarts = Annotated[int, Whole("COUNT", 0, 1000)]
 Sizes = Annotated[tuple[int, ...], Wholes("TOKENS", 1, 1_000_000)]
@@ -225,13 +226,17 @@ def stop(
     "keep_logs",
     "lock_wait",
     of=_last,
-    help={"sync": "first copy dev.source to dev.target on all nodes, as dev.sync does"},
+    help={
+        "sync": "first copy dev.source to dev.target on all nodes, as dev.sync does",
+        "follow": "show all ranks' lines from the start on, until the first error or Ctrl-C",
+    },
 )
 def restart(
     session: Session,
     cluster: Cluster,
     timeout: Seconds | None = None,
     sync: bool = False,
+    follow: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Stop the server, and start what was started last.
@@ -240,12 +245,14 @@ def restart(
 
     Options override; what follows -- replaces the server's arguments, --with adds to them. Values
     of --env are kept nowhere: give them again. The server goes on until what it is to be
-    restarted with has been copied and checked.
+    restarted with has been copied and checked. --follow ends with exit 4 at the first error, 3 when
+    the server has failed or was stopped; it is left as it is.
 
     inv tp.restart
+    inv tp.restart --sync --follow
     inv tp.restart --sync --with '--port 8001'
     """
-    commands.tp.restart.run(session, cluster, timeout, sync)
+    commands.tp.restart.run(session, cluster, timeout, sync, follow)
 
 
 @cluster_task(*TARGET_OPTIONS)
@@ -274,10 +281,10 @@ def status(session: Session, clusters: Sequence[Cluster], json: bool = False) ->
     """
     status = commands.tp.status
     if session.call and session.call.kwargs.get("cluster") == status.EVERY:
-        status.run_all(clusters, json)
+        status.run_all(session, clusters, json)
     else:
         clusters[0].connect()
-        status.run(clusters[0], json)
+        status.run(session, clusters[0], json)
 
 
 @cluster_task(
@@ -289,7 +296,9 @@ def status(session: Session, clusters: Sequence[Cluster], json: bool = False) ->
         "rank": "only this rank's lines",
         "grep": "only lines that match this regular expression",
         "previous": "an earlier run: 1 is the one before the last, as far as --keep-logs keeps",
+        "json": "a JSON document per line of the logs",
     },
+    streams=True,
 )
 def logs(
     session: Session,
@@ -299,6 +308,7 @@ def logs(
     rank: Rank | None = None,
     grep: Pattern | None = None,
     previous: Count | None = None,
+    json: bool = False,
 ) -> None:
     """All ranks' logs of the last run, tagged by rank.
 
@@ -359,7 +369,7 @@ def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     What a killed server left only a reboot frees (exit 3).
     """
     cluster.connect()
-    commands.tp.memory.run(cluster, json)
+    commands.tp.memory.run(session, cluster, json)
 
 
 @cluster_task(
@@ -370,7 +380,9 @@ def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
         "max_restarts": "how often at the most, after growing pauses",
         "interval": "seconds between two looks",
         "patience": "seconds without a token until a server whose ranks all live has failed",
+        "json": "a JSON document per change, each on a line",
     },
+    streams=True,
 )
 def watch(
     session: Session,
@@ -379,6 +391,7 @@ def watch(
     max_restarts: Restarts = 3,
     interval: Interval = 1,
     patience: Patience = 600,
+    json: bool = False,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.
 
@@ -433,10 +446,12 @@ def chat(
         "concurrency": "how many requests at a time, with commas between (a row each)",
         "prompt_tokens": "tokens of the prompts, by the server's count (default 128,2048; with"
         " --canary 64)",
-        "requests": "requests per row (default: twice the concurrency, at least 4), or --canary's"
-        " prompts (default: as many as make its positions)",
+        "requests": "requests per repeat (default: twice the concurrency, at least 4), or"
+        " --canary's prompts (default: as many as make its positions)",
         "max_tokens": "tokens per answer",
-        "timeout": "seconds per row, after which what is left has failed",
+        "timeout": "seconds per row, with all its repeats, after which what is left has failed",
+        "repeats": "how often a row is repeated at the most, until its total is known to 5 %",
+        "history": "measure nothing, tell the runs so far; with --out the last ones as SVG",
         "label": "the run's name in plots (default: date and time)",
         "out": "write the run to this file as JSON; with --compare the plot, as SVG",
         "compare": "measure nothing, compare such files: before.json,after.json (or repeat)",
@@ -459,6 +474,8 @@ def bench(
     label: str | None = None,
     out: File | None = None,
     compare: Files = (),
+    repeats: Repeats = 8,
+    history: bool = False,
     canary: bool = False,
     canary_url: Url | None = None,
     record: File | None = None,
@@ -475,16 +492,21 @@ def bench(
 
     inv tp.bench --out before.json
     inv tp.bench --compare before.json,after.json --out change.svg
+    inv tp.bench --history
     inv tp.bench --canary
     inv tp.bench --canary --record one.json
     """
     references = [each for each in (canary_url, record, against) if each]
     if compare and (canary or references):
         raise BadInput("give --compare or --canary, not both")
+    if history and (compare or canary or references):
+        raise BadInput("give --history or what else is to be done, not both")
     if len(references) > 1:
         raise BadInput("give one of --canary-url, --record and --against")
     if compare:
-        commands.tp.bench.compare(compare, out)
+        commands.tp.compare.run(compare, out)
+    elif history:
+        commands.tp.compare.history(cluster, out)
     elif canary or references or thorough:
         size = max(prompt_tokens, default=commands.tp.canary.PROMPT)
         options = commands.tp.canary.CanaryOptions(
@@ -493,8 +515,10 @@ def bench(
         commands.tp.canary.run(session, cluster, options, json)
     else:
         sizes = prompt_tokens or commands.tp.bench.PROMPTS
-        plan = commands.tp.bench.plan(concurrency, sizes, requests, max_tokens, timeout, label)
-        commands.tp.bench.run(cluster, plan, out, json)
+        plan = commands.tp.bench.plan(
+            concurrency, sizes, requests, max_tokens, timeout, label, repeats
+        )
+        commands.tp.bench.run(session, cluster, plan, out, json)
 
 
 @cluster_task(
@@ -504,6 +528,7 @@ def bench(
         "count": "how often (default: until Ctrl-C)",
         "json": "a JSON document per node and interval, each on a line",
     },
+    streams=True,
 )
 def top(
     session: Session,

@@ -123,13 +123,19 @@ class Done:
     def one_line(self) -> str:
         """The error, which must be one line and no traceback."""
         assert "Traceback" not in self.err, self.err
-        lines = [line for line in self.err.splitlines() if line.strip()]
+        # How long something took is not what is tested.
+        waits = re.compile(r"waiting for .*, \d+ s$")
+        lines = [each for each in self.err.splitlines() if each.strip() and not waits.search(each)]
         assert len(lines) == 1, self.err
         return lines[0]
 
     def json(self) -> Any:
         """The document that `--json` printed, which is as the task's schema has it."""
         return schemas.check(self.words, json.loads(self.out))
+
+    def documents(self) -> list[Any]:
+        """Those that a task printed line by line, each as its schema has it."""
+        return schemas.check_lines(self.words, self.out)
 
 
 @dataclass

@@ -21,6 +21,12 @@ def check(words: Sequence[str], document: Any) -> Any:
     return document
 
 
+def check_lines(words: Sequence[str], text: str) -> list[Any]:
+    """Give the documents of a task that prints one per line, if each is as its schema has it."""
+    name = next(word for word in words if (SCHEMAS / f"{word}.json").exists())
+    return [schema(name)(json.loads(line)) for line in text.splitlines()]
+
+
 @cache
 def schema(name: str) -> Callable[[Any], Any]:
     made: Callable[[Any], Any] = fastjsonschema.compile(

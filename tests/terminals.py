@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import pytest
 from conftest import DEADLINE, ROOT, require, wait_for
 
+COLOURED = re.compile(r"\x1b\[(?:\d+;)*3[1-7]m(.+?)\x1b\[")
 END = "-- the end --"  # what no screen of ours says
 
 
@@ -23,6 +25,7 @@ class Terminal:
 
     env: dict[str, str]
     name: str = ""
+    colours: Sequence[str] = ()  # what was coloured on the last screen shown
 
     def tmux(self, *words: str) -> str:
         line = ["tmux", "-L", self.name, "-f", "/dev/null", *words]
@@ -38,9 +41,10 @@ class Terminal:
         self.tmux("start-server", ";", "set", "-g", "history-limit", "100000", ";",
                   "new-session", "-d", "-x", str(columns), "-y", "40", command)  # fmt: skip
 
-    def rows(self, joined: bool = False) -> list[str]:
+    def rows(self, joined: bool = False, coloured: bool = False) -> list[str]:
         """All rows; `joined`, those that the terminal has wrapped are one."""
-        return self.tmux("capture-pane", "-p", "-S", "-", *(["-J"] * joined)).splitlines()
+        more = [*["-J"] * joined, *["-e"] * coloured]
+        return self.tmux("capture-pane", "-p", "-S", "-", *more).splitlines()
 
     def show(self, line: Sequence[str], columns: int, env: Mapping[str, str]) -> list[str]:
         """The result of a command that has ended; no row of it may have been wrapped."""
@@ -48,6 +52,7 @@ class Terminal:
         wait_for(lambda: END in self.rows())
         rows = [row.rstrip() for row in self.rows()]
         wrapped = {row.rstrip() for row in self.rows(joined=True)} - {*rows}
+        self.colours = COLOURED.findall("\n".join(self.rows(coloured=True)))
         self.tmux("kill-server")
         assert wrapped == set(), wrapped
         return rows[: rows.index(END)]

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Inv, require, wait_for
+from conftest import ROOT, Inv, light_cluster, require, wait_for
+from rig import Rig
 
 from tasks.cluster.facts.machine import processes
 from tasks.cluster.ssh import scripts
@@ -314,6 +316,50 @@ def test_two_clusters_and_a_lone_server_side_by_side(
     assert everyones("tp.status").out.startswith("ready")
     everyones("tp.stop")
     assert alive(server)
+
+
+def test_two_users_have_a_cluster_each_on_the_same_hosts(
+    inv: Inv, macs: Callable[..., Rig]
+) -> None:
+    """Of the same name, on ports of their own, beside a lone server: each stop ends its own."""
+    rig = macs()
+    eve = "printf 'eve:*:502:20::/Users/eve:/bin/sh\\n' >>/etc/passwd; mkdir -p /Users/eve"
+    for host in rig.names:
+        rig.run(host, f"{eve}; chown 502:20 /Users/eve", root=True)
+    hosts = [{"ssh": host, "ips": [rig.address(host)]} for host in rig.names]
+    inv.env["INVOKE_TP_HOSTFILE"] = str(light_cluster(inv, hosts, python=sys.executable))
+    program = str(ROOT / "tests" / "light_rank.py")
+    lone = shlex.join([sys.executable, program, "--model", "/lone", "--port", str(inv.port + 9)])
+    rig.run("mac1", f"LIGHT_RANK={inv.home / 'light'} {lone} >/dev/null 2>&1 &")
+
+    theirs = replace(inv, ring=inv.ring + 4)
+    words = json.loads(Path(inv.env["INVOKE_TP_HOSTFILE"]).read_text())
+    rows = [{**row, "user": "eve"} for row in words["hosts"]]
+    args = ["--port", str(inv.port + 4)]
+    (inv.home / "eve.json").write_text(json.dumps({**words, "hosts": rows, "args": args}))
+    (inv.home / "eve-logs").mkdir()
+    (inv.home / "eve-logs").chmod(0o777)
+    theirs.env = {**inv.env, "INVOKE_TP_HOSTFILE": str(inv.home / "eve.json")}
+    theirs.env["INVOKE_TP_LOG_DIR"] = str(inv.home / "eve-logs")
+
+    def users() -> list[str]:
+        listed = rig.run("mac1", "ps -axo user,command", root=True).stdout.splitlines()
+        return sorted(row.split()[0] for row in listed if program in row and "sh -c" not in row)
+
+    inv("tp.start")
+    theirs("tp.start")
+    assert users() == ["admin", "admin", "eve"]
+    for mine, others in ((inv, theirs), (theirs, inv)):
+        mine("tp.stop")
+        assert mine("tp.status").out.startswith("stopped")
+        assert others("tp.status").out.startswith("ready")
+        mine("tp.start")
+    # All that --all may signal is what the account owns: its lone server, none of eve's.
+    inv("tp.stop", "--all", "--yes")
+    assert users() == ["eve"]
+    assert theirs("tp.status").out.startswith("ready")
+    theirs("tp.stop")
+    assert users() == []
 
 
 # As a Mac's ps shows them: environments after the arguments, and of one's own processes only.

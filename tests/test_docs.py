@@ -20,6 +20,7 @@ from tasks.cli.program import Program
 from tasks.cluster.config.settings import DEFAULTS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, *sorted((ROOT / "docs").glob("*/README.md"))]
 
 MAINTAIN = [f"maintain.{name}" for name in maintain.ns.task_names]  # in this checkout's list only
 
@@ -31,12 +32,27 @@ def test_generated_pages_are_current() -> None:
     assert done.returncode == 0, f"{done.stderr}run: uv run python docs/generate.py"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", LINKED, ids=[str(page.relative_to(ROOT)) for page in LINKED])
 def test_links(page: Path) -> None:
     # A program's `Key[int]("days")` is no link.
     text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(([^)#]+)", text):
-        assert "://" in target or (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
+        if "://" not in target:
+            leads_to = page.parent / target if target else page
+            assert leads_to.exists(), target
+            assert not anchor or anchor in anchors(leads_to), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are called in links, as GitHub makes it."""
+    heads = re.findall(r"^#+ +(.+)$", page.read_text(), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", head.lower()) for head in heads)
+    return {head.strip().replace(" ", "-") for head in plain}
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs").rglob("*.svg")), ids=lambda p: p.name)
+def test_pictures_tell_nothing_of_a_machine(picture: Path) -> None:
+    assert re.findall(r"/(?:work|home|root|tmp|Users)/[^<]*", picture.read_text()) == []
 
 
 # As "unit/remote/test_entry::test_x" or "test_rig::TestBoot::test_y".
@@ -58,9 +74,15 @@ def test_tests_that_the_docs_name_are_there() -> None:
 
 
 def test_each_task_is_one_line_of_the_list(inv: Inv) -> None:
-    lines = inv("--list").out.splitlines()
-    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    """But for those for work on this project, which a list of their own has."""
+    listed = _listed(inv("--list").out)
+    for name in Program.apart:
+        listed += [f"{name}{each}" for each in _listed(inv("--list", name).out)]
     assert sorted(listed) == sorted([*ns.task_names, *MAINTAIN])
+
+
+def _listed(shown: str) -> list[str]:
+    return [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
 
 
 def test_a_list_cut_off_by_its_reader_is_no_traceback(inv: Inv) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
-from importlib.util import resolve_name
+from importlib.util import module_from_spec, resolve_name, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -102,6 +102,7 @@ ABOVE = (
     ("cluster", "remote", "lazy", "drawing"),
     ("cli.signals", "cli.envelope", "cli.startup", "cli.arguments", "cli.slips"),
     ("cli.screen", "cli.program"),
+    ("cli.waiting",),
     ("session", "moved"),
     ("cli.executor", "cli.hooks"),
     ("cli.options", "cli.slips", "cli.program", "cli.completions"),
@@ -244,3 +245,15 @@ def test_this_machine_wants_no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = loaded("tp.status", "--hosts", "127.0.0.1")
     assert "tasks.cluster.ssh.node" in found
     assert not found & {"paramiko", "fabric", "requests"}
+
+
+def test_what_functions_import_is_measured() -> None:
+    """An import inside a function is one whose cost docs/architecture.md names."""
+    spec = spec_from_file_location("measures", ROOT / "docs" / "measures.py")
+    assert spec
+    assert spec.loader
+    measures = module_from_spec(spec)
+    spec.loader.exec_module(measures)
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.partition("## What is imported late")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\S+)` \|", table, re.MULTILINE)) == measures.late(ROOT)

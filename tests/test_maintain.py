@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-from conftest import Inv
+from conftest import ROOT, Inv
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from tasks.maintain.long import rows
+
+mutants = import_module("tasks.maintain.mutants")  # the package has a task of that name
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.test_lock" name="test_a" time="180.4" />
@@ -29,6 +37,29 @@ def test_rows() -> None:
 
 def test_wrong_use(inv: Inv) -> None:
     assert "--only is empty" in inv("maintain.long", "--only", " ", code=2).one_line()
+
+
+RESULTS = """
+    tasks.cluster.server.stop.x_stop__mutmut_1: killed
+    tasks.cluster.server.stop.xǁHeldǁparse__mutmut_12: survived
+    tasks.cluster.server.stop.x__end__mutmut_3: no tests
+    tasks.cluster.server.stop.x__end__mutmut_4: timeout
+    tasks.cluster.config.hostfile.x_load__mutmut_1: not checked
+"""
+
+
+def test_the_score_of_mutants() -> None:
+    """Of those that tests reach; what was not asked for counts for nothing."""
+    assert mutants.rows(RESULTS) == [
+        ("-", "cluster.config.hostfile", "0 of 0 killed, 0 without a test, 1 others"),
+        ("50%", "cluster.server.stop", "1 of 2 killed, 1 without a test, 1 others"),
+    ]
+
+
+def test_modules_of_mutants_are_there() -> None:
+    """Those that pyproject names."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
+    assert [each for each in named if not [*ROOT.glob(each)]] == []
 
 
 @pytest.mark.long

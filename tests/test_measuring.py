@@ -90,7 +90,8 @@ def test_answers_of_many_servers(light: Inv) -> None:
     said = light("tp.chat", "Hi")
     once = r"after 0\.\d+ s; came in one piece; 20 tokens in 0\.\d s, \d\d\.\d tokens/s in all;"
     assert re.search(once, said.err), said.err
-    bench = light("tp.bench", "--concurrency", "1", "--requests", "2", "--prompt-tokens", "10")
+    few = ("--concurrency", "1", "--requests", "2", "--repeats", "1")
+    bench = light("tp.bench", *few, "--prompt-tokens", "10")
     assert "  2 of 2 answers came at once: no tokens/s of them" in bench.err
     assert re.search(r" s +- +- +\d\d\.\d$", bench.out, re.MULTILINE), bench.out
     stream.write_text((ANSWERS / "error.json").read_text())
@@ -435,8 +436,9 @@ def test_bench(served: Inv, home: Path) -> None:
     small = ("--prompt-tokens", "64", "--max-tokens", "4", "--requests", "2")
     for name in ("before", "after"):
         file = str(home / f"{name}.json")
-        done = served("tp.bench", "--concurrency", "1,2", *small, "--label", name, "--out", file)
-        assert re.search(r"^6[2-6] tokens +2 +2 +[\d.]+ s", done.out, re.MULTILINE)
+        more = ("--repeats", "4", "--label", name, "--out", file)
+        done = served("tp.bench", "--concurrency", "1,2", *small, *more)
+        assert re.search(r"^6[2-6] tokens +2 +8 +[\d.]+ s.* ±\d+ %$", done.out, re.MULTILINE)
         # As if one rank had been measured, and were faster.
         kept = home / layout.CLUSTER / "rates"
         assert ("1 rank is faster" in done.err) == (name == "after")
@@ -446,6 +448,9 @@ def test_bench(served: Inv, home: Path) -> None:
     assert re.search(r"1 rank is faster .*: 99999.5 tokens/s .*: -n 1", done.err)
     assert "1 rank is faster" in served("dev.model", two, "-n", "2").err
     assert "1 rank is faster" in served("tp.restart").err.splitlines()[-1]
+    assert ("not narrow after 4 repeats" in done.err) == (
+        not all(row["is_narrow"] for row in json.loads((home / "after.json").read_text())["rows"])
+    )
     run = json.loads((home / "before.json").read_text())
     assert [row["concurrency"] for row in run["rows"]] == [1, 2]
     assert all(row["prompt_tokens"] in range(62, 67) for row in run["rows"])
@@ -458,6 +463,18 @@ def test_bench(served: Inv, home: Path) -> None:
     other = json.loads((home / "after.json").read_text())
     (home / "after.json").write_text(json.dumps({**other, "fast_synch": "on"}))
     table = served("tp.bench", "--compare", files, "--out", str(plot)).out
-    assert re.search(r"64 tokens +2 +after \(MLX_METAL_FAST_SYNCH on\) +[\d.]+ s +[+-]\d+ %", table)
+    change = r"(noise|[+-]\d+ %) \([+-]\d+ to [+-]\d+ %\)"
+    synch = r"after \(MLX_METAL_FAST_SYNCH on\)"
+    assert re.search(rf"^64 x2 +{synch} +first token +[\d.]+ s +{change}$", table, re.M)
+    assert len(re.findall(rf"^ +in total +[\d.]+/s +{change}$", table, re.M)) == 2
+    rows = served("tp.bench", "--compare", files, "--json").json()["compared"]
+    assert [row["run"] for row in rows if row["is_base"]] == [
+        "before (MLX_METAL_FAST_SYNCH unset)"
+    ] * 2
+    told = served("tp.bench", "--history", "--out", str(plot)).out.splitlines()
+    assert len(told) == 4
+    assert re.search(rf" after +2 ring +model +64 x2 +[\d.]+/s +{change}$", told[3])
+    kept = served("tp.bench", "--history", "--json").json()["history"]
+    assert [each["label"] for each in kept] == ["before", "after"]
     titles = [each.text for each in ET.parse(plot).getroot()]
     assert "tokens/s of all requests together" in titles

@@ -102,16 +102,21 @@ def test_only_what_is_wrong_is_mended(inv: Inv, macs: Macs) -> None:
     inv("rdma.setup", *nodes(rig))
     rig.bridge("mac2", "en4")
     rig.forget_calls()
-    again = inv("rdma.setup", *nodes(rig)).out
-    assert re.search(r"^unchanged +mac1 ", again, re.MULTILINE)
-    assert re.findall(r"^changed +(.*)$", again, re.MULTILINE) == ["mac2  take en4 out of bridge0"]
+    again = inv("rdma.setup", *nodes(rig), "--json").json()
+    rows = [(each["state"], each["host"]) for each in again["changes"]]
+    assert rows == [("unchanged", "mac1"), ("changed", "mac2")]
+    assert again["changes"][1]["what"] == "take en4 out of bridge0"
+    assert {each["check"] for each in again["findings"]} > {"ping"}
     assert {call[2] for call in sudos(rig) if "-l" not in call} == {"/sbin/ifconfig"}
     assert not rig.calls("mac1", "sudo")
 
 
 def test_phases_alone(inv: Inv, macs: Macs) -> None:
     rig = macs()
-    assert "changed" in inv("rdma.unbridge", *nodes(rig)).out
+    for task in ("rdma.unbridge", "rdma.address", "rdma.devices"):
+        assert inv(task, *nodes(rig), "--json", "--dry-run").json()["changes"] == []
+    done = inv("rdma.unbridge", *nodes(rig), "--json").json()["changes"]
+    assert [each["state"] for each in done] == ["changed", "changed"]
     assert "en5" not in rig.run("mac1", "/sbin/ifconfig bridge0").stdout
     assert "no IPv4 address, not 10.254.0.5/30" in inv("rdma.status", *nodes(rig), code=3).out
     inv("rdma.address", *nodes(rig))
@@ -496,6 +501,9 @@ def test_topology(inv: Inv, macs: Macs, tmp_path: Path) -> None:
     shown = inv("rdma.topology", "--hostfile", str(file), "--svg", str(svg)).out
     states = re.findall(r"^mac\d en\d .* mac\d +(.*?) *$", shown, re.MULTILINE)
     assert sorted(states) == ["good", "in a bridge", "missing"]
+    found = inv("rdma.topology", "--hostfile", str(file), "--json").json()
+    assert sorted(each["state"] for each in found["cables"]) == sorted(states)
+    assert found["hosts"] == ["mac1", "mac2", "mac3"]
     assert svg.read_text().startswith("<svg")
     assert three.port in svg.read_text()
 
@@ -526,7 +534,8 @@ def test_persist(inv: Inv, macs: Macs) -> None:
     for host in rig.names:
         rig.reboot(host)
     assert "is in bridge0" in inv("rdma.status", *nodes(rig), code=3).out
-    assert inv("rdma.unpersist", *nodes(rig)).out.count("unchanged") == 2
+    left = inv("rdma.unpersist", *nodes(rig), "--json").json()["changes"]
+    assert [each["state"] for each in left] == ["unchanged", "unchanged"]
 
 
 def test_persist_wants_the_password(inv: Inv, macs: Macs) -> None:

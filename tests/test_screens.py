@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import layout
 import pytest
-from conftest import ROOT, Inv, wait_for
-from terminals import Terminal
+import schemas
+from conftest import DEADLINE, ROOT, Inv, Sshd, wait_for
+from rig import Rig, mesh
+from terminals import END, Terminal
 from terminals import terminal as terminal
 
 from tasks import ns
+from tasks.cli import screen
 from tasks.cli.program import Program
 
 # In one process: Python's start is most of what a command takes.
@@ -72,6 +77,24 @@ def test_what_became_of_ranks(light: Inv, home: Path) -> None:
     light("tp.stop")
 
 
+def test_streams_of_documents(light: Inv) -> None:
+    """tp.logs and tp.watch, a document per line; the last one says how a failure ended."""
+    light("tp.start")
+    lines = light("tp.logs", "--json").documents()
+    assert {(each["rank"], each["text"]) for each in lines} > {(0, "serving"), (1, "loading")}
+    assert light("tp.logs", "--rank", "7", "--json", code=2).documents()[-1]["exit"] == 2
+    process = light.start("tp.watch", "--interval", "0.2", "--json")
+    assert process.stdout
+    first = process.stdout.readline()
+    assert json.loads(first)["state"] == "ready"
+    os.kill(light("tp.status", "--json").json()["ranks"][1]["pid"], signal.SIGKILL)
+    rest, err = process.communicate(timeout=DEADLINE)
+    *_, died, end = schemas.check_lines(["tp.watch"], first + rest)
+    assert "killed by SIGKILL" in died["why"]
+    assert (end["exit"], end["error"]) == (3, err.strip().splitlines()[-1])
+    light("tp.stop")
+
+
 def shown(terminal: Terminal, home: Path, columns: int, *lines: list[str], **env: str) -> list[str]:
     """What these commands write on a terminal of so many columns: no row of it was wrapped."""
     script = home / "commands.py"
@@ -90,17 +113,64 @@ def test_help_in_a_terminal(terminal: Terminal, home: Path, columns: int) -> Non
     assert {f"{title}:" for title in Program.groups if title != "Development"} <= {*rows}
 
 
+def test_rows_come_while_a_node_is_silent(
+    terminal: Terminal, light_remote: Inv, sshd: Sshd
+) -> None:
+    """The rows of who has answered, and a line that changes; both are gone with the result."""
+    light_remote("tp.start")
+    words = [sys.executable, "-m", "invoke", *light_remote.line("tp.status")]
+    sshd.freeze("mac2")
+    env = {**light_remote.environment(), "TERM": "xterm"}
+    terminal.open(f"{shlex.join(words)}; echo '{END}'; sleep 1000", env=env)
+
+    def seconds() -> list[str]:
+        rows = terminal.rows()
+        lines = [row for row in rows if row.startswith("waiting for mac2, ")]
+        assert not lines or any(re.match(r"running +rank 0 +mac1 ", row) for row in rows), rows
+        return lines
+
+    first = wait_for(seconds)
+    wait_for(lambda: seconds() not in (first, []))
+    sshd.thaw("mac2")
+    wait_for(lambda: END in terminal.rows())
+    rows = terminal.rows()
+    assert [row.split()[:4] for row in rows if row.startswith("running")] == [
+        ["running", "rank", "0", "mac1"],
+        ["running", "rank", "1", "mac2"],
+    ]
+    assert not any("waiting" in row for row in rows)
+    light_remote("tp.stop")
+
+
+def test_a_silent_node_in_a_pipe(light_remote: Inv, sshd: Sshd) -> None:
+    """A line that says who is waited for, each few seconds; none in the document."""
+    sshd.freeze("mac2")
+    process = light_remote.start("tp.preflight", "--json")
+    assert process.stderr
+    assert re.fullmatch(r"checks: waiting for mac2, \d s\n", process.stderr.readline())
+    sshd.thaw("mac2")
+    assert json.loads(process.communicate(timeout=DEADLINE)[0])["ok"]
+
+
 SCREENS = [
     ["tp.status"],
     ["tp.preflight", "--skip", "processes,ports"],
     ["tp.memory"],
     ["tp.audit"],
     ["tp.bench", "--concurrency", "1,2", "--prompt-tokens", "16", "--max-tokens", "4"],
+    ["tp.bench", "--history"],
     ["tp.top", "--count", "1"],
     ["tp.stop", "--dry-run", "--all"],
+    ["tp.status", "--cluster", "all"],
+    ["tp.logs", "--lines", "3"],
     ["hosts.list"],
     ["hosts.check"],
+    ["version"],
 ]
+OF_LINKS = [
+    ["rdma.status"], ["rdma.ping"], ["rdma.topology"], ["rdma.undo"], ["hosts.check"],
+    ["hosts.list"], ["hosts.selftest"], ["dev.model", "org/none"],
+]  # fmt: skip
 
 
 def test_tables_in_a_terminal(terminal: Terminal, light: Inv) -> None:
@@ -108,11 +178,30 @@ def test_tables_in_a_terminal(terminal: Terminal, light: Inv) -> None:
     light("tp.start")
     for columns in COLUMNS:
         lines = [light.line(*words) for words in SCREENS]
-        rows = shown(terminal, light.home, columns, *lines, **light.environment())
+        env = {**light.environment(), "NO_COLOR": ""}
+        rows = shown(terminal, light.home, columns, *lines, **env)
+        # What has a colour says in a word what that means; who sees none misses nothing.
+        words = {re.sub(r"rank \d", "rank", each.strip()) for each in terminal.colours}
+        assert {"ok", "running", "rank"} <= words <= {*screen._COLOURS, "rank"}
         starts = [number for number, row in enumerate(rows) if row == "$"]
         assert len(starts) == len(SCREENS)
         assert [rows[number + 1] for number in starts if rows[number + 1] in ("", "$")] == []
     light("tp.stop")
+
+
+def test_tables_of_links_in_a_terminal(
+    terminal: Terminal, inv: Inv, macs: Callable[..., Rig], tmp_path: Path
+) -> None:
+    """The same of hosts and links, where one cable is out."""
+    rig = macs(3, mesh(3))
+    file = str(tmp_path / "hosts.json")
+    inv("rdma.discover", "--hosts", ",".join(rig.names), "--write", file)
+    inv.env["INVOKE_TP_HOSTFILE"] = file
+    rig.cut(rig.plan[0].host, rig.plan[0].port)
+    for columns in COLUMNS:
+        rows = shown(terminal, inv.home, columns, *OF_LINKS, **inv.environment())
+        assert rows.count("$") == len(OF_LINKS)
+        assert any("missing" in row for row in rows)
 
 
 LOOKS = [
@@ -157,6 +246,75 @@ def test_no_remedy_leads_in_a_circle(light: Inv) -> None:
     no_circle(died)
     light("tp.stop")
     no_circle(remedies(light, *LOOKS, *NEEDS_NONE))
+
+
+CHANGING = {
+    "dev.sync", "hosts.clean", "rdma.persist", "rdma.setup", "rdma.undo", "rdma.unpersist",
+    "tp.restart", "tp.start", "tp.stop", "tp.unlock",
+}  # fmt: skip
+
+
+def walked(inv: Inv, words: Callable[[str], list[str]], *first: str) -> dict[str, set[str]]:
+    """Of each that fails: the tasks that its failed rows and its last line name.
+
+    These are run too, and what they name; one that would change something is only shown.
+    """
+    failed: dict[str, set[str]] = {}
+    seen: set[str] = set()
+    todo = [*first]
+    while todo:
+        task = todo.pop()
+        if task in seen:
+            continue
+        seen.add(task)
+        dry = ["--dry-run"] * (task in CHANGING)
+        done = inv.run(task, *words(task), *dry)
+        if done.code:
+            lines = (done.out + done.err).strip().splitlines()
+            rows = [line for line in lines if line.startswith(("fail", "not reached"))]
+            named = set(re.findall(r"inv (\w+\.\w+)", "\n".join([*rows, lines[-1]])))
+            failed[task] = named
+            todo += sorted(named)
+    return failed
+
+
+def test_no_remedy_of_links_leads_in_a_circle(
+    inv: Inv, macs: Callable[..., Rig], tmp_path: Path
+) -> None:
+    """Of links and hosts: out of the box, with a cable out, after a reboot, and as it should be."""
+    rig = macs()
+    file = str(tmp_path / "hosts.json")
+    inv("rdma.discover", "--hosts", "mac1,mac2", "--write", file)
+    inv.env["INVOKE_TP_HOSTFILE"] = file
+    more = {"dev.model": ["org/none"], "rdma.discover": ["--hostfile", file]}
+
+    def walk() -> dict[str, set[str]]:
+        failed = walked(
+            inv, lambda task: more.get(task, []), "rdma.status", "rdma.ping", "rdma.topology",
+            "rdma.verify", "rdma.discover", "rdma.undo", "rdma.persist", "hosts.check",
+            "hosts.list", "dev.model", "dev.sync", "dev.loop", "tp.preflight",
+        )  # fmt: skip
+        no_circle(failed)
+        return failed
+
+    assert walk()["rdma.status"] == {"rdma.setup"}
+    inv("rdma.setup")
+    assert "rdma.status" not in walk()
+    one = rig.plan[0]
+    rig.cut(one.host, one.port)
+    assert "rdma.status" in walk()
+    rig.reboot("mac1")
+    walk()
+
+
+def test_no_remedy_of_host_keys_leads_in_a_circle(light_remote: Inv, sshd: Sshd) -> None:
+    """Nodes whose keys nobody has accepted: the way out is named, and it is one."""
+    sshd.trust()
+    config = sshd.folder / "config"
+    config.write_text(f"StrictHostKeyChecking accept-new\n{config.read_text()}")
+    failed = walked(light_remote, lambda task: [], "tp.status", "hosts.check", "tp.preflight")
+    assert "hosts.trust" in failed["hosts.check"] | failed["tp.status"]
+    no_circle(failed)
 
 
 def test_every_cluster_on_one_screen(light: Inv) -> None:

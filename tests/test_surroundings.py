@@ -121,11 +121,13 @@ LINES = {
         local.up --nodes 9
         maintain.chaos --steps 0
         maintain.long --only ''
+        maintain.mutants --limit 0
         rdma.discover
         rdma.verify --hosts a;b
         tp.watch --interval 0
     """,
     3: """
+        dev.loop
         dev.model org/none HERE
         hosts.check
         rdma.address --dry-run NODES

@@ -52,8 +52,10 @@ def test_all_is_as_it_was(inv: Inv, macs: Macs) -> None:
     assert not cycled(rig)
 
     rig.forget_calls()
-    again = inv("rdma.undo", *nodes(rig))
-    assert re.findall(r"^unchanged +(\S+)", again.out, re.MULTILINE) == list(rig.names)
+    again = inv("rdma.undo", *nodes(rig), "--json").json()["changes"]
+    assert [(each["state"], each["host"]) for each in again] == [
+        ("unchanged", name) for name in rig.names
+    ]
     assert not sudos(rig)
     words = rig.run("mac1", "cat ~/.mlx-tp/audit.log").stdout
     assert "take 10.254.0.5 from en5; put en5 into bridge0" in words
@@ -82,6 +84,9 @@ def test_refused_while_a_rank_lives(inv: Inv, macs: Macs) -> None:
     rig.run("mac2", "MLX_RANK=1 sleep 300 >/dev/null 2>&1 & echo $! >~/pid")
     before = settings(rig)
     rig.forget_calls()
+    told = inv("rdma.undo", *nodes(rig), "--json", code=3).json()
+    assert told["error"] == "nothing was changed"
+    assert [each["node"] for each in told["findings"]] == ["mac2"]
     done = inv("rdma.undo", *nodes(rig), code=3)
     pid = rig.run("mac2", "cat ~/pid").stdout.strip()
     assert re.search(rf"^fail +mac2 +rank 1 lives \(pid {pid}\): inv tp.stop$", done.err, re.M)

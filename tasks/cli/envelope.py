@@ -52,12 +52,15 @@ def current() -> Envelope | None:
 
 
 @contextmanager
-def opened(wanted: bool) -> Iterator[None]:
-    """Within it one command line is at work; `wanted`: a task of it was asked for `--json`."""
+def opened(wanted: bool, is_stream: bool = False) -> Iterator[None]:
+    """Within it one command line is at work; `wanted`: a task of it was asked for `--json`.
+
+    `is_stream`: the first one of these prints a document per line.
+    """
     if not wanted:
         yield
         return
-    token = _open.set(Envelope())
+    token = _open.set(Envelope(is_stream=is_stream))
     try:
         yield
     except BrokenPipeError:
@@ -71,7 +74,7 @@ def opened(wanted: bool) -> Iterator[None]:
         _open.reset(token)
 
 
-def begin() -> None:
+def begin(is_stream: bool = False) -> None:
     """A task with `--json` begins: what an earlier one of this command line gave is printed."""
     envelope = current()
     if envelope is None:
@@ -79,7 +82,7 @@ def begin() -> None:
     if envelope.is_begun:
         _print()
         vars(envelope).update(vars(Envelope()))
-    envelope.is_begun = True
+    envelope.is_begun, envelope.is_stream = True, is_stream
 
 
 def give(result: Mapping[str, object], findings: Iterable[Finding] = ()) -> None:

@@ -83,8 +83,14 @@ class Executor(InvokeExecutor):
         return {id(tree[name]): name for tree in trees for name in tree.task_names}
 
     def execute(self, *tasks: Asked) -> dict[Task[Any], Result]:
-        with envelope.opened(any(map(_wants_json, tasks))):
+        asked = [each for each in tasks if _wants_json(each)]
+        with envelope.opened(bool(asked), bool(asked) and self._streams(asked[0])):
             return self._execute(*tasks)
+
+    def _streams(self, context: Asked) -> bool:
+        """Whether a task as Invoke has parsed it prints a document per line."""
+        task = self.collection[getattr(context, "name", "")]
+        return bool(getattr(task, "streams", False))
 
     def _execute(self, *tasks: Asked) -> dict[Task[Any], Result]:
         _check_last_word(tasks)

@@ -113,6 +113,7 @@ class OptionsTask(Task[Body]):
     parameters: Sequence[inspect.Parameter]
     kinds: dict[str, Kind | None]
     texts: Mapping[str, str]
+    streams = False  # with --json a document per line
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[InvokeArgument]:
         return [self._argument(each.name, each.default) for each in self.parameters]
@@ -194,6 +195,7 @@ def cluster_task(
     post: Iterable[Task[Body] | Call] = (),
     help: Mapping[str, str] | None = None,
     name: str | None = None,
+    streams: bool = False,
 ) -> Callable[[Body], ClusterTask]:
     """A task with the `shared` options; its body `(c, cluster, ...)` gets the cluster they name.
 
@@ -212,7 +214,7 @@ def cluster_task(
             session = _session(c)
             # A hook adds to the document of the task that it hangs on.
             if mine.get("json") and getattr(c, "is_asked", True):
-                envelope.begin()
+                envelope.begin(made.streams)
             # A task without the option is never dry, whatever Invoke is told.
             is_dry = has_dry and (options.get("dry_run") or c.config.run.dry)
             with session.at_work(c, bool(is_dry)):
@@ -221,7 +223,7 @@ def cluster_task(
 
         hooks = {"pre": list(pre), "post": list(post)}
         made = _task(ClusterTask, body, run, own, shared, help, name=name, **hooks)
-        made.make, made.shared = of, shared
+        made.make, made.shared, made.streams = of, shared, streams
         return made
 
     return decorate

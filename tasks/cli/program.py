@@ -23,11 +23,13 @@ class Program(InvokeProgram):
     """Invoke's own is made this once our tasks are loaded: `program.__class__ = Program`.
 
     `first` are the tasks of the main job, each as one types it; `groups` says what `inv --list`
-    has under a heading, tasks or what is left of a namespace.
+    has under a heading, tasks or what is left of a namespace. Namespaces `apart` are for work on
+    this project: it names them in one line, and `inv --list NAME` lists one.
     """
 
     first: Mapping[str, str] = {}
     groups: Mapping[str, str] = {}
+    apart: Sequence[str] = ()
     values: Callable[[Sequence[str], ParserContext | None, Config], list[str] | None]
 
     def parse_tasks(self) -> None:
@@ -110,8 +112,11 @@ class Program(InvokeProgram):
             here = [(each, rest.pop(each)) for name in names.split() for each in _below(name, rest)]
             if here:
                 self._group(title, here, pairs)
+        apart = [name for name in self.apart if [rest.pop(each) for each in _below(name, rest)]]
         if rest:
             self._group("Yours", list(rest.items()), pairs)
+        if apart:
+            print(f"For work on this project itself: inv --list {' | '.join(apart)}")
 
     def _group(
         self,

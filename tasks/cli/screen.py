@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING
 
 from ..cluster.server import readiness
@@ -40,8 +42,48 @@ def out(text: str) -> None:
     document = envelope.current()
     if document is None:
         print(plain(text), flush=True)
+    elif document.is_stream:
+        say(text)  # its lines have a form of their own
     else:
         document.lines += plain(text).splitlines()
+
+
+class _Held(io.StringIO):
+    """A stream that keeps what is written, until `is_over`: then it goes to where it belongs.
+
+    A terminal shows the last line of it, which the next one takes the place of.
+    """
+
+    def __init__(self, stream: IO[str], is_over: Callable[[], bool]) -> None:
+        super().__init__()
+        self.stream, self.is_over = stream, is_over
+
+    def write(self, text: str) -> int:
+        if self.is_over():
+            return self.stream.write(text)
+        if text.strip() and self.stream.isatty():
+            self.stream.write(f"\r\033[K{text.strip().splitlines()[-1][: width() - 1]}")
+            self.stream.flush()
+        return super().write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+@contextmanager
+def held(is_over: Callable[[], bool]) -> Iterator[Callable[[], list[str]]]:
+    """Within it what is said and shown is kept, as lines that the function gives, until `is_over`.
+
+    For who says it in fewer words, and what is said after a signal all the same.
+    """
+    out, err = _Held(sys.stdout, is_over), _Held(sys.stderr, is_over)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            yield lambda: [*out.getvalue().splitlines(), *err.getvalue().splitlines()]
+    finally:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
 
 
 def is_agreed(question: str) -> bool:
@@ -57,7 +99,10 @@ def part(text: str, stream: IO[str]) -> None:
 
 def coloured(line: str) -> None:
     """A line of the result with colours of ours in it; the rest of it must be plain."""
-    print(line, flush=True)
+    if envelope.current() is None:
+        print(line, flush=True)
+    else:
+        out(line)
 
 
 def width() -> int:
@@ -80,7 +125,11 @@ def log_line(line: str) -> None:
     """A line of the combined log ("rank 0 | text"), with its tag in the rank's colour."""
     tag, bar, rest = line.partition(" | ")
     number = tag.removeprefix("rank ")
-    if not bar or not number.isdecimal():
+    is_tagged = bool(bar) and number.isdecimal()
+    if envelope.current() is not None:
+        rank, text = (int(number), rest) if is_tagged else (None, line)
+        envelope.line({"rank": rank, "text": text})
+    elif not is_tagged:
         out(line)
     else:
         colour = _RANKS[int(number) % len(_RANKS)]
@@ -92,6 +141,9 @@ def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
 
     On a terminal no row is wider than that; elsewhere each is one line.
     """
+    document = envelope.current()
+    if document is not None and stream in (None, sys.stdout):
+        stream = sys.stderr  # on stdout is nothing but the document
     stream = stream or sys.stdout
     room = width() if stream.isatty() else None
     rows = [[one_line(cell) for cell in row] for row in rows]
@@ -104,10 +156,17 @@ def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
             print(line.rstrip(), file=stream, flush=True)
 
 
+def aligned(rows: Sequence[Sequence[str]], room: int) -> list[str]:
+    """The same as lines of so many columns, without colours."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    return [line.rstrip() for row in rows for line in fitted(row, widths, room)]
+
+
 def fields(row: Sequence[str]) -> None:
     """What has no columns on one line; on a terminal on as many as it takes."""
     is_wide = sys.stdout.isatty() and sum(map(cells, row)) + 2 * len(row) > width()
-    for line in _stacked(row, width()) if is_wide else ["  ".join(row)]:
+    for line in stacked(row, width()) if is_wide else ["  ".join(row)]:
         out(line)
 
 
@@ -121,10 +180,10 @@ def fitted(row: Sequence[str], widths: Sequence[int], room: int | None) -> list[
     if left >= LEAST:
         first, *more = _wrapped(row[-1], left) or [""]
         return [before + first, *(" " * cells(before) + each for each in more)]
-    return _stacked(row, room)
+    return stacked(row, room)
 
 
-def _stacked(row: Sequence[str], room: int) -> list[str]:
+def stacked(row: Sequence[str], room: int) -> list[str]:
     """As many cells on a line as it has room for; what follows the first line stands further in."""
     lines = [""]
     for cell in filter(None, row):
@@ -161,6 +220,24 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
+_shown: ContextVar[bool] = ContextVar("shown", default=False)
+
+
+def is_shown() -> bool:
+    """Whether something shows all the time how far the command is."""
+    return _shown.get()
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Within it that is so: nothing else need be said of a wait."""
+    token = _shown.set(True)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[Progress], None]]:
     """Shows ranks while they start: a live table on a terminal, else a line per change."""
@@ -170,7 +247,7 @@ def progress() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
+    with shown(), Live(console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
         yield lambda now: live.update(_live(now))
 
 

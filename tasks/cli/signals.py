@@ -57,6 +57,11 @@ class Signals:
                 for number, handler in taken.items():
                     signal.signal(number, handler)
 
+    @property
+    def is_given(self) -> bool:
+        """Whether a signal is ending the command."""
+        return self._first() is not None
+
     def again(self, seconds: float, ask: Callable[[], object]) -> bool:
         """Whether a second signal comes after `ask()`, within so many seconds."""
         before, self._is_asked = self._more, True

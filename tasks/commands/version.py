@@ -7,7 +7,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from ..cli import envelope
+from ..cli import envelope, screen
 from ..cluster.version import VERSION
 
 LIBRARIES = ("invoke", "fabric", "paramiko", "requests", "urllib3", "rich")
@@ -15,18 +15,16 @@ LIBRARIES = ("invoke", "fabric", "paramiko", "requests", "urllib3", "rich")
 
 def run(as_json: bool) -> None:
     """Print it in two lines; with `as_json` as a document."""
-    commit = _commit(Path(__file__).parents[2])
+    commit = commit_of(Path(__file__).parents[2])
     found = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     if as_json:
         envelope.give({"version": VERSION, "commit": commit, "libraries": found})
         return
-    print(f"mlx-tp-tasks {VERSION} ({commit or 'no commit is known here'})")
-    print(
-        ", ".join(f"{name} {number}" for name, number in found.items()), f"on {platform.system()}"
-    )
+    screen.out(f"mlx-tp-tasks {VERSION} ({commit or 'no commit is known here'})")
+    screen.fields([*(f"{name} {number}" for name, number in found.items()), platform.system()])
 
 
-def _commit(checkout: Path) -> str | None:
+def commit_of(checkout: Path) -> str | None:
     """The checkout's commit, with "+changes" where files differ; None where git knows none."""
     line = ["git", "-C", str(checkout), "describe", "--always", "--dirty=+changes"]
     try:

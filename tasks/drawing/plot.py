@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypedDict
@@ -92,12 +93,13 @@ def _panel(
     width: float,
 ) -> None:
     values = [f(row) or 0 for table in tables for row in table.values() for f in panel[1:]]
-    most = max(values, default=0) or 1
+    marks = ticks(max(values, default=0) or 1)
+    most = marks[-1]
     _text(root, panel.title, _GAP, base - _HEIGHT - 12, "start")
-    for share in (0, 0.5, 1):
-        y = base - share * _HEIGHT
+    for mark in marks:
+        y = base - mark / most * _HEIGHT
         _line(root, _LEFT, y, width - _GAP, y, _FAINT)
-        _text(root, f"{most * share:.3g}", _LEFT - 6, y + 4, "end")
+        _text(root, f"{mark:g}", _LEFT - 6, y + 4, "end")
     for place, key in enumerate(keys):
         left = _LEFT + _GAP / 2 + place * (_BAR * len(tables) + _GAP)
         middle = left + _BAR * len(tables) / 2
@@ -110,6 +112,13 @@ def _panel(
                 scale = _HEIGHT / most
                 _mark(root, left + number * _BAR, base, value, panel.tail(row), scale, number)
     _text(root, "prompt tokens x at once", width - _GAP, base + 46, "end")
+
+
+def ticks(most: float) -> list[float]:
+    """Round values from 0 to the first one that is no less than `most`: 4 to 6 of them, or 3."""
+    power = 10.0 ** math.floor(math.log10(most))
+    step = next(each * power for each in (0.2, 0.5, 1, 2) if each * power * 5 >= most)
+    return [float(f"{number * step:.6g}") for number in range(math.ceil(most / step - 1e-9) + 1)]
 
 
 def _mark(

@@ -13,6 +13,7 @@ from invoke.tasks import task
 
 from ..cli.options import build, options_task
 from ..cluster.config.values import File, Number, Seconds, Whole, Words
+from ..cluster.errors import BadInput
 
 Gigabytes = Annotated[float, Number("GB", 0.05, 2000)]
 Port = Annotated[int, Whole("PORT", 1024, 65000)]
@@ -44,6 +45,24 @@ def models(c: Context) -> None:
     from .models import run
 
     run()
+
+
+@options_task(
+    help={
+        "only": "modules below tasks/: cluster.server.stop,cluster.rdma.setup",
+        "limit": "seconds for all of it; called again, it goes on",
+    },
+)
+def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
+    """Change one thing at a time in what can do harm, and tell for what no unit test fails.
+
+    By mutmut, over the modules that pyproject.toml names. `uv run mutmut show NAME` shows one.
+
+    uv run --group mutation inv maintain.mutants --only cluster.server.stop
+    """
+    from .mutants import run
+
+    run(only, limit)
 
 
 @options_task(
@@ -85,7 +104,6 @@ def big(
     inv maintain.big --gb 70 --ranks 2
     inv maintain.big --gb 4 --steps start,loading --report docs/reports/mine.md
     """
-    from ..cluster.errors import BadInput
     from .big import run
     from .big.steps import STEPS
     from .big.trial import Wanted
@@ -132,3 +150,4 @@ ns.add_task(big)
 ns.add_task(chaos)
 ns.add_task(long)
 ns.add_task(models)
+ns.add_task(mutants)

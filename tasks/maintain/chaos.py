@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +30,22 @@ def run(steps: int, seed: int, bug: str | None = None) -> None:
 
 
 def bugs() -> list[str]:
-    """The names of the bugs that can be seeded."""
-    text = (TESTS / "chaos" / "bugs.py").read_text(encoding="utf-8")
-    return re.findall(r'^    "([\w-]+)": Bug\($', text, re.MULTILINE)
+    """The names of the bugs that can be seeded, as tests/chaos tells them."""
+    told = subprocess.run(
+        [sys.executable, "-m", "chaos.bugs"],
+        env=_env(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return told.stdout.split()
+
+
+def _env() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"}
 
 
 def _walk(steps: int, seed: int, *more: str) -> int:
     screen.say(f"walking {steps} steps, seed {seed}{''.join(f' {word}' for word in more)}")
     line = [sys.executable, "-m", "chaos", "--steps", str(steps), "--seed", str(seed), *more]
-    env = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"}
-    return subprocess.run(line, cwd=ROOT, env=env, check=False).returncode
+    return subprocess.run(line, cwd=ROOT, env=_env(), check=False).returncode

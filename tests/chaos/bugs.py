@@ -121,6 +121,18 @@ BUGS = {
         ],
         ["no file is torn"],
     ),
+    "unknown-start": Bug(
+        "tp.status knows of rank 0 only, until a server is ready",
+        [
+            Patch(
+                "    if health.state == readiness.UNKNOWN:\n",
+                "    if health.state in readiness.COMING:\n"
+                '        found["ranks"] = [row for row in found["ranks"] if not row["rank"]]\n'
+                "    if health.state == readiness.UNKNOWN:\n",
+            )
+        ],
+        ["status tells what is there"],
+    ),
     "unknown-rank": Bug(
         "tp.status knows of rank 0 only",
         [
@@ -174,3 +186,7 @@ def copy(checkout: Path, bug: Bug) -> None:
             shutil.copy(ROOT / part, checkout)
     for patch in bug.patches:
         patch.apply(checkout)
+
+
+if __name__ == "__main__":
+    print("\n".join(BUGS))

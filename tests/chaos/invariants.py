@@ -189,6 +189,29 @@ def status_tells_what_is_there(model: Model) -> None:
         raise BrokenError("status tells what is there", said)
 
 
+@invariant
+def each_that_lives_is_told(model: Model) -> None:
+    """Also while a command changes it: who lives before a look and after it is seen by it."""
+    if not model.suspended(False):
+        return  # then all is looked up
+
+    def why() -> str:
+        before = {each.known for each in model.world.ranks()}
+        code, out, _ = model.world.run("dora", "tp.status", "--json")
+        if code == 5:
+            return ""
+        data = json.loads(out)
+        told = {(row["host"], row["pid"]) for row in data.get("data", data)["ranks"]}
+        there = [each for each in model.world.ranks() if each.known in before]
+        unknown = [each for each in there if (each.host, each.pid) not in told]
+        return ", ".join(map(str, unknown))
+
+    # Who has only just begun may be written down a moment later.
+    said = [why() for _ in range(3)] if why() else []
+    if said and all(said):
+        raise BrokenError("status tells what is there", f"it does not tell {said[-1]}")
+
+
 def _differs(model: Model, told: dict[str, Any], ranks: list[Process]) -> str:
     """How what is told differs from what is there; "" where it does not."""
     there = {(each.host, each.pid, int(each.rank)) for each in ranks}

@@ -145,6 +145,7 @@ def rule(weight: int | Callable[[Model], int]) -> Callable[[Do], Do]:
 
 def step(model: Model) -> tuple[str, str]:
     """Draw a rule and do it: its name, and what was done."""
+    (model.world.folder / "light" / "load.shut").unlink(missing_ok=True)
     weights = [each.weight(model) for each in RULES]
     (chosen,) = model.draw.choices(RULES, weights)
     return chosen.name, chosen.do(model)
@@ -169,6 +170,24 @@ def call(model: Model) -> str:
 def begin(model: Model) -> str:
     model.commands.append(model.begin(_kind(model)))
     return str(model.commands[-1])
+
+
+def _may_load(model: Model) -> bool:
+    """Whether a start would come as far as its ranks."""
+    in_the_way = model.commands, model.watch, model.is_cut, model.full, model.is_squatting
+    return not any(in_the_way) and not model.world.ranks()
+
+
+@rule(lambda model: 30 if _may_load(model) else 0)
+def begin_slowly(model: Model) -> str:
+    """A start whose ranks load while others look; in the next step they go on."""
+    (model.world.folder / "light" / "load.shut").touch()
+    model.commands.append(model.begin("tp.start"))
+    end = time.monotonic() + 30
+    while len(model.world.ranks()) < 2 and time.monotonic() < end:
+        if model.commands[-1].poll(0.05) is not None:
+            break
+    return f"{model.commands[-1]}: {len(model.world.ranks())} ranks load"
 
 
 @rule(lambda model: 8 if model.suspended(False) else 0)

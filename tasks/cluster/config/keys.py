@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,8 +61,6 @@ class KeySource:
             raise ValueError(f"{self} can't be read ({why})") from None
 
     def _of_command(self) -> str:
-        import subprocess
-
         line = ["/bin/sh", "-c", self.name]
         try:
             done = subprocess.run(line, stdout=subprocess.PIPE, timeout=SECONDS, check=False)

@@ -7,6 +7,7 @@ docs/configuration.md are all made from it.
 # No annotations from __future__: they are read here, as they stand.
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -376,9 +377,6 @@ def unreadable(error: BaseException, file: str | None = None, key: str | None = 
 
 def _unknown(where: str, key: str, known: Mapping[str, str]) -> str:
     """The line for a key that there is not; `known` has what to write for each that there is."""
-    # Imported here: only a mistake pays for it.
-    import difflib
-
     close = difflib.get_close_matches(key, known, 1)
     return f"{where} is unknown: {f'did you mean {known[close[0]]}?' if close else SEE}"
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 
 from ..ssh import background
+from . import noise
 from .api import Api, ApiError
 from .completion import ChatResult, ask
 
@@ -22,6 +23,8 @@ idea body back face game road form room food tree land wind
 WORDS = _TEXT.split()
 TRIES = 6  # requests to find out how many words make so many tokens
 NEAR = 0.005  # of what is wanted: near enough, since a long prompt takes its time
+NARROW = 0.05  # of the total: as narrow as its interval need be
+LEAST = 4  # repeats, without which no change is told from noise (noise.effect)
 SPARE = 5.0  # seconds that a request cut off by the deadline has to notice
 
 
@@ -51,6 +54,14 @@ class Spread(TypedDict):
     p95: float | None
 
 
+class Figures(TypedDict):
+    """What repeats are compared by; `total` is tokens/s, or pieces/s where none are counted."""
+
+    seconds: float
+    first_token: float | None
+    total: float | None
+
+
 class LoadDocument(TypedDict):
     """A row as JSON has it."""
 
@@ -68,6 +79,9 @@ class LoadDocument(TypedDict):
     tokens_per_second_total: float | None
     pieces_per_second: Spread
     pieces_per_second_total: float | None
+    doubt: float | None
+    is_narrow: bool
+    repeats: list[Figures]
     samples: list[dict[str, object]]
 
 
@@ -84,6 +98,20 @@ class LoadRow:
     requests: int
     seconds: float
     samples: Sequence[Sample]
+    repeats: Sequence[LoadRow] = ()  # what it was made of, if of several
+
+    @property
+    def doubt(self) -> float | None:
+        """How far the total may be from the true one, as a share of it; None for one repeat."""
+        totals = [each.total or each.pieces_total for each in self.repeats]
+        found = noise.interval([each for each in totals if each])
+        return (found[1] - found[0]) / (found[1] + found[0]) if found and sum(found) > 0 else None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it is known well enough, by as many repeats as a comparison wants."""
+        doubt = self.doubt
+        return len(self.repeats) >= LEAST and doubt is not None and doubt <= NARROW
 
     @property
     def good(self) -> list[Sample]:
@@ -125,8 +153,32 @@ class LoadRow:
             "tokens_per_second_total": self.total,
             "pieces_per_second": _reached([sample.piece_speed for sample in self.good]),
             "pieces_per_second_total": self.pieces_total,
+            "doubt": self.doubt,
+            "is_narrow": self.is_narrow,
+            "repeats": [each.figures() for each in self.repeats],
             "samples": [asdict(sample) for sample in self.samples],
         }
+
+    def figures(self) -> Figures:
+        """What repeats are compared by."""
+        first = spread([sample.first for sample in self.good if sample.first is not None])[0]
+        return {
+            "seconds": self.seconds,
+            "first_token": first,
+            "total": self.total or self.pieces_total,
+        }
+
+
+def merged(batches: Sequence[LoadRow]) -> LoadRow:
+    """A row of all that was asked in repeats of the same load."""
+    first = batches[0]
+    return replace(
+        first,
+        requests=sum(each.requests for each in batches),
+        seconds=sum(each.seconds for each in batches),
+        samples=[sample for each in batches for sample in each.samples],
+        repeats=batches,
+    )
 
 
 def _spread(half: float | None, most: float | None) -> Spread:

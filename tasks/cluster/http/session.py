@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
@@ -81,8 +82,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def speaks_tls(node: Node, host: str, port: int) -> bool:
     """Whether what listens there answers the hello of TLS."""
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     hello = ssl.MemoryBIO()

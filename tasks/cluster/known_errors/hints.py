@@ -59,6 +59,27 @@ def first_error(lines: list[str]) -> str | None:
     return None
 
 
+class ErrorWatch:
+    """Finds the first error of a combined log whose lines come one by one, harmless ones aside."""
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()  # tags of ranks in whose log a traceback has begun
+
+    def take(self, line: str) -> str | None:
+        """The line, if an error ends with it."""
+        tag, _, text = line.partition(" | ")
+        if tag in self._open:
+            if not text or text[0].isspace():
+                return None
+            self._open.discard(tag)
+            return line
+        if text.startswith(_TRACEBACK):
+            self._open.add(tag)
+            return None
+        known = table.first_known([text])
+        return line if first_error([text]) and not (known and known.harmless) else None
+
+
 _ENTRY = {
     marks.WRONG_WORLD: "MLX made another group than was asked for",
     marks.NO_BACKEND: "its MLX has no such backend",

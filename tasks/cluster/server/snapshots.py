@@ -120,4 +120,4 @@ def _seen(found: Snapshot) -> dict[str, state.Seen | None]:
 def read(targets: Sequence[Node], wanted: Wants, timeout: float = SCRIPT_TIMEOUT) -> Snapshot:
     """The facts `wanted(node)` of each node."""
     query = FactQuery.of(targets, wanted)
-    return query.snapshot(nodes.sh(targets, query.scripts, timeout))
+    return query.snapshot(nodes.sh(targets, query.scripts, timeout, query.snapshot))

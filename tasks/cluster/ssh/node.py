@@ -50,6 +50,10 @@ KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not droppe
 AT_ONCE = 64  # connections that are being made: of more, some would wait for us into their timeout
 
 
+# Waits for what was begun on some nodes, by their names; with what makes something of a part.
+Wait = Callable[[Mapping[str, "Future[Any]"], "Callable[..., Any] | None"], None]
+
+
 @dataclass(frozen=True)
 class CommandResult:
     """What a node said to a script; `failure` (and `remedy`) tell why it said nothing or not all.
@@ -111,7 +115,7 @@ class Node:
     `pending` are the scripts of `each` that it has not answered, `locks` those that are kept
     through it, by their state directory, and `fences` the numbers of these; `is_relayed` that its
     sshd forwards no connections; `known` gives the names that there are. Of an answer `room` bytes
-    are kept.
+    are kept. `wait` is told what `each` has begun, and waits with it.
     """
 
     _alive: ClassVar[WeakSet[Node]] = WeakSet()  # for `close` below, and goes with it
@@ -127,6 +131,7 @@ class Node:
         self.locks: dict[str, LockClient] = {}
         self.fences: dict[str, Fence] = {}
         self.is_relayed = False
+        self.wait: Wait | None = None
         self._alive.add(self)
         self._connection: Connection | None = None
         self._full: list[Connection] = []

@@ -11,7 +11,7 @@ from contextlib import suppress
 from ..config.hostfile import Host
 from .background import T, begin, settle
 from .bulk import KEPT
-from .node import SCRIPT_TIMEOUT, CommandResult, Node, SshConfig
+from .node import SCRIPT_TIMEOUT, CommandResult, Node, SshConfig, Wait
 
 ALL_KEPT = 16 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
 
@@ -23,6 +23,7 @@ class Connections:
     """
 
     known: Callable[[], Sequence[str]] = tuple
+    wait: Wait | None = None  # for whoever wants to say that it takes long
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[str | int | None, ...], Node] = {}
@@ -36,6 +37,7 @@ class Connections:
         for key, host in keys.items():
             self._nodes.setdefault(key, Node(host, ssh, self.known))
         for node in self._nodes.values():
+            node.wait = self.wait
             node.room = min(ALL_KEPT // len(self._nodes), KEPT)
         return [self._nodes[key] for key in keys]
 
@@ -69,13 +71,22 @@ def close() -> None:
         node.close()
 
 
-def each(nodes: Iterable[Node], work: Callable[[Node], T]) -> dict[str, T]:
-    """`work` on all nodes at once; results by node name, in the nodes' order."""
+def each(
+    nodes: Iterable[Node], work: Callable[[Node], T], so_far: Callable[..., object] | None = None
+) -> dict[str, T]:
+    """`work` on all nodes at once; results by node name, in the nodes' order.
+
+    `so_far` makes of some of the results what can be said of them while others are missing.
+    """
     futures: dict[str, Future[T]] = {}
+    wait: Wait | None = None
     for node in nodes:
+        wait = node.wait
         futures[node.name] = future = begin(work, node)
         node.pending.add(future)
         future.add_done_callback(node.pending.discard)
+    if wait:
+        wait(futures, so_far)
     return {name: future.result() for name, future in futures.items()}
 
 
@@ -85,12 +96,16 @@ def idle(nodes: Iterable[Node]) -> bool:
 
 
 def sh(
-    nodes: Iterable[Node], script: str | Mapping[str, str], timeout: float = SCRIPT_TIMEOUT
+    nodes: Iterable[Node],
+    script: str | Mapping[str, str],
+    timeout: float = SCRIPT_TIMEOUT,
+    so_far: Callable[..., object] | None = None,
 ) -> dict[str, CommandResult]:
-    """Run a script (one for all, or one per node name) on all nodes at once."""
+    """Run a script (one for all, or one per node name) on all nodes at once; `so_far`: see each."""
     if isinstance(script, str):
-        return each(nodes, lambda node: node.sh(script, timeout))
+        return each(nodes, lambda node: node.sh(script, timeout), so_far)
     return each(
         [node for node in nodes if node.name in script],
         lambda node: node.sh(script[node.name], timeout),
+        so_far,
     )

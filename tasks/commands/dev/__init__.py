@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import loop as loop
     from . import model as model
     from . import sync as sync
     from . import tiny_model as tiny_model

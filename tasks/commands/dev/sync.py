@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.checks.finding import more
 from ...cluster.cluster import Site
 from ...cluster.config.hostfile import Host
@@ -109,7 +109,11 @@ def _sync(
             _hold_to(asked, work.doomed(targets))
         rows += work.show(targets) if session.dry else work.do(targets)
     order = [node.name for node in site.nodes]
-    screen.table(sorted(rows, key=lambda row: order.index(row[1])))
+    rows.sort(key=lambda row: order.index(row[1]))
+    if envelope.current() is not None:
+        envelope.give({"rows": [{"host": n, "state": s, "what": w} for s, n, w in rows]})
+    else:
+        screen.table(rows)
     if all(node.host.is_local for node in site.nodes):
         screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")
     _raise(rows)
@@ -379,7 +383,7 @@ def _shown(total: int) -> Iterator[Tell]:
     if not screen.is_colourful(sys.stderr):
         yield _PlainProgress(total)
         return
-    from rich import progress
+    import rich.progress as progress
     from rich.console import Console
 
     columns = (
@@ -389,7 +393,8 @@ def _shown(total: int) -> Iterator[Tell]:
         progress.TransferSpeedColumn(),
         progress.TextColumn("{task.fields[file]}", markup=False),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    bars = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+    with screen.shown(), bars:
         tasks: dict[str, progress.TaskID] = {}
 
         def tell(node: str, seen: CopyProgress) -> None:

@@ -17,19 +17,18 @@ from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import setup
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import Node
+from ...session import Session
 from .. import findings as telling
 
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
 
-def run(cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster, as_json: bool) -> None:
     """Judge every host; raise CheckFailed or Unreachable where a server could not run."""
     begun = time.time()
-    read = snapshots.read(cluster.nodes, lambda node: _facts(cluster, node))
-    findings = telling.lost(read) + versions_checks.versions(cluster.expected, read)
-    findings += host.judge(read.nodes, begun, time.time())
-    twins = {node: meeting.twin(node, read) for node in read.nodes}
-    findings += [Finding("machine", FAIL, node, *why) for node, why in twins.items() if why]
+    with session.waiting.rows(lambda read: telling.rows(_judge(cluster, read, begun))):
+        read = snapshots.read(cluster.nodes, lambda node: _facts(cluster, node))
+    findings = _judge(cluster, read, begun)
     failed = [finding for finding in findings if finding.level == FAIL]
     if as_json:
         found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
@@ -40,6 +39,13 @@ def run(cluster: Cluster, as_json: bool) -> None:
     telling.unreachable(read)
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(findings)} are not as they should be")
+
+
+def _judge(cluster: Cluster, read: Snapshot, begun: float) -> list[Finding]:
+    findings = telling.lost(read) + versions_checks.versions(cluster.expected, read)
+    findings += host.judge(read.nodes, begun, time.time())
+    twins = {node: meeting.twin(node, read) for node in read.nodes}
+    return findings + [Finding("machine", FAIL, node, *why) for node, why in twins.items() if why]
 
 
 def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from getpass import getpass
 from typing import TextIO
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.checks import FAIL, Finding
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts import Fact, Key
@@ -80,6 +80,7 @@ def carry_out(
     if session.dry or how.verbose:
         _print_commands(todo)
     if session.dry:
+        _give([])
         return
     password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
@@ -93,13 +94,22 @@ def carry_out(
             what = _changes(of[node.name])
             session.audit.record([node], how.state_dir, what, outcome)
     fence.check(answers)
-    rows, failed = [], []
+    made, failed = [], []
     for host, words in right.items():
-        rows += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
-        failed += [f"{host}: {row[2]}" for row in rows if row[:2] == ("fail", host)]
-    screen.table(rows)
+        made += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
+        failed += [f"{host}: {row[2]}" for row in made if row[:2] == ("fail", host)]
+    if not _give(made):
+        screen.table(made)
     if failed:
         raise ActionFailed(f"{failed[0]}; run it again when that is mended: it goes on from there")
+
+
+def _give(rows: Sequence[tuple[str, str, str]]) -> bool:
+    """Hand over what was done, where `--json` was asked for."""
+    if envelope.current() is None:
+        return False
+    envelope.give({"changes": [{"host": n, "state": s, "what": what} for s, n, what in rows]})
+    return True
 
 
 def _changes(todo: Sequence[Change]) -> str:
@@ -183,5 +193,11 @@ def _print_commands(todo: Sequence[Change]) -> None:
 
 
 def print_findings(findings: Sequence[Finding], stream: TextIO | None = None) -> None:
-    rows = [(each.level, each.node, with_fix(each)) for each in findings]
-    screen.table(rows, stream or sys.stderr)
+    if envelope.current() is not None:
+        envelope.give({}, findings)
+        return
+    screen.table(rows(findings), stream or sys.stderr)
+
+
+def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    return [(each.level, each.node, with_fix(each)) for each in findings]

@@ -75,8 +75,7 @@ def diff(session: Session, hosts: Sequence[Host], path: str, as_json: bool) -> N
 
 def _look(session: Session, hosts: Sequence[Host], written: Iterable[LinkEnd]) -> Discovered:
     read = read_hosts(session, hosts)
-    if read.unreachable:
-        print_findings(lost(read))
+    print_findings(lost(read))
     unreachable(read)
     cables, findings = cabling.cables(read.nodes)
     findings += cabling.machines(read.nodes)
@@ -168,4 +167,6 @@ def write_file(path: Path, text: str) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    change.print_findings([each for each in findings if each.level in (FAIL, WARN)])
+    worse = [each for each in findings if each.level in (FAIL, WARN)]
+    if worse:
+        change.print_findings(worse)

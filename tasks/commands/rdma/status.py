@@ -17,16 +17,21 @@ from ...cluster.server import snapshots
 from ...session import Session
 from ..findings import lost, unreachable
 from .addressed import with_interfaces
-from .change import print_findings
+from .change import print_findings, rows
 
 
 def run(session: Session, wiring: LinkPlan, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
     facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, hardware.FACT]
-    read = snapshots.read(session.nodes(wiring.hosts), lambda node: facts)
+    with session.waiting.rows(lambda read: rows(_judge(wiring, read))):
+        read = snapshots.read(session.nodes(wiring.hosts), lambda node: facts)
+    tell("status", read, _judge(wiring, read), as_json)
+
+
+def _judge(wiring: LinkPlan, read: Snapshot) -> list[Finding]:
     wiring = with_interfaces(wiring, read)
     found = [*link_checks.judge(wiring, read.nodes), *link_checks.nameless(wiring, read.nodes)]
-    tell("status", read, [*found, *link_checks.self_assigned(wiring)], as_json)
+    return [*found, *link_checks.self_assigned(wiring)]
 
 
 def tell(what: str, read: Snapshot, found: Sequence[Finding], as_json: bool) -> None:

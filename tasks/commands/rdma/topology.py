@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ... import drawing
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.config.hostfile import Host
 from ...cluster.facts import known
 from ...cluster.facts.links import rdma
@@ -25,7 +26,13 @@ from .discover import ends_of, print_findings, read_hosts, refuse_faults, write_
 _WORST = ("unknown", "must be moved", "port down", "in a bridge", "no address")
 
 
-def run(session: Session, hosts: Sequence[Host], path: str | None, hostfile: str | None) -> None:
+def run(
+    session: Session,
+    hosts: Sequence[Host],
+    path: str | None,
+    hostfile: str | None,
+    as_json: bool = False,
+) -> None:
     """Draw the cables as they are, and those of the hostfile that are missing."""
     wanted = ends_of(hostfile) if hostfile else ()
     read = read_hosts(session, hosts)
@@ -35,13 +42,20 @@ def run(session: Session, hosts: Sequence[Host], path: str | None, hostfile: str
     picture = drawing.Picture(
         tuple(host.ssh for host in hosts), tuple(_lines(cables, read, wanted))
     )
-    lines, segments = terminal.terminal(picture, width=max(screen.width(), 40))
-    for row, line in enumerate(lines):
-        screen.coloured(_coloured(line, [each for each in segments if each.row == row]))
+    if as_json:
+        envelope.give({"hosts": list(picture.hosts), "cables": [asdict(e) for e in picture.lines]})
+    else:
+        _draw(picture)
     if path:
         write_file(Path(path), svg.svg(picture))
         screen.say(f"wrote {path}")
     refuse_faults(findings)
+
+
+def _draw(picture: drawing.Picture) -> None:
+    lines, segments = terminal.terminal(picture, width=max(screen.width(), 40))
+    for row, line in enumerate(lines):
+        screen.coloured(_coloured(line, [each for each in segments if each.row == row]))
 
 
 def _lines(

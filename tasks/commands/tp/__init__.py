@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from . import bench as bench
     from . import canary as canary
     from . import chat as chat
+    from . import compare as compare
     from . import cooldown as cooldown
     from . import explain as explain
     from . import foreground as foreground

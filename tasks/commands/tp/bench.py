@@ -1,4 +1,4 @@
-"""inv tp.bench: a bounded load on the running server, its table and file, and runs compared."""
+"""inv tp.bench: a bounded load on the running server, its table and its file."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict, TypeGuard
+from typing import TypedDict
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
-from ...cluster.config.ranks import FAST_SYNCH
 from ...cluster.errors import ActionFailed, BadInput
 from ...cluster.facts import Fact, known
 from ...cluster.facts.machine import hardware, memory, versions
 from ...cluster.facts.models import rates
 from ...cluster.facts.models.rates import Rate
 from ...cluster.http.api import ApiError
-from ...cluster.http.load import LoadDocument, LoadRow, LoadTest, calibrate
+from ...cluster.http.load import LoadDocument, LoadRow, LoadTest, calibrate, merged
 from ...cluster.server import snapshots
+from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
-from ...drawing import plot
-from . import chat
+from ...session import Session
+from ..version import commit_of
+from . import chat, compare
 from .chat import AFTER, Server
+from .compare import FORMAT, check_writable, write
 
-FORMAT = 1  # of the file
 PROMPTS = (128, 2048)  # tokens
 
 
@@ -34,7 +35,8 @@ PROMPTS = (128, 2048)  # tokens
 class LoadPlan:
     """What to measure: every size of prompt (tokens) at every concurrency, within bounds.
 
-    `requests` is per row, None for as many as suit its concurrency; `timeout` is seconds per row.
+    `requests` is per repeat, None for as many as suit its concurrency; `timeout` is seconds per
+    row, with all its repeats, of which there are `repeats` at most.
     """
 
     concurrency: Sequence[int]
@@ -43,9 +45,10 @@ class LoadPlan:
     max_tokens: int
     timeout: float
     label: str
+    repeats: int = 1
 
     def asked(self, concurrency: int) -> int:
-        """How many requests a row has."""
+        """How many requests a repeat has."""
         return self.requests or max(4, 2 * concurrency)
 
 
@@ -64,24 +67,29 @@ def plan(
     max_tokens: int,
     timeout: float,
     label: str | None,
+    repeats: int,
 ) -> LoadPlan:
     """The plan of the command line; raise BadInput on what is wrong, before anything is asked."""
     if requests and requests < max(concurrency):
         least = max(concurrency)
         raise BadInput(f"--requests {requests}: give {least} or more, as --concurrency has it")
     named = label or time.strftime("%Y-%m-%d %H:%M")
-    return LoadPlan(concurrency, prompt_tokens, requests, max_tokens, timeout, named)
+    return LoadPlan(concurrency, prompt_tokens, requests, max_tokens, timeout, named, repeats)
 
 
-def run(cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool) -> None:
+def run(
+    session: Session, cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool
+) -> None:
     """Measure, tell, write the file; raise when a request failed."""
     check_writable(file)
     server = chat.running(cluster)
+    source = (session.context.config.get("dev") or {}).get("source")
     document = _about(cluster, server, wanted)
+    document["commit"] = commit_of(Path(str(source)).expanduser()) if source else None
     load = LoadTest(
         server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4)
     )
-    rows = _rows(load, wanted)
+    rows = _rows(session, load, wanted)
     documents = [row.document() for row in rows]
     document["rows"] = documents
     if file:
@@ -90,6 +98,8 @@ def run(cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool) -> 
         envelope.give(document)
     else:
         screen.table(table(documents))
+    if any(row.good for row in rows):
+        compare.keep(cluster, document, documents)
     _keep(cluster, server, documents)
     _judge(rows, len(wanted.concurrency) * len(wanted.prompt_tokens))
 
@@ -112,21 +122,50 @@ def _keep(cluster: Cluster, server: Server, rows: Sequence[LoadDocument]) -> Non
         screen.say(said)
 
 
-def _rows(load: LoadTest, wanted: LoadPlan) -> list[LoadRow]:
+def _rows(session: Session, load: LoadTest, wanted: LoadPlan) -> list[LoadRow]:
     rows: list[LoadRow] = []
     for tokens in wanted.prompt_tokens:
         words = _words(load, tokens)
         for concurrency in wanted.concurrency:
-            requests = wanted.asked(concurrency)
-            screen.say(f"{requests} prompts of {tokens} tokens, {concurrency} at a time")
-            rows.append(load.run(tokens, words, concurrency, requests))
-            for error, times in rows[-1].errors.items():
-                screen.say(f"  {times} of {requests} failed: {error}")
-            if at_once := sum(sample.came_at_once for sample in rows[-1].good):
-                screen.say(f"  {at_once} of {requests} answers came at once: no tokens/s of them")
-            if not rows[-1].good:
+            screen.say(
+                f"{wanted.asked(concurrency)} prompts of {tokens} tokens, {concurrency} at a time"
+            )
+            row = _repeated(session, load, wanted, tokens, words, concurrency)
+            rows.append(row)
+            _tell(row, wanted)
+            if not row.good:
                 return rows  # a server that answers nobody is not to be loaded further
     return rows
+
+
+def _repeated(
+    session: Session, load: LoadTest, wanted: LoadPlan, tokens: int, words: int, concurrency: int
+) -> LoadRow:
+    """A row: repeated until it is known well enough, within its bounds."""
+    batches: list[LoadRow] = []
+    end = time.monotonic() + load.timeout
+    while True:
+        left = max(end - time.monotonic(), 0)
+        once = replace(load, timeout=left, seed=f"{load.seed} {len(batches)}")
+        asked = background.begin(once.run, tokens, words, concurrency, wanted.asked(concurrency))
+        session.waiting({f"repeat {len(batches) + 1} of at most {wanted.repeats}": asked})
+        batches.append(asked.result())
+        row = merged(batches)
+        is_late = time.monotonic() + batches[-1].seconds > end
+        if row.errors or is_late or len(batches) >= wanted.repeats or row.is_narrow:
+            return row
+
+
+def _tell(row: LoadRow, wanted: LoadPlan) -> None:
+    """What the table does not show of a row."""
+    for error, count in row.errors.items():
+        screen.say(f"  {count} of {row.requests} failed: {error}")
+    if at_once := sum(sample.came_at_once for sample in row.good):
+        screen.say(f"  {at_once} of {row.requests} answers came at once: no tokens/s of them")
+    if wanted.repeats > 1 and not row.errors and not row.is_narrow:
+        times = f"{len(row.repeats)} repeat{'s' * (len(row.repeats) > 1)}"
+        known = f", total ±{100 * row.doubt:.0f} %" if row.doubt else ""
+        screen.say(f"  not narrow after {times}{known}: more --repeats, a quieter machine")
 
 
 def _words(load: LoadTest, tokens: int) -> int:
@@ -179,7 +218,7 @@ def _judge(rows: Sequence[LoadRow], wanted: int) -> None:
 
 
 HEAD = (
-    "prompt", "at once", "requests", "first p50", "p95", "tokens/s p50", "p5", "total",
+    "prompt", "at once", "asked", "first p50", "p95", "tokens/s p50", "p5", "total",
 )  # fmt: skip
 
 
@@ -211,7 +250,9 @@ def _speeds(row: LoadDocument) -> list[str]:
     else:
         unit, each, total = " pieces/s", row["pieces_per_second"], row["pieces_per_second_total"]
     values = [each["p50"], each["p95"], total]
-    return [_speed(value) + (unit if value is not None else "") for value in values]
+    told = [_speed(value) + (unit if value is not None else "") for value in values]
+    doubt = row["doubt"]
+    return [*told[:2], told[2] + (f" ±{100 * doubt:.0f} %" if doubt is not None else "")]
 
 
 def _seconds(value: float | None) -> str:
@@ -220,111 +261,3 @@ def _seconds(value: float | None) -> str:
 
 def _speed(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def compare(files: Sequence[str], out: str | None) -> None:
-    """Runs side by side, the first one as the measure; with `out` also as a plot (SVG)."""
-    if len(files) < 2:
-        raise BadInput("--compare: give at least two files: --compare before.json,after.json")
-    check_writable(out)
-    runs = [load(file) for file in files]
-    screen.table(_compared(runs))
-    if out:
-        write(out, plot.svg([(run["label"], run["rows"]) for run in runs]))
-
-
-def _compared(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = [
-        ("prompt", "at once", "run", "first token p50", "", "in total", "")
-    ]
-    keys = list(dict.fromkeys(key for run in runs for key in _by_key(run)))
-    for key in keys:
-        base = _by_key(runs[0]).get(key)
-        for run in runs:
-            row = _by_key(run).get(key)
-            if row is None:
-                continue
-            first, total = row["first_token"]["p50"], row["tokens_per_second_total"]
-            found.append(
-                (
-                    f"{key[0]} tokens",
-                    str(key[1]),
-                    _named(run, runs),
-                    _seconds(first),
-                    _change(base and base["first_token"]["p50"], first),
-                    _speed(total),
-                    _change(base and base["tokens_per_second_total"], total),
-                )
-            )
-    return found
-
-
-def _named(run: Run, runs: Sequence[Run]) -> str:
-    """A run's label, with MLX_METAL_FAST_SYNCH where they differ in it; older files don't tell."""
-    label, synch = str(run["label"]), run.get("fast_synch")
-    differs = len({str(each.get("fast_synch")) for each in runs}) > 1
-    return f"{label} ({FAST_SYNCH} {synch})" if differs and isinstance(synch, str) else label
-
-
-def _by_key(run: Run) -> dict[tuple[int, int], LoadDocument]:
-    return {(row["prompt_tokens_wanted"], row["concurrency"]): row for row in run["rows"]}
-
-
-def _change(before: float | None, after: float | None) -> str:
-    if not before or after is None or after == before:
-        return ""
-    return f"{(after / before - 1) * 100:+.0f} %"
-
-
-def load(file: str) -> Run:
-    """A file that --out has written; raise BadInput for what is none."""
-    try:
-        data: object = json.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"--compare {file}: can't be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise BadInput(f"--compare {file}: is no JSON: give a file that --out wrote") from None
-    if not _is_run(data):
-        raise BadInput(f"--compare {file}: is no run: give a file that inv tp.bench --out wrote")
-    return data
-
-
-def _is_run(data: object) -> TypeGuard[Run]:
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        return False
-    rows = data.get("rows")
-    return isinstance(data.get("label"), str) and isinstance(rows, list) and all(map(_is_row, rows))
-
-
-def _is_row(row: object) -> bool:
-    if not isinstance(row, dict):
-        return False
-    counts = [row.get("prompt_tokens_wanted"), row.get("concurrency")]
-    spreads = [row.get("first_token"), row.get("tokens_per_second")]
-    values = [row.get("tokens_per_second_total", "")]
-    for each in spreads:
-        values += [each.get("p50", ""), each.get("p95", "")] if isinstance(each, dict) else [""]
-    good = all(value is None or (_is_number(value) and value >= 0) for value in values)
-    return good and all(type(each) is int for each in counts)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
-
-
-def check_writable(file: str | None, option: str = "--out") -> None:
-    """Found out before the load, not after it."""
-    if file and not Path(file).expanduser().absolute().parent.is_dir():
-        raise BadInput(f"{option} {file}: there is no folder {Path(file).parent}: make it first")
-
-
-def write(file: str, text: str, option: str = "--out") -> None:
-    """Write a file that is whole or not there."""
-    path = Path(file).expanduser()
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    except OSError as error:
-        raise ActionFailed(f"{option} {file}: can't be written ({error.strerror})") from None
-    screen.say(f"written: {path}")

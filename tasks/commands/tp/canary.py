@@ -44,7 +44,7 @@ from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...session import Session
 from ..findings import lost
-from . import bench, chat, launch, lock, wait
+from . import chat, compare, launch, lock, wait
 from .chat import AFTER, Server
 
 POSITIONS, THOROUGH = 256, 1024
@@ -91,7 +91,7 @@ def run(
     """
     address = reference_address(options.url)
     reference = _read(options.against)
-    bench.check_writable(options.record, "--record")
+    compare.check_writable(options.record, "--record")
     server = chat.running(cluster)
     if options.record:
         _record(server, options)
@@ -138,7 +138,7 @@ def _record(server: Server, options: CanaryOptions) -> None:
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
     what = ranks.how_many(record.size)
     reference = measure(orders, options, record.model, record.size, what)
-    bench.write(str(options.record), reference.dump(), "--record")
+    compare.write(str(options.record), reference.dump(), "--record")
     screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
 
 

@@ -29,6 +29,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool
     start = time.monotonic()
     try:
         asked = session.known(cluster).proof or background.begin(token, cluster, api, seconds)
+        session.waiting({"a token": asked})
         model, took = asked.result()
         session.phases["first token"] = took
     except ApiError as error:

@@ -6,17 +6,24 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ...cli import screen
 from ...cluster.cluster import Cluster
-from ...cluster.errors import ActionFailed, BadInput, Unreachable
+from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts.machine import memory as memories
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.server import combined_log, earlier_logs, log_paths, logs, snapshots
+from ...cluster.known_errors import hints
+from ...cluster.server import combined_log, earlier_logs, log_paths, logs, readiness, snapshots
 from ...cluster.ssh import nodes
 from ...cluster.ssh.node import CommandResult
+from ...cluster.text import one_line
+
+PAUSE = 0.3  # seconds between two looks for new lines
+LOOK = 1.0  # seconds between two looks at the ranks
+LINE = 300  # characters of a line that ended a command
 
 
 def run(
@@ -48,7 +55,7 @@ def run(
         if taken.unwritten:
             raise ActionFailed(taken.unwritten)
     if follow:
-        _follow(cluster, where, rank, grep)
+        _follow(Follower(cluster, where, rank, grep))
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
 
@@ -87,22 +94,78 @@ def _previous(
     return failed
 
 
-def _follow(
-    cluster: Cluster, where: log_paths.LogPaths, rank: int | None, grep: str | None
-) -> None:
-    with where.combined.open("rb") as file:
-        file.seek(0, 2)
-        while True:
-            # What has come is shown before more is asked for, however much that is.
-            taken = logs.collect(cluster, where, stream=True)
-            if taken.unwritten:
-                raise ActionFailed(taken.unwritten)
-            if file.tell() > os.fstat(file.fileno()).st_size:  # it was shortened
-                file.seek(0)
-            for line in combined_log.select(file, rank, grep):
-                screen.log_line(line)
-            if taken.is_all:
-                time.sleep(0.3)
+class Follower:
+    """Takes into the combined log what is new, and shows it; lines from before it are passed over.
+
+    `rank` and `grep` are those of tp.logs. `error` is the first error among what was shown.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        where: log_paths.LogPaths,
+        rank: int | None = None,
+        grep: str | None = None,
+    ) -> None:
+        self.cluster, self.where, self.rank, self.grep = cluster, where, rank, grep
+        self.error: str | None = None
+        self._errors = hints.ErrorWatch()
+        # One that is to be made by this very start begins with it.
+        self._at = where.combined.stat().st_size if where.combined.exists() else 0
+
+    def look(self) -> bool:
+        """Show what has come; whether that was all."""
+        taken = logs.collect(self.cluster, self.where, stream=True)
+        if taken.unwritten:
+            raise ActionFailed(taken.unwritten)
+        for line in self._new():
+            self.error = self.error or self._errors.take(line)
+            screen.log_line(line)
+        return taken.is_all
+
+    def _new(self) -> Iterator[str]:
+        with suppress(FileNotFoundError), self.where.combined.open("rb") as file:
+            if self._at > os.fstat(file.fileno()).st_size:  # it was shortened
+                self._at = 0
+            file.seek(self._at)
+            yield from combined_log.select(file, self.rank, self.grep)
+            self._at = file.tell()
+
+
+def _follow(follower: Follower) -> None:
+    while True:
+        # What has come is shown before more is asked for, however much that is.
+        if follower.look():
+            time.sleep(PAUSE)
+
+
+def until_error(follower: Follower) -> None:
+    """Show what comes until an error is among it, or the server has failed or was stopped: raise.
+
+    The server is left as it is: an error of one request need not be its end.
+    """
+    cluster, looked = follower.cluster, time.monotonic()
+    while not follower.error:
+        is_all = follower.look()
+        if time.monotonic() - looked > LOOK:
+            _check_alive(follower)
+            looked = time.monotonic()
+        if is_all:
+            time.sleep(PAUSE)
+    known = hints.hint([follower.error], hints.facts(cluster.ranks[0].env))
+    if known:
+        screen.say(f"hint: {known.cause}: {known.remedy}")
+    left = "the server is left as it is: inv tp.status, inv tp.stop"
+    raise ActionFailed(f"{one_line(follower.error)[:LINE]}; {left}")
+
+
+def _check_alive(follower: Follower) -> None:
+    """Raise CheckFailed for a server that is no more, when its last lines have been shown."""
+    read = snapshots.states(follower.cluster)
+    health = readiness.judge(read, readiness.size(read, len(follower.cluster.ranks)))
+    if health.state in (*readiness.FAILED, readiness.STOPPED):
+        follower.look()
+        raise CheckFailed(f"{health}: inv tp.status")
 
 
 def collect(

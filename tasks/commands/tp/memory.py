@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...cli import envelope, screen
 from ...cluster.checks import FAIL, Finding
 from ...cluster.checks import memory as memory_checks
@@ -11,22 +13,31 @@ from ...cluster.facts import known
 from ...cluster.facts.machine import memory as memories
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import snapshots
+from ...session import Session
 from ..findings import unreachable, with_fix
 
 
-def run(cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster, as_json: bool) -> None:
     """Wired memory per node against the limit."""
-    read = snapshots.running(cluster)
-    findings = memory_checks.memory(cluster.expected, read)
+
+    def judged(read: Snapshot) -> list[Finding]:
+        return memory_checks.memory(cluster.expected, read)
+
+    with session.waiting.rows(lambda read: _rows(judged(read))):
+        read = snapshots.running(cluster)
+    findings = judged(read)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
     if as_json:
         envelope.give({"nodes": _sizes(read)}, findings)
     else:
-        rows = [(each.level, each.node, with_fix(each)) for each in findings]
-        screen.table(rows)
+        screen.table(_rows(findings))
     unreachable(read)
     if any(finding.level == FAIL for finding in findings):
         raise CheckFailed("memory: too much is wired")
+
+
+def _rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    return [(each.level, each.node, with_fix(each)) for each in findings]
 
 
 def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:

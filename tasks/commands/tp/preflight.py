@@ -20,6 +20,7 @@ from ..findings import lost, rows, unreachable
 
 
 def check(
+    session: Session,
     cluster: Cluster,
     skip: Sequence[str],
     as_json: bool,
@@ -31,7 +32,9 @@ def check(
     The table is narration of a start, or the result where nothing else was asked for. `read` is
     what these checks ask for, where it has just been read.
     """
-    read = read or snapshots.preflight(cluster, skip)
+    if read is None:
+        with session.waiting.rows(lambda read: rows(judge(cluster, read, skip))):
+            read = snapshots.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
     if as_json:
         envelope.give({}, findings)
@@ -67,5 +70,5 @@ def run(
         background.begin(import_module, "requests")
     begun = time.monotonic()
     with session.phase("checks"):
-        read = check(cluster, skip, as_json, is_result)
+        read = check(session, cluster, skip, as_json, is_result)
     session.known(cluster).reading = begun, read

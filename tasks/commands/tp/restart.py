@@ -20,30 +20,49 @@ from ...cluster.facts import known
 from ...cluster.facts.machine import ports
 from ...cluster.facts.server.state import Record
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.server import readiness, snapshots, targets
+from ...cluster.server import log_paths, readiness, snapshots, targets
+from ...cluster.sync.rsync import Copy
 from ...session import Session
 from .. import dev
-from . import cooldown, health, launch, preflight, stop, wait
+from . import cooldown, health, launch, logs, preflight, stop, wait
 from .lock import locked
 
 CHANGED = ("memory", "processes", "ports")  # checks of what a stop changes
 
 
-def run(session: Session, cluster: Cluster, timeout: float | None, with_sync: bool) -> None:
-    """Copy what it is to be restarted with, if that is wanted, then stop and start the server."""
+def run(
+    session: Session,
+    cluster: Cluster,
+    timeout: float | None,
+    with_sync: bool,
+    follow: bool = False,
+) -> None:
+    """Copy what it is to be restarted with, if that is wanted, then stop and start the server.
+
+    With `follow` the ranks' lines are shown as they come, until the first error or Ctrl-C.
+    """
     config = session.context.config.get("dev", {})
     copy = dev.sync.wanted(config, state_dir=session.state_dir) if with_sync else None
-
-    def bring() -> None:
-        if copy:
-            dev.sync.run(session, [node.host for node in cluster.nodes], copy)
-
+    bring = bringing(session, cluster, copy)
     if session.dry:
         bring()
         stop.run(session, cluster, "leader", False, None, False)
         launch.run(session, cluster)
     else:
-        again(session, cluster, "tp.restart", timeout, bring)
+        follower = again(session, cluster, "tp.restart", timeout, bring, follow)
+        if follower:
+            logs.until_error(follower)
+
+
+def bringing(session: Session, cluster: Cluster, copy: Copy | None) -> Callable[[], None]:
+    """What copies to all nodes of the cluster, as a phase of the command."""
+
+    def bring() -> None:
+        if copy:
+            with session.phase("copy"):
+                dev.sync.run(session, [node.host for node in cluster.nodes], copy)
+
+    return bring
 
 
 def last(c: Context, with_: str | None = None, **given: object) -> Cluster:
@@ -127,27 +146,35 @@ def again(
     what: str,
     timeout: float | None = None,
     first: Callable[[], object] = lambda: None,
-) -> None:
+    follow: bool = False,
+) -> logs.Follower | None:
     """Do `first`, stop what runs, cool down, check, start, wait for a token, all under one lock.
 
     What would keep the new server from running is found before the old one is stopped, as far as
-    it can be.
+    it can be. With `follow` the new run's lines are shown meanwhile: who shows what comes then.
     """
     with locked(session, cluster, what):
         first()
         later = [*CHANGED, "cooldown"]
         with session.phase("checks"):
             before = snapshots.ahead(cluster, later)
-            preflight.check(cluster, later, False, read=before)
+            preflight.check(session, cluster, later, False, read=before)
         _check_ports(cluster, before)
         begun = time.monotonic()
-        after = stop.run(session, cluster, "leader", False, None, False, before=before, keep=True)
+        with session.phase("stop"):
+            after = stop.run(
+                session, cluster, "leader", False, None, False, before=before, keep=True
+            )
         cooldown.run(session, cluster)
         _check_again(session, cluster, begun, after)
         run = launch.run(session, cluster)
         session.known(cluster).last = before
-        wait.run(session, cluster, timeout, run)
+        follower = None
+        if follow:
+            follower = logs.Follower(cluster, log_paths.place(cluster, before, run))
+        wait.run(session, cluster, timeout, run, follower)
         health.run(session, cluster, None)
+    return follower
 
 
 def _check_again(session: Session, cluster: Cluster, begun: float, after: Snapshot | None) -> None:
@@ -160,7 +187,7 @@ def _check_again(session: Session, cluster: Cluster, begun: float, after: Snapsh
     if after is None or not is_whole or cluster.has_rdma or _fails(cluster, after, rest):
         preflight.run(session, cluster, ["model", "versions", "cooldown"], False)
         return
-    preflight.check(cluster, rest, False, read=after)
+    preflight.check(session, cluster, rest, False, read=after)
     session.known(cluster).reading = begun, after
 
 

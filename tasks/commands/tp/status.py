@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from invoke.context import Context
@@ -26,7 +26,9 @@ from ...cluster.http.api import Api, ApiError
 from ...cluster.server import readiness, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
+from ...cluster.ssh import background
 from ...cluster.text import one_line
+from ...session import Session
 from ..findings import unreachable
 from .recorded import api_of
 
@@ -73,24 +75,36 @@ def named(c: Context, cluster: str | None = None, **given: object) -> list[Clust
     return [session.cluster({"cluster": name, **given}) for name in (DEFAULT, *configured)]
 
 
-def run_all(clusters: Sequence[Cluster], as_json: bool) -> None:
-    """A row per cluster: how it does, what it serves, and where; raise for the worst of them."""
-    for cluster in clusters:
-        cluster.connect()
-    found, lost = {}, []
-    for cluster in clusters:
-        whole, read = snapshots.whole(cluster, snapshots.alive(cluster))
-        found[cluster.name] = summary(whole, read)
-        lost += [node for node in read.unreachable if node not in lost]
+def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> None:
+    """A row per cluster: how it does, what it serves, and where; raise for the worst of them.
+
+    All are asked at once, so that one that gives no answer holds up no other.
+    """
+    asked = {cluster.name: background.begin(_look, cluster) for cluster in clusters}
+    with session.waiting.rows(_cluster_rows):
+        session.waiting(asked, lambda done: {name: found for name, (found, _) in done.items()})
+    told = {name: each.result() for name, each in asked.items()}
+    found = {name: each for name, (each, _) in told.items()}
+    lost = list(dict.fromkeys(node for _, nodes in told.values() for node in nodes))
     if as_json:
         envelope.give({"clusters": found})
     else:
-        screen.table([_cluster_row(name, each) for name, each in found.items()])
+        screen.table(_cluster_rows(found))
     if lost:
         raise Unreachable(f"{', '.join(lost)}: can't be reached")
     bad = [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]
     if bad:
         raise CheckFailed(f"{', '.join(bad)}: inv tp.status --cluster {bad[0]} shows its ranks")
+
+
+def _look(cluster: Cluster) -> tuple[Status, list[str]]:
+    """What `summary` says of a cluster, and the nodes that gave no answer."""
+    whole, read = snapshots.whole(cluster, snapshots.alive(cluster))
+    return summary(whole, read), list(read.unreachable)
+
+
+def _cluster_rows(found: Mapping[str, Status]) -> list[tuple[str, ...]]:
+    return [_cluster_row(name, each) for name, each in found.items()]
 
 
 def _cluster_row(name: str, found: Status) -> tuple[str, ...]:
@@ -101,9 +115,10 @@ def _cluster_row(name: str, found: Status) -> tuple[str, ...]:
     return found["state"], name, ranks, model, where
 
 
-def run(cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster, as_json: bool) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
-    cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
+    with session.waiting.rows(lambda read: _rank_rows(_recorded(read))):
+        cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
     found = summary(cluster, read)
     if as_json:
         envelope.give(found)
@@ -120,7 +135,7 @@ def summary(cluster: Cluster, read: Snapshot) -> Status:
     `state` is a word of `readiness`, "unknown" where a node that may run a rank gave no answer;
     times are in seconds, memory in bytes.
     """
-    ranks = [_rank_row(read, node, rank) for node, rank in read.ranks]
+    ranks = _recorded(read)
     strangers = _strangers(cluster, read)
     found: Status = {
         "state": "stopped",
@@ -245,7 +260,20 @@ def _print_status(found: Status) -> None:
     words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
     words += [f"{FAST_SYNCH} {found['fast_synch']}"] if _is_set(found["fast_synch"]) else []
     screen.coloured("  ".join(words))
-    rows = [
+    rows = _rank_rows(found["ranks"])
+    rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
+    screen.table(rows)
+    for node, lines in found["later"].items():
+        for line in lines:
+            screen.say(f"{node}: {line}")
+
+
+def _recorded(read: Snapshot) -> list[RankRow]:
+    return [_rank_row(read, node, rank) for node, rank in read.ranks]
+
+
+def _rank_rows(ranks: Sequence[RankRow]) -> list[tuple[str, ...]]:
+    return [
         (
             row["state"],
             "-" if row["rank"] is None else f"rank {row['rank']}",
@@ -254,13 +282,8 @@ def _print_status(found: Status) -> None:
             duration(row["uptime"]) if row["uptime"] is not None else (row["exit"] or ""),
             f"{row['memory'] / GIB:.2f} GiB" if row["memory"] else "",
         )
-        for row in found["ranks"]
+        for row in ranks
     ]
-    rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
-    screen.table(rows)
-    for node, lines in found["later"].items():
-        for line in lines:
-            screen.say(f"{node}: {line}")
 
 
 def _model_name(model: str) -> str:

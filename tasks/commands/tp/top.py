@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -242,6 +243,10 @@ def _grid(nodes: Sequence[NodeSigns]) -> Group:
     from rich.table import Table
     from rich.text import Text
 
+    clock = nodes[0]["time"][11:19] if nodes else ""
+    head, foot = Text(f"{clock}  Ctrl-C ends", style="dim"), Text(SUDO, style="dim")
+    if any(map(_is_too_wide, nodes)):
+        return Group(head, *(Text(each) for node in nodes for each in _stacked(node)), foot)
     grid = Table.grid(padding=(0, 2))
     for node in nodes:
         if node["state"] == "ok":
@@ -249,5 +254,18 @@ def _grid(nodes: Sequence[NodeSigns]) -> Group:
         else:
             grid.add_row(Text(node["host"], style="bold"), Text(node["state"], style="red"))
             grid.add_row("", Text(node["why"], style="red"))
-    clock = nodes[0]["time"][11:19] if nodes else ""
-    return Group(Text(f"{clock}  Ctrl-C ends", style="dim"), grid, Text(SUDO, style="dim"))
+    return Group(head, grid, foot)
+
+
+def _is_too_wide(node: NodeSigns) -> bool:
+    """Whether its row has no room on this terminal: numbers would be torn from their units."""
+    words = cells(node) if node["state"] == "ok" else []
+    widths = [max(map(len, cell.split("\n"))) + 2 for cell in [node["host"], *words]]
+    return sum(widths) > screen.width()
+
+
+def _stacked(node: NodeSigns) -> list[str]:
+    """The same below one another, as many parts on a line as there is room for."""
+    words = cells(node) if node["state"] == "ok" else [f"{node['state']}: {node['why']}"]
+    parts = [part for cell in words for part in re.split(r"\n|  ", cell)]
+    return screen.stacked([node["host"], *parts], screen.width())

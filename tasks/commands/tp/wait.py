@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from ...cli import screen, signals
@@ -14,9 +16,10 @@ from ...cluster.http.api import Api, ApiError
 from ...cluster.known_errors import hints
 from ...cluster.server import lock, log_paths, logs, snapshots
 from ...cluster.server import wait as waiting
+from ...cluster.server.wait import Progress
 from ...cluster.ssh import background
 from ...session import Session
-from .logs import collect
+from .logs import Follower, collect
 from .recorded import recorded
 from .stop import left_on, stop_quietly
 
@@ -24,17 +27,23 @@ HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
-def run(session: Session, cluster: Cluster, timeout: float | None, run: str | None = None) -> None:
+def run(
+    session: Session,
+    cluster: Cluster,
+    timeout: float | None,
+    run: str | None = None,
+    follower: Follower | None = None,
+) -> None:
     """Wait until ready; a dead rank or the timeout is told with its cause.
 
     With `run` only ranks of that start count, and if it fails they are stopped; without one it is
-    the recorded server, which is left as it is.
+    the recorded server, which is left as it is. A `follower` shows the ranks' own lines meanwhile.
     """
     seconds = timeout or cluster.timeout
     api = Api.of(cluster) if run else recorded(cluster)
     _ = api.session  # a key that is not where it should be is told before anything is waited for
     try:
-        with session.phase("load"), screen.progress() as display:
+        with session.phase("load"), _shown(follower) as display:
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
         known = session.known(cluster)
@@ -50,6 +59,23 @@ def run(session: Session, cluster: Cluster, timeout: float | None, run: str | No
     except KeyboardInterrupt as error:
         leave(session, cluster, error, run)
         raise
+
+
+@contextmanager
+def _shown(follower: Follower | None) -> Iterator[waiting.Show]:
+    if follower is None:
+        with screen.progress() as display:
+            yield display
+        return
+
+    def show(now: Progress) -> None:
+        follower.look()
+
+    try:
+        yield show
+    finally:
+        with suppress(ActionFailed):  # why the server is not ready counts more
+            follower.look()
 
 
 def token(cluster: Cluster, api: Api, timeout: float) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.errors import CheckFailed
 from ...cluster.facts.server.state import RankState, Record
@@ -24,6 +24,7 @@ from .restart import again
 
 PROBE = 20.0  # seconds between two completions of one token
 TIMEOUT = 30.0  # seconds for one of those; a server that generates answers later
+RESTARTING = "restarting"
 PAUSE = 10.0  # seconds before the second restart, twice that before the third, and so on
 
 
@@ -53,7 +54,7 @@ def run(session: Session, cluster: Cluster, how: WatchOptions) -> None:
         pause = PAUSE * 2 ** (how.restarts - left - 1) if left < how.restarts else 0
         left -= 1
         when = f" in {pause:g} s" if pause else ""
-        _say(f"starting it again{when} ({left} restarts left after that)")
+        _say(Health(RESTARTING, f"again{when} ({left} restarts left after that)"))
         time.sleep(pause)
         ran = restart.recorded(session, cluster)
         with suppress(_StartedMeanwhileError):
@@ -91,7 +92,7 @@ def _until_failed(cluster: Cluster, how: WatchOptions) -> Health:
         size = readiness.size(read, len(cluster.ranks))
         found = readiness.judge(read, size, seen, how.patience)
         if said is None or found.state != said.state or _turned(said, found):
-            _say(str(found))
+            _say(found)
         said = found
         if found.state in (*readiness.FAILED, readiness.STOPPED):
             return found
@@ -103,8 +104,11 @@ def _turned(before: Health, now: Health) -> bool:
     return now.state == readiness.READY and bool(now.why) != bool(before.why)
 
 
-def _say(text: str) -> None:
-    screen.out(f"{time.strftime('%H:%M:%S')}  {text}")
+def _say(found: Health) -> None:
+    if envelope.current() is not None:
+        envelope.line({"time": envelope.now(), "state": found.state, "why": found.why})
+    else:
+        screen.out(f"{time.strftime('%H:%M:%S')}  {found}")
 
 
 class _Probe:

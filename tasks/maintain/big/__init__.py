@@ -7,6 +7,7 @@ remote/big/sitecustomize.py and nowhere else.
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -135,8 +136,6 @@ def _told(about: About, trial: Trial, command: str) -> dict[str, str]:
 
 def _commit() -> str:
     """The checkout's commit; `.commit` says it where a copy of the files alone went along."""
-    import subprocess
-
     line = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     said = subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
     copied = ROOT / ".commit"

@@ -25,13 +25,13 @@ def test_the_commit_and_whether_files_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert command._commit(tmp_path) is None
+    assert command.commit_of(tmp_path) is None
     for line in ("init -q", "config user.email a@b", "config user.name a", "add f", "commit -qm f"):
         (tmp_path / "f").touch()
         subprocess.run(["git", "-C", str(tmp_path), *line.split()], check=True)
-    commit = command._commit(tmp_path)
+    commit = command.commit_of(tmp_path)
     assert commit
     (tmp_path / "f").write_text("other")
-    assert command._commit(tmp_path) == f"{commit}+changes"
+    assert command.commit_of(tmp_path) == f"{commit}+changes"
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert command._commit(tmp_path) is None
+    assert command.commit_of(tmp_path) is None

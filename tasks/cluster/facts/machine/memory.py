@@ -39,10 +39,6 @@ class Memory:
     page_size: int
     swap: int | None = None
 
-    @property
-    def wired_pages(self) -> int:
-        return self.wired // self.page_size
-
 
 def parse(text: str, status: int) -> Memory:
     """`sysctl -n hw.memsize` and `vm_stat` (macOS), or /proc/meminfo (Linux)."""

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding
 from tasks.cluster.checks import meeting as meeting_checks
+from tasks.cluster.checks import memory as memory_check
 from tasks.cluster.checks import ports as ports_checks
 from tasks.cluster.checks import processes as processes_checks
 from tasks.cluster.checks import rdma as rdma_checks
@@ -118,6 +119,42 @@ def test_memory_of_a_mac() -> None:
 
 def _node(listed: Any, kept: Any) -> dict[Key[Any], Any]:
     return {processes.KEY: listed, state.KEY: kept}
+
+
+@pytest.mark.parametrize(
+    ("gib", "level"), [(49, OK), (61, OK), (61.25, FAIL), (62, FAIL)], ids=lambda each: str(each)
+)
+def test_a_leak_is_a_tenth_of_the_memory(gib: float, level: str) -> None:
+    """Above what was wired before this boot's first start: 51.2 of 512 GiB are none yet."""
+    value = Memory(512 * GIB, int(gib * GIB), 16384)
+    kept = {memory.KEY: value, **_node({}, idle(baseline=10 * GIB))}
+    found = CHECKS["memory"].findings(expected(), told(mac1=kept))[0]
+    assert found.level == level
+    assert ("than before this boot's first start" in found.what) == (level == FAIL)
+
+
+def test_what_is_no_leak() -> None:
+    """What a server holds that runs; what is not known; less than before."""
+    value, much = Memory(512 * GIB, 200 * GIB, 16384), idle(baseline=10 * GIB)
+
+    def leak(**values: Any) -> int:
+        facts = {memory.KEY: value, **_node({}, much)}
+        facts.update({KEYS_OF[name]: each for name, each in values.items()})
+        return memory_check.leaked(expected(), NodeFacts("mac1", facts))
+
+    assert leak() == 190 * GIB
+    assert leak(processes=SERVER) == 0
+    assert leak(state=idle(baseline=None)) == 0
+    assert leak(state=Unknown("no answer")) == 0
+    assert leak(memory=Unknown("no answer")) == 0
+    assert leak(state=idle(baseline=300 * GIB)) == 0
+
+
+KEYS_OF: dict[str, Key[Any]] = {
+    "memory": memory.KEY,
+    "processes": processes.KEY,
+    "state": state.KEY,
+}
 
 
 SERVER = processes.parse(text("processes.txt"), 0)

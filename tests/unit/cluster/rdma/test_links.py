@@ -365,6 +365,42 @@ def test_only_what_is_wrong_is_changed(values: Any, kinds: list[str]) -> None:
     assert [change.kind for change in found] == kinds
 
 
+@pytest.mark.parametrize(
+    ("addresses", "is_right"),
+    [
+        (("10.254.0.5/30", "169.254.3.4/16"), True),
+        (("169.254.3.4/16", "10.254.0.5/30"), False),
+    ],
+)
+def test_it_is_its_first_address_that_counts(addresses: tuple[str, ...], is_right: bool) -> None:
+    """By which macOS routes; further ones do no harm."""
+    values = facts(interface("en5", *addresses), matrix=GOOD_MATRIX)
+    found = setup.changes(wired(TWO), {**RIGHT, "mac1": values}, setup.KINDS)
+    assert (found == []) == is_right
+    assert (
+        [each.what for each in found] == []
+        if is_right
+        else ["set en5 to 10.254.0.5/30 (had 169.254.3.4/16, 10.254.0.5/30)"]
+    )
+
+
+@pytest.mark.parametrize("kind", setup.KINDS)
+def test_only_the_kinds_that_were_asked_for(kind: str) -> None:
+    """Each with its words, and what does it."""
+    fresh = facts(interface("en5"), interface("bridge0", members=("en5",)))
+    found = setup.changes(wired(TWO), {**RIGHT, "mac1": fresh}, [kind])
+    words = {
+        "unbridge": "take en5 out of bridge0",
+        "address": "set en5 to 10.254.0.5/30 (had no address)",
+        "devices": f"write {rdma.MATRIX} (was missing)",
+    }
+    assert [(each.kind, each.host, each.what) for each in found] == [(kind, "mac1", words[kind])]
+    assert bool(found[0].script) == (kind == "devices")
+    other = {**RIGHT, "mac1": but(fresh, rdma.MATRIX_KEY, [[None]])}
+    if kind == "devices":
+        assert "(was another)" in setup.changes(wired(TWO), other, [kind])[0].what
+
+
 def test_no_matrix_for_a_cluster_without_rdma() -> None:
     wiring = links.from_hostfile(
         file(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tasks.cluster.facts import NodeFacts
+from tasks.cluster.facts.server.state import KEY, RankState, State
 from tasks.cluster.facts.snapshot import Snapshot
-from tasks.cluster.server import stop
+from tasks.cluster.server import snapshots, stop
 from tasks.cluster.server.stop import Held
 from tasks.cluster.server.targets import Target
+from tasks.cluster.ssh import nodes
+from tasks.cluster.ssh.node import CommandResult
 
 GB = 1024**3
 FIRST = Target("mac1", 10, "rank 0", ("start", "b", "1"), is_leader=True, signal="INT")
@@ -110,3 +115,123 @@ def test_what_a_mac_tells() -> None:
     assert not gone[0].is_less_than(gone[1])
     assert not gone[1].is_less_than(Held({}, {}))
     assert Held.parse({"a": "holds 5 lots\nleft 5"}) == Held({}, {})
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`asked(answers, **options)`: what nodes are asked, and the reports.
+
+    Each of `answers` is what the nodes say to a signal: "left ..." by name, None for no answer.
+    `again` is what there is to stop at the second look at nodes that were lost.
+    """
+
+    def run(
+        answers: list[dict[str, str | None]], again: list[Target] | None = None, **options: Any
+    ) -> tuple[list[Any], Any]:
+        told: list[Any] = []
+        coming = iter(answers)
+        looks: Any = iter([[FIRST, SECOND], again])
+        here, read = cluster(), options.pop("read", Snapshot({}, {}))
+
+        def script(of: Any, waited: Any, signalled: Any, name: str, seconds: float) -> str:
+            assert of is here
+            return f"{name} {[each.pid for each in signalled]} of {[each.pid for each in waited]}"
+
+        def sh(nodes: Any, texts: Any, timeout: float) -> Any:
+            assert nodes is here.nodes
+            told.append(dict(sorted(texts.items())))
+            said = next(coming)
+            return {name: _answer(name, said[name]) for name in texts}
+
+        def targets(of: Any, found: Any, run: Any, everything: Any) -> Any:
+            told.append((of is here, found is read, run, everything))
+            return next(looks)
+
+        def alive(of: Any, names: Any) -> Snapshot:
+            told.append(names)
+            return Snapshot({}, {} if again is not None else dict.fromkeys(names, ("away", "")))
+
+        monkeypatch.setattr(stop, "script", script)
+        monkeypatch.setattr(nodes, "sh", sh)
+        monkeypatch.setattr(stop, "targets", targets)
+        monkeypatch.setattr(snapshots, "alive", alive)
+        if again is None:
+            looks = iter([[FIRST, SECOND], []])
+        reports = stop.stop(here, read=read, **options)
+        assert next(coming, None) is None
+        return told, {each.node: each for each in reports}
+
+    return run
+
+
+def _answer(name: str, said: str | None) -> CommandResult:
+    if said is None:
+        return CommandResult(name, failure="connection lost")
+    return CommandResult(name, said, status=0)
+
+
+def test_each_node_is_asked_for_its_own_ranks(asked: Any) -> None:
+    """Rank 0's gets the signal; both are waited for."""
+    told, reports = asked([{"mac1": "left", "mac2": "left 20"}, {"mac2": "holds 20 1 GB\nleft"}])
+    assert told == [
+        (True, True, None, False),
+        {"mac1": "INT [10] of [10]", "mac2": "INT [] of [20]"},
+        {"mac2": "TERM [20] of [20]"},
+    ]
+    assert [(each.word, each.labels) for each in reports.values()] == [
+        ("stopped", "rank 0"),
+        ("stopped", "rank 1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({}, "not ended within 15 s"), ({"timeout": 4.0}, "not ended within 4 s")],
+)
+def test_why_it_was_killed_and_what_is_left(asked: Any, options: Any, why: str) -> None:
+    both = {"mac1": "left 10", "mac2": "left 20"}
+    looks = [both] * (3 - len(options))
+    told, reports = asked([*looks, {"mac1": "left", "mac2": "left 20"}], **options)
+    assert told[-1] == {"mac1": "KILL [10] of [10]", "mac2": "KILL [20] of [20]"}
+    assert (reports["mac1"].word, reports["mac1"].why) == ("killed", why)
+    assert reports["mac2"].left == ["rank 1 (pid 20)"]
+    assert (reports["mac2"].word, reports["mac2"].why) == ("still running", "")
+
+
+def test_force_says_so_and_what_is_asked_for_is_handed_on(asked: Any) -> None:
+    both = {"mac1": "left", "mac2": "left"}
+    told, reports = asked([both], force=True, run="r1", everything=True)
+    assert told[0] == (True, True, "r1", True)
+    assert told[1] == {"mac1": "KILL [10] of [10]", "mac2": "KILL [20] of [20]"}
+    assert {each.why for each in reports.values()} == {"--force"}
+
+
+@pytest.mark.parametrize(
+    ("again", "word"), [([], "stopped"), ([SECOND], "not reached"), (None, "not reached")]
+)
+def test_a_node_that_was_lost_is_looked_at_once_more(asked: Any, again: Any, word: str) -> None:
+    """What it tells then counts; it is not asked in between, and the others are stopped."""
+    told, reports = asked([{"mac1": "left", "mac2": None}], again, run="r1")
+    assert told[2] == ["mac2"]
+    assert told[3] == (True, False, "r1", False)
+    assert reports["mac1"].word == "stopped"
+    assert reports["mac2"].word == word
+    assert reports["mac2"].ended == (["rank 1"] if word == "stopped" else [])
+
+
+def test_ranks_that_had_died_are_told(asked: Any) -> None:
+    """Those of the run that is stopped, with how they ended; a node of which nothing is known."""
+    record = SimpleNamespace(run="r1")
+    dead = RankState(1, record, 21, alive=False, exit=9)  # type: ignore[arg-type]
+    other = RankState(2, SimpleNamespace(run="r2"), 21, alive=False, exit=9)  # type: ignore[arg-type]
+    waits = replace(dead, rank=3, pid=None)
+    lives = replace(dead, rank=4, alive=True)
+    ranks = {each.rank: each for each in (dead, other, waits, lives)}
+    facts = NodeFacts("mac2", {KEY: State(0.0, ranks, None, None)})
+    read = Snapshot({"mac2": facts}, {"mac1": ("no answer", "look")})
+    gone = {"mac1": "left", "mac2": "left"}
+    reports = asked([gone], read=read, run="r1")[1]
+    assert len(reports["mac2"].died) == 1
+    assert reports["mac2"].died[0].startswith("rank 1 (")
+    assert reports["mac1"].failure == "no answer: look"
+    assert len(asked([gone], read=read)[1]["mac2"].died) == 2
