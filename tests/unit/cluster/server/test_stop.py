@@ -137,8 +137,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
             assert of is here
             return f"{name} {[each.pid for each in signalled]} of {[each.pid for each in waited]}"
 
-        def sh(nodes: Any, texts: Any, timeout: float) -> Any:
-            assert nodes is here.nodes
+        def sh(every: Any, texts: Any, timeout: float) -> Any:
+            assert every is here.nodes
             told.append(dict(sorted(texts.items())))
             said = next(coming)
             return {name: _answer(name, said[name]) for name in texts}
@@ -221,9 +221,10 @@ def test_a_node_that_was_lost_is_looked_at_once_more(asked: Any, again: Any, wor
 
 def test_ranks_that_had_died_are_told(asked: Any) -> None:
     """Those of the run that is stopped, with how they ended; a node of which nothing is known."""
-    record = SimpleNamespace(run="r1")
-    dead = RankState(1, record, 21, alive=False, exit=9)  # type: ignore[arg-type]
-    other = RankState(2, SimpleNamespace(run="r2"), 21, alive=False, exit=9)  # type: ignore[arg-type]
+    first: Any = SimpleNamespace(run="r1")
+    second: Any = SimpleNamespace(run="r2")
+    dead = RankState(1, first, 21, alive=False, exit=9)
+    other = replace(dead, rank=2, record=second)
     waits = replace(dead, rank=3, pid=None)
     lives = replace(dead, rank=4, alive=True)
     ranks = {each.rank: each for each in (dead, other, waits, lives)}
