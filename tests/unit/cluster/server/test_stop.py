@@ -221,10 +221,9 @@ def test_a_node_that_was_lost_is_looked_at_once_more(asked: Any, again: Any, wor
 
 def test_ranks_that_had_died_are_told(asked: Any) -> None:
     """Those of the run that is stopped, with how they ended; a node of which nothing is known."""
-    record: Any = SimpleNamespace(run="r1")
-    another: Any = SimpleNamespace(run="r2")
-    dead = RankState(1, record, 21, alive=False, exit=9)
-    other = replace(dead, rank=2, record=another)
+    record = SimpleNamespace(run="r1")
+    dead = RankState(1, record, 21, alive=False, exit=9)  # type: ignore[arg-type]
+    other = RankState(2, SimpleNamespace(run="r2"), 21, alive=False, exit=9)  # type: ignore[arg-type]
     waits = replace(dead, rank=3, pid=None)
     lives = replace(dead, rank=4, alive=True)
     ranks = {each.rank: each for each in (dead, other, waits, lives)}
