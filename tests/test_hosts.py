@@ -18,7 +18,7 @@ from rig import Rig
 
 from tasks.cluster import facts as reading
 from tasks.cluster.checks import FAIL, OK, WARN
-from tasks.cluster.checks import host as host_checks
+from tasks.cluster.checks import machine as host_checks
 from tasks.cluster.facts import Key, NodeFacts, Unknown
 from tasks.cluster.facts.links import reach
 from tasks.cluster.facts.links.reach import Reach

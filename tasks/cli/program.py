@@ -108,11 +108,12 @@ class Program(InvokeProgram):
             self.display_with_columns(pairs=pairs)
             return
         rest = dict(pairs)
+        apart = [name for name in self.apart if [rest.pop(each) for each in _below(name, rest)]]
+        pairs = list(rest.items())
         for title, names in self.groups.items():
             here = [(each, rest.pop(each)) for name in names.split() for each in _below(name, rest)]
             if here:
                 self._group(title, here, pairs)
-        apart = [name for name in self.apart if [rest.pop(each) for each in _below(name, rest)]]
         if rest:
             self._group("Yours", list(rest.items()), pairs)
         if apart:

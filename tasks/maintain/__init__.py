@@ -54,7 +54,9 @@ def models(c: Context) -> None:
     },
 )
 def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
-    """Change one thing at a time in what can do harm, and tell for what no unit test fails.
+    """Change one thing at a time, and tell what no unit test notices.
+
+    In what can do harm: it tells each change for which none fails.
 
     By mutmut, over the modules that pyproject.toml names. `uv run mutmut show NAME` shows one.
 

@@ -18,7 +18,7 @@ from . import memory as memory
 from . import processes as processes
 from . import ports as ports
 from . import rdma as rdma
-from . import meeting as meeting
+from . import hosts as hosts
 from . import model as model
 from . import versions as versions
 from . import cooldown as cooldown

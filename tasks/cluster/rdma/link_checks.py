@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ..checks import FAIL, OK, WARN, Finding, meeting
+from ..checks import FAIL, OK, WARN, Finding, hosts
 from ..checks.rdma import device_wrong, matrix_wrong, rdma_off
 from ..facts import NodeFacts, known
 from ..facts.links import ping
@@ -46,7 +46,7 @@ def self_assigned(wiring: LinkPlan) -> list[Finding]:
     found = [end for end in wiring.ends if end.address.ip.is_link_local]
     addresses = [str(end.address.ip) for end in found]
     names = ",".join(host.ssh for host in wiring.hosts)
-    return [meeting.self_assigned(found[0].host, addresses, names)] if found else []
+    return [hosts.self_assigned(found[0].host, addresses, names)] if found else []
 
 
 def _node(wiring: LinkPlan, host: str, values: NodeFacts) -> list[Finding]:

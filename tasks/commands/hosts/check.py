@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from ...cli import envelope, screen
-from ...cluster.checks import FAIL, Finding, host, meeting
+from ...cluster.checks import FAIL, Finding, machine
+from ...cluster.checks import hosts as meeting
 from ...cluster.checks import versions as versions_checks
 from ...cluster.cluster import Cluster
 from ...cluster.errors import CheckFailed
@@ -43,7 +44,7 @@ def run(session: Session, cluster: Cluster, as_json: bool) -> None:
 
 def _judge(cluster: Cluster, read: Snapshot, begun: float) -> list[Finding]:
     findings = telling.lost(read) + versions_checks.versions(cluster.expected, read)
-    findings += host.judge(read.nodes, begun, time.time())
+    findings += machine.judge(read.nodes, begun, time.time())
     twins = {node: meeting.twin(node, read) for node in read.nodes}
     return findings + [Finding("machine", FAIL, node, *why) for node, why in twins.items() if why]
 
@@ -62,7 +63,7 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
 
 
 def _print(read: Snapshot, findings: Sequence[Finding]) -> None:
-    table = host.versions(read.nodes)
+    table = machine.versions(read.nodes)
     if table:
         screen.table([("", "", *read.nodes), *((level, name, *row) for level, name, row in table)])
     screen.table(telling.rows(findings))

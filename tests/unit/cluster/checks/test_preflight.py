@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding
-from tasks.cluster.checks import meeting as meeting_checks
+from tasks.cluster.checks import hosts as meeting_checks
 from tasks.cluster.checks import memory as memory_check
 from tasks.cluster.checks import ports as ports_checks
 from tasks.cluster.checks import processes as processes_checks
