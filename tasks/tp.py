@@ -437,7 +437,7 @@ def chat(
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
     question = commands.tp.chat.ChatRequest(prompt, system, max_tokens, temperature, timeout)
-    commands.tp.chat.run(cluster, question, json)
+    commands.tp.chat.run(session, cluster, question, json)
 
 
 @cluster_task(

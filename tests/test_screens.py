@@ -142,6 +142,18 @@ def test_rows_come_while_a_node_is_silent(
     light_remote("tp.stop")
 
 
+def test_a_server_that_thinks_long(light: Inv) -> None:
+    """tp.chat says that it waits for the first word; nothing of that is in the answer."""
+    light("tp.start")
+    text = (ROOT / "tests" / "data" / "streams" / "one-piece.sse").read_text()
+    assert "wait 2" in text
+    (light.home / "light" / "stream").write_text(text.replace("wait 2", "wait 4"))
+    done = light("tp.chat", "hi")
+    assert re.match(r"waiting for the first word, \d s\n", done.err)
+    assert "waiting" not in done.out
+    light("tp.stop")
+
+
 def test_a_silent_node_in_a_pipe(light_remote: Inv, sshd: Sshd) -> None:
     """A line that says who is waited for, each few seconds; none in the document."""
     sshd.freeze("mac2")
@@ -162,7 +174,7 @@ SCREENS = [
     ["tp.top", "--count", "1"],
     ["tp.stop", "--dry-run", "--all"],
     ["tp.status", "--cluster", "all"],
-    ["tp.logs", "--lines", "3"],
+    ["tp.logs", "--grep", "serving"],
     ["hosts.list"],
     ["hosts.check"],
     ["version"],

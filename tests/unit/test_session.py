@@ -255,7 +255,7 @@ def test_the_end(execute: Any, monkeypatch: pytest.MonkeyPatch, error: Any) -> N
     ended: list[str] = []
 
     def ends(name: str) -> Callable[..., Any]:
-        def end(self: Any) -> Any:
+        def end(self: Any, *_: float) -> Any:
             ended.append(name)
             if error:
                 raise RuntimeError(name)

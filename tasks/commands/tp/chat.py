@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 
 from ...cli import envelope, screen
@@ -14,7 +16,9 @@ from ...cluster.facts.server.state import Record
 from ...cluster.http.api import Api, ApiError, Messages, StreamChunk
 from ...cluster.http.completion import ChatResult, ask
 from ...cluster.server import snapshots
+from ...cluster.ssh import background
 from ...cluster.text import one_line
+from ...session import Session
 from . import recorded
 
 AFTER = "inv tp.status and inv tp.logs tell more"
@@ -75,13 +79,14 @@ class ChatRequest:
         return [*system, {"role": "user", "content": self.prompt}]
 
 
-def run(cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
     """Stream the answer to stdout, what the model thinks and the times to stderr."""
     server = running(cluster)
     given = {} if question.temperature is None else {"temperature": question.temperature}
     shown = _Shown(silent=as_json)
-    try:
-        answer = ask(
+
+    def work() -> ChatResult:
+        return ask(
             server.api,
             server.model,
             question.messages,
@@ -90,11 +95,19 @@ def run(cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
             shown,
             **given,
         )
+
+    asked = background.begin(work)
+    asked.add_done_callback(lambda _: shown.begin())
+    try:
+        session.waiting({"the first word": shown.begun})
+        shown.may_speak.set()
+        answer = asked.result()
     except ApiError as error:
         shown.end()
         after = f" after {shown.pieces} piece{'s' * (shown.pieces > 1)}" if shown.pieces else ""
         raise ActionFailed(f"chat: {error}{after}: {AFTER}") from None
     except KeyboardInterrupt:
+        shown.silent = True
         shown.end()
         raise
     shown.end()
@@ -111,14 +124,26 @@ def run(cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
 
 
 class _Shown:
-    """Shows pieces as they come: the answer on stdout, thoughts on stderr."""
+    """Shows pieces as they come: the answer on stdout, thoughts on stderr.
+
+    `begun` ends with the first one; it is shown once that was seen (`may_speak`), since who waits
+    for it may have a line of his own on the terminal.
+    """
 
     def __init__(self, silent: bool) -> None:
         self.silent = silent
         self.pieces = 0
         self.last = ""
+        self.begun: Future[None] = Future()
+        self.may_speak = threading.Event()
+
+    def begin(self) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
 
     def __call__(self, piece: StreamChunk) -> None:
+        self.begin()
+        self.may_speak.wait()
         self.pieces += 1
         if not self.silent:
             if piece.thought:
