@@ -11,9 +11,10 @@ import pytest
 from tasks.cluster.facts import NodeFacts
 from tasks.cluster.facts.server.state import KEY, RankState, State
 from tasks.cluster.facts.snapshot import Snapshot
-from tasks.cluster.server import stop
+from tasks.cluster.server import snapshots, stop
 from tasks.cluster.server.stop import Held
 from tasks.cluster.server.targets import Target
+from tasks.cluster.ssh import nodes
 from tasks.cluster.ssh.node import CommandResult
 
 GB = 1024**3
@@ -151,9 +152,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
             return Snapshot({}, {} if again is not None else dict.fromkeys(names, ("away", "")))
 
         monkeypatch.setattr(stop, "script", script)
-        monkeypatch.setattr(stop.nodes, "sh", sh)
+        monkeypatch.setattr(nodes, "sh", sh)
         monkeypatch.setattr(stop, "targets", targets)
-        monkeypatch.setattr(stop.snapshots, "alive", alive)
+        monkeypatch.setattr(snapshots, "alive", alive)
         if again is None:
             looks = iter([[FIRST, SECOND], []])
         reports = stop.stop(here, read=read, **options)
@@ -222,7 +223,7 @@ def test_ranks_that_had_died_are_told(asked: Any) -> None:
     """Those of the run that is stopped, with how they ended; a node of which nothing is known."""
     record = SimpleNamespace(run="r1")
     dead = RankState(1, record, 21, alive=False, exit=9)  # type: ignore[arg-type]
-    other = replace(dead, rank=2, record=SimpleNamespace(run="r2"))
+    other = RankState(2, SimpleNamespace(run="r2"), 21, alive=False, exit=9)  # type: ignore[arg-type]
     waits = replace(dead, rank=3, pid=None)
     lives = replace(dead, rank=4, alive=True)
     ranks = {each.rank: each for each in (dead, other, waits, lives)}
