@@ -73,7 +73,8 @@ def _answer_at_once(nodes: Farm) -> None:
     answer.write_text(
         "case $SSH_ORIGINAL_COMMAND in true) exit ;; esac\n"
         r"""n=$(sed -n "s/^printf '.n%s begin %s.n' \([0-9a-f]*\) state$/\1/p")""" + "\n"
-        f'exec sed "s/^{MARK} /$n /" {said}\n'
+        # Each is a machine of its own, as its port tells.
+        f'exec sed "s/^{MARK} /$n /; s/^machine .*/machine ${{SSH_CONNECTION##* }}/" {said}\n'
     )
     for name in nodes.names:
         with (nodes.sshd.folder / f"{name}.sshd").open("a") as config:

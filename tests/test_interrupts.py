@@ -35,6 +35,7 @@ from rig import Rig
 from rig.network import PREFIX
 
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
+AT_ONCE = 5  # seconds, on a busy machine: what would else be waited for takes 10 and more
 CODES = {INT: 130, TERM: 143, HUP: 129, KILL: -9}
 Numbers = tuple[signal.Signals, ...]
 ENDS: dict[str, Numbers] = {
@@ -219,7 +220,7 @@ def test_ctrl_c_twice_is_at_once(commands: Commands, gates: Gates) -> None:
     begun = time.monotonic()
     start.send(INT)
     done = start.end(130)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < AT_ONCE
     assert done.err.splitlines()[-1].startswith("ended at once, maybe half done: inv tp.status")
     gates.open(LAUNCH)
     wait_for(lambda: state(commands) != "stopped")
@@ -242,7 +243,7 @@ def test_ctrl_c_while_a_node_is_silent(
         begun = time.monotonic()
         process.send_signal(INT)
         _, err = process.communicate(timeout=30)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < AT_ONCE
         assert process.returncode == 130, err
     finally:
         sshd.thaw("mac2")
@@ -261,7 +262,7 @@ def test_ctrl_c_while_rank_0_s_node_is_silent(light_remote: Inv, sshd: Sshd, tas
         begun = time.monotonic()
         process.send_signal(INT)
         _, err = process.communicate(timeout=30)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < AT_ONCE
         assert process.returncode == 130, err
     finally:
         sshd.thaw("mac1")
