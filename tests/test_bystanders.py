@@ -354,7 +354,7 @@ def test_two_users_on_the_same_hosts(inv: Inv, macs: Callable[..., Rig]) -> None
         assert mine("tp.status").out.startswith("stopped")
         assert others("tp.status").out.startswith("ready")
         mine("tp.start")
-    # --all may signal what the account owns, none of eve's; the lone one is no server of this engine.
+    # --all may signal what the account owns, none of eve's; the lone one is not of this engine.
     done = inv("tp.stop", "--all", "--yes", code=4)
     assert done.err.splitlines()[-1].endswith("is it another user's?")
     assert users() == ["admin", "eve"]
