@@ -318,9 +318,7 @@ def test_two_clusters_and_a_lone_server_side_by_side(
     assert alive(server)
 
 
-def test_two_users_have_a_cluster_each_on_the_same_hosts(
-    inv: Inv, macs: Callable[..., Rig]
-) -> None:
+def test_two_users_on_the_same_hosts(inv: Inv, macs: Callable[..., Rig]) -> None:
     """Of the same name, on ports of their own, beside a lone server: each stop ends its own."""
     rig = macs()
     eve = "printf 'eve:*:502:20::/Users/eve:/bin/sh\\n' >>/etc/passwd; mkdir -p /Users/eve"
@@ -336,9 +334,11 @@ def test_two_users_have_a_cluster_each_on_the_same_hosts(
     words = json.loads(Path(inv.env["INVOKE_TP_HOSTFILE"]).read_text())
     rows = [{**row, "user": "eve"} for row in words["hosts"]]
     args = ["--port", str(inv.port + 4)]
-    (inv.home / "eve.json").write_text(json.dumps({**words, "hosts": rows, "args": args}))
-    (inv.home / "eve-logs").mkdir()
-    (inv.home / "eve-logs").chmod(0o777)
+    for folder in (inv.home / "eve-logs", inv.home / "eve-light"):
+        folder.mkdir()
+        folder.chmod(0o777)
+    own = {"hosts": rows, "args": args, "envs": [f"LIGHT_RANK={inv.home / 'eve-light'}"]}
+    (inv.home / "eve.json").write_text(json.dumps({**words, **own}))
     theirs.env = {**inv.env, "INVOKE_TP_HOSTFILE": str(inv.home / "eve.json")}
     theirs.env["INVOKE_TP_LOG_DIR"] = str(inv.home / "eve-logs")
 
@@ -354,12 +354,13 @@ def test_two_users_have_a_cluster_each_on_the_same_hosts(
         assert mine("tp.status").out.startswith("stopped")
         assert others("tp.status").out.startswith("ready")
         mine("tp.start")
-    # All that --all may signal is what the account owns: its lone server, none of eve's.
-    inv("tp.stop", "--all", "--yes")
-    assert users() == ["eve"]
+    # --all may signal what the account owns, none of eve's; the lone one is not of this engine.
+    done = inv("tp.stop", "--all", "--yes", code=4)
+    assert done.err.splitlines()[-1].endswith("is it another user's?")
+    assert users() == ["admin", "eve"]
     assert theirs("tp.status").out.startswith("ready")
     theirs("tp.stop")
-    assert users() == []
+    assert users() == ["admin"]
 
 
 # As a Mac's ps shows them: environments after the arguments, and of one's own processes only.
