@@ -60,6 +60,8 @@ while :; do
   sleep 0.1
   [ $failed -lt 5 ] || { printf 'error %s\n' "${said:-$lock can not be made}"; exit 1; }
 done
+# From here on no word that nobody reads ends it with the lock in place.
+trap '' PIPE
 fence=$(number) || { alone release; exit 1; }
 (
   exec </dev/null >/dev/null 2>&1
@@ -67,7 +69,7 @@ fence=$(number) || { alone release; exit 1; }
 ) &
 # In braces, so that it is read before it runs: what follows in its stdin is for `read` alone.
 {
-  printf 'held\t%s\n' "$fence"
+  printf 'held\t%s\n' "$fence" 2>/dev/null
   while read -r _; do
     is_mine || { echo lost; exit 0; }
     beat
