@@ -19,6 +19,7 @@ from pathlib import Path
 KEPT = Path(".ci/kept").absolute()
 LOG = KEPT / "tests.log"
 FAILED = 1  # pytest's exit status for failed tests, and nothing worse
+LIMIT = 600  # seconds; a test that hangs is one that has failed, not a run without an end
 FEW = 20  # more than these are not flaky, and would take long one by one
 
 
@@ -47,7 +48,8 @@ def main(words: list[str]) -> int:
 
 def run(*words: str) -> int:
     """Show and keep what pytest writes; its exit status."""
-    line = [sys.executable, "-m", "pytest", "-o", f"cache_dir={KEPT / 'cache'}", *words]
+    options = ["-o", f"cache_dir={KEPT / 'cache'}", f"--timeout={LIMIT}"]
+    line = [sys.executable, "-m", "pytest", *options, *words]
     env = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(KEPT / "hypothesis")}
     with (
         LOG.open("ab") as log,

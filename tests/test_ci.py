@@ -27,9 +27,11 @@ ENDS_BADLY = (
     "@pytest.fixture\ndef ends():\n    yield\n    assert again('e')\ndef test_ends(ends): pass\n"
 )
 FAILING = "def test_failing(): assert not 'never'\n"
+HANGING = "def test_hanging():\n    import time\n    time.sleep(100)\n"
 SKIPPED = "def test_skipped(): pytest.skip('no')\n"
 LATE_SKIP = "def test_late(): pytest.skip('no') if again('s') else pytest.fail('first')\n"
 CRASH = "def test_crash(): again('c') or os._exit(7)\n"
+PLUGINS = "-p xdist.plugin -p pytest_timeout"
 GONE = "if not again('g'):\n    def test_gone(): assert 0\n"
 
 
@@ -38,11 +40,11 @@ def ci(tmp_path: Path) -> Run:
     """`ci(tests, *arguments)`: its exit status and what it wrote."""
 
     def run(tests: str, *words: str) -> tuple[int, str]:
-        (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p xdist.plugin\n")
+        (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = {PLUGINS}\n")
         hooks = "from strict import pytest_sessionfinish, pytest_testnodedown\n"
         (tmp_path / "conftest.py").write_text(hooks)
         (tmp_path / "test_made.py").write_text(AGAIN + tests)
-        # Other plugins than xdist take long to load, and have no part in it.
+        # Other plugins take long to load, and have no part in it.
         paths = {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         paths["MLX_TP_REQUIRE_ALL"] = "1"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
@@ -86,6 +88,13 @@ def test_failing(ci: Run) -> None:
     assert named(shown, "flaky, passed at the second try") == ["test_flaky"]
     assert named(shown, "failed twice") == ["test_failing"]
     assert shown.splitlines()[-1] == "==== 1 failed, 2 passed (1 flaky) ===="
+
+
+def test_one_that_hangs(ci: Run) -> None:
+    """It fails, and holds up nobody."""
+    code, shown = ci(FINE + HANGING, "--timeout=1")
+    assert code == 1
+    assert named(shown, "failed twice") == ["test_hanging"]
 
 
 def test_fine(ci: Run) -> None:

@@ -266,6 +266,7 @@ class Here:
         self.name = "mac1"
         self.pending: set[Any] = set()
         self.fences: dict[str, Any] = {}
+        self.wait = None
 
     def sh(self, script: str, timeout: float = 0, **_: Any) -> CommandResult:
         return CommandResult(self.name, self.place.run(script), status=0)

@@ -350,6 +350,7 @@ def test_many_who_find_a_dead_lock(inv: Inv) -> None:
             enter = f"echo {index} >>'{log}'; sleep 0.02; echo {index} >>'{log}'; exec </dev/null\n"
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
             assert process.stdin
+            assert HELD in script
             process.stdin.write(script.replace(HELD, enter).encode())
             process.stdin.close()
             keepers.append(process)
@@ -362,7 +363,7 @@ def test_many_who_find_a_dead_lock(inv: Inv) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-HELD = "printf 'held\\t%s\\n' \"$fence\"\n"
+HELD = "printf 'held\\t%s\\n' \"$fence\" 2>/dev/null\n"
 
 
 def keeper(inv: Inv, run: str = "abc", wait: float = 0) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ import layout
 from commands import Commands
 from commands import commands as commands
 from commands import gates as gates
-from conftest import Inv, wait_for
+from conftest import DEADLINE, Inv, wait_for
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster.server import lock
@@ -33,10 +34,15 @@ def until(process: subprocess.Popen[str], pattern: str) -> str:
     """The first line of its output that matches."""
     assert process.stdout is not None
     seen = ""
-    for line in process.stdout:
-        seen += line
-        if re.search(pattern, line):
-            return line
+    late = threading.Timer(DEADLINE, process.kill)
+    late.start()
+    try:
+        for line in process.stdout:
+            seen += line
+            if re.search(pattern, line):
+                return line
+    finally:
+        late.cancel()
     raise AssertionError(f"no {pattern!r} in:\n{seen}\n{process.stderr and process.stderr.read()}")
 
 

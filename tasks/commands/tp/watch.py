@@ -54,7 +54,7 @@ def run(session: Session, cluster: Cluster, how: WatchOptions) -> None:
         pause = PAUSE * 2 ** (how.restarts - left - 1) if left < how.restarts else 0
         left -= 1
         when = f" in {pause:g} s" if pause else ""
-        _say(Health(RESTARTING, f"again{when} ({left} restarts left after that)"))
+        _say(Health(RESTARTING, f"starting it again{when} ({left} restarts left after that)"))
         time.sleep(pause)
         ran = restart.recorded(session, cluster)
         with suppress(_StartedMeanwhileError):
