@@ -236,17 +236,7 @@ def test_ctrl_c_while_a_node_is_silent(
     process = light_remote.start(task)
     if is_connected:
         wait_for(lambda: sshd.connections("mac2"), pause=0.005)
-    sshd.freeze("mac2")
-    try:
-        time.sleep(1.5)
-        assert process.poll() is None
-        begun = time.monotonic()
-        process.send_signal(INT)
-        _, err = process.communicate(timeout=30)
-        assert time.monotonic() - begun < AT_ONCE
-        assert process.returncode == 130, err
-    finally:
-        sshd.thaw("mac2")
+    interrupted_while_frozen(process, sshd, "mac2")
 
 
 @pytest.mark.parametrize("task", ["tp.start", "tp.stop"])
@@ -255,7 +245,13 @@ def test_ctrl_c_while_rank_0_s_node_is_silent(light_remote: Inv, sshd: Sshd, tas
     folder = sshd.node_home("mac1") / layout.CLUSTER
     process = light_remote.start(task)
     wait_for(lambda: (folder / "fence").exists(), pause=0.005)
-    sshd.freeze("mac1")
+    interrupted_while_frozen(process, sshd, "mac1")
+    wait_for(lambda: not (folder / "lock").exists())
+
+
+def interrupted_while_frozen(process: subprocess.Popen[str], sshd: Sshd, node: str) -> None:
+    """It waits for a node that says nothing, and Ctrl-C ends it at once."""
+    sshd.freeze(node)
     try:
         time.sleep(1.5)
         assert process.poll() is None
@@ -265,8 +261,7 @@ def test_ctrl_c_while_rank_0_s_node_is_silent(light_remote: Inv, sshd: Sshd, tas
         assert time.monotonic() - begun < AT_ONCE
         assert process.returncode == 130, err
     finally:
-        sshd.thaw("mac1")
-    wait_for(lambda: not (folder / "lock").exists())
+        sshd.thaw(node)
 
 
 @ends("Ctrl-C", "SIGKILL")

@@ -110,8 +110,13 @@ def width() -> int:
     return shutil.get_terminal_size().columns
 
 
+def is_terminal(stream: IO[str]) -> bool:
+    """Whether it shows what is more than text: colours, a line that changes."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def is_colourful(stream: IO[str]) -> bool:
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def paint(word: str, stream: IO[str], width: int = 0, colour: int | None = None) -> str:

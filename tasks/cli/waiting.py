@@ -6,7 +6,6 @@ every few seconds. Nothing where it is quick, or where another view is on the sc
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -56,7 +55,7 @@ class Waiting:
             return
         begun = time.monotonic() - AFTER
         with ExitStack() as stack:
-            show = stack.enter_context(_live()) if _is_terminal() else _Lines()
+            show = stack.enter_context(_live()) if screen.is_terminal(sys.stderr) else _Lines()
             while not settle(futures.values(), TICK):
                 late = [name for name, each in futures.items() if not each.done()]
                 show(
@@ -110,7 +109,3 @@ def _view(line: str, rows: Rows) -> Group:
 def _may_speak() -> bool:
     """Only the command itself speaks, and not where it shows how far it is in its own way."""
     return threading.current_thread() is threading.main_thread() and not screen.is_shown()
-
-
-def _is_terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

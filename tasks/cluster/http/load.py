@@ -103,8 +103,7 @@ class LoadRow:
     @property
     def doubt(self) -> float | None:
         """How far the total may be from the true one, as a share of it; None for one repeat."""
-        totals = [each.total or each.pieces_total for each in self.repeats]
-        found = noise.interval([each for each in totals if each])
+        found = noise.interval([each.rate for each in self.repeats if each.rate])
         return (found[1] - found[0]) / (found[1] + found[0]) if found and sum(found) > 0 else None
 
     @property
@@ -134,9 +133,18 @@ class LoadRow:
         pieces = sum(sample.pieces for sample in self.good)
         return pieces / self.seconds if pieces else None
 
+    @property
+    def rate(self) -> float | None:
+        """Tokens/s of all requests, or pieces/s where none are counted."""
+        return self.total or self.pieces_total
+
+    @property
+    def first(self) -> tuple[float | None, float | None]:
+        """Seconds to the first token: the median, and what 95 % did not exceed."""
+        return spread([sample.first for sample in self.good if sample.first is not None])
+
     def document(self) -> LoadDocument:
         """The row as JSON; p95 of the speed is what 95 % of the requests reached."""
-        first = [sample.first for sample in self.good if sample.first is not None]
         prompts = [each.prompt_tokens for each in self.good if each.prompt_tokens is not None]
         return {
             "concurrency": self.concurrency,
@@ -147,7 +155,7 @@ class LoadRow:
             "requests": self.requests,
             "errors": dict(self.errors),
             "seconds": self.seconds,
-            "first_token": _spread(*spread(first)),
+            "first_token": _spread(*self.first),
             "came_at_once": sum(sample.came_at_once for sample in self.good),
             "tokens_per_second": _reached([sample.speed for sample in self.good]),
             "tokens_per_second_total": self.total,
@@ -161,12 +169,7 @@ class LoadRow:
 
     def figures(self) -> Figures:
         """What repeats are compared by."""
-        first = spread([sample.first for sample in self.good if sample.first is not None])[0]
-        return {
-            "seconds": self.seconds,
-            "first_token": first,
-            "total": self.total or self.pieces_total,
-        }
+        return {"seconds": self.seconds, "first_token": self.first[0], "total": self.rate}
 
 
 def merged(batches: Sequence[LoadRow]) -> LoadRow:

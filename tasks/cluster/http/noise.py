@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 DOUBT = 0.05  # how often an interval may miss the true value
+NORMAL = statistics.NormalDist().inv_cdf(1 - DOUBT / 2)  # standard deviations of an interval
 MANY = 40  # values from which on a normal distribution is near enough (and the exact one slow)
 
 
@@ -59,8 +60,7 @@ def _student(freedom: int) -> float:
     """Its 97.5 % point; beyond the table by its expansion around the normal one."""
     if freedom <= len(_STUDENT):
         return _STUDENT[freedom - 1]
-    normal = statistics.NormalDist().inv_cdf(1 - DOUBT / 2)
-    return normal + (normal**3 + normal) / (4 * freedom)
+    return NORMAL + (NORMAL**3 + NORMAL) / (4 * freedom)
 
 
 def _cut(one: int, two: int) -> int | None:
@@ -69,8 +69,7 @@ def _cut(one: int, two: int) -> int | None:
         return None
     if max(one, two) > MANY:
         spread = math.sqrt(one * two * (one + two + 1) / 12)
-        far = statistics.NormalDist().inv_cdf(1 - DOUBT / 2) * spread
-        cut = math.floor(one * two / 2 - far)
+        cut = math.floor(one * two / 2 - NORMAL * spread)
     else:
         cut = _exact(one, two)
     return cut - 1 if cut > 0 else None

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
@@ -50,14 +49,6 @@ class LoadPlan:
     def asked(self, concurrency: int) -> int:
         """How many requests a repeat has."""
         return self.requests or max(4, 2 * concurrency)
-
-
-class Run(TypedDict):
-    """What --compare wants of a file that --out has written."""
-
-    label: str
-    rows: list[LoadDocument]
-    fast_synch: str | None  # older files don't tell
 
 
 def plan(

@@ -299,6 +299,7 @@ def _kept(path: Path) -> list[Run]:
 
 def _history(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     last: dict[tuple[object, ...], LoadDocument] = {}
+    has_commits = any(run.get("commit") for run in runs)
     rows = []
     for run in runs:
         for key, row in _by_key(run).items():
@@ -311,11 +312,7 @@ def _history(runs: Sequence[Run]) -> list[tuple[str, ...]]:
                 (
                     str(run.get("date"))[:16].replace("T", " "),
                     one_line(str(run["label"])),
-                    *(
-                        (one_line(str(run["commit"])),)
-                        if any(r.get("commit") for r in runs)
-                        else ()
-                    ),
+                    *([one_line(str(run["commit"]))] if has_commits else []),
                     f"{run.get('ranks')} {run.get('backend')}",
                     one_line(str(run.get("model"))).rpartition("/")[2],
                     f"{key[0]} x{key[1]}",
