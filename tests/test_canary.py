@@ -176,10 +176,10 @@ def test_with_a_server(served: Inv, home: Path) -> None:
     assert said["reference"]["what"] == "1 rank on 127.0.0.1"
     assert 0 < said["nats"]["mean"] < said["nats"]["limit"] < 1e-4
     assert said["served"] == {"same": 8, "tie": 0, "wrong": 0}
-    # The reference is gone, and nothing else is.
+    # The reference is gone, and no rank is. Who held the lock for the start may have ended since.
     rows = served("tp.status", "--json").json()["ranks"]
     assert [row["pid"] for row in rows] == [row["pid"] for row in before]
-    wait_for(lambda: processes(home) == alive)
+    wait_for(lambda: set(processes(home)) <= set(alive))
     told = json.loads(Path(file).read_text())
     for row in told["positions"]:
         row[0] -= 0.01
