@@ -193,6 +193,9 @@ def build(
     envs = [*file.envs, *settings.env]
     words = [*args] if whole else [*map(str, file.args), *settings.args, *args]
     bind_default = "127.0.0.1" if all(host.is_local for host in hosts) else "0.0.0.0"
+    wrong = engines.words_error(chosen, args, words)
+    if wrong:
+        raise BadInput(wrong)
     words = list(chosen.arguments(words, _model(file, hosts), bind_default))
     bind = engines.option(words, "--host") or bind_default
     _check_arguments(words, bind)

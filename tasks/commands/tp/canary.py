@@ -43,8 +43,9 @@ from ...cluster.server import stop as stopping
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...session import Session
+from .. import output_file
 from ..findings import lost
-from . import chat, compare, launch, lock, wait
+from . import chat, launch, lock, wait
 from .chat import AFTER, Server
 
 POSITIONS, THOROUGH = 256, 1024
@@ -91,7 +92,7 @@ def run(
     """
     address = reference_address(options.url)
     reference = _read(options.against)
-    compare.check_writable(options.record, "--record")
+    output_file.check(options.record, "--record")
     server = chat.running(cluster)
     if options.record:
         _record(server, options)
@@ -138,7 +139,7 @@ def _record(server: Server, options: CanaryOptions) -> None:
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
     what = ranks.how_many(record.size)
     reference = measure(orders, options, record.model, record.size, what)
-    compare.write(str(options.record), reference.dump(), "--record")
+    output_file.write(str(options.record), reference.dump(), "--record")
     screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
 
 
