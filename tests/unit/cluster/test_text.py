@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from conftest import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def test_no_answer_holds_up_the_control_machine() -> None:
     ]
     for text, process in zip(TEXTS, running, strict=True):
         try:
-            _, err = process.communicate(timeout=120)
+            _, err = process.communicate(timeout=DEADLINE)
         finally:
             process.kill()
         assert process.returncode == 0, (text, err)
@@ -67,7 +68,7 @@ def test_more_than_its_limit_is_unknown() -> None:
     )
     said = subprocess.run(
         ["/bin/sh", "-s"], input=facts.script([long, after], "n"), capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=DEADLINE, check=False,
     )  # fmt: skip
     assert len(said.stdout) < 2000
     assert said.stderr == ""

@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from conftest import free_ports, require, wait_for
+from conftest import DEADLINE, free_ports, require, wait_for
 from test_injection import RUN, Scratch, cluster_of
 
 from tasks.cluster.facts import Fact
@@ -52,7 +52,7 @@ class Place:
     def _done(self, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.shell, input=script, cwd=self.home, env={**os.environ, "HOME": str(self.home)},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
 
     def run(self, script: str, status: int = 0) -> str:
@@ -147,7 +147,7 @@ def test_a_command_line_with_a_backslash(place: Place) -> None:
             target = targets.Target("mac1", server.pid, "a server", same, True)
             told = place.run(stop.script(cluster, [target], [target], "TERM", 40))
             # Who has not been waited for yet is still told of; its end is what counts.
-            assert server.wait(60) == -signal.SIGTERM, told
+            assert server.wait(DEADLINE) == -signal.SIGTERM, told
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
