@@ -137,7 +137,7 @@ def test_degraded(light: Inv) -> None:
     """A rank that is gone, and then a server that is stopped nevertheless."""
     light("tp.start")
     os.kill(pids(light)[1], signal.SIGKILL)
-    status = wait_for(lambda: (found := light.run("tp.status", "--json")).code == 3 and found, 30)
+    status = wait_for(lambda: (found := light.run("tp.status", "--json")).code == 3 and found)
     assert status.json()["state"] == "degraded"
     assert "rank 1 on 127.0.0.1 (killed by SIGKILL)" in status.err
     light("tp.stop")
