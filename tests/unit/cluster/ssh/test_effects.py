@@ -252,3 +252,44 @@ def test_a_listing(place: Place) -> None:
     found = place.read(files.fact("~"))
     assert found.keys() == {"ü\\n", "large ü", "gone"}
     assert found["large ü"] == "1048577"
+
+
+def test_old_runs_cost_no_program(place: Place) -> None:
+    """However many runs are over, a stop and the next start begin as many programs as with none."""
+    cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state")
+    report = StopReport(cluster.leader.name)
+    forget = stop.forget_scripts(cluster, [report])[report.node]
+    look = state.fact("~/.state", "default").command
+    start = launch.background(cluster, cluster.ranks, RUN)
+    enrol = start[: start.index("fenced enrol\n") + len("fenced enrol\n")]
+    runs = place.home / ".state/default/runs"
+
+    def begun() -> list[int]:
+        shutil.rmtree(runs / RUN.id, ignore_errors=True)
+        return [count_programs(place, script) for script in (look, forget, enrol)]
+
+    begun()
+    few = begun()
+    for number in range(30):
+        run = runs / f"20000101T{number:06}"
+        run.mkdir()
+        (run / "ended").touch()
+        (run / "rank-0.log").touch()
+    many = begun()
+    assert all(few)
+    assert many == few
+    assert len(list(runs.iterdir())) == cluster.keep_logs + 1
+    assert (runs / "20000101T000029").is_dir()
+
+
+def count_programs(place: Place, script: str) -> int:
+    """How many programs a script begins: each leaves a line here before it does what it does."""
+    folder, told = place.home / "counted", place.home / "told"
+    folder.mkdir(exist_ok=True)
+    for name in ("rm", "mv", "cat", "head", "tr", "date", "chmod", "mkdir", "perl", "sed", "xargs"):
+        shim = folder / name
+        shim.write_text(f'#!/bin/sh\necho >>"{told}"\nexec {shutil.which(name)} "$@"\n')
+        shim.chmod(0o755)
+    told.write_text("")
+    place.run(f"PATH={shlex.quote(str(folder))}:$PATH\n{script}")
+    return len(told.read_text().splitlines())
