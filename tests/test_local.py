@@ -127,10 +127,11 @@ def test_rank_that_dies(served: Inv, args: tuple[str, ...], words: list[str]) ->
     assert served("tp.status").out.startswith("stopped")
 
 
-def test_timeout(served: Inv) -> None:
-    failed = served("tp.start", "--timeout", "0.3", code=4)
+def test_timeout(light: Inv) -> None:
+    (light.home / "light" / "load.shut").touch()
+    failed = light("tp.start", "--timeout", "0.3", code=4)
     assert "not ready within" in failed.err
-    assert served("tp.status").out.startswith("stopped")
+    assert light("tp.status").out.startswith("stopped")
 
 
 def test_degraded(light: Inv) -> None:
