@@ -232,7 +232,7 @@ def made(mlx: Mlx, config: dict[str, Any]) -> Any:
     try:
         model, arguments = mlx.lm._get_classes(config)
     except ValueError as error:
-        raise NoError(f"mlx-lm {mlx.version}: {error}") from None
+        raise NoError(f"mlx-lm {mlx.version}: {str(error).rstrip('.')}") from None
     except KeyError as error:
         raise NoError(f"config.json has no {error}") from None
     try:
@@ -481,7 +481,7 @@ class Trial:
 
 
 def words(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())[:300].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
