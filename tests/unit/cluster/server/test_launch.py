@@ -78,7 +78,7 @@ def test_all_others_start_at_once(built: Any, monkeypatch: pytest.MonkeyPatch) -
     sent: list[Any] = []
 
     def sh(where: Any, texts: Any, timeout: float = 30) -> dict[str, CommandResult]:
-        sent.append(([node.name for node in where], sorted(texts)))
+        sent.append(([node.name for node in where], sorted(texts), timeout))
         return {name: CommandResult(name, status=0) for name in texts}
 
     mine = built(HOSTS)
@@ -87,8 +87,8 @@ def test_all_others_start_at_once(built: Any, monkeypatch: pytest.MonkeyPatch) -
     launch.launch(mine, RUN)
     assert sent == [
         "align",
-        (["mac1"], ["mac1"]),
-        (["mac1", "mac2", "mac3"], ["mac2", "mac3"]),
+        (["mac1"], ["mac1"], 90),  # in which its coordinator has 60 to listen
+        (["mac1", "mac2", "mac3"], ["mac2", "mac3"], 30),
     ]
 
 

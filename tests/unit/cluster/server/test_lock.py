@@ -141,7 +141,8 @@ REFUSED = [
     ),
     ([], CommandResult("mac1", failure="gone", remedy="try"), Unreachable, "^mac1: gone: try$"),
     (
-        ["error no\x1b[1m room"], CommandResult("mac1", out="error no\x1b[1m room\n", status=1),
+        ["error no\x1b[1m room"],
+        CommandResult("mac1", out="Welcome\nerror no\x1b[1m room\n", status=1),
         CheckFailed, "^mac1: the lock can't be made: no room$",
     ),
     (
@@ -284,17 +285,23 @@ def test_take_over(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(fence=number and SimpleNamespace(number=number))
 
     asked: list[int | None] = []
+    told: dict[Any, Any] = {}
 
     def states(_: Any, more: Any = None) -> Any:
         fence = mine.leader.fences.get("f")
         asked.append(fence.number if fence else None)
-        assert not more or len(more(mine.leader)) == 1
+        if more:
+            (holder,) = more(mine.leader)
+            assert "\nsilence=30\n" in holder.command
+            told[holder.key] = holder.parse(f"was\t1060\t\t{FIELDS}", 0)
+            assert (more(SimpleNamespace()), holder.is_raw) == ([], True)
         return SimpleNamespace(
-            nodes=numbers, state=state, unreachable={"mac4": ""}, on=lambda name: {}
+            nodes=numbers, state=state, unreachable={"mac4": ""}, on={"mac1": told}.__getitem__
         )
 
     monkeypatch.setattr(snapshots, "states", states)
     mine.leader.fences["f"] = lock._fence(mine, "old", Run.new(), 3)
-    assert lock.take_over(mine, "tp.unlock") == (None, ["mac4"])
+    had, missed = lock.take_over(mine, "tp.unlock")
+    assert (had and had.what, missed) == ("tp.stop", ["mac4"])
     assert asked == [None, 12]
     assert mine.leader.fences["f"].asked == {"mac1"}
