@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -53,6 +54,19 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 DEADLINE = 180  # seconds: no command of a test takes longer, on a busy machine too
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays, so nothing looks for garbage in it: else a fifth of each worker's
+    time to collect, and again and again while the tests run.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def require(present: object, reason: str) -> None:

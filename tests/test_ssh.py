@@ -12,7 +12,7 @@ from pathlib import Path
 
 import layout
 import pytest
-from conftest import Inv, Sshd
+from conftest import DEADLINE, Inv, Sshd
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.ssh import bulk, nodes
@@ -33,7 +33,9 @@ def test_whole_life(remote: Inv, sshd: Sshd, home: Path) -> None:
     assert not (home / ".mlx-tp").exists()
 
     curl = next(line for line in started.out.splitlines() if line.startswith("curl"))
-    answer = subprocess.run(["sh", "-c", f"{curl} -s"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        ["sh", "-c", f"{curl} -s"], capture_output=True, text=True, timeout=DEADLINE
+    )
     assert json.loads(answer.stdout)["choices"]
 
     logs = remote("tp.logs").out

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Inv, _listens, free_ports, require, wait_for
+from conftest import DEADLINE, ROOT, Inv, _listens, free_ports, require, wait_for
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
@@ -137,7 +137,7 @@ def by_ssh(path: Path, name: str = "mac1") -> subprocess.CompletedProcess[str]:
     """What ssh itself makes of it; host keys as we take them."""
     strict = ["-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]
     line = ["ssh", "-F", str(path), *strict, name, "echo in"]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=DEADLINE)
 
 
 def by_us(path: Path, name: str = "mac1") -> node.CommandResult:

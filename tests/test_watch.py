@@ -57,7 +57,7 @@ def test_a_dead_rank_is_told(light: Inv) -> None:
         os.kill(pids(light)[1], signal.SIGKILL)
         line = until(process, "degraded|dead")
         assert "died: rank 1 on 127.0.0.1 (killed by SIGKILL)" in line
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 3
         assert "the server has failed: died: rank 1" in err
 
@@ -75,7 +75,7 @@ def test_an_engine_without_tokens(served: Inv) -> None:
     try:
         with watching(served, "--patience", "3") as process:
             assert "all ranks live, but no token for" in until(process, "degraded")
-            process.communicate(timeout=60)
+            process.communicate(timeout=DEADLINE)
             assert process.returncode == 3
     finally:
         os.kill(second, signal.SIGCONT)
@@ -99,7 +99,7 @@ def test_restart(light: Inv) -> None:
         assert "0.5" in ran["command"]
         os.kill(second[1], signal.SIGKILL)
         until(process, "(degraded|dead): died: rank 1")
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 3
         assert "has failed after 1 restarts" in err
 

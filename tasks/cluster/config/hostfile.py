@@ -324,7 +324,7 @@ def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
     owner: dict[str, Host] = {}
     for index, host in enumerate(hosts):
         # A name is a machine whoever logs in there, and in whatever letters; not so a port of it.
-        name = "127.0.0.1" if host.is_local else host.ssh.rpartition("@")[2].lower()
+        name = "127.0.0.1" if host.is_local else host.ssh.rpartition("@")[2].lower().rstrip(".")
         firsts = (named.setdefault(host.ssh, host), machine.setdefault((name, host.port), host))
         for first in firsts:
             if first.ssh != host.ssh or (first is not host and not host.is_local):

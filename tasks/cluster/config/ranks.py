@@ -89,7 +89,8 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     missing = missing_links(backend, hosts)
     if missing:
         i, j = missing[0]
-        return f"hosts[{i}].rdma[{j}] is null: {backend} needs a device from host {i} to host {j}"
+        null = f"hosts[{i}].rdma[{j}] is null: {backend} needs a device from host {i} to host {j}"
+        return null if missing_links("jaccl-ring", hosts) else f"{null} (or --backend jaccl-ring)"
     return None
 
 

@@ -176,7 +176,7 @@ def jaccl(*rows: list[Any], backend: str = "jaccl") -> dict[str, Any]:
 
 NAME = "write a name as ssh takes it"
 IP = 'write an IPv4 address such as "10.0.0.1"'
-CELL = 'write null, a device name such as "rdma_en5", or a list of names'
+CELL = 'write null, a device name such as "rdma_en5", or a list of names, each once'
 PORT = "write a port number from 1 to 65535"
 TEXT = "write a string on one line that is not empty"
 ENV = 'write it as "NAME=value"'
@@ -241,6 +241,7 @@ BAD: list[tuple[Any, str]] = [
     ([{"ssh": "localhost"}, {"ssh": "127.0.0.1"}], ": hosts[1].ssh: localhost and 127.0.0.1 are"),
     (two(ssh="A"), ": hosts[1].ssh: a and A are the same machine: name it once (-n runs several"),
     (two(ssh="me@a"), ": hosts[1].ssh: a and me@a are the same machine: name it once"),
+    (two(ssh="a."), ": hosts[1].ssh: a and a. are the same machine: name it once"),
     (two(ssh="a", port=2222), ": hosts[1].ssh: 'a' is the name of two machines: give each one of"),
     (two(ssh="a", gateway="g"), ": hosts[1].ssh: 'a' is the name of two machines"),
     (two(ssh="b", ips=["10.0.0.3", "10.0.0.1"]), ": hosts[1].ips: 10.0.0.1 is the address of two"),
@@ -368,6 +369,17 @@ BAD: list[tuple[Any, str]] = [
     (
         jaccl([None, "r"], [None, None]),
         ": hosts[1].rdma[0] is null: jaccl needs a device from host 1",
+    ),
+    (jaccl([None, ["r", "r"]], ["r", None]), ": hosts[0].rdma[1] is wrong: write null, a device"),
+    (
+        jaccl(
+            [None, "r", None, "s"],
+            ["r", None, "s", None],
+            [None, "r", None, "s"],
+            ["r", None, "s", None],
+        ),
+        ": hosts[0].rdma[2] is null: jaccl needs a device from host 0 to host 2 (or --backend"
+        " jaccl-ring)",
     ),
     (jaccl([None, "r"], []), ': hosts[1] has no "rdma" row of 2: jaccl needs one'),
     (
