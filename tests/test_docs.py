@@ -153,7 +153,7 @@ NOT_RUN = {
     r"inv (tp\.chat|dev\.model)": "it names the task, which wants a word more",
     r"inv tp\.stop --all": "it asks first, on a terminal: test_bystanders.py",
     r".* tp\.(watch|top)\b.*|.* --follow": "it looks on until Ctrl-C: test_watch.py, test_logs.py",
-    r"inv tp\.bench --(compare|canary --against) .*": "its files: test_canary.py, test_measuring.py",
+    r"inv tp\.bench --(compare|canary --against) .*": "its files: test_canary.py",
     r".* dev\.loop": "it looks on until Ctrl-C: test_loop.py",
     r".*\binv demo": "it starts real ranks: test_demo.py",
     r".* local\.\w+.*": "it wants root and namespaces: test_rig.py",
