@@ -124,6 +124,7 @@ def test_rank_that_dies(served: Inv, args: tuple[str, ...], words: list[str]) ->
     for word in words:
         assert word in failed.err
     assert "the other ranks were stopped" in failed.err
+    assert "[--top-k" not in failed.err  # all options that the server has are no help
     assert served("tp.status").out.startswith("stopped")
 
 
