@@ -162,6 +162,13 @@ def test_a_silent_node_in_a_pipe(light_remote: Inv, sshd: Sshd) -> None:
     assert re.fullmatch(r"checks: waiting for mac2, \d s\n", process.stderr.readline())
     sshd.thaw("mac2")
     assert json.loads(process.communicate(timeout=DEADLINE)[0])["ok"]
+    sshd.freeze("mac1")  # whose lock is wanted first
+    process = light_remote.start("tp.stop")
+    assert process.stderr
+    assert re.fullmatch(r"waiting for mac1, \d s\n", process.stderr.readline())
+    sshd.thaw("mac1")
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
 
 
 SCREENS = [

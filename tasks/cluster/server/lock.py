@@ -290,7 +290,7 @@ class LockClient:
         name, other = self.cluster.leader.name, 0
         while True:
             try:
-                line = self.lines.get(timeout=max(end - time.monotonic(), 0.01))
+                line = self._next(end - time.monotonic())
             except queue.Empty:
                 raise Unreachable(f"{name}: the lock was not given or refused in time") from None
             if isinstance(line, CommandResult):
@@ -314,6 +314,13 @@ class LockClient:
                 other += 1
             if other > CHATTER:
                 raise Unreachable(f"{name}: it does not stop saying {one_line(line)[:80]!r}")
+
+    def _next(self, seconds: float) -> str | CommandResult:
+        """What it says next; that it is waited for is said, as of any node. Raise queue.Empty."""
+        line = background.begin(self.lines.get, timeout=max(seconds, 0.01))
+        if wait := self.cluster.leader.wait:
+            wait({self.cluster.leader.name: line}, None)
+        return line.result()
 
     def _number(self, line: str) -> None:
         number = line.rpartition("\t")[2]

@@ -30,6 +30,10 @@ class Leader:
         self.fences: dict[str, Any] = {}
         self.locks: dict[str, LockClient] = {}
         self.begun, self.heard = 0, list[str]()
+        self.waited: list[list[str]] = []
+
+    def wait(self, futures: Any, so_far: None) -> None:
+        self.waited.append(sorted(futures))
 
     def sh(self, script: str, timeout: float, in_stream: Any, out_stream: Any) -> CommandResult:
         assert (script, timeout) == ("", 0)
@@ -87,6 +91,7 @@ def test_who_takes_it(cluster: Any) -> None:
     client = mine.leader.locks["f"]
     assert fence.hold == client.run.id
     assert f"token={client.run.id}" in mine.leader.heard[0]
+    assert mine.leader.waited == [["mac1"]] * 2  # for each line: that is said, where it takes long
     assert lock.client(mine) is client
 
 
