@@ -22,6 +22,8 @@ _FACTS = {
 }
 MOVED = {
     "tasks.cluster.api": "tasks.cluster.http.api",
+    "tasks.cluster.checks.host": "tasks.cluster.checks.machine",
+    "tasks.cluster.checks.meeting": "tasks.cluster.checks.hosts",
     "tasks.cluster.engine": "tasks.cluster.config.engine",
     "tasks.cluster.hostfile": "tasks.cluster.config.hostfile",
     "tasks.cluster.launch": "tasks.cluster.server.launch",

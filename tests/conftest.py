@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -31,7 +32,9 @@ from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
 from tiers import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tiers import pytest_deselected as pytest_deselected
+from tiers import pytest_ignore_collect as pytest_ignore_collect
 from tiers import pytest_terminal_summary as pytest_terminal_summary
+from tiers import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
 
 from tasks.cluster import facts
 
@@ -51,6 +54,19 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 DEADLINE = 180  # seconds: no command of a test takes longer, on a busy machine too
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays, so nothing looks for garbage in it: else a fifth of each worker's
+    time to collect, and again and again while the tests run.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def require(present: object, reason: str) -> None:

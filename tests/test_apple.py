@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,22 +64,26 @@ def _wrong(each: Invocation, where: str, names: frozenset[str] | set[str]) -> li
     return found
 
 
-# Known to be wrong until the helper that mends it has come: an empty set, then.
 def modules(path: Path) -> list[str]:
     """What is wrong in the shell text of a module, by `wrong`: until all of it is in files.
 
     Whether text is shell is a guess, so a command that is not known may be a word of a message.
     """
-    where, known = str(path.relative_to(ROOT)), frozenset(DEFINED)
+    where, known = str(path.relative_to(ROOT)), defined()
     found = [each for line, text in texts(path) for each in wrong(text, where, line, known)]
     return [each for each in found if not each.endswith(NO_ROW)]
 
 
-def texts(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def texts(path: Path) -> list[tuple[int, str]]:
     """Give (line, text) for what is shell in a module: its expressions are a HOLE.
 
     That is text which looks like shell, the command of a Fact, and a tuple that begins with a path.
     """
+    return list(_texts(path))
+
+
+def _texts(path: Path) -> Iterator[tuple[int, str]]:
     tree = ast.parse(path.read_text())
     names = {
         node.targets[0].id: node.value.value
@@ -132,18 +137,16 @@ def _fold(node: ast.expr, names: Mapping[str, str]) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else HOLE
 
 
-DEFINED = {
-    name
-    for text in [
-        *(path.read_text() for path in REMOTE),
-        *(text for path in MODULES for _, text in texts(path)),
-    ]
-    for name in functions(text)
-}
+@cache  # once, and by the one worker that has these tests: not by each as it collects them
+def defined() -> frozenset[str]:
+    """The functions of all scripts and of all shell text in modules."""
+    scripts = [path.read_text() for path in REMOTE]
+    found = [text for path in MODULES for _, text in texts(path)]
+    return frozenset(name for text in (*scripts, *found) for name in functions(text))
 
 
 def test_words_in_scripts() -> None:
-    known = frozenset(DEFINED)
+    known = defined()
     found = [
         each
         for path in (*REMOTE, *CI)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Inv, light_cluster, require, wait_for
+from conftest import DEADLINE, ROOT, Inv, light_cluster, require, wait_for
 from rig import Rig
 
 from tasks.cluster.facts.machine import processes
@@ -269,7 +269,7 @@ def test_all_asks(everyones: Inv, lone: Lone, port: int) -> None:
         asked = everyones.start("tp.stop", "--all", stdin=theirs)
         os.close(theirs)
         os.write(ours, answer.encode() + b"\n")
-        _, err = asked.communicate(timeout=60)
+        _, err = asked.communicate(timeout=DEADLINE)
         os.close(ours)
         assert asked.returncode == code, err
         assert f"127.0.0.1: a mlx-lm server (pid {server.pid}) " in err

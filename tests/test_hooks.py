@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from conftest import Inv, own_servers, wait_for
+from conftest import DEADLINE, Inv, own_servers, wait_for
 from invoke.collection import Collection
 from invoke.config import Config
 from invoke.context import Context
@@ -214,6 +214,6 @@ def test_for_real(inv: Inv, home: Path) -> None:
     process = inv.start("tp.status", start_new_session=True)
     wait_for((home / "begun").exists)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
     assert not (home / "failed").exists()

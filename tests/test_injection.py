@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import layout
 import pytest
-from conftest import ROOT, Inv, Sshd, require, wait_for
+from conftest import DEADLINE, ROOT, Inv, Sshd, require, wait_for
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from rig import Rig
@@ -102,7 +102,7 @@ class Scratch:
             env={**base, **env},
             cwd=self.folder,
             capture_output=True,
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
         assert status is None or done.returncode == status, done.stderr

@@ -29,13 +29,13 @@ from commands import commands as commands
 from commands import gates as gates
 from commands import real_commands as real_commands
 from commands import rig_commands as rig_commands
-from conftest import Done, Inv, Sshd, below, processes, wait_for
+from conftest import DEADLINE, Done, Inv, Sshd, below, processes, wait_for
 from gates import COLLECT, LAUNCH, PREFLIGHT, RANK, Gates
 from rig import Rig
 from rig.network import PREFIX
 
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
-AT_ONCE = 5  # seconds, on a busy machine: what would else be waited for takes 10 and more
+AT_ONCE = 8  # seconds, on a busy machine: what would else be waited for takes 10 and more
 CODES = {INT: 130, TERM: 143, HUP: 129, KILL: -9}
 Numbers = tuple[signal.Signals, ...]
 ENDS: dict[str, Numbers] = {
@@ -217,10 +217,8 @@ def test_ctrl_c_twice_is_at_once(commands: Commands, gates: Gates) -> None:
     gates.wait_for(LAUNCH)
     start.send(INT)
     start.until(UNDONE)
-    begun = time.monotonic()
     start.send(INT)
-    done = start.end(130)
-    assert time.monotonic() - begun < AT_ONCE
+    done = start.end(130)  # with the gate still shut
     assert done.err.splitlines()[-1].startswith("ended at once, maybe half done: inv tp.status")
     gates.open(LAUNCH)
     wait_for(lambda: state(commands) != "stopped")
@@ -257,7 +255,7 @@ def interrupted_while_frozen(process: subprocess.Popen[str], sshd: Sshd, node: s
         assert process.poll() is None
         begun = time.monotonic()
         process.send_signal(INT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=DEADLINE)
         assert time.monotonic() - begun < AT_ONCE
         assert process.returncode == 130, err
     finally:
@@ -311,7 +309,7 @@ def test_foreground_serves_and_is_stopped_from_elsewhere(commands: Commands) -> 
     assert not (commands.inv.home / layout.CLUSTER / "lock").exists()
     stopped = commands.run("bob", "tp.stop").out
     assert re.search(r"^stopped .*rank 0", stopped, re.MULTILINE)
-    start.process.wait(90)
+    start.process.wait(DEADLINE)
     assert state(commands) == "stopped"
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import layout
 import pytest
 import requests
-from conftest import Inv, wait_for
+from conftest import DEADLINE, Inv, wait_for
 
 from tasks.cluster.cluster import build
 from tasks.commands.tp import cooldown
@@ -53,12 +53,14 @@ def test_whole_life(served: Inv, home: Path) -> None:
 
     # The curl that it printed works as it is.
     curl = next(line for line in started.out.splitlines() if line.startswith("curl"))
-    answer = subprocess.run(["sh", "-c", f"{curl} -s"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        ["sh", "-c", f"{curl} -s"], capture_output=True, text=True, timeout=DEADLINE
+    )
     assert json.loads(answer.stdout)["usage"]["completion_tokens"] > 0
 
     body = {"model": "default_model", "stream": True, "max_tokens": 4}
     body["messages"] = [{"role": "user", "content": "Hi"}]
-    lines = requests.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=60)
+    lines = requests.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=DEADLINE)
     events = [line for line in lines.iter_lines() if line.startswith(b"data: ")]
     assert len(events) >= 4
     assert events[-1] == b"data: [DONE]"
@@ -125,17 +127,18 @@ def test_rank_that_dies(served: Inv, args: tuple[str, ...], words: list[str]) ->
     assert served("tp.status").out.startswith("stopped")
 
 
-def test_timeout(served: Inv) -> None:
-    failed = served("tp.start", "--timeout", "0.3", code=4)
+def test_timeout(light: Inv) -> None:
+    (light.home / "light" / "load.shut").touch()
+    failed = light("tp.start", "--timeout", "0.3", code=4)
     assert "not ready within" in failed.err
-    assert served("tp.status").out.startswith("stopped")
+    assert light("tp.status").out.startswith("stopped")
 
 
 def test_degraded(light: Inv) -> None:
     """A rank that is gone, and then a server that is stopped nevertheless."""
     light("tp.start")
     os.kill(pids(light)[1], signal.SIGKILL)
-    status = wait_for(lambda: (found := light.run("tp.status", "--json")).code == 3 and found, 30)
+    status = wait_for(lambda: (found := light.run("tp.status", "--json")).code == 3 and found)
     assert status.json()["state"] == "degraded"
     assert "rank 1 on 127.0.0.1 (killed by SIGKILL)" in status.err
     light("tp.stop")
@@ -190,7 +193,7 @@ def test_foreground(served: Inv) -> None:
             break
     assert any(line.startswith("ready: http://127.0.0.1:") for line in lines)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, err
     assert re.search(r"^rank 0 \| .*Starting httpd", out, re.MULTILINE)
     assert re.search(r"^rank 1 \| ", out, re.MULTILINE)
@@ -260,14 +263,14 @@ def test_follow(served: Inv) -> None:
     process = served.start("tp.logs", "--follow", "--lines", "1")
     assert process.stdout is not None
     process.stdout.readline()
-    requests.get(f"http://127.0.0.1:{served.port}/v1/models", timeout=30)
+    requests.get(f"http://127.0.0.1:{served.port}/v1/models", timeout=DEADLINE)
     seen = ""
     while "/v1/models" not in seen:
         line = process.stdout.readline()
         assert line, "the view ended"
         seen += line
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import layout
 import pytest
-from conftest import DEADLINE, Inv, wait_for
+from conftest import DEADLINE, Inv, require, wait_for
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster.errors import ActionFailed, CheckFailed
@@ -378,16 +378,22 @@ def test_the_combined_log_is_capped(home: Path, path: Path) -> None:
     assert len(list(combined.tail(path, 0))) == 1003
 
 
+def bytes_read() -> int:
+    """By this process so far: how much is read says what a busy machine's clock does not."""
+    require(Path("/proc/self/io").exists(), "needs Linux, which counts what is read")
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
 def test_the_end_of_a_large_log_is_shown_at_once(path: Path) -> None:
     """It is read from its end: 1 GB, of which just the first and last lines are on the disk."""
     path.write_text(f"rank 0 | {launch.HEADER}a rank=0 x\n")
     with path.open("ab") as file:
         file.truncate(10**9)
         file.write(b"\n" + b"".join(b"rank %d | %d\n" % (n % 2, n) for n in range(1000)))
-    begun = time.monotonic()
+    begun = bytes_read()
     assert list(combined.tail(path, 2)) == ["rank 0 | 998", "rank 1 | 999"]
     assert list(combined.tail(path, 1, 0, "^99")) == ["rank 0 | 998"]
-    assert time.monotonic() - begun < 0.5
+    assert bytes_read() - begun < 10**7
 
 
 def test_lines_of_any_length_are_read_from_the_end(path: Path, monkeypatch: Any) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import Inv
-from openai import OpenAI
+from conftest import DEADLINE, Inv
 
 
 def test_client(served: Inv) -> None:
+    from openai import OpenAI  # slow to import, and each worker collects this
+
     served("tp.start")
     url = served("tp.status", "--json").json()["url"]
-    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=DEADLINE) as client:
         assert client.models.list().object == "list"
         ask: Any = {
             "model": "default_model",

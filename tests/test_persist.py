@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Inv, require, wait_for
+from conftest import DEADLINE, Inv, require, wait_for
 from rig import Rig
 from test_rdma import MATRIX, cycled, nodes
 from unit.cluster.rdma.test_links import TWO, wired
@@ -174,7 +174,7 @@ def test_loading_is_tried_again_where_that_may_help(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     assert (done.returncode, done.stdout) == (status, "" if status else "done\n")
     # Of many answers the last one is told.
@@ -215,7 +215,7 @@ def test_its_log_stays_small(tmp_path: Path, shell: str) -> None:
     (tmp_path / "log").write_text("".join(f"2026-11-30 06:00:0{n % 10} {n}\n" for n in range(500)))
     for number in range(3):
         (tmp_path / "here").write_text(f"10.9.9.{number}\n")
-        subprocess.run([*shell.split(), "-c", text], cwd=tmp_path, check=True, timeout=60)
+        subprocess.run([*shell.split(), "-c", text], cwd=tmp_path, check=True, timeout=DEADLINE)
         sizes.append(len((tmp_path / "log").read_text().splitlines()))
     assert sizes == [101, 102, 103]
     last = (tmp_path / "log").read_text().splitlines()[-1]

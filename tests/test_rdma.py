@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done, Inv, wait_for
+from conftest import DEADLINE, Done, Inv, wait_for
 from rig import Rig, mesh, ring, two_cables, two_nodes
 
 Macs = Callable[..., Rig]
@@ -287,7 +287,7 @@ def asked(inv: Inv, password: str, *words: str) -> Done:
     os.close(theirs)
     wait_for(lambda: b"sudo password" in os.read(ours, 1000))
     os.write(ours, password.encode() + b"\n")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=DEADLINE)
     os.close(ours)
     return Done(process.returncode, out, err)
 

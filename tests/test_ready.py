@@ -18,7 +18,7 @@ from typing import Any
 
 import layout
 import pytest
-from conftest import LOCAL, ROOT, Done, Inv, Sshd, clean_up, hostfile, processes, wait_for
+from conftest import DEADLINE, LOCAL, ROOT, Done, Inv, Sshd, clean_up, hostfile, processes, wait_for
 
 WEIGHTS = 20_000_000  # bytes
 
@@ -68,7 +68,7 @@ def pids(inv: Inv) -> list[int]:
 
 def nothing_is_left(inv: Inv) -> None:
     """No process, no port, no run that is not over."""
-    wait_for(lambda: not processes(inv.home), 10)
+    wait_for(lambda: not processes(inv.home))
     for port in (inv.port, inv.ring, inv.ring + 1):
         with socket.socket() as each:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,7 +92,7 @@ def test_a_load_that_takes_longer_than_the_timeout(slow: Inv) -> None:
     loads = wait_for(lambda: "%" in (found := status(slow))["why"] and found)
     assert loads["state"] == "loading"
     assert re.fullmatch(r"\d+ %, [\d.]+ MiB of 19.1 MiB per rank", loads["why"])
-    _, err = start.communicate(timeout=120)
+    _, err = start.communicate(timeout=DEADLINE)
     assert start.returncode == 0, err
     assert re.search(r"s  (still )?loading: ", err)
     assert re.search(r"^ready after \d\d\.\d s$", err, re.MULTILINE)
@@ -106,7 +106,7 @@ def test_a_load_of_85_seconds(slow: Inv) -> None:
     wait_for(lambda: status(slow)["state"] == "loading")
     asked = [slow.start("tp.wait"), slow.start("tp.health")]
     for process in (start, *asked):
-        _, err = process.communicate(timeout=180)
+        _, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, err
     assert status(slow)["state"] == "ready"
 
@@ -120,18 +120,18 @@ def test_long_loads(slow: Inv, seconds: int) -> None:
     wait_for(lambda: status(slow)["state"] == "loading")
     asked = [slow.start("tp.wait"), slow.start("tp.health")]
     for process in (start, *asked):
-        _, err = process.communicate(timeout=seconds + 60)
+        _, err = process.communicate(timeout=seconds + DEADLINE)
         assert process.returncode == 0, err
     before = pids(slow)
     restart = slow.start("tp.restart")
-    _, err = restart.communicate(timeout=seconds + 60)
+    _, err = restart.communicate(timeout=seconds + DEADLINE)
     assert restart.returncode == 0, err
     between = pids(slow)
     watch = slow.start("tp.watch", "--restart", "--max-restarts", "1", stdout=subprocess.DEVNULL)
     time.sleep(5)
     os.kill(between[1], signal.SIGKILL)
     wait_for(lambda: not {*before, *between} & {*pids(slow)} and status(slow)["state"] == "loading")
-    wait_for(lambda: status(slow)["state"] == "ready", seconds + 60, 1)
+    wait_for(lambda: status(slow)["state"] == "ready", seconds + DEADLINE, 1)
     assert watch.poll() is None
     watch.kill()
     watch.communicate()
@@ -172,7 +172,7 @@ def test_a_rank_that_dies_while_joining(slow: Inv, number: int) -> None:
     assert status(slow)["state"] == "starting"
     assert "still import" in status(slow)["why"]
     os.kill(pids(slow)[number], signal.SIGKILL)
-    _, err = start.communicate(timeout=60)
+    _, err = start.communicate(timeout=DEADLINE)
     assert start.returncode == 4, err
     assert f"rank {number} on 127.0.0.1 died: killed by SIGKILL" in err.splitlines()[-1]
     nothing_is_left(slow)
@@ -228,7 +228,7 @@ def test_an_engine_without_an_entry(light: Inv) -> None:
     wait_for((folder / "load.1.arrived").exists)
     assert light("tp.status").out.startswith("loading  group size not checked")
     (folder / "load.shut").unlink()
-    assert start.wait(60) == 0
+    assert start.wait(DEADLINE) == 0
     start.communicate()
 
 
@@ -280,7 +280,7 @@ def test_ctrl_c_while_the_token_is_awaited(slow: Inv) -> None:
     start = slow.start("tp.start", "--skip-checks")
     wait_for(lambda: status(slow)["state"] == "loading")
     start.send_signal(signal.SIGINT)
-    _, err = start.communicate(timeout=30)
+    _, err = start.communicate(timeout=DEADLINE)
     assert start.returncode == 130
     assert "the server is left as it is" in err
     assert status(slow)["state"] == "loading"
@@ -314,4 +314,4 @@ def test_a_host_that_the_hostfile_names_no_longer(light_remote: Inv, sshd: Sshd)
     assert "mac2" in shown
     done = light_remote("tp.stop")
     assert re.search(r"^stopped +mac2 +rank 1", done.out, re.MULTILINE)
-    wait_for(lambda: not processes(sshd.node_home("mac2")), 10)
+    wait_for(lambda: not processes(sshd.node_home("mac2")))

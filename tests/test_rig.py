@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Inv, require, wait_for
+from conftest import DEADLINE, ROOT, Inv, require, wait_for
 from invoke.exceptions import Exit
 from rig import (
     FAULTS,
@@ -50,7 +50,7 @@ NONCE = "0123abcd"
 def ssh(rig: Rig, *words: str) -> subprocess.CompletedProcess[str]:
     """The real client, with the configuration that the rig wrote."""
     line = ["ssh", "-F", str(rig.ssh_config), *words]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
 
 def read(rig: Rig, host: str, name: str | Fact[Any]) -> Any:

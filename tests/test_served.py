@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Inv, hostfile, own_servers
+from conftest import DEADLINE, Inv, hostfile, own_servers
 from rig import Rig
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -23,9 +23,9 @@ class Client:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def ask(self, timeout: float = 20, **body: Any) -> requests.Response:
+    def ask(self, **body: Any) -> requests.Response:
         body = {"messages": MESSAGES, "max_tokens": 2, **body}
-        return requests.post(f"{self.url}/v1/chat/completions", json=body, timeout=timeout)
+        return requests.post(f"{self.url}/v1/chat/completions", json=body, timeout=DEADLINE)
 
     def leave(self, **body: Any) -> None:
         """Ask, and be gone before the answer has come."""
@@ -34,7 +34,7 @@ class Client:
             session.post(f"{self.url}/v1/chat/completions", json=body, timeout=0.5, stream=True)
 
     def models(self, name: str = "") -> requests.Response:
-        return requests.get(f"{self.url}/v1/models{name}", timeout=20)
+        return requests.get(f"{self.url}/v1/models{name}", timeout=DEADLINE)
 
 
 CACHED = """
@@ -116,10 +116,12 @@ def hostile(client: Client) -> None:
     for body in HOSTILE:
         assert client.ask(**body).status_code == (200 if "top_k" in body else 404)
     for prompt in ("", ["a"]):
-        answer = requests.post(f"{client.url}/v1/completions", json={"prompt": prompt}, timeout=20)
+        answer = requests.post(
+            f"{client.url}/v1/completions", json={"prompt": prompt}, timeout=DEADLINE
+        )
         assert answer.status_code == 404
     # Who has gone: of an answer that has no end, and of one that rank 0 alone would break off.
     client.leave(max_tokens=10**30)
     client.leave(max_tokens=10**30, stream=True, seed=1)
     client.leave(max_tokens=10**30, seed=1)
-    assert client.ask(timeout=60).status_code == 200
+    assert client.ask().status_code == 200

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Inv, _listens, free_ports, require, wait_for
+from conftest import DEADLINE, ROOT, Inv, _listens, free_ports, require, wait_for
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
@@ -89,6 +89,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"Port {made.port}\nListenAddress 127.0.0.1\nHostKey {made.folder}/host.key\n"
         f"AuthorizedKeysFile {made.folder}/authorized\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nMaxAuthTries 6\n"
+        # What a shell of this machine's own user reads as it begins is no part of a test.
+        f"SetEnv HOME={made.folder}\n"
     )
     (made.folder / "sshd_config").write_text(settings)
     Path("/run/sshd").mkdir(exist_ok=True)
@@ -137,7 +139,7 @@ def by_ssh(path: Path, name: str = "mac1") -> subprocess.CompletedProcess[str]:
     """What ssh itself makes of it; host keys as we take them."""
     strict = ["-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]
     line = ["ssh", "-F", str(path), *strict, name, "echo in"]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=DEADLINE)
 
 
 def by_us(path: Path, name: str = "mac1") -> node.CommandResult:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import require
+from conftest import DEADLINE, require
 from unit.cluster.rdma.test_links import BARE, RIGHT, TWO, but, facts, interface, wired
 
 from tasks.cluster.facts.machine import processes
@@ -75,7 +75,7 @@ def attempt(tmp_path: Path) -> Iterator[Try]:
     def run(line: str, *words: str) -> subprocess.CompletedProcess[str]:
         (base / "line").write_text(line + "\n")
         inside = ["unshare", "--mount", "--uts", "sh", "-c", PREPARE, "sh", str(base), *words]
-        return subprocess.run(inside, capture_output=True, text=True, timeout=60)
+        return subprocess.run(inside, capture_output=True, text=True, timeout=DEADLINE)
 
     yield run
     subprocess.run(["umount", base], check=True)

@@ -1,27 +1,28 @@
 # A process known by pid and start, on Linux and macOS alike, and the paths of what tells of it.
 . ./paths.sh
-tp_boot=$(
-  { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null && printf '%s\n' "$boot" ||
-    sysctl -n kern.bootsessionuuid 2>/dev/null ||
+{ read -r tp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || tp_boot=$(
+  sysctl -n kern.bootsessionuuid 2>/dev/null ||
     sysctl -n kern.boottime | sed 's/.*{ sec = \([0-9]*\).*/\1/'
 )
-start_id() { # pid: when it began, empty if it is gone or only waits to be reaped
+look_up() { # pid: $began, empty if it is gone or only waits to be reaped; no process for it on Linux
+  began='' stat=''
   if [ -d /proc/self ]; then
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+    # A name may have line breaks.
+    { while read -r more || [ -n "$more" ]; do stat="$stat $more"; done <"/proc/$1/stat"; } 2>/dev/null
     set -f
     # shellcheck disable=SC2086 # its fields
     set -- ${stat##*) }
     set +f
-    [ "$1" = Z ] || printf '%s\n' "${20}"
+    [ "$1" = Z ] || began=${20}
   else
     # A zombie's start is still told, so its state is asked for too.
     # shellcheck disable=SC2046 # blanks made one
     set -- $(TZ=UTC0 LC_ALL=C ps -o stat=,lstart= -p "$1" 2>/dev/null)
-    case $1 in Z*) ;; *) [ $# -eq 0 ] || { shift; printf '%s\n' "$*"; } ;; esac
+    case $1 in Z*) ;; *) [ $# -eq 0 ] || { shift; began=$*; } ;; esac
   fi
 }
 is_alive() { # pid start boot
-  [ -n "$2" ] && [ "$3" = "$tp_boot" ] && [ "$2" = "$(start_id "$1")" ]
+  [ -n "$2" ] && [ "$3" = "$tp_boot" ] && look_up "$1" && [ "$2" = "$began" ]
 }
 is_suspended() { # pid: whether something has stopped it for a while (SIGSTOP, a debugger)
   if [ -d /proc/self ]; then

@@ -3,7 +3,7 @@
 printf 'now %s\nboot %s\nat %s\nold %s\n' "$(date +%s)" "$tp_boot" "$here" "$old"
 # One that is there but is not ours, or can't be entered, is no empty state.
 for folder in "$state_dir" "$here"; do
-  own "$folder" && { [ ! -e "$folder" ] || (cd "$folder"); } || exit
+  own "$folder" && { [ ! -e "$folder" ] || [ -x "$folder" ] || (cd "$folder"); } || exit
 done
 # Who has the cluster says so to each node with the first question: none lets others act from then on.
 [ -z "$fence" ] || { seen; [ "$hold" = "$of" ] && [ "$fence" -le "$highest" ]; } || {
@@ -17,7 +17,7 @@ line() { # word file: the word and the file's first line
   is_own "$2" && { read -r line <"$2"; printf '%s %s\n' "$1" "$line"; }
 }
 text() { # word file: the word and the file in one line
-  is_own "$2" && printf '%s %s\n' "$1" "$(head -c 262144 "$2" | tr -d '\n\000')"
+  is_own "$2" && { printf '%s ' "$1"; head -c 262144 "$2" | tr -d '\n\000'; echo; }
 }
 booted() { # since when the node is up, in seconds since the epoch
   if [ -r /proc/uptime ]; then

@@ -221,7 +221,7 @@ class Rig:
         input: str | None = None,
         check: bool = True,
         root: bool = False,
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run /bin/sh text (or words) in a host as its user, without ssh; `root`: as under sudo."""
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)

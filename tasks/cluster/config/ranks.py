@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
 
 
-def how_many(count: int) -> str:
-    return "1 rank" if count == 1 else f"{count} ranks"
-
-
 @dataclass(frozen=True)
 class Rank:
     """One process of the server.

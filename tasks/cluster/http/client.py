@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Messages = Sequence[Mapping[str, str]]
 BODY = 65536  # bytes of an answer that is no success: its first are enough
+# A model may end its answer with the first token, which is no proof of it: engines say "stop" by
+# default, too. So it is asked again, by other words.
+PROMPTS = ("Hi", "Say a word.", "One, two, three,", "Once upon a time", "The sky is")
 # Seconds that a stream has for its last words (counts of tokens, [DONE]) once the answer is whole.
 LAST_WORDS = 2.0
 
@@ -102,13 +105,11 @@ class Api:
     def chat(
         self, model: str, prompt: str, max_tokens: int, timeout: float = 60, **sampling: object
     ) -> dict[str, Json]:
-        """One chat completion as the server's JSON; raise ApiError unless it holds a token."""
+        """One chat completion as the server's JSON, which may hold no token; raise ApiError."""
         messages = [{"role": "user", "content": prompt}]
         body = {**_body(model, messages, max_tokens), **sampling}
         answer = self._send("POST", "/v1/chat/completions", timeout, json=body)
-        if refused := _refusal(answer):
-            raise ApiError(refused)
-        return dict(answer.json())
+        return _completion(answer)
 
     def completion(
         self, model: str, prompt: str, max_tokens: int, timeout: float, **sampling: object
@@ -119,13 +120,16 @@ class Api:
         try:
             return dict(answer.json())
         except NOT_AS_AGREED:
-            raise ApiError(_refusal(answer) or "the completion is none") from None
+            raise _no_completion(answer) from None
 
     def one_token(self, model: str | None, default: str, timeout: float) -> str:
         """Get one real token; the name by which the loaded model is to be asked for."""
         name = self.name_of(model, default, timeout)
-        self.chat(name, "Hi", max_tokens=1, timeout=timeout)
-        return name
+        for prompt in PROMPTS:
+            data = self.chat(name, prompt, max_tokens=1, timeout=timeout)
+            if _holds_any(data):
+                return name
+        raise ApiError(f"{len(PROMPTS)} completions hold no token: {one_line(str(data))[:200]}")
 
     def name_of(self, model: str | None, default: str, timeout: float = 10) -> str:
         """The name to ask for: asking by one that is not the loaded model would load another."""
@@ -221,24 +225,32 @@ def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, object]:
     return {"model": model, "messages": messages, "max_tokens": max_tokens}
 
 
-def _refusal(answer: requests.Response) -> str | None:
-    """What an answer says that holds no token; None for a completion with one."""
+def _completion(answer: requests.Response) -> dict[str, Json]:
+    """A completion as the server's JSON; raise ApiError with what it says, where it is none."""
     try:
         data = answer.json()
-        if _is_done(answer) and (failed := of_body(data)):
-            return f"the server said: {failed}"
-        if _is_done(answer):
-            empty = f"the completion holds no token: {one_line(answer.text)[:200]!r}"
-            return None if _holds_any(data) else empty
+        failed = of_body(data)
+        if _is_done(answer) and not failed:
+            _parts(data)  # is it as agreed?
+            return dict(data)
     except NOT_AS_AGREED:
-        pass
-    return f"the completion answered {answer.status_code}: {said(answer.text)!r}"
+        raise _no_completion(answer) from None
+    raise ApiError(f"the server said: {failed}") if _is_done(answer) else _no_completion(answer)
+
+
+def _no_completion(answer: requests.Response) -> ApiError:
+    return ApiError(f"the completion answered {answer.status_code}: {said(answer.text)!r}")
+
+
+def _parts(data: Json) -> tuple[object, ...]:
+    return stream.parts(data["choices"][0].get("message") or {})
 
 
 def _holds_any(data: Json) -> bool:
-    """Whether a completion holds a token."""
-    message = data["choices"][0].get("message") or {}
-    return bool(stream.usage(data).get("completion_tokens") or any(stream.parts(message)))
+    """Whether a completion holds a token: counted, or to be seen, or as many as were allowed."""
+    if stream.usage(data).get("completion_tokens") or any(_parts(data)):
+        return True
+    return bool(data["choices"][0].get("finish_reason") == "length")
 
 
 def _is_done(answer: requests.Response) -> bool:

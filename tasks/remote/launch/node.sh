@@ -31,13 +31,15 @@ enrol() {
   [ -z "$score" ] || printf '%s\n' "$score" >"$at/score.py" || exit
   want running "$run" "$who" || exit
   # Earlier runs go, but for the newest (names begin with the time) and one whose values are used.
-  newest
   n=0
-  for other in $runs; do
-    [ -e "$here/runs/$other/ended" ] || continue
-    n=$((n + 1))
-    [ $n -le "$keep_runs" ] || [ "$other" = "$spare" ] || rm -rf "$here/runs/$other"
+  for other in "$here"/runs/*; do
+    [ ! -e "$other/ended" ] || n=$((n + 1))
   done
+  for other in "$here"/runs/*; do
+    [ -e "$other/ended" ] || continue
+    [ $n -le "$keep_runs" ] || [ "$other" = "$here/runs/$spare" ] || printf '%s\0' "$other"
+    n=$((n - 1))
+  done | xargs -0 rm -rf
 }
 fenced enrol
 # What is wired before this boot's first start. Ranks of one node, and starts at one time, may all

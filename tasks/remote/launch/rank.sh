@@ -79,11 +79,8 @@ start() { # words: starts the rank, writes down its pid and start, waits for it,
   # In a shell of its own: some keep what a redirection replaces open, and 9 with it the lock.
   (exec </dev/null 9<&-; become "$@") &
   pid=$!
-  {
-    printf '%s\n' "$pid"
-    start_id "$pid"
-    printf '%s\n' "$tp_boot"
-  } >"$base.pid.new" && mv "$base.pid.new" "$base.pid"
+  look_up "$pid"
+  printf '%s\n' "$pid" "$began" "$tp_boot" >"$base.pid.new" && mv "$base.pid.new" "$base.pid"
   exec 9<&- # it has been started: others may act (fence.sh)
   [ -z "$log" ] || keep_short
   wait "$pid"

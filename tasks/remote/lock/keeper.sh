@@ -20,7 +20,7 @@ count() { # seconds since the last beat
 }
 make() {
   mkdir "$lock" && beat &&
-    printf '%s\n' "$token" $$ "$began" "$tp_boot" "$(date +%s)" "$what" "$who" >"$lock/holder" &&
+    printf '%s\n' "$token" $$ "$mine" "$tp_boot" "$(date +%s)" "$what" "$who" >"$lock/holder" &&
     return
   rm -rf "$lock"
   return 1
@@ -42,7 +42,8 @@ number() { # of this hold: one more than the highest that was seen here
 }
 release() { is_mine && remove "$token"; }
 trap '' HUP INT QUIT TERM
-began=$(start_id $$) failed=0 told='' left=$((wait * 3))
+look_up $$
+mine=$began failed=0 told='' left=$((wait * 3))
 while :; do
   if is_there && ! gone; then
     [ $left -gt 0 ] || { line refused; exit 0; }

@@ -1,10 +1,12 @@
 # Tells the last line of the log of each rank here whose run is not over.
 . ./runs.sh
+end='
+' back=$(printf '\r')
 for at in "$here"/runs/*; do
   ! is_open "$at" || for file in "$at"/rank-*.log; do
     number=${file##*/rank-}
-    printf 'line %s ' "${number%.log}"
-    tail -c 600 "$file" 2>/dev/null | tr '\r' '\n' | tail -n 1
-    echo
+    text=$(tail -c 600 "$file")
+    text=${text%"$back"} text=${text##*"$end"}
+    printf 'line %s %s\n' "${number%.log}" "${text##*"$back"}"
   done
-done
+done 2>/dev/null

@@ -7,9 +7,9 @@ forget() {
   for at in "$here/runs"/${run:-*}; do
     # A script that was held up may have started a rank meanwhile.
     is_open "$at" && ! living "$at"/rank-*.pid && : >"$at/ended" && rm -f "$at"/rank-*.MLX_*
-    # What a person has stopped is not to be started again with what they gave.
-    [ -n "$keep" ] || rm -rf "$at"/rank-*.env
   done
+  # What a person has stopped is not to be started again with what they gave.
+  [ -n "$keep" ] || rm -rf "$here/runs"/${run:-*}/rank-*.env
   wanted
   [ -n "$run" ] && [ "$run" != "$want_run" ] || want_stopped "$who"
   [ -n "$run" ] || living "$old"/rank[0-9]*.pid || rm -rf "$old"/rank[0-9]* "$old"/ready*

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Inv
+from conftest import DEADLINE, ROOT, Inv
 
 from tasks.cluster.facts.server.marks import Marks
 from tasks.maintain.big import report, view
@@ -62,7 +62,9 @@ def _vectors(config: dict[str, Any]) -> int:
 
 def _node(*words: str) -> Any:
     line = [sys.executable, str(NODE), *words]
-    return json.loads(subprocess.run(line, capture_output=True, check=True, timeout=60).stdout)
+    return json.loads(
+        subprocess.run(line, capture_output=True, check=True, timeout=DEADLINE).stdout
+    )
 
 
 MARKS = """importing 100.0 pid=7 stacks=SIGURG

@@ -21,7 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT, free_ports, wait_for
+from conftest import DEADLINE, ROOT, free_ports, wait_for
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.facts.server import marks
@@ -103,7 +103,7 @@ def entry() -> ModuleType:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=DEADLINE)
     return process.returncode, out, err
 
 
@@ -461,7 +461,7 @@ def first_token(port: int) -> Any:
     asked = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with suppress(OSError), urllib.request.urlopen(asked, timeout=60) as answer:
+    with suppress(OSError), urllib.request.urlopen(asked, timeout=DEADLINE) as answer:
         return json.load(answer)["choices"]
 
 
@@ -478,7 +478,7 @@ def serve(ranks: Ranks, model: Path, python: str = sys.executable) -> None:
     assert 0 < size - whole.of < 10_000  # the header
     wait_for(lambda: all(_read_all(ranks.marks(rank)) for rank in (0, 1)))
     processes[0].send_signal(signal.SIGINT)
-    processes[0].communicate(timeout=60)
+    processes[0].communicate(timeout=DEADLINE)
     left = ranks.marks(0).left
     assert left is not None
     assert left.status == 0

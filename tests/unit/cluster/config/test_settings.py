@@ -61,7 +61,9 @@ def judged(place: str, act: Any) -> None:
         assert re.search(OUT, line)
 
 
+# Of each row a few: the kinds of values are shared, and so thousands are drawn of each.
 @names(ALL)
+@settings(max_examples=30)
 @given(value=VALUES)
 def test_any_value_in_a_file(row: SettingRow, value: object) -> None:
     space = row.name.partition(".")[0]
@@ -70,6 +72,7 @@ def test_any_value_in_a_file(row: SettingRow, value: object) -> None:
 
 
 @names(IN_VARIABLES)
+@settings(max_examples=25)
 @given(text=TEXTS)
 def test_any_text_in_a_variable(row: SettingRow, text: str) -> None:
     judged(row.variable, lambda: check(DEFAULTS, {}, {row.variable: text}, in_file))

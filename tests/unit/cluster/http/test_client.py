@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.http.client import Api
-from tasks.cluster.http.failure import Why
+from tasks.cluster.http.failure import ApiError, Why
 from tasks.cluster.ssh.node import Node
 
 Serve = Callable[..., Api]
@@ -23,15 +24,23 @@ Serve = Callable[..., Api]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """A server that answers each connection with these bytes (None: nothing), and hangs up."""
+    """A server that answers each connection with these bytes (None: nothing), and hangs up.
+
+    Of several answers each is given once, the last one from then on.
+    """
     listeners = []
 
     def start(
-        answer: bytes | None, tls: ssl.SSLContext | None = None, key: str | None = None
+        answer: bytes | list[bytes] | None,
+        tls: ssl.SSLContext | None = None,
+        key: str | None = None,
+        asked: list[bytes] | None = None,
     ) -> Api:
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
-        threading.Thread(target=play, args=(listener, answer, tls), daemon=True).start()
+        answers = answer if isinstance(answer, list) else [answer]
+        more = (answers, tls, [] if asked is None else asked)
+        threading.Thread(target=play, args=(listener, *more), daemon=True).start()
         return Api(Node(Host("127.0.0.1")), "127.0.0.1", listener.getsockname()[1], key)
 
     yield start
@@ -39,19 +48,33 @@ def serve() -> Iterator[Serve]:
         listener.close()
 
 
-def play(listener: socket.socket, answer: bytes | None, tls: ssl.SSLContext | None) -> None:
-    held = []
+def play(
+    listener: socket.socket,
+    answers: Sequence[bytes | None],
+    tls: ssl.SSLContext | None,
+    asked: list[bytes],
+) -> None:
+    held, left = [], list(answers)
     with suppress(OSError):
         while True:
             peer, _ = listener.accept()
             with suppress(OSError):
                 peer = tls.wrap_socket(peer, server_side=True) if tls else peer
-                peer.recv(65536)
+                asked.append(request(peer))
+                answer = left.pop(0) if left[1:] else left[0]
                 if answer is None:
                     held.append(peer)
                     continue
                 peer.sendall(answer)
             peer.close()
+
+
+def request(peer: socket.socket) -> bytes:
+    """A request, its body in one piece with its head or not."""
+    got = peer.recv(65536)
+    head, _, body = got.partition(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    return got if not length or len(body) == int(length[1]) else got + peer.recv(65536)
 
 
 def http(status: int) -> bytes:
@@ -102,6 +125,65 @@ def test_tls(serve: Serve, tmp_path: Path) -> None:
     found = serve(http(200), tls).page("/health")
     assert found
     assert found.why is Why.TLS
+
+
+def completion(message: object, finish: str | None, **usage: int) -> bytes:
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return of_json({"choices": [choice], **({"usage": usage} if usage else {})})
+
+
+def of_json(data: object) -> bytes:
+    body = json.dumps(data).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+SILENT = {"role": "assistant", "content": None, "reasoning": None, "tool_calls": None}
+ENDED = completion(SILENT, "stop", prompt_tokens=2, completion_tokens=0)  # of vllm-mlx (0.2.6)
+TOLD = [
+    # An end token that the engine counts (mlx-lm), and one that it does not (vllm-mlx).
+    ("counted", completion({"content": ""}, "stop", prompt_tokens=2, completion_tokens=1), True),
+    ("not counted", ENDED, False),
+    # mlx_lm.server says "stop" of what was never begun, too.
+    ("nothing", completion({"content": ""}, "stop"), False),
+    ("no reason", completion({"content": ""}, None, completion_tokens=0), False),
+    ("text", completion({"content": "a"}, "stop"), True),
+    ("a thought", completion({"content": None, "reasoning": "a"}, "stop"), True),
+    # A token that is no text by itself.
+    ("its length", completion({"content": ""}, "length"), True),
+    ("no message", completion(None, "length"), True),
+]
+
+
+@pytest.mark.parametrize(("_name", "answer", "is_token"), TOLD, ids=[row[0] for row in TOLD])
+def test_a_token(serve: Serve, _name: str, answer: bytes, is_token: bool) -> None:
+    if is_token:
+        assert serve(answer).one_token(None, "M", 5) == "M"
+        return
+    with pytest.raises(ApiError, match="5 completions hold no token: "):
+        serve(answer).one_token(None, "M", 5)
+
+
+def test_an_end_token_first(serve: Serve) -> None:
+    """A model that ends its first answers is asked again, each time by other words."""
+    asked: list[bytes] = []
+    token = completion({"content": "a"}, "length")
+    assert serve([ENDED, ENDED, token], asked=asked).one_token(None, "M", 5) == "M"
+    assert len({body.split(b"\r\n\r\n")[1] for body in asked}) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (of_json({"error": {"message": "no room"}}), "the server said: no room"),
+        (of_json({"choices": []}), "the completion answered 200: "),
+        (of_json({"choices": [{"message": "a"}]}), "the completion answered 200: "),
+        (of_json(["a"]), "the completion answered 200: "),
+        (http(503), "the completion answered 503: ''"),
+    ],
+)
+def test_no_completion(serve: Serve, answer: bytes, says: str) -> None:
+    with pytest.raises(ApiError, match=re.escape(says)):
+        serve(answer).one_token(None, "M", 5)
 
 
 def test_who_is_never_final() -> None:

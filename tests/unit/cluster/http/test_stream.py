@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai import OpenAI, OpenAIError
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.http import client, completion
@@ -23,6 +22,9 @@ from tasks.cluster.http.stream import MOST
 from tasks.cluster.ssh.node import Node
 
 from .shapes import CHUNKED, CLOSE, LENGTH, SHAPES, Shape
+
+if TYPE_CHECKING:  # half a second to import, and each worker collects this
+    from openai import OpenAI
 
 SILENCE = 1.0  # seconds without a word until a client gives up
 
@@ -84,6 +86,8 @@ class Taken:
 
 @pytest.fixture(scope="module")
 def openai(port: int) -> Iterator[OpenAI]:
+    from openai import OpenAI
+
     url = f"http://127.0.0.1:{port}/v1"
     with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=SILENCE) as client:
         yield client
@@ -91,6 +95,8 @@ def openai(port: int) -> Iterator[OpenAI]:
 
 def theirs(openai: OpenAI, name: str) -> Taken:
     """What a program that uses the openai client gets, with the care that its types ask for."""
+    from openai import OpenAIError
+
     taken, calls = Taken(), dict[int, tuple[str, str]]()
     try:
         stream = openai.chat.completions.create(

@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx._distributed_utils import common, config
 
@@ -491,6 +491,7 @@ networks = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(
     cables=st.sampled_from([PAIR, TWO_CABLES, MESH3, MESH4, RING4]),
     taken=st.lists(st.tuples(st.sampled_from(["mac1", "mac2"]), networks), max_size=8),

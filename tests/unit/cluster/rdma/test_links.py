@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from conftest import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -479,7 +480,9 @@ def test_a_password_reaches_sudo_exactly(password: str) -> None:
     """By stdin, whatever it holds, and never among the words of a process."""
     sudo = 'sudo() { [ "$*" = "-S -p  true" ] || exit 9; cat; }\n'
     script = sudo + setup.as_root(password) + "root true\n"
-    done = subprocess.run(["/bin/sh", "-s"], input=script.encode(), capture_output=True, timeout=20)
+    done = subprocess.run(
+        ["/bin/sh", "-s"], input=script.encode(), capture_output=True, timeout=DEADLINE
+    )
     assert done.stdout == password.encode() + b"\n"
 
 

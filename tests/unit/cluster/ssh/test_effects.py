@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from conftest import free_ports, require, wait_for
+from conftest import DEADLINE, free_ports, require, wait_for
 from test_injection import RUN, Scratch, cluster_of
 
 from tasks.cluster.facts import Fact
@@ -52,7 +52,7 @@ class Place:
     def _done(self, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.shell, input=script, cwd=self.home, env={**os.environ, "HOME": str(self.home)},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
 
     def run(self, script: str, status: int = 0) -> str:
@@ -147,7 +147,7 @@ def test_a_command_line_with_a_backslash(place: Place) -> None:
             target = targets.Target("mac1", server.pid, "a server", same, True)
             told = place.run(stop.script(cluster, [target], [target], "TERM", 40))
             # Who has not been waited for yet is still told of; its end is what counts.
-            assert server.wait(60) == -signal.SIGTERM, told
+            assert server.wait(DEADLINE) == -signal.SIGTERM, told
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
@@ -162,10 +162,10 @@ def test_what_only_waits_to_be_reaped_is_gone(place: Place, is_mac: bool) -> Non
         script = script.replace("[ -d /proc/self ]", "false")
     with subprocess.Popen(["true"]) as ended:
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-        told = place.run(f"{script}\nstart_id {ended.pid}; echo and; start_id {os.getpid()}")
-    before, _, after = told.partition("and\n")
-    assert before == ""
-    assert after.strip()
+        asked = [f"look_up {pid}; echo :$began" for pid in (ended.pid, os.getpid())]
+        zombie, living = place.run("\n".join([script, *asked])).splitlines()
+    assert zombie == ":"
+    assert living > ":"
 
 
 def test_a_lock(place: Place) -> None:
@@ -252,3 +252,44 @@ def test_a_listing(place: Place) -> None:
     found = place.read(files.fact("~"))
     assert found.keys() == {"ü\\n", "large ü", "gone"}
     assert found["large ü"] == "1048577"
+
+
+def test_old_runs_cost_no_program(place: Place) -> None:
+    """However many runs are over, a stop and the next start begin as many programs as with none."""
+    cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state")
+    report = StopReport(cluster.leader.name)
+    forget = stop.forget_scripts(cluster, [report])[report.node]
+    look = state.fact("~/.state", "default").command
+    start = launch.background(cluster, cluster.ranks, RUN)
+    enrol = start[: start.index("fenced enrol\n") + len("fenced enrol\n")]
+    runs = place.home / ".state/default/runs"
+
+    def begun() -> list[int]:
+        shutil.rmtree(runs / RUN.id, ignore_errors=True)
+        return [count_programs(place, script) for script in (look, forget, enrol)]
+
+    begun()
+    few = begun()
+    for number in range(30):
+        run = runs / f"20000101T{number:06}"
+        run.mkdir()
+        (run / "ended").touch()
+        (run / "rank-0.log").touch()
+    many = begun()
+    assert all(few)
+    assert many == few
+    assert len(list(runs.iterdir())) == cluster.keep_logs + 1
+    assert (runs / "20000101T000029").is_dir()
+
+
+def count_programs(place: Place, script: str) -> int:
+    """How many programs a script begins: each leaves a line here before it does what it does."""
+    folder, told = place.home / "counted", place.home / "told"
+    folder.mkdir(exist_ok=True)
+    for name in ("rm", "mv", "cat", "head", "tr", "date", "chmod", "mkdir", "perl", "sed", "xargs"):
+        shim = folder / name
+        shim.write_text(f'#!/bin/sh\necho >>"{told}"\nexec {shutil.which(name)} "$@"\n')
+        shim.chmod(0o755)
+    told.write_text("")
+    place.run(f"PATH={shlex.quote(str(folder))}:$PATH\n{script}")
+    return len(told.read_text().splitlines())
