@@ -21,6 +21,7 @@ from ...cluster.http.load import LoadDocument, LoadRow, LoadTest, calibrate, mer
 from ...cluster.server import snapshots
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
+from ...cluster.text import counted
 from ...session import Session
 from ..version import commit_of
 from . import chat, compare
@@ -154,7 +155,7 @@ def _tell(row: LoadRow, wanted: LoadPlan) -> None:
     if at_once := sum(sample.came_at_once for sample in row.good):
         screen.say(f"  {at_once} of {row.requests} answers came at once: no tokens/s of them")
     if wanted.repeats > 1 and not row.errors and not row.is_narrow:
-        times = f"{len(row.repeats)} repeat{'s' * (len(row.repeats) > 1)}"
+        times = counted(len(row.repeats), "repeat")
         known = f", total ±{100 * row.doubt:.0f} %" if row.doubt else ""
         screen.say(f"  not narrow after {times}{known}: more --repeats, a quieter machine")
 

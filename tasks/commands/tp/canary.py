@@ -42,6 +42,7 @@ from ...cluster.server import snapshots
 from ...cluster.server import stop as stopping
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
+from ...cluster.text import counted
 from ...session import Session
 from ..findings import lost
 from . import chat, compare, launch, lock, wait
@@ -136,7 +137,7 @@ def _read(file: str | None) -> Reference | None:
 def _record(server: Server, options: CanaryOptions) -> None:
     """Write down what this server answers."""
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
-    what = ranks.how_many(record.size)
+    what = counted(record.size, "rank")
     reference = measure(orders, options, record.model, record.size, what)
     compare.write(str(options.record), reference.dump(), "--record")
     screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
@@ -244,7 +245,7 @@ def _tell(server: Server, reference: Reference, found: Verdict, as_json: bool) -
         return
     if found.positions:
         screen.table(_rows(found))
-    what = f"{ranks.how_many(server.record.size)} against {reference.what}"
+    what = f"{counted(server.record.size, 'rank')} against {reference.what}"
     screen.say(f"canary: {found.verdict}: {what}" + (found.why and f": {found.why}"))
 
 
@@ -282,7 +283,7 @@ def _reference(
     fewer = _fewest(cluster, server, options)
     size, names = len(fewer.ranks), ", ".join(rank.host.ssh for rank in fewer.ranks)
     with lock.locked(session, fewer, "tp.bench --canary"):
-        what = f"{ranks.how_many(size)} on {names}"
+        what = f"{counted(size, 'rank')} on {names}"
         screen.say(f"the reference: {what}")
         run = None
         try:

@@ -10,12 +10,12 @@ from typing import Literal, TypedDict, TypeGuard
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
-from ...cluster.config.ranks import FAST_SYNCH, how_many
+from ...cluster.config.ranks import FAST_SYNCH
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed
 from ...cluster.http import noise
 from ...cluster.http.load import LoadDocument
 from ...cluster.http.noise import Effect
-from ...cluster.text import one_line
+from ...cluster.text import counted, one_line
 from ...drawing import plot
 
 FORMAT = 1  # of the file
@@ -43,15 +43,6 @@ class Run(_Run, total=False):
     fast_synch: str | None
 
 
-class Change(TypedDict):
-    """An effect as JSON has it."""
-
-    ratio: float
-    low: float
-    high: float
-    is_noise: bool
-
-
 class Compared(TypedDict):
     """A row of a run beside that of the first run."""
 
@@ -60,9 +51,9 @@ class Compared(TypedDict):
     run: str
     ranks: int | None
     first_token: float | None
-    first_token_change: Change | None
+    first_token_change: Effect | None
     total: float | None
-    total_change: Change | None
+    total_change: Effect | None
     is_base: bool
 
 
@@ -107,17 +98,9 @@ def _rows(runs: Sequence[Run]) -> list[Compared]:
     return found
 
 
-def _change(base: LoadDocument, row: LoadDocument, what: Figure) -> Change | None:
+def _change(base: LoadDocument, row: LoadDocument, what: Figure) -> Effect | None:
     """The effect on the repeats of a row; None where they are too few."""
-    found = noise.effect(_repeats(base, what), _repeats(row, what))
-    if found is None:
-        return None
-    return {
-        "ratio": found.ratio,
-        "low": found.low,
-        "high": found.high,
-        "is_noise": found.is_noise,
-    }
+    return noise.effect(_repeats(base, what), _repeats(row, what))
 
 
 def _repeats(row: LoadDocument, what: Figure) -> list[float]:
@@ -157,7 +140,7 @@ def _key(row: Compared) -> Key:
     return row["prompt_tokens"], row["concurrency"]
 
 
-def _words(change: Change | None, before: float | None, after: float | None) -> str:
+def _words(change: Effect | None, before: float | None, after: float | None) -> str:
     """A change as people read it; where repeats are too few it is said without an interval."""
     if change is None:
         if not before or after is None:
@@ -180,9 +163,8 @@ def _speed_ups(rows: Sequence[Compared]) -> list[str]:
         base = _base(row, rows)
         change, one, two = row["total_change"], base["ranks"], row["ranks"]
         if change and one and two and one != two:
-            effect = Effect(change["ratio"], change["low"], change["high"])
             lines.append(
-                f"{row['prompt_tokens']} x{row['concurrency']}: {_speed_up(one, two, effect)}"
+                f"{row['prompt_tokens']} x{row['concurrency']}: {_speed_up(one, two, change)}"
             )
     return lines
 
@@ -190,13 +172,14 @@ def _speed_ups(rows: Sequence[Compared]) -> list[str]:
 def _speed_up(one: int, two: int, change: Effect) -> str:
     """What `two` ranks are against `one` rank; `change` is from the one to the other."""
     if one > two:
-        change = Effect(1 / change.ratio, 1 / change.high, 1 / change.low)
+        change = noise.between(1 / change["ratio"], 1 / change["high"], 1 / change["low"])
     few, many = sorted((one, two))
-    who = f"{how_many(many)} against {few}"
-    if change.is_noise:
+    who = f"{counted(many, 'rank')} against {few}"
+    if change["is_noise"]:
         return f"{who}: no faster, no slower, as far as can be seen"
-    speed = f"{change.ratio:.2f} times as fast ({change.low:.2f} to {change.high:.2f})"
-    if change.ratio < 1:
+    ratio = change["ratio"]
+    speed = f"{ratio:.2f} times as fast ({change['low']:.2f} to {change['high']:.2f})"
+    if ratio < 1:
         return f"{who}: {speed}: fewer ranks are faster"
     return f"{who}: {speed} of at most {many / few:.3g}"
 

@@ -332,6 +332,11 @@ MODELS = [
         Model("/m", {"x": "1"}),
         ["! /m has no config.json", "! /m has no config.json"],
     ),
+    (
+        Model("/m", {"config.json": "1 1", "model.safetensors.index.json": "2"}),
+        Model("/m", {"config.json": "1 1", "model.safetensors.index.json": "2"}),
+        ["! /m has no weights (*.safetensors)"] * 2,
+    ),
     (Unknown("w"), WHOLE, ["! unknown: w", "/m/llama, 2 files"]),
 ]
 

@@ -78,7 +78,7 @@ def test_all_others_start_at_once(built: Any, monkeypatch: pytest.MonkeyPatch) -
     sent: list[Any] = []
 
     def sh(where: Any, texts: Any, timeout: float = 30) -> dict[str, CommandResult]:
-        sent.append(([node.name for node in where], sorted(texts)))
+        sent.append(([node.name for node in where], sorted(texts), timeout))
         return {name: CommandResult(name, status=0) for name in texts}
 
     mine = built(HOSTS)
@@ -87,8 +87,8 @@ def test_all_others_start_at_once(built: Any, monkeypatch: pytest.MonkeyPatch) -
     launch.launch(mine, RUN)
     assert sent == [
         "align",
-        (["mac1"], ["mac1"]),
-        (["mac1", "mac2", "mac3"], ["mac2", "mac3"]),
+        (["mac1"], ["mac1"], 90),  # in which its coordinator has 60 to listen
+        (["mac1", "mac2", "mac3"], ["mac2", "mac3"], 30),
     ]
 
 
@@ -135,6 +135,14 @@ def test_secrets_are_shown_to_nobody(built: Any) -> None:
         assert ("MLX_X=quiet" in text) is seen
         assert "MLX_RANK=1" in text
     assert "KEY=***" in shown
+    rank = mine.ranks[1]
+    for mask, word in ((False, "KEY=hush"), (True, "KEY=***")):
+        others = launch.other_scripts(mine, RUN, mask)["mac2"]
+        for text in (others, launch.foreground(mine, rank, RUN, mask)):
+            assert word in text
+            assert "MLX_RANK=1" in text
+    assert "KEY=hush" in launch.other_scripts(mine, RUN)["mac2"]
+    assert "KEY=hush" in launch.foreground(mine, rank, RUN)
     (record,) = launch._node(mine, "mac2", RUN).split("record=")[1:]
     assert '"env": ["KEY", "MLX_X"]' in record.replace("\\", "")
     assert "hush" not in record
@@ -216,3 +224,4 @@ def test_in_the_foreground(built: Any) -> None:
     assert marks_of(text) == ["1"]
     assert '"log": null' in text
     assert "cap=" not in text
+    assert "MLX_RANK=1" in text
