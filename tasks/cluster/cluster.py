@@ -190,6 +190,9 @@ def build(
     hosts, notes = _resolved(connections, ssh, hosts, backend)
     envs = [*file.envs, *settings.env]
     words = [*args] if whole else [*map(str, file.args), *settings.args, *args]
+    wrong = engines.words_error(chosen, args, words)
+    if wrong:
+        raise BadInput(wrong)
     words, bind = _arguments(chosen, words, _model(file, hosts), hosts)
     http_port, planned = _planned(file.source, backend, chosen, hosts, words, envs, settings)
     return Cluster(

@@ -23,10 +23,11 @@ from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...cluster.text import counted
 from ...session import Session
+from .. import output_file
 from ..version import commit_of
 from . import chat, compare
 from .chat import AFTER, Server
-from .compare import FORMAT, check_writable, write
+from .compare import FORMAT
 
 PROMPTS = (128, 2048)  # tokens
 
@@ -73,7 +74,7 @@ def run(
     session: Session, cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool
 ) -> None:
     """Measure, tell, write the file; raise when a request failed."""
-    check_writable(file)
+    output_file.check(file)
     server = chat.running(cluster)
     source = (session.context.config.get("dev") or {}).get("source")
     document = _about(cluster, server, wanted)
@@ -85,7 +86,7 @@ def run(
     documents = [row.document() for row in rows]
     document["rows"] = documents
     if file:
-        write(file, json.dumps(document, indent=2) + "\n")
+        output_file.write(file, json.dumps(document, indent=2) + "\n")
     if as_json:
         envelope.give(document)
     else:

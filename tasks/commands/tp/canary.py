@@ -44,8 +44,9 @@ from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...cluster.text import counted
 from ...session import Session
+from .. import output_file
 from ..findings import lost
-from . import chat, compare, launch, lock, wait
+from . import chat, launch, lock, wait
 from .chat import AFTER, Server
 
 POSITIONS, THOROUGH = 256, 1024
@@ -92,7 +93,7 @@ def run(
     """
     address = reference_address(options.url)
     reference = _read(options.against)
-    compare.check_writable(options.record, "--record")
+    output_file.check(options.record, "--record")
     server = chat.running(cluster)
     if options.record:
         _record(server, options)
@@ -139,7 +140,7 @@ def _record(server: Server, options: CanaryOptions) -> None:
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
     what = counted(record.size, "rank")
     reference = measure(orders, options, record.model, record.size, what)
-    compare.write(str(options.record), reference.dump(), "--record")
+    output_file.write(str(options.record), reference.dump(), "--record")
     screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
 
 

@@ -11,12 +11,13 @@ from typing import Literal, TypedDict, TypeGuard
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.config.ranks import FAST_SYNCH
-from ...cluster.errors import ActionFailed, BadInput, CheckFailed
+from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.http import noise
 from ...cluster.http.load import LoadDocument
 from ...cluster.http.noise import Effect
 from ...cluster.text import counted, one_line
 from ...drawing import plot
+from .. import output_file
 
 FORMAT = 1  # of the file
 FILE = "bench.jsonl"  # the history, beside the cluster's logs here
@@ -61,7 +62,7 @@ def run(files: Sequence[str], out: str | None) -> None:
     """Runs side by side, the first one as the measure; with `out` also as a plot (SVG)."""
     if len(files) < 2:
         raise BadInput("--compare: give at least two files: --compare before.json,after.json")
-    check_writable(out)
+    output_file.check(out)
     runs = [load(file) for file in files]
     rows = _rows(runs)
     if envelope.current() is not None:
@@ -71,7 +72,7 @@ def run(files: Sequence[str], out: str | None) -> None:
     else:
         _tell(runs, rows)
     if out:
-        write(out, plot.svg([(each["label"], each["rows"]) for each in runs]))
+        output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs]))
 
 
 def _rows(runs: Sequence[Run]) -> list[Compared]:
@@ -255,7 +256,7 @@ def _file(cluster: Cluster) -> Path:
 
 def history(cluster: Cluster, out: str | None) -> None:
     """All runs of the cluster from here, each row against the one before of its kind."""
-    check_writable(out)
+    output_file.check(out)
     runs = _kept(_file(cluster))
     if not runs:
         raise CheckFailed("no run of tp.bench is kept here: inv tp.bench makes the first one")
@@ -264,7 +265,7 @@ def history(cluster: Cluster, out: str | None) -> None:
     else:
         screen.table(_history(runs)[-SHOWN:])
     if out:
-        write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))
+        output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))
 
 
 def _kept(path: Path) -> list[Run]:
@@ -310,21 +311,3 @@ def total(row: LoadDocument) -> tuple[float | None, str]:
     """What all requests of a row came to in a second, and of what."""
     tokens = row["tokens_per_second_total"]
     return (tokens, "tokens") if tokens else (row.get("pieces_per_second_total"), "pieces")
-
-
-def check_writable(file: str | None, option: str = "--out") -> None:
-    """Found out before the load, not after it."""
-    if file and not Path(file).expanduser().absolute().parent.is_dir():
-        raise BadInput(f"{option} {file}: there is no folder {Path(file).parent}: make it first")
-
-
-def write(file: str, text: str, option: str = "--out") -> None:
-    """Write a file that is whole or not there."""
-    path = Path(file).expanduser()
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    except OSError as error:
-        raise ActionFailed(f"{option} {file}: can't be written ({error.strerror})") from None
-    screen.say(f"written: {path}")
