@@ -32,7 +32,9 @@ from strict import pytest_sessionfinish as pytest_sessionfinish
 from strict import pytest_testnodedown as pytest_testnodedown
 from tiers import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tiers import pytest_deselected as pytest_deselected
+from tiers import pytest_ignore_collect as pytest_ignore_collect
 from tiers import pytest_terminal_summary as pytest_terminal_summary
+from tiers import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
 
 from tasks.cluster import facts
 

@@ -15,7 +15,13 @@ from tasks.cluster.hosts.clean import SUDOERS
 from tasks.cluster.rdma import launchd
 from tasks.cluster.version import WRITER
 
-THEIRS = ("notes.txt", "work/runs/one/record.txt", "default/mine", "baseline.csv")
+THEIRS = (
+    "notes.txt",
+    "work/runs/one/record.txt",
+    "default/mine",
+    "baseline.csv",
+    "models/mine.json",
+)
 
 
 def test_all_of_ours_and_nothing_else(light_remote: Inv, sshd: Sshd) -> None:
@@ -33,6 +39,9 @@ def test_all_of_ours_and_nothing_else(light_remote: Inv, sshd: Sshd) -> None:
         (state / name).parent.mkdir(parents=True, exist_ok=True)
         (state / name).write_text("theirs")
     (state / "rank0.pid").write_text("1\n2\n3\n")  # of the layout before
+    for name in ("models", "verified"):  # what dev.model keeps, which light ranks ask nothing of
+        (state / name).mkdir(exist_ok=True)
+        (state / name / "d66a0d825bb2f0b7.json").write_text("{}")
     log = inv.home / "logs" / "tp_server.rank0.log"
     other = inv.home / "logs" / "tp_server.other.log"
     other.write_text("of another program\n")

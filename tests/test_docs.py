@@ -20,7 +20,7 @@ from tasks.cli.program import Program
 from tasks.cluster.config.settings import DEFAULTS
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKED = [*PAGES, *sorted((ROOT / "docs").glob("*/README.md"))]
+LINKED = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 MAINTAIN = [f"maintain.{name}" for name in maintain.ns.task_names]  # in this checkout's list only
 

@@ -51,22 +51,22 @@ def hook() -> Iterator[tuple[str, list[Any]]]:
         server.shutdown()
 
 
-def test_deploy(served: Inv, home: Path, hook: tuple[str, list[Any]]) -> None:
+def test_deploy(light: Inv, home: Path, hook: tuple[str, list[Any]]) -> None:
     """Steps before and after a start of ours; what fails before it starts nothing."""
     url, told = hook
     deploy = ("-r", EXAMPLES, "-c", "deploy", "deploy", "--webhook", f"{url}/hook")
-    assert "give --source DIR" in served(*deploy, code=2).err
-    assert served("tp.status").out.startswith("stopped")
+    assert "give --source DIR" in light(*deploy, code=2).err
+    assert light("tp.status").out.startswith("stopped")
     (home / "code").mkdir()
     (home / "code" / "server.py").write_text("print('new')\n")
-    served.env.update(INVOKE_DEV_SOURCE=str(home / "code"), INVOKE_DEV_TARGET=str(home / "on-node"))
-    done = served(*deploy, args=("--max-tokens", "7"))
+    light.env.update(INVOKE_DEV_SOURCE=str(home / "code"), INVOKE_DEV_TARGET=str(home / "on-node"))
+    done = light(*deploy, args=("--max-tokens", "7"))
     assert (home / "on-node" / "server.py").read_text() == "print('new')\n"
     assert "healthy: a token" in done.err
-    served_at = f"http://127.0.0.1:{served.port}"
-    assert told == [{"text": f"mlx-lm serves {home / 'model'}", "url": served_at}]
+    served_at = f"http://127.0.0.1:{light.port}"
+    assert told == [{"text": f"light serves {home / 'model'}", "url": served_at}]
     notify = ("-r", EXAMPLES, "-c", "deploy", "notify", "--webhook", f"{url}/else")
-    assert "the webhook was not told" in served(*notify, code=4).err
+    assert "the webhook was not told" in light(*notify, code=4).err
 
 
 def test_two_servers(inv: Inv, home: Path, tiny: Path) -> None:

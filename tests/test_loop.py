@@ -15,8 +15,6 @@ import pytest
 from conftest import DEADLINE, Inv, wait_for
 from test_watch import until
 
-from tasks.cluster.known_errors.hints import ErrorWatch
-
 CYCLE = r"^\d\d:\d\d:\d\d  \d+\.\d s  "
 
 
@@ -126,18 +124,3 @@ def test_a_copy_and_its_document(light: Inv, source: Path) -> None:
     failed = light("dev.sync", "--json", code=4).json()
     assert failed["rows"][0]["state"] == "fail"
     assert failed["rows"][0]["what"] in failed["error"]
-
-
-@pytest.mark.unit
-def test_where_an_error_ends() -> None:
-    """A traceback with the line that names it, each rank's for itself; harmless ones are none."""
-    watch = ErrorWatch()
-    lines = {
-        "rank 0 | Traceback (most recent call last):": False,
-        "rank 1 | fine": False,
-        "rank 0 |   File x, line 1": False,
-        "rank 0 | KeyError: 'a'": True,
-        "rank 1 | error: no such thing": True,
-        "rank 1 | done": False,
-    }
-    assert {line: bool(watch.take(line)) for line in lines} == lines

@@ -351,13 +351,15 @@ def test_rates() -> None:
     assert vitals.parse("") == vitals.Vitals()
 
 
-def test_a_chat_that_breaks_off(remote: Inv, home: Path) -> None:
+def test_a_chat_that_breaks_off(light_remote: Inv, home: Path) -> None:
     """Through SSH too it comes as it is made; what has come is shown, then what to do."""
-    remote("tp.start")
-    pid = rank_pid(remote, 0)
-    chat = remote.start("tp.chat", "Hi", "--max-tokens", "100000", "--temperature", "1")
+    light_remote("tp.start")
+    piece = json.dumps({"choices": [{"delta": {"content": "abc"}}]})
+    (home / "light" / "stream").write_text(f"data: {piece}\n\n" * 2 + ": wait 600\n")
+    pid = rank_pid(light_remote, 0)
+    chat = light_remote.start("tp.chat", "Hi")
     assert chat.stdout
-    assert chat.stdout.read(3)
+    assert chat.stdout.read(3) == "abc"
     subprocess.run(["ssh", "-F", home / ".ssh" / "config", "mac1", f"kill -9 {pid}"], check=True)
     _, err = chat.communicate(timeout=DEADLINE)
     assert chat.returncode == 4

@@ -137,7 +137,8 @@ VARIABLES = st.from_regex(r"[A-Z_][A-Za-z0-9_]{0,8}", fullmatch=True) | st.sampl
 ENVS = st.lists(st.builds("{}={}".format, VARIABLES, TEXT), max_size=4)
 IPS = st.lists(st.ip_addresses(v=4).map(str), min_size=1, max_size=3)
 DEVICES = st.from_regex(r"rdma_en[0-9]{1,2}", fullmatch=True)
-CELLS = DEVICES | st.lists(DEVICES, min_size=1, max_size=3)
+# A device that is twice in a list is refused (STRICTER).
+CELLS = DEVICES | st.lists(DEVICES, min_size=1, max_size=3, unique=True)
 # Not "--": whether argparse keeps a second one differs between versions of Python.
 ARGS = st.lists(TEXT.filter(lambda word: word != "--") | st.just("--port"), max_size=4)
 
@@ -422,6 +423,12 @@ STRICTER: list[tuple[str, Any, list[str], dict[str, Any]]] = [
     ("a mesh of nine", mesh_of(9), ["--backend=jaccl"], {}),
     ("a cable with three ends", mesh_of(3, "rdma_en3"), ["--backend=jaccl"], {}),
     ("MLX's ring takes IPv4 addresses only", [{"ssh": "a", "ips": ["::1"]}], [], {}),
+    (
+        "a device twice in a list",
+        [{**LINKED[0], "rdma": [None, ["r", "r"]]}, LINKED[1]],
+        ["--backend=jaccl"],
+        {},
+    ),
     ("[] is no device", [{**LINKED[0], "rdma": [None, []]}, LINKED[1]], ["--backend=jaccl"], {}),
     ("no shell would take this name for a host", [{"ssh": "a b", "ips": ["10.0.0.1"]}], [], {}),
 ]
@@ -724,6 +731,13 @@ def test_any(wanted: str, hosts: list[Host], backend: str) -> None:
 )
 def test_missing_links(backend: str, hosts: list[Host], missing: list[tuple[int, int]]) -> None:
     assert ranks.missing_links(backend, hosts) == missing
+
+
+def test_several_ranks_on_a_host() -> None:
+    """The file has rows, and the ranks of one host have none between them: no row would help."""
+    each = hostfile.repeat(hostfile.Hostfile("F", tuple(MESH[:2])), 4).hosts
+    wrong = ranks.check("jaccl", each)
+    assert wrong == "jaccl runs one rank on a host: -n 2 at most, or --backend ring"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def pids(inv: Inv) -> list[int]:
 
 def nothing_is_left(inv: Inv) -> None:
     """No process, no port, no run that is not over."""
-    wait_for(lambda: not processes(inv.home), 10)
+    wait_for(lambda: not processes(inv.home))
     for port in (inv.port, inv.ring, inv.ring + 1):
         with socket.socket() as each:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -314,4 +314,4 @@ def test_a_host_that_the_hostfile_names_no_longer(light_remote: Inv, sshd: Sshd)
     assert "mac2" in shown
     done = light_remote("tp.stop")
     assert re.search(r"^stopped +mac2 +rank 1", done.out, re.MULTILINE)
-    wait_for(lambda: not processes(sshd.node_home("mac2")), 10)
+    wait_for(lambda: not processes(sshd.node_home("mac2")))

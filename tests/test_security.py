@@ -11,6 +11,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,13 @@ class Watch:
         self._thread.join(DEADLINE)
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            for process in Path("/proc").glob("[0-9]*"):
-                try:
+        ages: dict[Path, int] = {}
+        while not self._ended.wait(0.005):
+            ages = {each: ages.get(each, 0) + 1 for each in Path("/proc").glob("[0-9]*")}
+            # Who is young may yet become something else, or be gone soon; most others never change.
+            for process in [each for each, age in ages.items() if age < 100 or age % 20 == 0]:
+                with suppress(OSError):  # it is gone
                     self._look(process)
-                except OSError:
-                    continue  # it is gone
             self.looks += 1
 
     def _look(self, process: Path) -> None:

@@ -235,6 +235,35 @@ def test_answers(tiny: Path, tmp_path: Path, config: Any, answer: str, why: str)
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "config.json can't be read, copy it again: JSONDecodeError"),
+        ('{"a": 1,}', "config.json can't be read, copy it again: JSONDecodeError"),
+        ("\ufeff{}", "config.json can't be read, copy it again: JSONDecodeError: Unexpected UTF-8"),
+        ("[1]", "config.json is no JSON object, copy it again"),
+        ("{}", "config.json has no 'model_type'"),
+    ],
+)
+def test_a_config_that_is_none(tiny: Path, tmp_path: Path, text: str, why: str) -> None:
+    folder = broken(tiny, tmp_path / "m")
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    row = ask(folder, TENSOR, 2).row(2, TENSOR)
+    assert (row.answer, row.why[: len(why)]) == ("no", why)
+
+
+def test_packed_files_of_which_config_says_nothing(tiny: Path, tmp_path: Path) -> None:
+    """One rank would be told so by load_weights; ranks that divide it load whatever is there."""
+    folder = broken(tiny, tmp_path / "m", max_position_embeddings=-5)
+    assert ask(folder, TENSOR, 2).context is None
+    name = "model.layers.1.mlp.up_proj.scales"
+    text = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "model-2.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+    row = ask(folder, TENSOR, 2).row(2, TENSOR)
+    why = f"the files have {name}, and config.json no quantization for it"
+    assert (row.answer, row.why) == ("no", why)
+
+
 def test_what_would_do_is_looked_for(tiny: Path, tmp_path: Path) -> None:
     folder = broken(tiny, tmp_path / "m", num_key_value_heads=4)
     said = ask(folder, TENSOR, 8)

@@ -123,15 +123,16 @@ def test_refused_login(remote: Inv, sshd: Sshd) -> None:
     assert "SSH login refused" in failed.out
 
 
-def test_hosts_by_name(remote: Inv, home: Path, sshd: Sshd) -> None:
+def test_hosts_by_name(light_remote: Inv, home: Path, sshd: Sshd) -> None:
     """--hosts without a hostfile: addresses are looked up, and said; not one that no other reaches.
 
     As of a name to which /etc/hosts gives 127.0.1.1, and where ssh goes through a forwarded port.
     """
-    del remote.env["INVOKE_TP_HOSTFILE"]
-    words = ("--hosts", "mac1,mac2", "--engine", "mlx-lm", "--python", sys.executable)
-    args = ("--model", str(home / "model"), "--port", str(remote.port))
-    refused = remote("tp.start", *words, args=args, code=3)
+    del light_remote.env["INVOKE_TP_HOSTFILE"]
+    rank = ("--python", sys.executable, "--env", f"LIGHT_RANK={home / 'light'}")
+    words = ("--hosts", "mac1,mac2", "--engine", "light", *rank)
+    args = ("--model", str(home / "model"), "--port", str(light_remote.port))
+    refused = light_remote("tp.start", *words, args=args, code=3)
     assert "mac2: no ips given, using 127.0.0.1" in refused.err
     assert "127.0.0.1 is no address that mac2 can reach: give mac1's address" in refused.err
     assert not (sshd.node_home("mac1") / ".mlx-tp" / "rank0.json").exists()
@@ -139,9 +140,9 @@ def test_hosts_by_name(remote: Inv, home: Path, sshd: Sshd) -> None:
     for name, port in sshd.ports.items():
         old, new = (f"HostName {ip}\n  Port {port}\n" for ip in ("127.0.0.1", sshd.ips[name]))
         config.write_text(config.read_text().replace(old, new))
-    started = remote("tp.start", *words, args=args)
+    started = light_remote("tp.start", *words, args=args)
     assert f"mac2: no ips given, using {sshd.ips['mac2']}" in started.err
-    remote("tp.stop", "--hosts", "mac1", "--hosts", "mac2", "--engine", "mlx-lm")
+    light_remote("tp.stop", "--hosts", "mac1", "--hosts", "mac2", "--engine", "light")
 
 
 def test_no_packet_waits_for_another(sshd: Sshd) -> None:
@@ -174,14 +175,14 @@ def test_several_ranks_per_host(light_remote: Inv) -> None:
     light_remote("tp.stop")
 
 
-def test_arguments_reach_the_rank_exactly(remote: Inv, sshd: Sshd) -> None:
+def test_arguments_reach_the_rank_exactly(light_remote: Inv, sshd: Sshd) -> None:
     """Quotes, spaces, JSON and empty strings after `--` arrive as they were typed."""
     odd = ["--chat-template-args", '{"a b": "$HOME `x` \'q\' \\\\"}', "--stop", "", "-- ü\n*"]
-    remote("tp.launch", args=("--port", str(remote.port), *odd))
+    light_remote("tp.launch", args=("--port", str(light_remote.port), *odd))
     record = layout.record(sshd.node_home("mac1") / layout.STATE)
     first = record["command"].index(odd[0])
     assert record["command"][first : first + len(odd)] == odd
-    log = remote.home / "logs" / "tp_server.rank0.log"
+    log = light_remote.home / "logs" / "tp_server.rank0.log"
     assert log.exists()
 
 

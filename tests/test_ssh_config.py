@@ -89,6 +89,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"Port {made.port}\nListenAddress 127.0.0.1\nHostKey {made.folder}/host.key\n"
         f"AuthorizedKeysFile {made.folder}/authorized\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nMaxAuthTries 6\n"
+        # What a shell of this machine's own user reads as it begins is no part of a test.
+        f"SetEnv HOME={made.folder}\n"
     )
     (made.folder / "sshd_config").write_text(settings)
     Path("/run/sshd").mkdir(exist_ok=True)

@@ -78,7 +78,7 @@ def test_life(real: Inv) -> None:
 def test_a_rank_that_dies(real: Inv, number: int) -> None:
     real("tp.start")
     os.kill(status(real)["ranks"][number]["pid"], signal.SIGKILL)
-    wait_for(lambda: status(real)["state"] in ("degraded", "dead"), 30)
+    wait_for(lambda: status(real)["state"] in ("degraded", "dead"))
     real("tp.stop")
     assert status(real)["state"] == "stopped"
 

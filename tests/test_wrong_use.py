@@ -97,7 +97,7 @@ LINES: list[tuple[str, int, str]] = [
     ("tp.start --env $'A=\\udcff'", 2, "the value of A is no UTF-8"),
     ("tp.start -- --port 1.5", 2, "--port 1.5: write a port number"),
     ("tp.start -- --port -1", 2, "--port -1: write a port number"),
-    ("tp.start -- --port=", 2, "--port : write a port number"),
+    ("tp.start -- --port=", 2, "--port: give a value behind it"),
     ("tp.start -- --port ²", 2, "--port ²: write a port number"),
     ("tp.start -- --port 65536", 2, "--port 65536: write a port number"),
     ("tp.start -- --host '$(id)'", 2, "--host '$(id)': write a name or an address"),

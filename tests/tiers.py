@@ -6,6 +6,7 @@ test that asks for an sshd or for test hosts is of `hosts`, and all else starts 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,17 @@ UNIT = Path(__file__).parent / "unit"
 ROOTS = {"sshd", "rigs", "server", "attempt", "sticky", "everyones"}
 NAMES = ("unit", "local", "hosts", "long")
 LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """By `-m unit` nothing else is imported, in no worker: that took longer than the tests."""
+    is_other = collection_path.parent == UNIT.parent and collection_path != UNIT
+    return True if is_other and config.option.markexpr == "unit" else None
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tests wait for other processes more than half of the time; those of `unit` never do."""
+    return (os.cpu_count() or 2) if config.option.markexpr == "unit" else 6
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -79,7 +79,7 @@ class Program(InvokeProgram):
         # Invoke shows an option as Python has it: <Argument: config (f)>.
         text = re.sub(r"<Argument: ([\w-]+)[^>]*>", _dashed, str(error))
         if not text.startswith(UNKNOWN[0]) or not text.endswith(UNKNOWN[1]):
-            return ParseError(text, error.context)
+            return ParseError(f"{text} {slips.lacking(text)}".rstrip(), error.context)
         token = ast.literal_eval(text.removeprefix(UNKNOWN[0]).removesuffix(UNKNOWN[1]))
         hint = slips.hint(token, words, error.context, self.parser.contexts)
         return ParseError(f"{text} {hint}".rstrip(), error.context)
@@ -164,7 +164,7 @@ def _command(line: str, room: int) -> Iterator[str]:
 
 
 def _dashed(found: re.Match[str]) -> str:
-    return f"'--{found[1].replace('_', '-')}'"
+    return f"'--{found[1].strip('_').replace('_', '-')}'"
 
 
 def _width() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -31,7 +32,28 @@ def hint(
     if token.startswith("-"):
         return _option(token, words, task, tasks)
     told = _listed(token, words, task, tasks) or _unquoted(token, words, task, tasks)
-    return told or _task(token, words, tasks)
+    return told or _value(token, words, task) or _task(token, words, tasks)
+
+
+def lacking(text: str) -> str:
+    """How a task is given what it lacks, by Invoke's error."""
+    found = re.match(r"'(\S+)' did not receive .*: (.+)$", text)
+    names = re.findall(r"'(\w+)'", found[2]) if found else []
+    return f"Give it: inv {found[1]} {' '.join(names).upper()}" if found else ""
+
+
+def _value(token: str, words: Sequence[str], task: ParserContext) -> str:
+    """Hint at what a bare word was meant for: a file, a rank, the end of an option's value."""
+    before, last = words[: words.index(token)][-2:] if token in words[2:] else ("", "")
+    if before in task.flags and _takes(before, task) and last.startswith("-"):
+        return f"Quote it: {before} '{last} {token}'"
+    if "--hostfile" in task.flags and token.endswith(".json"):
+        return f"Did you mean --hostfile {shlex.quote(token)}? It takes one file."
+    if "--rank" in task.flags and token.isdigit():
+        return f"Did you mean --rank {token}?"
+    if task.name == "tp.explain":
+        return f"What it reads follows --: {_line([str(task.name), '--', token])}"
+    return ""
 
 
 def _before_any(

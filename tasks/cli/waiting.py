@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..cluster.ssh.background import settle
+from ..cluster.text import few
 from . import envelope, screen
 
 if TYPE_CHECKING:
@@ -63,9 +64,8 @@ class Waiting:
                 )
 
     def _line(self, late: Sequence[str], seconds: float) -> str:
-        names = ", ".join(late[:NAMES]) + (f" and {len(late) - NAMES} more" * (len(late) > NAMES))
         what = f"{self.what}: " if self.what else ""
-        return f"{what}waiting for {names}, {seconds:.0f} s"
+        return f"{what}waiting for {few(late, NAMES)}, {seconds:.0f} s"
 
     def _rows(self, futures: Mapping[str, Future[Any]], so_far: SoFar | None) -> Rows:
         done = {n: f.result() for n, f in futures.items() if f.done() and not f.exception()}

@@ -178,42 +178,23 @@ def build(
     settings = replace(configured, **{key: getattr(given, key) for key in said})
     ssh = _ssh_config(settings)
     file = _hostfile(settings, said)
-    whole_file = file
+    count = len(file.hosts)
     if number is not None:
         file = hostfiles.repeat(file, _checked(RANKS.read, number, "-n"))
     chosen = _engine(settings, given, file)
     backend = ranks.resolve(settings.backend or file.backend, file.hosts)
     # An option goes over the host's own, that over the configuration.
     hosts = [_complete(host, configured, given) for host in file.hosts]
-    if backend == "ring" and len(hosts) < len(whole_file.hosts):
+    if backend == "ring" and len(hosts) < count:
         hosts = hostfiles.facing(hosts)
     hosts, notes = _resolved(connections, ssh, hosts, backend)
-    if not resolve.has_ssh() and not all(host.is_local for host in hosts):
-        notes.append("there is no ssh here to ask: its configuration is read by Paramiko")
     envs = [*file.envs, *settings.env]
     words = [*args] if whole else [*map(str, file.args), *settings.args, *args]
-    bind_default = "127.0.0.1" if all(host.is_local for host in hosts) else "0.0.0.0"
-    words = list(chosen.arguments(words, _model(file, hosts), bind_default))
-    bind = engines.option(words, "--host") or bind_default
-    _check_arguments(words, bind)
-    try:
-        http_port = engines.http_port(words)
-        planned = ranks.plan(
-            hosts,
-            backend,
-            chosen,
-            envs=envs,
-            args=words,
-            port=settings.starting_port,
-            fast_synch=settings.fast_synch,
-        )
-        wrong = ranks.impossible(backend, hosts)
-    except ValueError as error:
-        wrong = str(error)
+    wrong = engines.words_error(chosen, args, words)
     if wrong:
-        raise BadInput(f"{file.source}: {wrong}")
-    if any(http_port in rank.ports for rank in planned if rank.host.ssh == planned[0].host.ssh):
-        raise BadInput(f"--port {http_port}: the ranks meet there: choose another: -- --port N")
+        raise BadInput(wrong)
+    words, bind = _arguments(chosen, words, _model(file, hosts), hosts)
+    http_port, planned = _planned(file.source, backend, chosen, hosts, words, envs, settings)
     return Cluster(
         source=file.source,
         backend=backend,
@@ -248,6 +229,52 @@ def build(
     )
 
 
+def _arguments(
+    engine: Engine, given: Sequence[str], model: str | None, hosts: Sequence[Host]
+) -> tuple[list[str], str]:
+    """The server's arguments, and the address that it listens on."""
+    default = "127.0.0.1" if all(host.is_local for host in hosts) else "0.0.0.0"
+    words = list(engine.arguments(given, model, default))
+    bind = engines.option(words, "--host") or default
+    for word in words:
+        if re.search("[\x00\ud800-\udfff]", word):
+            raise BadInput(f"the server's argument {word!r} is no text: write it in UTF-8")
+    if not re.fullmatch(r"[0-9A-Za-z.:%_-]*", bind):
+        raise BadInput(f"--host {bind!r}: write a name or an address to listen on")
+    return words, bind
+
+
+def _planned(
+    source: str,
+    backend: str,
+    engine: Engine,
+    hosts: Sequence[Host],
+    words: Sequence[str],
+    envs: Sequence[str],
+    settings: Settings,
+) -> tuple[int, Sequence[Rank]]:
+    """The server's port, and what each rank is started with."""
+    try:
+        http_port = engines.http_port(words)
+        planned = ranks.plan(
+            hosts,
+            backend,
+            engine,
+            envs=envs,
+            args=words,
+            port=settings.starting_port,
+            fast_synch=settings.fast_synch,
+        )
+        wrong = ranks.impossible(backend, hosts)
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        raise BadInput(f"{source}: {wrong}")
+    if any(http_port in rank.ports for rank in planned if rank.host.ssh == planned[0].host.ssh):
+        raise BadInput(f"--port {http_port}: the ranks meet there: choose another: -- --port N")
+    return http_port, planned
+
+
 def _of_cluster(config: Mapping[str, object], name: str | None) -> Settings:
     """The configuration with what `tp.clusters` says of the cluster over it."""
     whole = _read(config)
@@ -270,14 +297,6 @@ def _checked(read: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         return read(*args, **more)
     except ValueError as error:
         raise BadInput(str(error)) from None
-
-
-def _check_arguments(words: Sequence[str], bind: str) -> None:
-    for word in words:
-        if re.search("[\x00\ud800-\udfff]", word):
-            raise BadInput(f"the server's argument {word!r} is no text: write it in UTF-8")
-    if not re.fullmatch(r"[0-9A-Za-z.:%_-]*", bind):
-        raise BadInput(f"--host {bind!r}: write a name or an address to listen on")
 
 
 def _hostfile(settings: Settings, said: Collection[str]) -> Hostfile:
@@ -390,7 +409,10 @@ def _resolved(
             notes.append(f"{host.ssh}: using {', '.join(own)}: others can't reach {host.ips[0]}")
             host = replace(host, ips=own)
         found.append(host)
-    return found, list(dict.fromkeys(notes))
+    notes = list(dict.fromkeys(notes))
+    if not resolve.has_ssh() and not all(host.is_local for host in hosts):
+        notes.append("there is no ssh here to ask: its configuration is read by Paramiko")
+    return found, notes
 
 
 def _lookup(node: Node) -> str:

@@ -7,6 +7,7 @@ said before, on some even to type. What we show holds none but our own colours.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Control sequences as ECMA-48 has them, and strings such as a window's title (OSC) with their end.
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[^\n])?")
@@ -47,6 +48,16 @@ def one_line(text: str) -> str:
 def printable(text: str) -> str:
     """`text` with what no terminal can show (a character that is none yet) as Python writes it."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def few(names: Sequence[str], most: int = 1) -> str:
+    """The first of them, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def ago(seconds: float) -> str:

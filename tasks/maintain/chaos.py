@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from ..cli import screen
+from ..cluster.cluster import ROOT
 from ..cluster.errors import ActionFailed, BadInput
 
-ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
 
 

@@ -11,9 +11,9 @@ from invoke.context import Context
 
 from ..cli import screen
 from ..cluster import shell
+from ..cluster.cluster import ROOT
 from ..cluster.errors import ActionFailed, BadInput
 
-ROOT = Path(__file__).parents[2]
 # One after the other: what is measured or raced for minutes should have the machine.
 PYTEST = ("-m", "pytest", "-n", "0", "-m", "long")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..cli import screen
+from ..cluster.cluster import ROOT
 from ..cluster.ssh import scripts
 
-ROOT = Path(__file__).parents[2]
 KNOWN = ROOT / "tests" / "data" / "models" / "known.json"
 PACKED = {"at_4bit_group_64": {"quantization": {"bits": 4, "group_size": 64}}, "as_published": {}}
 

@@ -8,12 +8,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from ..cli import screen
+from ..cluster.cluster import ROOT
 from ..cluster.errors import ActionFailed, BadInput
 
-ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^ *tasks\.([\w.]+)\.x[\w]*?__mutmut_\d+: ([\w ]+)$")
 # In the order in which a reader looks: what a test has failed for, and what no test has.
 WORDS = ("killed", "survived", "no tests")

@@ -65,6 +65,12 @@ each of_cluster
 for name in audit.log audit.log.new baseline sigkill sigkill.new ready last.json "$draft"; do
   ! is_own "$state_dir/$name" || remove "$state_dir/$name"
 done
+hex='[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
+for at in "$state_dir/models" "$state_dir/verified"; do # what dev.model has found out
+  [ ! -L "$at" ] && [ -O "$at" ] || continue
+  remove "$at"/$hex$hex$hex$hex*.json "$at"/$hex$hex$hex$hex*.json.[0-9]*
+  rest "$at"
+done
 remove "$state_dir"/rank[0-9]*.json "$state_dir"/rank[0-9]*.pid "$state_dir"/rank[0-9]*.exit
 rest "$state_dir"
 [ ! -d "$state_dir" ] || printf 'left %s\n' "$state_dir"

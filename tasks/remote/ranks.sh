@@ -3,10 +3,9 @@
 # other interfaces and ports.
 rank() {
   if [ -d /proc/self ]; then # linux
-    net=$(readlink /proc/self/ns/net)
     for at in $(grep -lasz '^MLX_RANK=[0-9]' /proc/[0-9]*/environ); do
       at=${at%/environ}
-      [ "$net" = "$(readlink "$at/ns/net")" ] || continue
+      [ /proc/self/ns/net -ef "$at/ns/net" ] || continue
       printf '%s\n' "${at#/proc/}"
       return
     done

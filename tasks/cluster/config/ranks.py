@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
 
 
-def how_many(count: int) -> str:
-    return "1 rank" if count == 1 else f"{count} ranks"
-
-
 @dataclass(frozen=True)
 class Rank:
     """One process of the server.
@@ -72,12 +68,15 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     if backend == "ring":
         bare = [i for i, host in enumerate(hosts) if not host.ips]
         return f'hosts[{bare[0]}] has no "ips": ring needs an address per host' if bare else None
-    names = ",".join(dict.fromkeys(host.ssh for host in hosts))
-    if "," in names and not any(host.rdma for host in hosts):
-        return (
-            f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
-            f" inv rdma.discover --hosts {names} --write FILE (or use --backend ring)"
-        )
+    names = list(dict.fromkeys(host.ssh for host in hosts))
+    if not any(host.rdma for host in hosts):
+        if 1 < len(names) < len(hosts):
+            return f"{backend} runs one rank on a host: -n {len(names)} at most, or --backend ring"
+        if len(names) > 1:
+            return (
+                f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
+                f" inv rdma.discover --hosts {','.join(names)} --write FILE (or use --backend ring)"
+            )
     if not hosts[0].ips:
         return f'hosts[0] has no "ips": {backend} needs the address of the coordinator'
     for index, host in enumerate(hosts):
@@ -89,8 +88,11 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     missing = missing_links(backend, hosts)
     if missing:
         i, j = missing[0]
-        null = f"hosts[{i}].rdma[{j}] is null: {backend} needs a device from host {i} to host {j}"
-        return null if missing_links("jaccl-ring", hosts) else f"{null} (or --backend jaccl-ring)"
+        other = "ring" if missing_links("jaccl-ring", hosts) else "jaccl-ring"
+        return (
+            f"hosts[{i}].rdma[{j}] is null: {backend} needs a device from host {i} to host {j}"
+            f" (or --backend {other})"
+        )
     return None
 
 

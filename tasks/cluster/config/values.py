@@ -48,7 +48,8 @@ class Number(Kind):
 
     def __init__(self, metavar: str, least: float = 0, most: float = MOST) -> None:
         self.metavar, self.least, self.most = metavar, least, most
-        self.takes = f"a number{_bounds(least, most)}"
+        unit = ", in seconds" if metavar == "SECONDS" else ""
+        self.takes = f"a number{_bounds(least, most)}{unit}"
 
     def read(self, value: object, where: str) -> float:
         found = _number(value)
@@ -64,8 +65,8 @@ class Whole(Kind):
 
     def __init__(self, metavar: str, least: int = 0, most: float = MOST) -> None:
         self.metavar = metavar
-        self.takes = f"a whole number{_bounds(least, most)}"
         self._number = Number(metavar, least, most)
+        self.takes = self._number.takes.replace("a number", "a whole number")
 
     def read(self, value: object, where: str) -> int:
         found = self._number.read(value, where)

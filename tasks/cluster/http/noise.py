@@ -9,26 +9,28 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import TypedDict
 
 DOUBT = 0.05  # how often an interval may miss the true value
 NORMAL = statistics.NormalDist().inv_cdf(1 - DOUBT / 2)  # standard deviations of an interval
 MANY = 40  # values from which on a normal distribution is near enough (and the exact one slow)
 
 
-@dataclass(frozen=True)
-class Effect:
-    """How many times as large the second measurement is, and the interval that it is in."""
+class Effect(TypedDict):
+    """How many times as large the second measurement is, and the interval that it is in.
+
+    It is noise where no change at all would look like this.
+    """
 
     ratio: float
     low: float
     high: float
+    is_noise: bool
 
-    @property
-    def is_noise(self) -> bool:
-        """Whether no change at all would look like this."""
-        return self.low <= 1 <= self.high
+
+def between(ratio: float, low: float, high: float) -> Effect:
+    return {"ratio": ratio, "low": low, "high": high, "is_noise": low <= 1 <= high}
 
 
 def effect(before: Sequence[float], after: Sequence[float]) -> Effect | None:
@@ -40,7 +42,7 @@ def effect(before: Sequence[float], after: Sequence[float]) -> Effect | None:
     if cut is None or min(*before, *after) <= 0:
         return None
     ratios = sorted(new / old for old in before for new in after)
-    return Effect(statistics.median(ratios), ratios[cut], ratios[-1 - cut])
+    return between(statistics.median(ratios), ratios[cut], ratios[-1 - cut])
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -32,6 +32,8 @@ from .log_paths import NAME, LogPaths, Source
 
 CHUNK = 1024 * 1024  # bytes of one log per round trip, at most
 ALL = 8 * CHUNK  # bytes of all logs per round trip
+# What argparse says before its error: all options that there are.
+USAGE = re.compile(r"^usage: .*\n(?:[ \t].*\n)*", re.MULTILINE)
 # Seconds for another command here to take what is new: as long as a node's answer may last.
 TURN = CONNECT_TIMEOUT + SCRIPT_TIMEOUT
 LONG = 64 * 1024  # bytes after which a line that has no end yet is taken as it is
@@ -116,6 +118,7 @@ def errors(
     logs = {}
     for rank, parts in texts.items():
         text = b"\n".join(parts).decode("utf-8", "replace").replace("\r", "\n")
+        text = USAGE.sub("", text)
         rows = [plain(line[:LINE]) for line in text.split("\n") if line.strip()][1:]
         logs[rank] = (first_error(rows), rows[-lines:])
     return logs

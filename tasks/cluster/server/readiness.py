@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..facts.machine.memory import format_bytes
 from ..known_errors.hints import describe_exit
-from ..text import ago
+from ..text import ago, few
 
 if TYPE_CHECKING:
     from ..facts.server.state import RankState
@@ -145,8 +145,8 @@ def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
     marked = [(node, rank) for node, rank in ranks if rank.record and rank.record.entry]
     late = [node for node, rank in ranks if not rank.pid]
     late += [node for node, rank in marked if rank.pid and not rank.marks.meeting]
-    if late:
-        return Health(STARTING, f"{_names(late)} still import{'s' * (len({*late}) == 1)}")
+    if late := list(dict.fromkeys(late)):
+        return Health(STARTING, f"{few(late, 4)} still import{'s' * (len(late) == 1)}")
     waiting = [node for node, rank in marked if not rank.marks.joined]
     if waiting:
         return Health(JOINING, f"all {len(ranks)} ranks meet" if len(ranks) > 1 else "")
@@ -158,11 +158,6 @@ def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
     read, of = (total / len(ranks) for total in bytes_)
     share = f"{100 * read / of:.0f} %, " if of else ""
     return Health(LOADING, f"{share}{format_bytes(int(read))} of {format_bytes(int(of))} per rank")
-
-
-def _names(nodes: Sequence[str]) -> str:
-    names = list(dict.fromkeys(nodes))
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _words(reasons: Mapping[str, str]) -> str:

@@ -25,6 +25,8 @@ from .readiness import Health
 WAITED = (1, NOT_JOINED)
 PAUSE = 0.2  # seconds between two looks at the nodes
 KNOCK = 0.05  # seconds between two requests to a page that is not up yet
+SOON = 10.0  # seconds for which these hold; from then on they grow with what it has taken, ...
+SELDOM = 5.0  # ... up to so many times: who has waited for a minute can wait for a second
 RELAYED = 1.0  # seconds between two looks at a page that a program on the node asks for
 ENGINE_DIED = "generation thread died"  # mlx_lm.server's answer (0.32.2) then: no token comes
 # mlx_lm.server that can't listen lives on without its page: its engine is a thread of its own
@@ -166,7 +168,8 @@ class _Waiting:
 
     def ask(self, progress: Progress) -> str:
         """The name of the model once a token has come, "" until then; a pause at most."""
-        until = time.monotonic() + PAUSE
+        patience = min(max(progress.seconds / SOON, 1.0), SELDOM)
+        until = time.monotonic() + PAUSE * patience
         coming = progress.health.state in (readiness.LOADING, readiness.READY)
         may_ask = coming and all(view.state != "unknown" for view in progress.ranks)
         # A page that is not up yet is asked for again and again without a look at the ranks, which
@@ -182,7 +185,7 @@ class _Waiting:
                 return asked.result()
             except ApiError as error:
                 self._refuse(error)
-                time.sleep(RELAYED if self.api.node.is_relayed else KNOCK)
+                time.sleep(RELAYED if self.api.node.is_relayed else KNOCK * patience)
         return ""
 
     def _refuse(self, error: ApiError) -> None:

@@ -16,6 +16,7 @@ from ...cluster.server import readiness, snapshots
 from ...cluster.ssh import background
 from ...cluster.sync import excludes
 from ...cluster.sync.rsync import Copy
+from ...cluster.text import few
 from ...session import Session
 from .. import tp
 from . import sync
@@ -37,8 +38,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
     try:
         _cycle(session, cluster, copy, timeout, "begun")
         for names in _each(saves, watcher):
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            _cycle(session, cluster, copy, timeout, f"{names[0]}{more}")
+            _cycle(session, cluster, copy, timeout, few(names))
     finally:
         stop.set()
 

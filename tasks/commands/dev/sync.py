@@ -27,7 +27,7 @@ from ...cluster.ssh import nodes
 from ...cluster.ssh.node import Node
 from ...cluster.sync import excludes, rsync
 from ...cluster.sync.rsync import Copy, CopyProgress
-from ...cluster.text import one_line
+from ...cluster.text import counted, few, one_line
 from ...session import Session
 
 MANY = 100, 1_000_000_000  # files, and bytes, that --delete deletes on a node without asking
@@ -150,7 +150,7 @@ def _ask(doomed: Doomed) -> None:
     much = _much(doomed)
     for node, sizes in much.items():
         some = ", ".join(map(one_line, sorted(sizes)[:5]))
-        what = f"{_count(len(sizes))} ({format_bytes(sum(sizes.values()))})"
+        what = f"{counted(len(sizes), 'file')} ({format_bytes(sum(sizes.values()))})"
         screen.say(f"{node}: --delete would delete {what}: {some}{more(range(len(sizes) - 4))}")
     if not much:
         return
@@ -165,7 +165,7 @@ def _hold_to(asked: Doomed, doomed: Doomed) -> None:
     for node, sizes in _much(doomed).items():
         new = sorted(sizes.keys() - asked.get(node, {}).keys())
         if new:
-            what = f"--delete would delete more than was asked for: {one_line(_names(new))}"
+            what = f"--delete would delete more than was asked for: {one_line(few(new))}"
             raise CheckFailed(f"{node}: {what}; nothing was changed")
 
 
@@ -253,7 +253,9 @@ class _Work:
         """Copy, then read what the nodes hold; a row for each node."""
         sizes = self._sizes
         total = format_bytes(sum(sizes.values()))
-        screen.say(f"{self.copy.source}: {_count(len(sizes))} ({total}) to {_nodes(targets)}")
+        screen.say(
+            f"{self.copy.source}: {counted(len(sizes), 'file')} ({total}) to {_nodes(targets)}"
+        )
         with closing(rsync.Runs()) as runs, _shown(sum(sizes.values())) as tell:
             done = nodes.each(targets, lambda node: self._run(node, runs, tell))
         good = [node for node in targets if done[node.name][1] is None]
@@ -337,36 +339,30 @@ class _Work:
         listed = read.on(node)[files.KEY]
         differ = files.compare(self.here, _kept(self.copy, listed))
         if differ.missing:
-            return "fail", node, f"missing there: {_names(differ.missing)}"
+            return "fail", node, f"missing there: {few(differ.missing)}"
         dangling = [name for name in differ.other if listed[name] == files.DANGLING]
         if set(differ.other) - set(dangling):
-            return "fail", node, f"not as here: {_names(differ.other)} (changed meanwhile?)"
+            return "fail", node, f"not as here: {few(differ.other)} (changed meanwhile?)"
         return _good(node, seen, len(self.here), dangling, differ.more)
 
 
 def _good(node: str, seen: CopyProgress, count: int, dangling: list[str], more: list[str]) -> Row:
     sent = (
-        f"{_count(len(seen.sent))} sent ({format_bytes(seen.total)})" if seen.sent else "unchanged"
+        f"{counted(len(seen.sent), 'file')} sent ({format_bytes(seen.total)})"
+        if seen.sent
+        else "unchanged"
     )
     deleted = f", {len(seen.deleted)} deleted" if seen.deleted else ""
-    what = f"{sent}{deleted}; {_count(count)} there as here"
+    what = f"{sent}{deleted}; {counted(count, 'file')} there as here"
     if dangling:
-        return "warn", node, f"{what}, but links lead nowhere: {_names(dangling)}"
+        return "warn", node, f"{what}, but links lead nowhere: {few(dangling)}"
     if more:
         return (
             "warn",
             node,
-            f"{what}, but more than here: {_names(more)} (--delete would remove it)",
+            f"{what}, but more than here: {few(more)} (--delete would remove it)",
         )
     return "ok", node, what
-
-
-def _names(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _count(number: int) -> str:
-    return f"{number} file{'' if number == 1 else 's'}"
 
 
 def _nodes(targets: Sequence[Node]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from ...cli import envelope, screen
 from ...cluster.checks import FAIL, WARN, Finding
 from ...cluster.config import hostfile as hostfiles
 from ...cluster.config.hostfile import Host, HostfileData
-from ...cluster.errors import ActionFailed, BadInput, CheckFailed
+from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.rdma import cables as cabling
 from ...cluster.rdma import diff as drift
@@ -24,6 +23,7 @@ from ...cluster.rdma.links import Link, LinkEnd
 from ...cluster.server import snapshots
 from ...cluster.ssh import nodes
 from ...session import Session
+from .. import output_file
 from ..findings import lost, unreachable
 from . import change
 
@@ -42,6 +42,7 @@ class Discovered:
 
 def run(session: Session, hosts: Sequence[Host], path: str | None, as_json: bool) -> None:
     """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
+    output_file.check(path, "--write")
     old = _json(path) if path and Path(path).exists() else None
     found = _look(session, hosts, ends_of(path) if path and old else ())
     merged = drift.merged(old, found.hostfile) if old else found.hostfile
@@ -51,8 +52,8 @@ def run(session: Session, hosts: Sequence[Host], path: str | None, as_json: bool
         _tell(found, merged)
     refuse_faults(found.findings)
     if path and not session.dry:
-        write_file(Path(path), json.dumps(merged, indent=2) + "\n")
-        screen.say(f"wrote {path}: inv rdma.setup --hostfile {path} gives the links addresses;")
+        output_file.write(path, json.dumps(merged, indent=2) + "\n", "--write")
+        screen.say(f"inv rdma.setup --hostfile {path} gives the links addresses;")
         screen.say(f"tp.hostfile: {path} in invoke.yaml makes it the cluster of every task")
 
 
@@ -149,21 +150,6 @@ def ends_of(path: str) -> Sequence[LinkEnd]:
         return links.from_hostfile(hostfiles.load(path)).ends
     except BadInput:
         return ()
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write beside the file and move it there: no reader sees half of it, no failure loses it.
-
-    One that was there keeps who may read it: a hostfile may hold secrets.
-    """
-    try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as new:
-            new.write(text.encode())
-        Path(new.name).chmod(mode)
-        Path(new.name).replace(path)
-    except OSError as error:
-        raise ActionFailed(f"{path}: can't be written ({error.strerror})") from None
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

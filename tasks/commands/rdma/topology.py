@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from ... import drawing
 from ...cli import envelope, screen
@@ -20,8 +19,9 @@ from ...cluster.rdma.cables import Cable
 from ...cluster.rdma.links import LinkEnd
 from ...drawing import svg, terminal
 from ...session import Session
+from .. import output_file
 from ..findings import lost, unreachable
-from .discover import ends_of, print_findings, read_hosts, refuse_faults, write_file
+from .discover import ends_of, print_findings, read_hosts, refuse_faults
 
 _WORST = ("unknown", "must be moved", "port down", "in a bridge", "no address")
 
@@ -34,6 +34,7 @@ def run(
     as_json: bool = False,
 ) -> None:
     """Draw the cables as they are, and those of the hostfile that are missing."""
+    output_file.check(path, "--svg")
     wanted = ends_of(hostfile) if hostfile else ()
     read = read_hosts(session, hosts)
     cables, findings = cabling.cables(read.nodes)
@@ -47,8 +48,7 @@ def run(
     else:
         _draw(picture)
     if path:
-        write_file(Path(path), svg.svg(picture))
-        screen.say(f"wrote {path}")
+        output_file.write(path, svg.svg(picture), "--svg")
     refuse_faults(findings)
 
 

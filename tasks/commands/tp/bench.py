@@ -21,11 +21,13 @@ from ...cluster.http.load import LoadDocument, LoadRow, LoadTest, calibrate, mer
 from ...cluster.server import snapshots
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
+from ...cluster.text import counted
 from ...session import Session
+from .. import output_file
 from ..version import commit_of
 from . import chat, compare
 from .chat import AFTER, Server
-from .compare import FORMAT, check_writable, write
+from .compare import FORMAT
 
 PROMPTS = (128, 2048)  # tokens
 
@@ -72,7 +74,7 @@ def run(
     session: Session, cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool
 ) -> None:
     """Measure, tell, write the file; raise when a request failed."""
-    check_writable(file)
+    output_file.check(file)
     server = chat.running(cluster)
     source = (session.context.config.get("dev") or {}).get("source")
     document = _about(cluster, server, wanted)
@@ -84,7 +86,7 @@ def run(
     documents = [row.document() for row in rows]
     document["rows"] = documents
     if file:
-        write(file, json.dumps(document, indent=2) + "\n")
+        output_file.write(file, json.dumps(document, indent=2) + "\n")
     if as_json:
         envelope.give(document)
     else:
@@ -154,7 +156,7 @@ def _tell(row: LoadRow, wanted: LoadPlan) -> None:
     if at_once := sum(sample.came_at_once for sample in row.good):
         screen.say(f"  {at_once} of {row.requests} answers came at once: no tokens/s of them")
     if wanted.repeats > 1 and not row.errors and not row.is_narrow:
-        times = f"{len(row.repeats)} repeat{'s' * (len(row.repeats) > 1)}"
+        times = counted(len(row.repeats), "repeat")
         known = f", total ±{100 * row.doubt:.0f} %" if row.doubt else ""
         screen.say(f"  not narrow after {times}{known}: more --repeats, a quieter machine")
 

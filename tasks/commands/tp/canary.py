@@ -42,9 +42,11 @@ from ...cluster.server import snapshots
 from ...cluster.server import stop as stopping
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
+from ...cluster.text import counted
 from ...session import Session
+from .. import output_file
 from ..findings import lost
-from . import chat, compare, launch, lock, wait
+from . import chat, launch, lock, wait
 from .chat import AFTER, Server
 
 POSITIONS, THOROUGH = 256, 1024
@@ -91,7 +93,7 @@ def run(
     """
     address = reference_address(options.url)
     reference = _read(options.against)
-    compare.check_writable(options.record, "--record")
+    output_file.check(options.record, "--record")
     server = chat.running(cluster)
     if options.record:
         _record(server, options)
@@ -136,9 +138,9 @@ def _read(file: str | None) -> Reference | None:
 def _record(server: Server, options: CanaryOptions) -> None:
     """Write down what this server answers."""
     record, orders = server.record, Orders(server.api, server.model, options.timeout)
-    what = ranks.how_many(record.size)
+    what = counted(record.size, "rank")
     reference = measure(orders, options, record.model, record.size, what)
-    compare.write(str(options.record), reference.dump(), "--record")
+    output_file.write(str(options.record), reference.dump(), "--record")
     screen.say(f"{len(reference.positions)} positions of {what}: {options.record}")
 
 
@@ -244,7 +246,7 @@ def _tell(server: Server, reference: Reference, found: Verdict, as_json: bool) -
         return
     if found.positions:
         screen.table(_rows(found))
-    what = f"{ranks.how_many(server.record.size)} against {reference.what}"
+    what = f"{counted(server.record.size, 'rank')} against {reference.what}"
     screen.say(f"canary: {found.verdict}: {what}" + (found.why and f": {found.why}"))
 
 
@@ -282,7 +284,7 @@ def _reference(
     fewer = _fewest(cluster, server, options)
     size, names = len(fewer.ranks), ", ".join(rank.host.ssh for rank in fewer.ranks)
     with lock.locked(session, fewer, "tp.bench --canary"):
-        what = f"{ranks.how_many(size)} on {names}"
+        what = f"{counted(size, 'rank')} on {names}"
         screen.say(f"the reference: {what}")
         run = None
         try:

@@ -17,7 +17,7 @@ from ...cluster.http.api import Api, ApiError, Messages, StreamChunk
 from ...cluster.http.completion import ChatResult, ask
 from ...cluster.server import snapshots
 from ...cluster.ssh import background
-from ...cluster.text import one_line
+from ...cluster.text import counted, one_line
 from ...session import Session
 from . import recorded
 
@@ -104,7 +104,7 @@ def run(session: Session, cluster: Cluster, question: ChatRequest, as_json: bool
         answer = asked.result()
     except ApiError as error:
         shown.end()
-        after = f" after {shown.pieces} piece{'s' * (shown.pieces > 1)}" if shown.pieces else ""
+        after = f" after {counted(shown.pieces, 'piece')}" if shown.pieces else ""
         raise ActionFailed(f"chat: {error}{after}: {AFTER}") from None
     except KeyboardInterrupt:
         shown.silent = True
@@ -165,14 +165,14 @@ def in_words(answer: ChatResult) -> str:
     words = [f"first token after {answer.first:.2f} s", *_rate(answer)]
     if answer.tokens is not None:
         overall = f", {answer.overall:.1f} tokens/s in all" if answer.overall else ""
-        came = _counted(answer.tokens, "token")
+        came = counted(answer.tokens, "token")
         words.append(f"{came} in {answer.seconds:.1f} s{overall if answer.came_at_once else ''}")
     else:
-        came = _counted(answer.pieces, "piece")
+        came = counted(answer.pieces, "piece")
         words.append(f"{came} in {answer.seconds:.1f} s, whose tokens the server does not count")
     if answer.prompt_tokens is not None:
         cached = f", {answer.cached} of them cached" if answer.cached else ""
-        words.append(f"prompt {_counted(answer.prompt_tokens, 'token')}{cached}")
+        words.append(f"prompt {counted(answer.prompt_tokens, 'token')}{cached}")
     if answer.finish == "length":
         words.append("cut off by --max-tokens")
     return "; ".join(words)
@@ -187,7 +187,3 @@ def _rate(answer: ChatResult) -> list[str]:
     if answer.pieces == 1:
         return ["came in one piece"] if answer.tokens != 1 else []
     return ["all pieces came at once"] if answer.came_at_once else []
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -10,13 +10,14 @@ from typing import Literal, TypedDict, TypeGuard
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
-from ...cluster.config.ranks import FAST_SYNCH, how_many
-from ...cluster.errors import ActionFailed, BadInput, CheckFailed
+from ...cluster.config.ranks import FAST_SYNCH
+from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.http import noise
 from ...cluster.http.load import LoadDocument
 from ...cluster.http.noise import Effect
-from ...cluster.text import one_line
+from ...cluster.text import counted, one_line
 from ...drawing import plot
+from .. import output_file
 
 FORMAT = 1  # of the file
 FILE = "bench.jsonl"  # the history, beside the cluster's logs here
@@ -43,15 +44,6 @@ class Run(_Run, total=False):
     fast_synch: str | None
 
 
-class Change(TypedDict):
-    """An effect as JSON has it."""
-
-    ratio: float
-    low: float
-    high: float
-    is_noise: bool
-
-
 class Compared(TypedDict):
     """A row of a run beside that of the first run."""
 
@@ -60,9 +52,9 @@ class Compared(TypedDict):
     run: str
     ranks: int | None
     first_token: float | None
-    first_token_change: Change | None
+    first_token_change: Effect | None
     total: float | None
-    total_change: Change | None
+    total_change: Effect | None
     is_base: bool
 
 
@@ -70,7 +62,7 @@ def run(files: Sequence[str], out: str | None) -> None:
     """Runs side by side, the first one as the measure; with `out` also as a plot (SVG)."""
     if len(files) < 2:
         raise BadInput("--compare: give at least two files: --compare before.json,after.json")
-    check_writable(out)
+    output_file.check(out)
     runs = [load(file) for file in files]
     rows = _rows(runs)
     if envelope.current() is not None:
@@ -80,7 +72,7 @@ def run(files: Sequence[str], out: str | None) -> None:
     else:
         _tell(runs, rows)
     if out:
-        write(out, plot.svg([(each["label"], each["rows"]) for each in runs]))
+        output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs]))
 
 
 def _rows(runs: Sequence[Run]) -> list[Compared]:
@@ -107,17 +99,9 @@ def _rows(runs: Sequence[Run]) -> list[Compared]:
     return found
 
 
-def _change(base: LoadDocument, row: LoadDocument, what: Figure) -> Change | None:
+def _change(base: LoadDocument, row: LoadDocument, what: Figure) -> Effect | None:
     """The effect on the repeats of a row; None where they are too few."""
-    found = noise.effect(_repeats(base, what), _repeats(row, what))
-    if found is None:
-        return None
-    return {
-        "ratio": found.ratio,
-        "low": found.low,
-        "high": found.high,
-        "is_noise": found.is_noise,
-    }
+    return noise.effect(_repeats(base, what), _repeats(row, what))
 
 
 def _repeats(row: LoadDocument, what: Figure) -> list[float]:
@@ -157,7 +141,7 @@ def _key(row: Compared) -> Key:
     return row["prompt_tokens"], row["concurrency"]
 
 
-def _words(change: Change | None, before: float | None, after: float | None) -> str:
+def _words(change: Effect | None, before: float | None, after: float | None) -> str:
     """A change as people read it; where repeats are too few it is said without an interval."""
     if change is None:
         if not before or after is None:
@@ -180,9 +164,8 @@ def _speed_ups(rows: Sequence[Compared]) -> list[str]:
         base = _base(row, rows)
         change, one, two = row["total_change"], base["ranks"], row["ranks"]
         if change and one and two and one != two:
-            effect = Effect(change["ratio"], change["low"], change["high"])
             lines.append(
-                f"{row['prompt_tokens']} x{row['concurrency']}: {_speed_up(one, two, effect)}"
+                f"{row['prompt_tokens']} x{row['concurrency']}: {_speed_up(one, two, change)}"
             )
     return lines
 
@@ -190,13 +173,14 @@ def _speed_ups(rows: Sequence[Compared]) -> list[str]:
 def _speed_up(one: int, two: int, change: Effect) -> str:
     """What `two` ranks are against `one` rank; `change` is from the one to the other."""
     if one > two:
-        change = Effect(1 / change.ratio, 1 / change.high, 1 / change.low)
+        change = noise.between(1 / change["ratio"], 1 / change["high"], 1 / change["low"])
     few, many = sorted((one, two))
-    who = f"{how_many(many)} against {few}"
-    if change.is_noise:
+    who = f"{counted(many, 'rank')} against {few}"
+    if change["is_noise"]:
         return f"{who}: no faster, no slower, as far as can be seen"
-    speed = f"{change.ratio:.2f} times as fast ({change.low:.2f} to {change.high:.2f})"
-    if change.ratio < 1:
+    ratio = change["ratio"]
+    speed = f"{ratio:.2f} times as fast ({change['low']:.2f} to {change['high']:.2f})"
+    if ratio < 1:
         return f"{who}: {speed}: fewer ranks are faster"
     return f"{who}: {speed} of at most {many / few:.3g}"
 
@@ -272,7 +256,7 @@ def _file(cluster: Cluster) -> Path:
 
 def history(cluster: Cluster, out: str | None) -> None:
     """All runs of the cluster from here, each row against the one before of its kind."""
-    check_writable(out)
+    output_file.check(out)
     runs = _kept(_file(cluster))
     if not runs:
         raise CheckFailed("no run of tp.bench is kept here: inv tp.bench makes the first one")
@@ -281,7 +265,7 @@ def history(cluster: Cluster, out: str | None) -> None:
     else:
         screen.table(_history(runs)[-SHOWN:])
     if out:
-        write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))
+        output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))
 
 
 def _kept(path: Path) -> list[Run]:
@@ -327,21 +311,3 @@ def total(row: LoadDocument) -> tuple[float | None, str]:
     """What all requests of a row came to in a second, and of what."""
     tokens = row["tokens_per_second_total"]
     return (tokens, "tokens") if tokens else (row.get("pieces_per_second_total"), "pieces")
-
-
-def check_writable(file: str | None, option: str = "--out") -> None:
-    """Found out before the load, not after it."""
-    if file and not Path(file).expanduser().absolute().parent.is_dir():
-        raise BadInput(f"{option} {file}: there is no folder {Path(file).parent}: make it first")
-
-
-def write(file: str, text: str, option: str = "--out") -> None:
-    """Write a file that is whole or not there."""
-    path = Path(file).expanduser()
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    except OSError as error:
-        raise ActionFailed(f"{option} {file}: can't be written ({error.strerror})") from None
-    screen.say(f"written: {path}")

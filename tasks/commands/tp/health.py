@@ -8,12 +8,12 @@ import time
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
-from ...cluster.config.ranks import how_many
 from ...cluster.errors import CheckFailed
 from ...cluster.http.api import Api, ApiError
 from ...cluster.server import readiness, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.ssh import background
+from ...cluster.text import counted
 from ...session import Session
 from . import speed, wait
 from .recorded import api_of, leader
@@ -64,7 +64,7 @@ def _tell_ready(session: Session, cluster: Cluster, api: Api, model: str, run: s
     screen.say(f"clients ask for the model {model}")
     if run:
         names = ", ".join(node.name for node in cluster.nodes)
-        screen.say(f"{how_many(len(cluster.ranks))} over {cluster.backend} on {names}")
+        screen.say(f"{counted(len(cluster.ranks), 'rank')} over {cluster.backend} on {names}")
     screen.out(curl(api, model))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...cli import screen
 from ...cluster.cluster import Cluster
 from ...cluster.config import engine
-from ...cluster.config.ranks import FAST_SYNCH, fast_synch_of, how_many
+from ...cluster.config.ranks import FAST_SYNCH, fast_synch_of
 from ...cluster.errors import ActionFailed, CheckFailed, Unreachable
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.http.api import Api
@@ -13,6 +13,7 @@ from ...cluster.http.failure import Why
 from ...cluster.server import launch as launching
 from ...cluster.server.launch import Run
 from ...cluster.ssh import nodes
+from ...cluster.text import counted
 from ...session import Session
 from .stop import end, left_on, stop_quietly
 
@@ -24,7 +25,7 @@ def run(session: Session, cluster: Cluster) -> str:
         _print_scripts(cluster, run)
         return run.id
     check_way(cluster)
-    count, synch = how_many(len(cluster.ranks)), _fast_synch(cluster)
+    count, synch = counted(len(cluster.ranks), "rank"), _fast_synch(cluster)
     screen.say(f"starting {count} of {cluster.engine.name} over {cluster.backend}{synch}")
     session.note(run=run.id)
     point_out(cluster)

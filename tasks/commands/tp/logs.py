@@ -49,8 +49,12 @@ def run(
         _check_rank(where, rank)
         taken = logs.collect(cluster, where)
         failed = taken.failed
+        found = False
         for line in combined_log.tail(where.combined, lines, rank, grep):
             screen.log_line(line)
+            found = True
+        if grep and not found and not follow:
+            screen.say(f"no line of the last run has {grep!r}")
         tell_left(taken)
         if taken.unwritten:
             raise ActionFailed(taken.unwritten)

@@ -15,6 +15,7 @@ from ...cluster.errors import CheckFailed
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import snapshots
 from ...cluster.ssh import background
+from ...cluster.text import counted
 from ...session import Session
 from ..findings import lost, rows, unreachable
 
@@ -43,8 +44,8 @@ def check(
     failed = [finding for finding in findings if finding.level == FAIL]
     unreachable(read)
     if failed:
-        count = f"{len(failed)} check{'s' * (len(failed) > 1)} failed"
-        raise CheckFailed(f"preflight: {count}, nothing was changed")
+        count = counted(len(failed), "check")
+        raise CheckFailed(f"preflight: {count} failed, nothing was changed")
     return read
 
 

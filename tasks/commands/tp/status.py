@@ -13,7 +13,7 @@ from ... import session as sessions
 from ...cli import envelope, screen
 from ...cluster.checks.servers import servers, unrecorded
 from ...cluster.cluster import Cluster
-from ...cluster.config.ranks import FAST_SYNCH, how_many
+from ...cluster.config.ranks import FAST_SYNCH
 from ...cluster.config.settings import DEFAULT
 from ...cluster.errors import CheckFailed, Unreachable
 from ...cluster.facts import Unknown, known
@@ -27,7 +27,7 @@ from ...cluster.server import readiness, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
 from ...cluster.ssh import background
-from ...cluster.text import one_line
+from ...cluster.text import counted, one_line
 from ...session import Session
 from ..findings import unreachable
 from .recorded import api_of
@@ -109,7 +109,7 @@ def _cluster_rows(found: Mapping[str, Status]) -> list[tuple[str, ...]]:
 
 def _cluster_row(name: str, found: Status) -> tuple[str, ...]:
     serves = found["url"] and found["state"] != readiness.STOPPED
-    ranks = how_many(len(found["ranks"])) if found["ranks"] else ""
+    ranks = counted(len(found["ranks"]), "rank") if found["ranks"] else ""
     model = _model_name(found["model"]) if found["model"] else ""
     where = (serves and found["url"]) or found["why"]
     return found["state"], name, ranks, model, where

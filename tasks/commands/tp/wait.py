@@ -118,11 +118,13 @@ def failed(
     """Tell why the server is not ready, stop what is left; the error to raise."""
     read = snapshots.states(cluster)
     found = logs.errors(cluster, log_paths.place(cluster, read))
+    told: list[list[str]] = []
     for rank, (first, last) in sorted(found.items()):
         is_dead = any(view.rank == rank for view in failure.dead)
         if first or is_dead or not failure.dead:
             screen.say(f"rank {rank}, first error: {first or 'none in its log'}")
-        if is_dead or (not failure.dead and rank == 0):
+        if last not in told and (is_dead or (not failure.dead and rank == 0)):
+            told.append(last)  # of eight ranks that say the same, once
             for line in last:
                 screen.say(f"  {line}")
     errors = [first for first, _ in found.values() if first]

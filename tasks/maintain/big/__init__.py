@@ -7,7 +7,6 @@ remote/big/sitecustomize.py and nowhere else.
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -16,6 +15,8 @@ from pathlib import Path
 from ...cli import envelope, screen
 from ...cluster.cluster import ROOT, Cluster
 from ...cluster.errors import ActionFailed
+from ...cluster.text import counted
+from ...commands.version import commit_of
 from .node import About, on_node
 from .plan import plan
 from .report import HEAD, page
@@ -122,7 +123,7 @@ def _told(about: About, trial: Trial, command: str) -> dict[str, str]:
     over = "nccl" if trial.wanted.nccl else trial.cluster.backend
     where = f"{ranks} ranks on {', '.join(node.name for node in trial.cluster.nodes)}"
     if about["kind"] == "cuda":
-        where = f"{ranks} ranks on {gpus()} GPU{'s' * (gpus() > 1)}"
+        where = f"{ranks} ranks on {counted(gpus(), 'GPU')}"
     return {
         "command": f"`{command}`",
         "date": envelope.now(),
@@ -136,7 +137,5 @@ def _told(about: About, trial: Trial, command: str) -> dict[str, str]:
 
 def _commit() -> str:
     """The checkout's commit; `.commit` says it where a copy of the files alone went along."""
-    line = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    said = subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
     copied = ROOT / ".commit"
-    return said or (copied.read_text().strip() if copied.exists() else "unknown")
+    return commit_of(ROOT) or (copied.read_text().strip() if copied.exists() else "unknown")

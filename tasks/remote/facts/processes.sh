@@ -32,10 +32,9 @@ told() { # pid word: a NAME=value of its environment
 printf '\nme %s\n' "$(id -u)"
 if [ -d /proc/self ]; then # linux
   # Of another network (a container's) the ports are others.
-  net=$(readlink /proc/self/ns/net)
   for file in $(grep -lasz '^MLX_RANK=[0-9]' /proc/[0-9]*/environ); do
     pid=${file#/proc/} pid=${pid%/environ}
-    [ "$net" = "$(readlink "/proc/$pid/ns/net")" ] || continue
+    [ /proc/self/ns/net -ef "/proc/$pid/ns/net" ] || continue
     tr '\n\000' '?\n' <"/proc/$pid/environ" |
       grep -aE "^($mark|MLX_RANK|(MLX_)?JACCL_COORDINATOR|MLX_HOSTFILE)=" |
       while read -r word; do told "$pid" "$word"; done

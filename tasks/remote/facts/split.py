@@ -167,9 +167,12 @@ def on_paper(mlx: Mlx, size: int) -> Iterator[None]:
 def config_of(mlx: Mlx, folder: str) -> dict[str, Any]:
     """config.json as load_model reads it."""
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-        found = json.load(file)
+        try:
+            found = json.load(file)
+        except ValueError as error:
+            raise NoError(f"config.json can't be read, copy it again: {words(error)}") from None
     if not isinstance(found, dict):
-        raise ValueError("config.json is no JSON object")
+        raise NoError("config.json is no JSON object, copy it again")
     found = getattr(mlx.lm, "_decode_tagged_floats", lambda each: each)(found)
     beside = os.path.join(folder, "hf_quant_config.json")
     if "quantization_config" not in found and os.path.exists(beside):
@@ -229,9 +232,9 @@ def made(mlx: Mlx, config: dict[str, Any]) -> Any:
     try:
         model, arguments = mlx.lm._get_classes(config)
     except ValueError as error:
-        raise NoError(f"mlx-lm {mlx.version}: {error}") from None
+        raise NoError(f"mlx-lm {mlx.version}: {str(error).rstrip('.')}") from None
     except KeyError as error:
-        raise UnknownError(f"config.json has no {error}") from None
+        raise NoError(f"config.json has no {error}") from None
     try:
         with on_paper(mlx, 1):
             return model(arguments.from_dict(config))
@@ -258,6 +261,10 @@ def build(mlx: Mlx, config: dict[str, Any], names: set[str]) -> Any:
     if packed:
         with on_paper(mlx, 1):
             quantize(mlx, model, packed, out, names)
+    for path, module in model.named_modules():
+        # To be divided, a model is loaded with strict=False: nobody else would say so.
+        if not packed and "scales" not in module and f"{path}.scales" in names:
+            raise NoError(f"the files have {path}.scales, and config.json no quantization for it")
     return model.eval()
 
 
@@ -474,7 +481,7 @@ class Trial:
 
 
 def words(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())[:300].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -487,7 +494,7 @@ def answer(folder: str, mode: str, counts: list[int]) -> dict[str, Any]:
         config = config_of(mlx, folder)
         context = text_of(config).get("max_position_embeddings")
         said |= {"mlx_lm": mlx.version, "kind": str(config.get("model_type"))}
-        said["context"] = context if type(context) is int else None
+        said["context"] = context if type(context) is int and context > 0 else None
         trial = Trial(mlx, folder, config, names)
         said["layers"], said["bare"] = trial.layers(names)
         said["rows"] = rows(trial, mode, counts)

@@ -9,7 +9,7 @@ command_of() { # pid: its command line, blanks made one
   set -f
   # shellcheck disable=SC2046
   if command -v ps >/dev/null; then
-    set -- $(LC_ALL=C ps axww -o pid=,command= | sed -n "s/^ *$1 //p")
+    set -- $(LC_ALL=C ps -ww -o command= -p "$1")
   else
     set -- $(tr '\000' ' ' <"/proc/$1/cmdline" 2>/dev/null)
   fi

@@ -11,6 +11,7 @@ from ...facts.machine.memory import format_bytes
 from ...facts.models import model, split
 from ...facts.models.model import Model
 from ...facts.models.split import Split, Weights
+from ...text import counted
 from ..finding import FAIL, OK, Finding, more
 
 
@@ -36,7 +37,7 @@ def _complete(node: str, model: Model, said: Split) -> Finding:
         what = f"no weights for layer {said.bare[0]}{more(said.bare)} of {said.layers}"
         fix = "take config.json and weights from one source"
         return Finding("complete", FAIL, node, what, fix)
-    files = f"{len(there)} file{'s' * (len(there) > 1)} of weights"
+    files = f"{counted(len(there), 'file')} of weights"
     layers = f", {said.layers} layers" if said.layers else ""
     what = f"{files}, {format_bytes(sum(there.values()))}{layers}, as long as the headers say"
     return Finding("complete", OK, node, what)

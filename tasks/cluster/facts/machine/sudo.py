@@ -9,8 +9,8 @@ from .. import Fact, Key
 
 def parse(text: str, status: int) -> bool:
     """A command that only reads, by `sudo -n`, which never asks."""
-    if status == 0:
-        return True
+    if status == 0 or re.search(r"^lo0: error fetching|ifconfig: command not found", text):
+        return True  # sudo has run it: a Linux calls it lo, or has no ifconfig
     if re.search(r"password is required|terminal is required|may not run|not in the sudoers", text):
         return False
     raise ValueError("sudo can't be asked")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.cluster.known_errors.hints import describe_exit, facts, first_error, hint
+from tasks.cluster.known_errors.hints import ErrorWatch, describe_exit, facts, first_error, hint
 
 # (line, the start of the cause that must win)
 LINES = [
@@ -275,3 +275,17 @@ def test_first_error(log: str, error: str | None) -> None:
 )
 def test_exit_words(status: int | None, words: str) -> None:
     assert describe_exit(status) == words
+
+
+def test_where_an_error_ends() -> None:
+    """A traceback with the line that names it, each rank's for itself; harmless ones are none."""
+    watch = ErrorWatch()
+    lines = {
+        "rank 0 | Traceback (most recent call last):": False,
+        "rank 1 | fine": False,
+        "rank 0 |   File x, line 1": False,
+        "rank 0 | KeyError: 'a'": True,
+        "rank 1 | error: no such thing": True,
+        "rank 1 | done": False,
+    }
+    assert {line: bool(watch.take(line)) for line in lines} == lines

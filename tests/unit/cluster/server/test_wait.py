@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_page_is_knocked_at_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look costs the node more than a request that is refused."""
-    now, asked = [0.0], []
+    now, asked, up = [0.0], [], 0.25
     clock = SimpleNamespace(
         monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s)
     )
@@ -64,7 +65,7 @@ def test_a_page_is_knocked_at_between_two_looks(monkeypatch: pytest.MonkeyPatch)
 
     def token() -> str:
         asked.append(now[0])
-        if now[0] < 0.25:
+        if now[0] < up:
             raise ApiError("nothing listens there", Why.REFUSED)
         return "m"
 
@@ -80,7 +81,11 @@ def test_a_page_is_knocked_at_between_two_looks(monkeypatch: pytest.MonkeyPatch)
     assert asked == pytest.approx([0, 0.05, 0.1, 0.15])
     assert waiting.ask(loading) == "m"
     assert asked[4:] == pytest.approx([0.2, 0.25])
+    # What has taken long is looked at, and asked, more seldom.
+    now[0], asked[:], up = 0.0, [], 9.0
+    assert waiting.ask(replace(loading, seconds=1000)) == ""
+    assert asked == pytest.approx([0, 0.25, 0.5, 0.75])
     # Each request through a relay is a process on the node.
     now[0], api.node.is_relayed = 0.0, True
     assert waiting.ask(loading) == ""
-    assert (len(asked), now) == (7, [wait.RELAYED])
+    assert (len(asked), now) == (5, [wait.RELAYED])
