@@ -508,6 +508,7 @@ def _read_all(found: Marks) -> bool:
     return found.loading is not None and found.loading.bytes == found.loading.of
 
 
+@pytest.mark.local
 def test_the_real_server(ranks: Ranks, tiny: Path) -> None:
     serve(ranks, tiny)
 
