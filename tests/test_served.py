@@ -105,6 +105,7 @@ HOSTILE: list[dict[str, Any]] = [
     {"logit_bias": {"99999999": 5}},
     {"stop": [5]},
     {"stop": 5},
+    {"stop": ["\ud83d"]},
     {"top_k": 10**6, "temperature": 1.0},
     {"top_k": 10**6, "temperature": 1.0, "seed": 1},
     {"adapters": "/Users/mac1/models/Other"},
@@ -115,7 +116,7 @@ HOSTILE: list[dict[str, Any]] = [
 def hostile(client: Client) -> None:
     for body in HOSTILE:
         assert client.ask(**body).status_code == (200 if "top_k" in body else 404)
-    for prompt in ("", ["a"]):
+    for prompt in ("", ["a"], "\ud83d"):
         answer = requests.post(
             f"{client.url}/v1/completions", json={"prompt": prompt}, timeout=DEADLINE
         )

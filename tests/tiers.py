@@ -7,7 +7,7 @@ test that asks for an sshd or for test hosts is of `hosts`, and all else starts 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -51,8 +51,10 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         stash[LEFT_OUT] = stash.get(LEFT_OUT, 0) + len(long)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """The last lines: what was left out here, and the command that brings it."""
+    yield  # pytest's own list of what was skipped comes before
     skipped = len(terminalreporter.stats.get("skipped", ()))
     if skipped:
         terminalreporter.write_line(f"{skipped} tests could not run here: bash .ci/run runs all")

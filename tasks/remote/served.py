@@ -140,7 +140,7 @@ def check_request(request: Any, args: Any, provider: Any) -> None:
     if wrong:
         raise ValueError(f"logit_bias: there is no token {min(wrong)}")
     words = args.stop_words
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    if not isinstance(words, list) or not all(map(is_text, words)):
         raise ValueError("stop: give a text, or a list of texts")
     if request.request_type == "text":
         check_prompt(request.prompt, provider.tokenizer)
@@ -149,6 +149,11 @@ def check_request(request: Any, args: Any, provider: Any) -> None:
     most = getattr(getattr(provider.model, "args", None), "max_position_embeddings", None)
     if isinstance(most, int):
         args.max_tokens = min(args.max_tokens, most)
+
+
+def is_text(word: object) -> bool:
+    """Whether it is text that a tokenizer takes: JSON may hold half a character ("\\ud83d")."""
+    return isinstance(word, str) and not any("\ud800" <= each <= "\udfff" for each in word)
 
 
 def check_prompt(prompt: object, tokenizer: Any) -> None:

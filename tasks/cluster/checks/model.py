@@ -126,34 +126,32 @@ def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) ->
 
 def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """The model is on every node, and the same."""
-    there = [
-        m for m in (known(f, model_facts.KEY) for f in snapshot.nodes.values()) if m and m.path
-    ]
+    found = (known(values, model_facts.KEY) for values in snapshot.nodes.values())
+    there = [model for model in found if model and model.path]
 
     def judge(node: str, value: Model) -> Finding:
         if value.path is None:
-            fix = "copy or download it to that node"
-            if expected.model_at_home:
-                fix = (
-                    f"copy it there, or write '{expected.model_at_home}', in quotes: without them"
-                    " the shell made ~ this machine's home"
-                )
+            home, fix = expected.model_at_home, "copy or download it to that node"
+            if home:
+                fix = f"copy it there, or write '{home}', in quotes: without them the shell made ~"
+                fix += " this machine's home"
             return Finding("model", FAIL, node, f"{expected.model} is not there", fix)
-        first = there[0].files
-        names = set(value.files) | set(first)
-        other = sorted(name for name in names if value.files.get(name) != first.get(name))
-        if other:
-            is_there = other[0] in value.files
-            how = "differs from the first node's" if is_there else "is missing"
-            what = f"{other[0]} {how}" + more(other)
-            return Finding("model", FAIL, node, what, "copy the model to all nodes again")
-        if "config.json" not in value.files:
-            return Finding(
-                "model", FAIL, node, f"{value.path} has no config.json", "is it a model?"
-            )
-        if not any(name.endswith(".safetensors") for name in value.files):
-            fix = "copy the model to that node again"
-            return Finding("model", FAIL, node, f"{value.path} has no weights (*.safetensors)", fix)
+        if wrong := _wrong(value, there[0]):
+            return Finding("model", FAIL, node, *wrong)
         return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
 
     return each("model", snapshot, model_facts.KEY, judge)
+
+
+def _wrong(value: Model, first: Model) -> tuple[str, str] | None:
+    """How a model differs from the first node's, or what it lacks; and what to do."""
+    names = {*value.files, *first.files}
+    other = sorted(name for name in names if value.files.get(name) != first.files.get(name))
+    if other:
+        how = "differs from the first node's" if other[0] in value.files else "is missing"
+        return f"{other[0]} {how}{more(other)}", "copy the model to all nodes again"
+    if "config.json" not in value.files:
+        return f"{value.path} has no config.json", "is it a model?"
+    if not any(name.endswith(".safetensors") for name in value.files):
+        return f"{value.path} has no weights (*.safetensors)", "copy the model to that node again"
+    return None

@@ -13,6 +13,7 @@ from .. import shell
 from .values import NAME, Kind
 
 SECONDS = 60  # that a command may take: a vault may ask for a finger
+MOST = 65536  # characters: what has so many is another file
 _FORMS = "env:NAME, file:PATH or command:LINE, never the key itself"
 
 
@@ -35,7 +36,7 @@ class KeySource:
         key = found.strip()
         if not key:
             raise ValueError(f"{self} is empty, or not set")
-        if not re.fullmatch("[!-~]+", key):
+        if not re.fullmatch("[!-~]+", key) or len(found) == MOST:
             raise ValueError(f"{self} holds no key: one word of ASCII")
         return key
 
@@ -55,7 +56,8 @@ class KeySource:
 
     def _of_file(self) -> str:
         try:
-            return Path(self.name).expanduser().read_text(encoding="utf-8", errors="replace")
+            with Path(self.name).expanduser().open(encoding="utf-8", errors="replace") as file:
+                return file.read(MOST)
         except (OSError, RuntimeError) as error:
             why = getattr(error, "strerror", None) or error
             raise ValueError(f"{self} can't be read ({why})") from None

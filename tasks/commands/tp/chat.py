@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
@@ -82,35 +83,7 @@ class ChatRequest:
 def run(session: Session, cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
     """Stream the answer to stdout, what the model thinks and the times to stderr."""
     server = running(cluster)
-    given = {} if question.temperature is None else {"temperature": question.temperature}
-    shown = _Shown(silent=as_json)
-
-    def work() -> ChatResult:
-        return ask(
-            server.api,
-            server.model,
-            question.messages,
-            question.max_tokens,
-            question.timeout,
-            shown,
-            **given,
-        )
-
-    asked = background.begin(work)
-    asked.add_done_callback(lambda _: shown.begin())
-    try:
-        session.waiting({"the first word": shown.begun})
-        shown.may_speak.set()
-        answer = asked.result()
-    except ApiError as error:
-        shown.end()
-        after = f" after {counted(shown.pieces, 'piece')}" if shown.pieces else ""
-        raise ActionFailed(f"chat: {error}{after}: {AFTER}") from None
-    except KeyboardInterrupt:
-        shown.silent = True
-        shown.end()
-        raise
-    shown.end()
+    answer = _streamed(session, server, question, _Shown(silent=as_json))
     if as_json:
         url, model = server.api.url, server.record.model or server.model
         rates = {name: getattr(answer, name) for name in RATES}
@@ -121,6 +94,27 @@ def run(session: Session, cluster: Cluster, question: ChatRequest, as_json: bool
         screen.say(in_words(answer))
     if not answer.pieces:
         raise ActionFailed(f"chat: the answer holds no text: {AFTER}")
+
+
+def _streamed(session: Session, server: Server, question: ChatRequest, shown: _Shown) -> ChatResult:
+    """The answer, shown as it comes."""
+    given = {} if question.temperature is None else {"temperature": question.temperature}
+    most, patience = question.max_tokens, question.timeout
+    work = partial(ask, server.api, server.model, question.messages, most, patience, shown, **given)
+    asked = background.begin(work)
+    asked.add_done_callback(lambda _: shown.begin())
+    try:
+        session.waiting({"the first word": shown.begun})
+        shown.may_speak.set()
+        return asked.result()
+    except ApiError as error:
+        after = f" after {counted(shown.pieces, 'piece')}" if shown.pieces else ""
+        raise ActionFailed(f"chat: {error}{after}: {AFTER}") from None
+    except KeyboardInterrupt:
+        shown.silent = True
+        raise
+    finally:
+        shown.end()
 
 
 class _Shown:

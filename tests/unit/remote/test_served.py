@@ -190,3 +190,11 @@ def test_what_is_served_alone_ends_on_all_ranks(
     assert [*answer] == [*range(20, 32)]
     assert said == [0, 1]
     assert len([*server.stream_generate(100)]) == 100  # of an older one, whose stream is not told
+
+
+@pytest.mark.parametrize(
+    ("word", "is_text"),
+    [("", True), ("ü\x00😀", True), ("\ud83d", False), ("a\udfff", False), (5, False), ([], False)],
+)
+def test_what_a_tokenizer_takes(served: ModuleType, word: object, is_text: bool) -> None:
+    assert served.is_text(word) is is_text

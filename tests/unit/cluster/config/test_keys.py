@@ -47,6 +47,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (KeySource("command", f"echo {SECRET} more"), "holds no key: one word of ASCII"),
         (KeySource("command", "exit 3"), "command:exit 3 ended with status 3"),
         (KeySource("command", "true"), "is empty"),
+        (KeySource("file", "/dev/zero"), "holds no key"),  # of what has no end, a part is enough
     ],
 )
 def test_no_key(source: KeySource, says: str) -> None:
@@ -59,3 +60,9 @@ def test_it_is_asked_for_once(tmp_path: Path) -> None:
     source = KeySource("command", f"echo >>{tmp_path}/asked; echo k")
     assert [source.key, source.key] == ["k", "k"]
     assert (tmp_path / "asked").read_text() == "\n"
+
+
+def test_another_file_s_beginning_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("k" * 10**6)
+    with pytest.raises(ValueError, match="holds no key"):
+        _ = KeySource("file", str(tmp_path / "weights")).key

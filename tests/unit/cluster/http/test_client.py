@@ -134,7 +134,9 @@ def completion(message: object, finish: str | None, **usage: int) -> bytes:
 
 def of_json(data: object) -> bytes:
     body = json.dumps(data).encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    # Else the next request may go over this connection, which `play` is about to close.
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    return head % len(body) + body
 
 
 SILENT = {"role": "assistant", "content": None, "reasoning": None, "tool_calls": None}

@@ -141,6 +141,8 @@ def test_secrets_are_shown_to_nobody(built: Any) -> None:
         for text in (others, launch.foreground(mine, rank, RUN, mask)):
             assert word in text
             assert "MLX_RANK=1" in text
+        assert word in launch.first_script(mine, RUN, mask)
+    assert "KEY=hush" in launch.first_script(mine, RUN)
     assert "KEY=hush" in launch.other_scripts(mine, RUN)["mac2"]
     assert "KEY=hush" in launch.foreground(mine, rank, RUN)
     (record,) = launch._node(mine, "mac2", RUN).split("record=")[1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -280,33 +281,100 @@ def test_a_line_without_end_is_cut() -> None:
     assert [len(line) for line in lines] == [LINE]
 
 
-def test_take_over(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lines", "answer", "seconds"),
+    [([HELD], None, 10.0), ([f"refused\t1060\t\t{FIELDS}"], LOST, 1.0)],
+)
+def test_how_long_its_end_is_waited_for(
+    cluster: Any, lines: list[str], answer: Any, seconds: float
+) -> None:
+    """One that has the lock has it to remove; who waits decides how long that may take."""
+    asked: list[float] = []
+
+    def patience(wanted: float) -> float:
+        asked.append(wanted)
+        return 60.0
+
+    locks, mine = Locks(patience), cluster(lines, answer)
+    with suppress(LockHeld):
+        locks.hold(mine, "tp.start", print)
+    locks.close()
+    assert asked == [seconds]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`seen(cluster, numbers)`: its nodes have seen those; gives what each question carries."""
+
+    def see(mine: Any, numbers: dict[str, int | None]) -> list[Any]:
+        asked: list[Any] = []
+        told: dict[Any, Any] = {}
+
+        def state(name: str) -> Any:
+            number = numbers[name]
+            return SimpleNamespace(fence=number and SimpleNamespace(number=number))
+
+        def states(of: Any, more: Any = None) -> Any:
+            assert of is mine
+            fence = mine.leader.fences.get("f")
+            asked.append((fence.number, fence.holder.partition(" ")[0]) if fence else None)
+            if more:
+                (holder,) = more(mine.leader)
+                assert "\nsilence=30\n" in holder.command
+                told[holder.key] = holder.parse(f"was\t1060\t\t{FIELDS}", 0)
+                assert (more(SimpleNamespace()), holder.is_raw) == ([], True)
+            return SimpleNamespace(
+                nodes=numbers, state=state, unreachable={"mac4": ""}, on={"mac1": told}.__getitem__
+            )
+
+        monkeypatch.setattr(snapshots, "states", states)
+        return asked
+
+    return see
+
+
+@pytest.mark.parametrize(
+    ("numbers", "next_one"), [({"mac1": 4, "mac2": 11, "mac3": None}, 12), ({"mac1": None}, 1)]
+)
+def test_take_over(cluster: Any, seen: Any, numbers: dict[str, int | None], next_one: int) -> None:
     """One more than any node has seen; each is told by the second question."""
     mine = cluster()
-    numbers = {"mac1": 4, "mac2": 11, "mac3": None}
-
-    def state(name: str) -> Any:
-        number = numbers[name]
-        return SimpleNamespace(fence=number and SimpleNamespace(number=number))
-
-    asked: list[int | None] = []
-    told: dict[Any, Any] = {}
-
-    def states(_: Any, more: Any = None) -> Any:
-        fence = mine.leader.fences.get("f")
-        asked.append(fence.number if fence else None)
-        if more:
-            (holder,) = more(mine.leader)
-            assert "\nsilence=30\n" in holder.command
-            told[holder.key] = holder.parse(f"was\t1060\t\t{FIELDS}", 0)
-            assert (more(SimpleNamespace()), holder.is_raw) == ([], True)
-        return SimpleNamespace(
-            nodes=numbers, state=state, unreachable={"mac4": ""}, on={"mac1": told}.__getitem__
-        )
-
-    monkeypatch.setattr(snapshots, "states", states)
+    asked = seen(mine, numbers)
     mine.leader.fences["f"] = lock._fence(mine, "old", Run.new(), 3)
     had, missed = lock.take_over(mine, "tp.unlock")
     assert (had and had.what, missed) == ("tp.stop", ["mac4"])
-    assert asked == [None, 12]
+    assert asked == [None, (next_one, "tp.unlock")]
     assert mine.leader.fences["f"].asked == {"mac1"}
+
+
+REMOVED = [
+    (CommandResult("mac1", out=f"Welcome\nwas\t1090\t\t{FIELDS}\n", status=0), 1090.0),
+    (CommandResult("mac1", status=0), 1060.0),  # given up a moment ago: who that was is known
+]
+
+
+@pytest.mark.parametrize(("answer", "now"), REMOVED)
+def test_unlock(cluster: Any, seen: Any, answer: CommandResult, now: float) -> None:
+    """It removes the lock by the new number, which is no command's from then on."""
+    mine, sent = cluster(), list[str]()
+    seen(mine, {"mac1": 4})
+
+    def sh(script: str) -> CommandResult:
+        sent.append(script)
+        return answer
+
+    mine.leader.sh = sh
+    had, missed = lock.unlock(mine)
+    assert (had and had.now, missed) == (now, ["mac4"])
+    (script,) = sent
+    assert "\nfence=5\n" in script
+    assert "\nsilence=30\n" in script
+    assert mine.leader.fences == {}
+
+
+def test_an_unlock_that_fails(cluster: Any, seen: Any) -> None:
+    mine = cluster()
+    seen(mine, {"mac1": 4})
+    mine.leader.sh = lambda script: CommandResult("mac1", failure="gone")
+    with pytest.raises(Unreachable, match="mac1: gone"):
+        lock.unlock(mine)
