@@ -105,8 +105,8 @@ def down(c: Context) -> None:
 def fault(c: Context, host: str, name: str, off: bool = False) -> None:
     """Break something on a test host, or mend it.
 
-    inv local.fault mac1 link_cut:en5
-    inv local.fault mac1 link_cut:en5 --off
+    inv local.fault mac1 link_cut:en3
+    inv local.fault mac1 link_cut:en3 --off
     """
     rig, made = _loaded(c, "local.fault", host)
     word, _, what = name.partition(":")
@@ -118,6 +118,7 @@ def fault(c: Context, host: str, name: str, off: bool = False) -> None:
         made.fault(host, word, *([what] if what else []), on=not off)
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"{name}: {error}") from None
+    cli.screen.say(f"{host}: {name} is {'mended' if off else 'on'}")
 
 
 @options_task(help={"host": "a host, as mac1"})
@@ -128,6 +129,7 @@ def reboot(c: Context, host: str) -> None:
     """
     _, made = _loaded(c, "local.reboot", host)
     made.reboot(host)
+    cli.screen.say(f"{host} was rebooted")
 
 
 def _check(name: str, needed: Mapping[str, str] = NEEDED) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import layout
+import waits
 from conftest import DEADLINE, ROOT, Done, Inv, hostfile, wait_for
 from rig import Rig
 from rig.machine import PATH
@@ -96,7 +97,9 @@ class Scene:
         tiny_model.make(self.model)
         self.write(engines={"mlx-lm": {"process": f"-m mlx_lm server .*{self.model}"}})
         file = Path(self.inv.env["INVOKE_TP_HOSTFILE"])
-        file.write_text(json.dumps({**json.loads(file.read_text()), "engine": "mlx-lm"}))
+        data = json.loads(file.read_text())
+        more = {"engine": "mlx-lm", "envs": [*data.get("envs", ()), *waits.envs()]}
+        file.write_text(json.dumps({**data, **more}))
 
     # Commands.
 

@@ -140,10 +140,14 @@ def test_what_is_wrong_is_found(hold: Holds, kind: str, count: int, harm: str) -
 @pytest.mark.parametrize("count", [2, 3, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_thorough(hold: Holds, kind: str, count: int) -> None:
-    """One kind of matrix of one rank, and in float32 a single matrix, but not rounding."""
+    """One kind of matrix of one rank, and in float32 a single matrix, but not rounding.
+
+    Packed, on a CPU, that kind moves answers no further than rounding does (docs/tests.md).
+    """
     options = replace(FEW, prompts=64, max_tokens=16)
     assert hold(*KINDS[kind], count, "", options).verdict == RIGHT
-    assert hold(*KINDS[kind], count, "down_projections", options).verdict == WRONG
+    if kind != "4 bits":
+        assert hold(*KINDS[kind], count, "down_projections", options).verdict == WRONG
     if kind == "float32":
         assert hold(*KINDS[kind], count, "one_matrix", options).verdict == WRONG
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import shlex
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, ROOT, Inv
 from rig import Rig
+from test_wrong_use import Local
+from test_wrong_use import local as local
 
 from tasks import maintain, ns
 from tasks.cli.program import Program
@@ -144,16 +148,69 @@ INV = {
 }
 
 
+# What is not run word for word where nobody answers, and why; Invoke's own parser takes it.
+NOT_RUN = {
+    r"inv (tp\.chat|dev\.model)": "it names the task, which wants a word more",
+    r"inv tp\.stop --all": "it asks first, on a terminal: test_bystanders.py",
+    r".* tp\.(watch|top)\b.*|.* --follow": "it looks on until Ctrl-C: test_watch.py, test_logs.py",
+    r"inv tp\.bench --(compare|canary --against) .*": "its files: test_canary.py",
+    r".* dev\.loop": "it looks on until Ctrl-C: test_loop.py",
+    r".*\binv demo": "it starts real ranks: test_demo.py",
+    r".* local\.\w+.*": "it wants root and namespaces: test_rig.py",
+    r"inv (maintain|bench|test)\.\w+": "it takes minutes: inv maintain.long",
+}
+
+
 @pytest.mark.parametrize("line", sorted(INV), ids=lambda line: line)
-def test_command_parses(line: str) -> None:
-    """Its task exists, its options exist and have their values: by Invoke's own parser."""
-    if line.removeprefix("inv ") in (*ns.task_names, *MAINTAIN):
-        return  # the task is named, without what it may want
+def test_command_is_taken(reader: Local, line: str) -> None:
+    """Task, options and values are what they should be: it gets as far as hosts that are not there.
+
+    It ends as a check (3), an action (4) or a host (5) does, never as wrong use (1, 2).
+    """
+    words = task_line(line) or []
+    if not any(re.fullmatch(each, line) for each in NOT_RUN):
+        done = reader(shlex.join(words), None if "-f" in words else READERS.format(reader.home))
+        assert done.code in (0, 3, 4, 5), done.err
+        return
     program = Program(namespace=ns, name="inv")
     program.create_config()
-    program.parse_core(["inv", *(task_line(line) or [])])
+    program.parse_core(["inv", *words])
     program.parse_collection()
-    program.parse_tasks()
+    if len(words) > 1:  # else the task is named alone, without what it may want
+        program.parse_tasks()
+
+
+# An invoke.yaml of a reader who has done what the pages say, in a home of {0}.
+READERS = """
+tp: {{clusters: {{chat: {{hostfile: {0}/hosts.json}}}}}}
+dev: {{source: {0}/src/vllm-mlx, target: src/vllm-mlx}}
+"""
+
+
+@pytest.fixture
+def reader(local: Local) -> Local:
+    """In a folder with all that the pages' commands name; no host answers."""
+    home = local.home
+    (home / "ssh_config").write_text("Host *\n  HostName 127.0.0.1\n  Port 1\n")
+    for folder in ("models/M", "models/llama", "src/vllm-mlx", "hosts", ".rig"):
+        (home / folder).mkdir(parents=True)
+        (home / folder / "a file").write_text("of it")
+    links = [
+        {
+            "ssh": f"mac{number}",
+            "ips": [f"10.254.0.{4 + number}"],
+            "rdma": ["rdma_en5", None] if number == 2 else [None, "rdma_en5"],
+            "links": {"en5": f"10.254.0.{4 + number}/30"},
+        }
+        for number in (1, 2)
+    ]
+    for file in ("hosts.json", "hosts/mine.json", "h.json", "FILE"):
+        (home / file).write_text(json.dumps({"engine": "mlx-lm", "hosts": links}))
+    for file in (".rig/invoke.yaml", "other.yaml", "FILE..."):
+        (home / file).touch()
+    local.patch.chdir(home)
+    local.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    return local
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

@@ -57,6 +57,8 @@ def prefer(managed: str, own: str) -> str:
         (sudo.parse, "", 0, True),
         (sudo.parse, "sudo: a password is required\n", 1, False),
         (sudo.parse, "sh: sudo: command not found\n", 127, ValueError),
+        (sudo.parse, "lo0: error fetching interface information: Device not found\n", 1, True),
+        (sudo.parse, "sudo: ifconfig: command not found\n", 1, True),
         (restarts.parse_filevault, "no macOS\n", 0, None),
         (restarts.parse_filevault, "macos 26.4.1\nFileVault is Off.\n", 0, FileVault(False)),
         (restarts.parse_filevault, "macos 26.4.1\nFileVault is On.\n", 0, FileVault(True, True)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waits
 from conftest import Inv, own_servers
 from rig import Rig, mesh, ring, two_cables, two_nodes
 
@@ -38,7 +39,7 @@ def ready(
         made.append(rig)
         inv("rdma.discover", "--hosts", ",".join(names), "--write", str(file))
         more: dict[str, Any] = {"engine": engine, "python": sys.executable, "model": str(model)}
-        more["envs"] = [f"PYTHONPATH={vllm_mlx}"]
+        more["envs"] = [f"PYTHONPATH={vllm_mlx}:{waits.QUICK}"]
         data = {**json.loads(file.read_text()), **more, "args": ["--port", str(inv.port)]}
         file.write_text(json.dumps(data))
         inv.env["INVOKE_TP_HOSTFILE"] = str(file)

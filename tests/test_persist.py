@@ -32,7 +32,10 @@ def quick(rig: Rig, host: str, looks: int = 10000) -> None:
 
 def persisted(inv: Inv, macs: Macs) -> Rig:
     rig = macs()
-    inv("rdma.persist", *nodes(rig))
+    changes = inv("rdma.persist", *nodes(rig), "--json").json()["changes"]
+    assert {(each["host"], each["state"]) for each in changes} == {
+        (host, "changed") for host in rig.names
+    }
     for host in rig.names:
         until_says(rig, host, "as wanted")
         quick(rig, host)

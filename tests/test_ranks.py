@@ -737,7 +737,9 @@ def test_several_ranks_on_a_host() -> None:
     """The file has rows, and the ranks of one host have none between them: no row would help."""
     each = hostfile.repeat(hostfile.Hostfile("F", tuple(MESH[:2])), 4).hosts
     wrong = ranks.check("jaccl", each)
-    assert wrong == "jaccl runs one rank on a host: -n 2 at most, or --backend ring"
+    assert wrong == (
+        'jaccl runs one rank on a host: -n 2 at most, or --backend ring ("backend" in the file)'
+    )
 
 
 @pytest.mark.parametrize(
@@ -745,7 +747,7 @@ def test_several_ranks_on_a_host() -> None:
     [
         ("ring", [Host("a", ("10.0.0.1",)), Host("b")], 'hosts[1] has no "ips": ring needs'),
         ("jaccl", [Host("a", (), (None,))], 'hosts[0] has no "ips": jaccl needs the address'),
-        ("jaccl", MESH[:2], 'hosts[0] has no "rdma" row of 2: jaccl needs one (or use --backend'),
+        ("jaccl", MESH[:2], 'hosts[0] has no "rdma" row of 2: jaccl needs one, or --backend ring'),
         ("jaccl", LINE, "hosts[0].rdma[2] is null: jaccl needs a device from host 0 to host 2"),
         ("jaccl-ring", RING4[:3], 'hosts[0] has no "rdma" row of 3'),
     ],

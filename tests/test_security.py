@@ -18,6 +18,7 @@ from typing import Any
 
 import layout
 import pytest
+import waits
 from conftest import DEADLINE, Done, Inv, Sshd, require, wait_for
 from rig import Rig
 
@@ -66,11 +67,12 @@ class Watch:
             self.looks += 1
 
     def _look(self, process: Path) -> None:
+        # In this order: what becomes the rank in between would have its words of before.
+        environ = (process / "environ").read_bytes()
         command = (process / "cmdline").read_bytes()
         is_option = f"--env=OPTION_KEY={SECRETS['OPTION_KEY']}".encode() in command
         if FOUND.search(command) and not is_option:
             self.seen.add(f"cmdline {command!r}")
-        environ = (process / "environ").read_bytes()
         if not FOUND.search(environ):
             return
         # Its Python becomes the rank; what a rank starts by itself is of its session.
@@ -91,13 +93,18 @@ def give_secrets(inv: Inv) -> None:
     """A secret each in the hostfile, in the configuration and in an engine's environment."""
     file = Path(inv.env["INVOKE_TP_HOSTFILE"])
     data = json.loads(file.read_text())
-    data["envs"] = [f"HOSTFILE_KEY={SECRETS['HOSTFILE_KEY']}"]
+    data["envs"].append(f"HOSTFILE_KEY={SECRETS['HOSTFILE_KEY']}")
     file.write_text(json.dumps(data))
     assert inv.config is not None
     config = json.loads(inv.config.read_text())
     config["tp"]["env"] = [f"CONFIG_KEY={SECRETS['CONFIG_KEY']}"]
     config["tp"]["engines"]["mlx-lm"]["env"] = {"ENGINE_KEY": SECRETS["ENGINE_KEY"]}
     inv.config.write_text(json.dumps(config))
+
+
+def make_hub(home: Path) -> None:
+    """It is there on a machine with models; else a mkdir is run in the rank's environment."""
+    (home / ".cache" / "huggingface" / "hub").mkdir(parents=True)
 
 
 def no_secret_in(inv: Inv, *done: Done) -> None:
@@ -117,8 +124,7 @@ def test_secrets_over_ssh(remote: Inv, sshd: Sshd) -> None:
     """From the first check to the stop, on the nodes and here, in processes, words and files."""
     give_secrets(remote)
     for name in sshd.names:
-        # It is there on a machine with models; else a mkdir is run in the rank's environment.
-        (sshd.node_home(name) / ".cache" / "huggingface" / "hub").mkdir(parents=True)
+        make_hub(sshd.node_home(name))
     with Watch() as watch:
         said = [
             remote("tp.preflight", OPTION, "--json"),
@@ -135,12 +141,13 @@ def test_secrets_over_ssh(remote: Inv, sshd: Sshd) -> None:
     # An option is instead of what the configuration says.
     given = {value for name, value in SECRETS.items() if name != "CONFIG_KEY"}
     assert watch.ranks == {"0": given, "1": given}
-    assert said[1].out.count("***") == 2 * len(given)
+    assert said[1].out.count("***") == 2 * (len(given) + len(waits.envs()))
     no_secret_in(remote, *said)
 
 
 def test_secrets_in_the_foreground_and_in_failures(served: Inv) -> None:
     give_secrets(served)
+    make_hub(served.home)
     with Watch() as watch:
         process = served.start("tp.start", "--foreground")
         wait_for(lambda: served.run("tp.status").out.startswith("ready"))

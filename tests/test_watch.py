@@ -6,15 +6,18 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import layout
+import schemas
 from commands import Commands
 from commands import commands as commands
 from commands import gates as gates
-from conftest import DEADLINE, Inv, wait_for
+from conftest import DEADLINE, Inv, light_cluster, wait_for
+from rig import Rig
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster.server import lock
@@ -100,6 +103,23 @@ def test_restart(light: Inv) -> None:
         _, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 3
         assert "has failed after 1 restarts" in err
+
+
+def test_documents_of_a_restart(inv: Inv, macs: Callable[..., Rig]) -> None:
+    """On strict hosts: each line is a document as docs/schemas has it, to the last."""
+    rig = macs()
+    hosts = [{"ssh": name, "ips": [rig.address(name)]} for name in rig.names]
+    inv.env["INVOKE_TP_HOSTFILE"] = str(light_cluster(inv, hosts, python=sys.executable))
+    inv("tp.start")
+    with watching(inv, "--restart", "--max-restarts", "1", "--json") as process:
+        seen = until(process, '"ready"')
+        rig.run("mac2", f"kill -9 {pids(inv)[1]}")
+        seen += until(process, "died: rank 1") + until(process, '"ready"')
+        rig.run("mac2", f"kill -9 {pids(inv)[1]}")
+        rest, err = process.communicate(timeout=DEADLINE)
+    *_, end = schemas.check_lines(["tp.watch"], seen + rest)
+    assert (process.returncode, end["exit"]) == (3, 3)
+    assert end["error"] == err.strip().splitlines()[-1]
 
 
 def test_a_restart_waits_for_its_turn(light: Inv) -> None:

@@ -23,7 +23,8 @@ def test_schema() -> None:
     line = ["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)]
     line[0] = str(Path(sys.executable).with_name(line[0]))
     done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert (done.returncode, len(WORKFLOWS)) == (0, 2), done.stdout
+    assert done.returncode == 0, done.stdout
+    assert len(WORKFLOWS) >= 2
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

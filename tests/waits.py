@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_suffix(".c")
+QUICK = SOURCE.with_name("quick")
 LIBRARY = Path(sys.prefix, "lib", "waits.so")  # beside what hosts of tests see, too
 
 
@@ -25,7 +26,7 @@ def environment() -> dict[str, str]:
 
 def envs() -> list[str]:
     """The same as a hostfile has it, and what a rank's Python takes in when it begins."""
-    own = {**environment(), "PYTHONPATH": str(SOURCE.with_name("quick"))}
+    own = {**environment(), "PYTHONPATH": str(QUICK)}
     return [f"{name}={value}" for name, value in own.items()]
 
 

@@ -190,9 +190,7 @@ def build(
     hosts, notes = _resolved(connections, ssh, hosts, backend)
     envs = [*file.envs, *settings.env]
     words = [*args] if whole else [*map(str, file.args), *settings.args, *args]
-    wrong = engines.words_error(chosen, args, words)
-    if wrong:
-        raise BadInput(wrong)
+    _checked(engines.check_words, chosen, args, words)
     words, bind = _arguments(chosen, words, _model(file, hosts), hosts)
     http_port, planned = _planned(file.source, backend, chosen, hosts, words, envs, settings)
     return Cluster(
@@ -420,7 +418,7 @@ def _lookup(node: Node) -> str:
         return str(socket.getaddrinfo(node.address, None, socket.AF_INET)[0][4][0])
     except (OSError, UnicodeError):
         why = no_such_host(node.name, node.known())
-        raise BadInput(f'{why}: no IPv4 address found: give "ips" in a hostfile') from None
+        raise BadInput(f'{why}; no IPv4 address found: give "ips" in a hostfile') from None
 
 
 def _model(file: Hostfile, hosts: Sequence[Host]) -> str | None:

@@ -10,7 +10,7 @@ An order is one of
 
     {"encode": [TEXT...]}                                       -> [[id...]...]
     {"answer": [[id...]...], "count": N}                        -> [[id...]...]   the likeliest
-    {"score": [[id...]...], "first": K, "step": S, "shake": B}  -> [[position...]...]
+    {"score": [[id...]...], "first": K, "step": S, "parts": P}  -> [[position...]...]
     {"serve": [id...]}                    is a prompt as any other, of these ids
 
 Sequences of an order have the same length and run as a batch. A position (from the K-th token on)
@@ -23,14 +23,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 MARK = "\x00mlx-tp "
 LIKELIEST = 8
 PIECE = 512  # tokens of a prompt that are taken at a time
+# What mlx-lm's classes divide "sharded-to-all": of such a matrix each rank has a part of the sum.
+SUMMED = ("o_proj", "o_b_proj", "out_proj", "down_proj")
 Tokens = Sequence[Sequence[int]]
 
 
@@ -73,7 +74,7 @@ def obey(model: Any, tokenizer: Any, order: dict[str, Any]) -> Any:
         return [list(tokenizer.encode(text)) for text in order["encode"]]
     if "answer" in order:
         return answer(model, order["answer"], order["count"])
-    with shaken(model) if order["shake"] else contextlib.nullcontext():
+    with in_parts(model, order["parts"]) if order["parts"] else contextlib.nullcontext():
         return score(model, order["score"], order["first"], order["step"])
 
 
@@ -133,33 +134,33 @@ def positions(logits: Any, given: Any) -> list[list[Any]]:
 
 
 @contextlib.contextmanager
-def shaken(model: Any) -> Iterator[None]:
-    """Each layer's result is off by a random part of half a step of its type; packed, of one."""
-    kinds = {type(layer) for layer in model.layers if layer is not None}
-    kept = {kind: kind.__call__ for kind in kinds}
-    # What a packed matrix is multiplied by is summed up in its type: two ranks of a small model
-    # were 0.069 nats from one (CPU), where half a step made 0.041.
-    steps = 1.0 if any("scales" in each for each in model.modules()) else 0.5
-    for kind, call in kept.items():
-        kind.__call__ = shaking(call, steps)
+def in_parts(model: Any, parts: int) -> Iterator[None]:
+    """What so many ranks would add up is added up here: the sums are theirs, and so is rounding."""
+    kept = [(each, type(each)) for path, each in model.named_modules() if _name(path) in SUMMED]
+    for each, kind in kept:
+        each.__class__ = of_parts(kind, parts)
     try:
         yield
     finally:
-        for kind, call in kept.items():
-            kind.__call__ = call
+        for each, kind in kept:
+            each.__class__ = kind
 
 
-def shaking(call: Callable[..., Any], steps: float) -> Callable[..., Any]:
+def _name(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def of_parts(kind: Any, parts: int) -> Any:
+    """A class of matrices that take what they multiply part by part, and add that up."""
     import mlx.core as mx
 
-    numbers = itertools.count()
+    def call(self: Any, x: Any, *given: Any, **more: Any) -> Any:
+        whose = mx.arange(x.shape[-1]) * parts // x.shape[-1]
+        taken = [mx.where(whose == number, x, 0) for number in range(parts)]
+        results = [kind.__call__(self, each, *given, **more) for each in taken]
+        if "bias" in self:  # which is added once
+            bias = kind.__call__(self, mx.zeros_like(x), *given, **more)
+            results[1:] = [each - bias for each in results[1:]]
+        return sum(results)
 
-    def shaken(*given: Any, **more: Any) -> Any:
-        result = call(*given, **more)
-        if not isinstance(result, mx.array):
-            return result
-        part = mx.random.uniform(-steps, steps, result.shape, key=mx.random.key(next(numbers)))
-        off = 1 + part * mx.finfo(result.dtype).eps
-        return (result.astype(mx.float32) * off).astype(result.dtype)
-
-    return shaken
+    return type(kind.__name__, (kind,), {"__call__": call})

@@ -36,7 +36,7 @@ rank() { # number, base: what is known of the rank whose files begin so
   printf 'pid %s\nstart %s\nof %s\n' "$pid" "$start" "$boot"
   if is_alive "$pid" "$start" "$boot"; then
     echo alive
-    ! is_suspended "$pid" || echo suspended
+    case $does in [Tt]*) echo suspended ;; esac
   elif [ "$boot" = "$tp_boot" ]; then
     # The shell that waits for a rank writes its exit status a moment after its death.
     n=0

@@ -430,7 +430,8 @@ def _in(cables: Sequence[Cable], host: str, port: str) -> Cable:
     for cable in cables:
         if (host, port) in _ends(cable):
             return cable
-    raise ValueError(f"no cable in {port} of {host}")
+    there = [here for cable in cables for at, here in _ends(cable) if at == host]
+    raise ValueError(f"no cable in {port} of {host}: its cables are in {', '.join(there)}")
 
 
 def discard(base: Path) -> None:

@@ -330,18 +330,17 @@ def exposure(args: Sequence[str], bind: str, port: int, node: str) -> str | None
     )
 
 
-def words_error(engine: Engine, given: Sequence[str], words: Sequence[str]) -> str | None:
-    """What is wrong with the server's words, those `given` behind -- among them, or None.
+def check_words(engine: Engine, given: Sequence[str], words: Sequence[str]) -> None:
+    """Raise ValueError for what is wrong with the server's words, those `given` behind -- or all.
 
     The server itself would tell once it has imported all that it needs, on every node.
     """
     if engine.name in BUILT_IN and given and not given[0].startswith("-"):
-        return f"{given[0]}: what follows -- are the server's options: -- --model PATH"
+        raise ValueError(f"{given[0]}: what follows -- are the server's options: -- --model PATH")
     last = words[-1] if words else ""
     for name in ("--model", "--port", "--host"):
         if _is(last, name) or option(words, name) == "":
-            return f"{name}: give a value behind it"
-    return None
+            raise ValueError(f"{name}: give a value behind it")
 
 
 def http_port(args: Sequence[str]) -> int:

@@ -71,19 +71,19 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     names = list(dict.fromkeys(host.ssh for host in hosts))
     if not any(host.rdma for host in hosts):
         if 1 < len(names) < len(hosts):
-            return f"{backend} runs one rank on a host: -n {len(names)} at most, or --backend ring"
+            return f"{backend} runs one rank on a host: -n {len(names)} at most, or {_with('ring')}"
         if len(names) > 1:
             return (
                 f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
-                f" inv rdma.discover --hosts {','.join(names)} --write FILE (or use --backend ring)"
+                f" inv rdma.discover --hosts {','.join(names)} --write FILE, or {_with('ring')}"
             )
     if not hosts[0].ips:
         return f'hosts[0] has no "ips": {backend} needs the address of the coordinator'
     for index, host in enumerate(hosts):
         if len(host.rdma) != len(hosts):
             return (
-                f'hosts[{index}] has no "rdma" row of {len(hosts)}: {backend} needs one'
-                " (or use --backend ring)"
+                f'hosts[{index}] has no "rdma" row of {len(hosts)}: {backend} needs one,'
+                f" or {_with('ring')}"
             )
     missing = missing_links(backend, hosts)
     if missing:
@@ -91,9 +91,14 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
         other = "ring" if missing_links("jaccl-ring", hosts) else "jaccl-ring"
         return (
             f"hosts[{i}].rdma[{j}] is null: {backend} needs a device from host {i} to host {j}"
-            f" (or --backend {other})"
+            f", or {_with(other)}"
         )
     return None
+
+
+def _with(backend: str) -> str:
+    """Where another backend is said: tasks that start nothing have no such option."""
+    return f'--backend {backend} ("backend" in the file)'
 
 
 POOL = IPv4Network("10.254.0.0/16")  # of which rdma.discover gives addresses

@@ -37,10 +37,10 @@ class Orders:
         return answers
 
     def score(
-        self, tokens: Sequence[Sequence[int]], first: int, step: int, shake: bool
+        self, tokens: Sequence[Sequence[int]], first: int, step: int, parts: int = 0
     ) -> list[list[Told]]:
         """Rows of all tokens from the `first` on, of sequences of one length, as a batch."""
-        order = {"score": tokens, "first": first, "step": step, "shake": shake}
+        order = {"score": tokens, "first": first, "step": step, "parts": parts}
         rows: list[list[Told]] = self._ask(order)
         return rows
 

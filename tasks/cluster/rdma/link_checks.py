@@ -34,6 +34,8 @@ def nameless(wiring: LinkPlan, facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """A finding per interface of a link that has no address and is told none."""
     found = []
     for host, name in wiring.bare:
+        if host not in facts:
+            continue  # it was not reached, which is told as such
         what, fix = _absent(name, facts[host]) or (f"{name} has no IPv4 address", SETUP)
         if fix == SETUP:
             what, fix = f"{what}, and {wiring.source} tells none", f"{wiring.discover} gives it one"

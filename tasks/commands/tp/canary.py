@@ -100,7 +100,8 @@ def run(
         return None
     if reference is None:
         with _reference(session, cluster, server, address, options) as (api, name, what):
-            reference = measure(Orders(api, name, options.timeout), options, *what)
+            parts = max(server.record.size, 2)
+            reference = measure(Orders(api, name, options.timeout), options, *what, parts)
     if reference.model != server.record.model:
         screen.say(f"warn: {reference.what} is of {reference.model}")
     found = verdict(Orders(server.api, server.model, options.timeout), reference, options)
@@ -147,8 +148,13 @@ def _record(server: Server, options: CanaryOptions) -> None:
 # Asking.
 
 
-def measure(orders: Orders, options: CanaryOptions, model: str, ranks: int, what: str) -> Reference:
-    """A reference's answers, and its noise; answers in words where it takes no orders."""
+def measure(
+    orders: Orders, options: CanaryOptions, model: str, ranks: int, what: str, parts: int = 2
+) -> Reference:
+    """A reference's answers, and its noise; answers in words where it takes no orders.
+
+    `parts`: how many ranks will be held against it, whose sums are taken for noise.
+    """
     about = Reference(model, ranks, what)
     with _told("the reference"):
         texts = [prompt(options.prompt_tokens, f"canary {n}") for n in range(options.count)]
@@ -160,10 +166,10 @@ def measure(orders: Orders, options: CanaryOptions, model: str, ranks: int, what
         tokens = [each[:first] for each in tokens]
         answers = [a for some in _batches(tokens) for a in orders.answer(some, options.max_tokens)]
         tokens = [one + two for one, two in zip(tokens, answers, strict=True)]
-        return _with_noise(orders, replace(about, first=first, tokens=tokens))
+        return _with_noise(orders, replace(about, first=first, tokens=tokens), parts)
 
 
-def _with_noise(orders: Orders, about: Reference) -> Reference:
+def _with_noise(orders: Orders, about: Reference, parts: int) -> Reference:
     """How likely a reference finds its own answers, and how far it strays when asked otherwise."""
     each, tokens = [[one] for one in about.tokens], about.tokens
     positions = score(orders, each, about.first)
@@ -172,7 +178,7 @@ def _with_noise(orders: Orders, about: Reference) -> Reference:
         "16 tokens at a time": score(orders, each, about.first, step=16),
         "token by token": score(orders, each[:AT_ONCE], about.first, step=1),
         "in a batch": score(orders, _batches(tokens), about.first),
-        "shaken": score(orders, each, about.first, shake=True),
+        f"sums of {parts} parts": score(orders, each, about.first, parts=parts),
     }
     noise = {name: differences(positions, found) for name, found in ways.items()}
     return replace(about, positions=positions, noise=noise)
@@ -183,9 +189,9 @@ def score(
     batches: Sequence[Sequence[Sequence[int]]],
     first: int,
     step: int = WHOLE,
-    shake: bool = False,
+    parts: int = 0,
 ) -> list[Position]:
-    rows = [row for some in batches for row in orders.score(some, first, step, shake)]
+    rows = [row for some in batches for row in orders.score(some, first, step, parts)]
     return [Position.of(each) for row in rows for each in row]
 
 

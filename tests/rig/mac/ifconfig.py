@@ -67,20 +67,15 @@ def _names() -> list[str]:
 
 
 def _one(name: str, words: list[str]) -> None:
-    if name not in ("lo0", *GHOSTS, *_names()):
+    rows = {row["ifname"]: row for row in _rows()}
+    if name not in ("lo0", *GHOSTS, *rows):
         if words[:1] != ["create"]:
             raise RefusedError(f"interface {name} does not exist")
         _create(name)
         words = words[1:]
     elif words in ([], ["inet"]):
-        return print(_shown(name))
+        return print({"lo0": LOOPBACK, **GHOSTS}.get(name) or _block(rows[name]))
     _Request(name).act(words[1:] if words[:1] == ["inet"] else words)
-
-
-def _shown(name: str) -> str:
-    if name in GHOSTS or name == "lo0":
-        return {"lo0": LOOPBACK, **GHOSTS}[name]
-    return _block(next(row for row in _rows() if row["ifname"] == name))
 
 
 def _root(otherwise: str) -> None:

@@ -39,8 +39,10 @@ def ibv_devinfo(words: list[str]) -> int:
             node.say(f"IB device '{name}' wasn't found")
             return 255
     state = node.state()
+    found = node.ip("address", "show") if "-v" in words else []
+    addresses = {row["ifname"]: row["addr_info"] for row in found}
     for port in ports:
-        print("\n".join(_device(state, port, "-v" in words)) + "\n")
+        print("\n".join(_device(state, port, addresses.get(port["interface"]))) + "\n")
     return 0
 
 
@@ -65,7 +67,8 @@ def _is_capable(state: dict[str, Any]) -> bool:
     return bool(state["rdma"] == "enabled" and state["thunderbolt"] >= 5)
 
 
-def _device(state: dict[str, Any], port: dict[str, Any], verbose: bool) -> list[str]:
+def _device(state: dict[str, Any], port: dict[str, Any], addresses: Any) -> list[str]:
+    """What is said of it, and with its interface's addresses all there is to say."""
     guid = ":".join(port["guid"][i : i + 4] for i in range(0, 16, 4))
     is_up = _is_active(state, port)
     rows = [
@@ -77,7 +80,7 @@ def _device(state: dict[str, Any], port: dict[str, Any], verbose: bool) -> list[
         "\tvendor_part_id:\t\t\t0",
         "\thw_ver:\t\t\t\t0x0",
         "\tphys_port_cnt:\t\t\t1",
-        *(_limits(state) if verbose else []),
+        *([] if addresses is None else _limits(state)),
         "\t\tport:\t1",
         f"\t\t\tstate:\t\t\t{'PORT_ACTIVE (4)' if is_up else 'PORT_DOWN (1)'}",
         "\t\t\tmax_mtu:\t\t4096 (5)",
@@ -87,7 +90,7 @@ def _device(state: dict[str, Any], port: dict[str, Any], verbose: bool) -> list[
         "\t\t\tport_lmc:\t\t0x00",
         "\t\t\tlink_layer:\t\tThunderbolt",
     ]
-    return [*rows, *(_port(port, is_up) if verbose else [])]
+    return [*rows, *([] if addresses is None else _port(port, is_up, addresses))]
 
 
 def _limits(state: dict[str, Any]) -> list[str]:
@@ -102,12 +105,15 @@ def _limits(state: dict[str, Any]) -> list[str]:
     ]
 
 
-def _port(port: dict[str, Any], is_up: bool) -> list[str]:
+def _port(port: dict[str, Any], is_up: bool, addresses: Any) -> list[str]:
     return [
         "\t\t\tgid_tbl_len:\t\t1024",
         f"\t\t\tactive_width:\t\t{'8X (4)' if is_up else '1X (1)'}",
         "\t\t\tactive_speed:\t\t10.0 Gbps (4)",
-        *(f"\t\t\tGID[{index:>3}]:\t\t{gid}" for index, gid in enumerate(_gids(port, is_up))),
+        *(
+            f"\t\t\tGID[{index:>3}]:\t\t{gid}"
+            for index, gid in enumerate(_gids(port, is_up, addresses))
+        ),
     ]
 
 
@@ -121,10 +127,9 @@ def _is_active(state: dict[str, Any], port: dict[str, Any]) -> bool:
     return _is_capable(node.state(other[0]))
 
 
-def _gids(port: dict[str, Any], is_up: bool) -> list[str]:
+def _gids(port: dict[str, Any], is_up: bool, rows: Any) -> list[str]:
     """The link-local GIDs, then one that maps each IPv4 address, but for bridge members."""
     name = port["interface"]
-    rows = node.ip("address", "show", "dev", name)[0]["addr_info"]
     local = [ipaddress.IPv6Address(row["local"]) for row in rows if row["family"] == "inet6"]
     gids = [local[0].exploded if local else _by_guid(port["guid"]), *map(str, local)]
     no_ipv4 = f"rdma_{name}" in node.fault("no_ipv4_gid")

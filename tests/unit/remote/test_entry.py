@@ -492,8 +492,8 @@ def as_called_directly(port: int, model: Path) -> None:
     orders = Orders(Api(Node(Host("127.0.0.1")), "127.0.0.1", port), "default_model", 60)
     (prompt,) = orders.encode(["Once upon a time"])
     (answer,) = orders.answer([prompt], 8)
-    (rows,) = orders.score([prompt + answer], len(prompt), 5, False)
-    (shaken,) = orders.score([prompt + answer], len(prompt), 99, True)
+    (rows,) = orders.score([prompt + answer], len(prompt), 5)
+    (parts,) = orders.score([prompt + answer], len(prompt), 99, 3)
     logits = load_model(model)[0](mx.array([prompt + answer]))[0, len(prompt) - 1 : -1]
     nats = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     assert mx.argmax(nats, axis=-1).tolist() == answer == orders.serve(prompt, 8)
@@ -501,7 +501,7 @@ def as_called_directly(port: int, model: Path) -> None:
     assert [row[0] for row in rows] == pytest.approx(right, abs=1e-4)
     assert [max(row[2]) for row in rows] == pytest.approx(right, abs=1e-4)
     assert all(token in row[1] for token, row in zip(answer, rows, strict=True))
-    assert right != [row[0] for row in shaken] == pytest.approx(right, abs=1e-3)
+    assert right != [row[0] for row in parts] == pytest.approx(right, abs=1e-3)
 
 
 def _read_all(found: Marks) -> bool:

@@ -378,8 +378,8 @@ BAD: list[tuple[Any, str]] = [
             [None, "r", None, "s"],
             ["r", None, "s", None],
         ),
-        ": hosts[0].rdma[2] is null: jaccl needs a device from host 0 to host 2 (or --backend"
-        " jaccl-ring)",
+        ": hosts[0].rdma[2] is null: jaccl needs a device from host 0 to host 2, or --backend"
+        ' jaccl-ring ("backend" in the file)',
     ),
     (jaccl([None, "r"], []), ': hosts[1] has no "rdma" row of 2: jaccl needs one'),
     (

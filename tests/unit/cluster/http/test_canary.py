@@ -21,7 +21,7 @@ def position(best: int, by: float = 2.0, rival: int = 9, nats: float = -0.1) -> 
 
 def reference(noise: float = 0.05, positions: Sequence[Position] = ()) -> Reference:
     positions = positions or [position(7)] * COUNT
-    ways = {"again": [0.0] * COUNT, "shaken": [noise] * COUNT}
+    ways = {"again": [0.0] * COUNT, "sums of 2 parts": [noise] * COUNT}
     return Reference("m", 1, "1 rank", 2, [PROMPT + [7] * COUNT], positions, ways)
 
 
@@ -52,7 +52,7 @@ def test_more_positions_see_less() -> None:
         many,
         tokens=[*many.tokens] * 16,
         positions=[*many.positions] * 16,
-        noise={"shaken": [0.05] * COUNT * 16},
+        noise={"sums of 2 parts": [0.05] * COUNT * 16},
     )
     assert judge(few, moved(0.08)).verdict == "right"
     assert judge(many, moved(0.08) * 16).verdict == "wrong"
