@@ -26,7 +26,7 @@ from .shapes import CHUNKED, CLOSE, LENGTH, SHAPES, Shape
 if TYPE_CHECKING:  # half a second to import, and each worker collects this
     from openai import OpenAI
 
-SILENCE = 1.0  # seconds without a word until a client gives up
+SILENCE = 2.0  # seconds without a word until a client gives up
 
 
 class Server(BaseHTTPRequestHandler):
@@ -147,7 +147,7 @@ def ours(port: int, name: str) -> Taken:
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LAST_WORDS", 0.2)
+    monkeypatch.setattr(client, "LAST_WORDS", 1.0)  # as a busy machine may pause in between
 
 
 @pytest.mark.parametrize("name", SHAPES)
