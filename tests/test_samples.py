@@ -588,6 +588,7 @@ PROCESSES: list[Row] = [
 ]
 
 COULD_NOT = "[jaccl] Couldn't allocate protection domain"
+NEEDS_CABLE = "inv rdma.status: a port that is down needs its cable"
 LOGS: list[Row] = [
     (
         "jaccl_err_couldnt_connect_60.txt",
@@ -599,7 +600,7 @@ LOGS: list[Row] = [
         ),
     ),
     ("jaccl_err_no_ipv4_gid_mlx4191.txt", "log", 0, (NO_GID, "inv rdma.setup")),
-    ("jaccl_err_pd_exo2111.txt", "log", 0, (COULD_NOT, "reboot that node")),
+    ("jaccl_err_pd_exo2111.txt", "log", 0, (COULD_NOT, NEEDS_CABLE)),
     (
         "jaccl_err_post_recv_minus12_mlxlm1737.txt",
         "log",

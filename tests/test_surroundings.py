@@ -83,6 +83,7 @@ LINES = {
         --help tp.start
         -R bench.all
         dev.sync --hosts 127.0.0.1 --source HOME/light --target HOME/copy --dry-run
+        hosts.check
         hosts.list
         hosts.list --verbose --json
         hosts.selftest
@@ -129,7 +130,6 @@ LINES = {
     3: """
         dev.loop
         dev.model org/none HERE
-        hosts.check
         rdma.address --dry-run NODES
         rdma.devices --dry-run NODES
         rdma.ping NODES
