@@ -136,7 +136,8 @@ def positions(logits: Any, given: Any) -> list[list[Any]]:
 @contextlib.contextmanager
 def in_parts(model: Any, parts: int) -> Iterator[None]:
     """What so many ranks would add up is added up here: the sums are theirs, and so is rounding."""
-    kept = [(each, type(each)) for path, each in model.named_modules() if _name(path) in SUMMED]
+    named = [(path.rpartition(".")[2], each) for path, each in model.named_modules()]
+    kept = [(each, type(each)) for name, each in named if name in SUMMED]
     for each, kind in kept:
         each.__class__ = of_parts(kind, parts)
     try:
@@ -144,10 +145,6 @@ def in_parts(model: Any, parts: int) -> Iterator[None]:
     finally:
         for each, kind in kept:
             each.__class__ = kind
-
-
-def _name(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def of_parts(kind: Any, parts: int) -> Any:

@@ -48,8 +48,7 @@ class Number(Kind):
 
     def __init__(self, metavar: str, least: float = 0, most: float = MOST) -> None:
         self.metavar, self.least, self.most = metavar, least, most
-        unit = ", in seconds" if metavar == "SECONDS" else ""
-        self.takes = f"a number{_bounds(least, most)}{unit}"
+        self.takes = f"a number{_bounds(metavar, least, most)}"
 
     def read(self, value: object, where: str) -> float:
         found = _number(value)
@@ -65,8 +64,8 @@ class Whole(Kind):
 
     def __init__(self, metavar: str, least: int = 0, most: float = MOST) -> None:
         self.metavar = metavar
+        self.takes = f"a whole number{_bounds(metavar, least, most)}"
         self._number = Number(metavar, least, most)
-        self.takes = self._number.takes.replace("a number", "a whole number")
 
     def read(self, value: object, where: str) -> int:
         found = self._number.read(value, where)
@@ -213,10 +212,11 @@ def _number(value: object) -> float | None:
     return float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text) else None
 
 
-def _bounds(least: float, most: float) -> str:
+def _bounds(metavar: str, least: float, most: float) -> str:
+    unit = ", in seconds" if metavar == "SECONDS" else ""
     if most < MOST:
-        return f" from {least:g} to {most:g}"
-    return " above 0" if 0 < least <= 0.001 else f" of {least:g} or more"
+        return f" from {least:g} to {most:g}{unit}"
+    return (" above 0" if 0 < least <= 0.001 else f" of {least:g} or more") + unit
 
 
 def _is_list(value: object) -> bool:

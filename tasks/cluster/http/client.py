@@ -227,15 +227,16 @@ def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, object]:
 
 def _completion(answer: requests.Response) -> dict[str, Json]:
     """A completion as the server's JSON; raise ApiError with what it says, where it is none."""
+    if not _is_done(answer):
+        raise _no_completion(answer)
     try:
         data = answer.json()
-        failed = of_body(data)
-        if _is_done(answer) and not failed:
-            _parts(data)  # is it as agreed?
-            return dict(data)
+        if failed := of_body(data):
+            raise ApiError(f"the server said: {failed}")
+        _parts(data)  # is it as agreed?
+        return dict(data)
     except NOT_AS_AGREED:
         raise _no_completion(answer) from None
-    raise ApiError(f"the server said: {failed}") if _is_done(answer) else _no_completion(answer)
 
 
 def _no_completion(answer: requests.Response) -> ApiError:

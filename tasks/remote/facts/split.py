@@ -261,11 +261,19 @@ def build(mlx: Mlx, config: dict[str, Any], names: set[str]) -> Any:
     if packed:
         with on_paper(mlx, 1):
             quantize(mlx, model, packed, out, names)
-    for path, module in model.named_modules():
-        # To be divided, a model is loaded with strict=False: nobody else would say so.
-        if not packed and "scales" not in module and f"{path}.scales" in names:
-            raise NoError(f"the files have {path}.scales, and config.json no quantization for it")
+    else:
+        refuse_packed(model, names)
     return model.eval()
+
+
+def refuse_packed(model: Any, names: set[str]) -> None:
+    """Raise NoError for packed files of a model that is built plain.
+
+    To be divided it is loaded with strict=False: nobody else would say so.
+    """
+    for path, module in model.named_modules():
+        if "scales" not in module and f"{path}.scales" in names:
+            raise NoError(f"the files have {path}.scales, and config.json no quantization for it")
 
 
 def quantize(
