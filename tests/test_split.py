@@ -241,6 +241,7 @@ def test_answers(tiny: Path, tmp_path: Path, config: Any, answer: str, why: str)
         ("", "config.json can't be read, copy it again: JSONDecodeError"),
         ('{"a": 1,}', "config.json can't be read, copy it again: JSONDecodeError"),
         ("\ufeff{}", "config.json can't be read, copy it again: JSONDecodeError: Unexpected UTF-8"),
+        ("[" * 10**5, "config.json can't be read, copy it again: RecursionError"),
         ("[1]", "config.json is no JSON object, copy it again"),
         ("{}", "config.json has no 'model_type'"),
     ],
@@ -285,6 +286,26 @@ def test_layers_without_weights(tiny: Path, tmp_path: Path) -> None:
     folder = broken(tiny, tmp_path / "m", num_hidden_layers=6)
     said = ask(folder, TENSOR, 2)
     assert (said.layers, said.bare) == (6, (4, 5))
+
+
+@pytest.mark.parametrize(
+    "name", ["lm_head.weight", "model.norm.weight", "model.layers.1.mlp.up_proj.weight"]
+)
+def test_a_tensor_that_the_files_lack(tiny: Path, tmp_path: Path, name: str) -> None:
+    """Ranks that divide it would have random numbers there, and say nothing."""
+    folder = broken(tiny, tmp_path / "m")
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    assert data.count(name.encode()) == 1
+    # As long as it was; what has another name is not the model's, and says nothing by itself.
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    del header[name]
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(size)
+    path.write_bytes(data[:8] + text + data[8 + size :])
+    row = ask(folder, TENSOR, 2).row(2, TENSOR)
+    why = f"the files have no {name}, copy or download the model again"
+    assert (row.answer, row.why) == ("no", why)
 
 
 def test_bytes_are_those_of_the_files(tiny: Path) -> None:

@@ -110,9 +110,21 @@ def _address_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[s
     for ip, one, two in _calls(expected):
         said = meeting.of(ip) if meeting and two.host.ssh == node else ""
         if said not in ("", "connected", "ECONNREFUSED"):
-            fix = "inv rdma.ping" if _is_link(ip, one.host) else "inv hosts.check tells why"
-            return f"{ip} of {one.host.ssh} is not reached ({said})", fix
+            what = f"{ip} of {one.host.ssh} is not reached ({said})"
+            return what, _look(ip, one.host, two.host, expected.backend)
     return None
+
+
+def _look(ip: str, host: Host, other: Host, backend: str) -> str:
+    """What to do about a host's address that another one does not reach."""
+    if not _is_link(ip, host):
+        return "inv hosts.check tells why"
+    theirs = host.toward(other)
+    if ip in theirs:
+        return "inv rdma.ping"
+    if theirs and backend == "ring":
+        return f"its link to {other.ssh} has {theirs[0]}: write that in its ips"
+    return f"it is of another link: write an address in the ips of {host.ssh} that all hosts reach"
 
 
 def _is_link(ip: str, host: Host) -> bool:

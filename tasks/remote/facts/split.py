@@ -169,7 +169,7 @@ def config_of(mlx: Mlx, folder: str) -> dict[str, Any]:
     try:
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
             found = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else words(error)
         raise NoError(f"config.json can't be read, copy it again: {why}") from None
     if not isinstance(found, dict):
@@ -488,6 +488,24 @@ class Trial:
                 return count, sorted(wanted - has) if has else []
         return count, []
 
+    def lost(self, names: set[str]) -> str:
+        """What the files lack of what the model wants, in words, or nothing.
+
+        Ranks that divide it load with strict=False, and would go on with random numbers. Only where
+        all names in the files are the model's own, as in what mlx_lm saves; of others only the
+        class's sanitize knows, with numbers in its hands, what they become.
+        """
+        given = {key: value for key, value in self.mlx.arrays(self.model).items() if key in names}
+        if not names or len(given) < len(names):
+            return ""
+        try:
+            got = self.model.sanitize(dict(given)) if hasattr(self.model, "sanitize") else given
+        except Exception:
+            return ""
+        lost = sorted(set(self.mlx.arrays(self.model)) - set(got))  # which it may have changed
+        more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
+        return f"the files have no {lost[0]}{more}" if lost else ""
+
 
 def words(error: Exception) -> str:
     text = " ".join(str(error).split())[:300].rstrip(".")
@@ -507,6 +525,11 @@ def answer(folder: str, mode: str, counts: list[int]) -> dict[str, Any]:
         trial = Trial(mlx, folder, config, names)
         said["layers"], said["bare"] = trial.layers(names)
         said["rows"] = rows(trial, mode, counts)
+        lost = "" if said["bare"] else trial.lost(names)
+        if lost:
+            good = [row for row in said["rows"] if row["answer"] == "yes"]
+            for row in good:
+                row |= {"answer": "no", "why": f"{lost}, copy or download the model again"}
         said["peak"] = mlx.mx.get_peak_memory()
     except Exception as error:
         is_no, is_ours = isinstance(error, NoError), isinstance(error, (NoError, UnknownError))

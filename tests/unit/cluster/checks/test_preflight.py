@@ -667,8 +667,28 @@ def test_an_address_of_a_link_is_set_up_or_pinged() -> None:
     ]
     (one, _) = met(replace(BOUND, own={"10.254.0.5": "EADDRNOTAVAIL"}), hosts=linked)
     assert one.fix == "inv rdma.setup"
+
+
+@pytest.mark.parametrize(
+    ("links", "fix"),
+    [
+        ({"en4": "10.254.0.9/30", "en5": "10.254.0.6/30"}, "inv rdma.ping"),
+        ({"en4": "10.254.0.9/30"}, "inv rdma.ping"),
+        # As of a file whose hosts were put in another order.
+        ({"en4": "10.254.0.9/30", "en5": "10.254.0.6/30"}, "its link to mac1 has 10.254.0.6: "),
+        ({"en4": "10.254.0.9/30"}, "it is of another link: write an address in the ips of mac2"),
+    ],
+)
+def test_an_address_of_a_link_is_pinged_or_another_links(links: dict[str, str], fix: str) -> None:
+    is_shared = fix == "inv rdma.ping"
+    near = "10.254.0.10/30" if is_shared else "10.254.0.5/30"
+    linked = [
+        replace(HOSTS[0], links=(("en5", near),)),
+        replace(HOSTS[1], links=tuple(links.items())),
+    ]
     (one, _) = met(replace(BOUND, peers={"10.254.0.9:22": "EHOSTUNREACH"}), hosts=linked)
-    assert one.fix == "inv rdma.ping"
+    assert one.what == "10.254.0.9 of mac2 is not reached (EHOSTUNREACH)"
+    assert one.fix.startswith(fix)
 
 
 def test_one_machine_by_two_names() -> None:
