@@ -88,8 +88,7 @@ class _Attended:
         """Run the hooks for a task that has failed; one that fails is only told."""
         words = _ended(error)
         for place, command in self._of("failed"):
-            status = _shell(place, command, {**self.facts, **self._outcome(*words)})
-            if status:
+            if status := _shell(place, command, {**self.facts, **self._outcome(*words)}):
                 cli.screen.say(f"warn: {place} ended with status {status}")
 
     def _of(self, phase: str) -> Iterator[tuple[str, str]]:
@@ -102,8 +101,7 @@ class _Attended:
             if dry:
                 cli.screen.out(f"# here, {place}\n{command}")
                 continue
-            status = _shell(place, command, {**self.facts, **more})
-            if status:
+            if status := _shell(place, command, {**self.facts, **more}):
                 what = "was not begun" if phase == "pre" else "is done"
                 raise ActionFailed(f"{place} ended with status {status}: {self.name} {what}")
 

@@ -68,8 +68,7 @@ class CheckNames(Words):
         from ..cluster.checks import CHECKS
 
         names = super().read(value, where)
-        wrong = sorted(set(names) - set(CHECKS))
-        if wrong:
+        if wrong := sorted(set(names) - set(CHECKS)):
             raise ValueError(f"{where} {wrong[0]}: choose from {', '.join(CHECKS)}")
         return names
 

@@ -101,8 +101,7 @@ def _option(
     token: str, words: Sequence[str], task: ParserContext, tasks: Mapping[str, ParserContext]
 ) -> str:
     flags = [flag for flag in task.flags if flag.startswith("--")]
-    close = difflib.get_close_matches(token, flags, 1, SURE)
-    if close:
+    if close := difflib.get_close_matches(token, flags, 1, SURE):
         return f"Did you mean {close[0]}?"
     if "--backend" not in flags:  # it starts no ranks
         return f"inv --help {task.name} shows its options."

@@ -21,8 +21,7 @@ def run(steps: int, seed: int, bug: str | None = None) -> None:
     if not sys.platform.startswith("linux") or os.getuid() != 0:
         raise BadInput("maintain.chaos needs Linux and root, for its test hosts")
     chosen = known if bug == "all" else [bug] if bug else []
-    failed = [each for each in chosen if _walk(steps, seed, "--bug", each)]
-    if failed:
+    if failed := [each for each in chosen if _walk(steps, seed, "--bug", each)]:
         raise ActionFailed(f"maintain.chaos: not found within {steps} steps: {', '.join(failed)}")
     if not chosen and _walk(steps, seed):
         raise ActionFailed("maintain.chaos: not all holds, see above")

@@ -213,8 +213,7 @@ def _configured(where: str, name: str, entry: object) -> Engine:
         "entry",
         "stop_signal",
     }
-    unknown = sorted(str(key) for key in entry if key not in known)
-    if unknown:
+    if unknown := sorted(str(key) for key in entry if key not in known):
         raise ValueError(f"{where}.{unknown[0]} is unknown: {', '.join(sorted(known))}")
     made: dict[str, Any] = {
         key: _setting(f"{where}.{key}", key, value) for key, value in entry.items()

@@ -85,8 +85,7 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
                 f'hosts[{index}] has no "rdma" row of {len(hosts)}: {backend} needs one,'
                 f" or {_with('ring')}"
             )
-    missing = missing_links(backend, hosts)
-    if missing:
+    if missing := missing_links(backend, hosts):
         i, j = missing[0]
         other = "ring" if missing_links("jaccl-ring", hosts) else "jaccl-ring"
         return (
@@ -226,8 +225,7 @@ def plan(
 
     Raise ValueError when the hosts lack what the backend needs.
     """
-    wrong = check(backend, hosts)
-    if wrong:
+    if wrong := check(backend, hosts):
         raise ValueError(wrong)
     ports = _ring_ports(hosts, port) if backend == "ring" else [(port,)] + [()] * len(hosts)
     shared = {**_split(envs), **_backend_env(backend, hosts, port)}

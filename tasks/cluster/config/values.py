@@ -169,8 +169,7 @@ class Variables(Words):
     def read(self, value: object, where: str) -> tuple[str, ...]:
         pairs = super().read(value, where)
         for pair in pairs:
-            wrong = env_error(pair)
-            if wrong:
+            if wrong := env_error(pair):
                 raise ValueError(f"{where}: {wrong}: give it as NAME=value")
         return pairs
 

@@ -85,8 +85,7 @@ class NodeFacts:
         """The value; raise UnknownFactError where there is none."""
         if isinstance(key, str):
             return cast("T", self.values[as_key(key)])
-        error = self.lacks(key)
-        if error:
+        if error := self.lacks(key):
             raise error
         return cast("T", self.values[key])
 

@@ -122,8 +122,7 @@ def _refused(end: LinkEnd, facts: NodeFacts, kinds: Sequence[str]) -> list[Findi
         there = ", ".join(name for name in facts[INTERFACES_KEY] if name.startswith("en"))
         what = f"no interface {end.interface} (there are {there})"
         return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
-    wrong = no_port(end, facts[HARDWARE_PORTS])
-    if wrong:
+    if wrong := no_port(end, facts[HARDWARE_PORTS]):
         return wrong
     taken = collision(end, facts[INTERFACES_KEY], facts[ROUTES]) if "address" in kinds else None
     if taken:

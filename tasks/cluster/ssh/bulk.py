@@ -33,8 +33,7 @@ class BulkIO(Runner):
         # A program that ends before it has read all tells by its words and status what it is.
         with suppress(OSError):
             while not self.program_finished.is_set():
-                data = input_.read()
-                if data:
+                if data := input_.read():
                     self.write_proc_stdin(data)
                 elif data is not None:
                     self.close_proc_stdin()

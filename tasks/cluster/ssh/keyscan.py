@@ -86,8 +86,7 @@ def judge(node: str, keys: Sequence[HostKey], known: KnownKeys, file: str) -> Sc
     if not keys:
         return Scanned(node, LOST, why="it showed no host key: is its sshd on (Remote Login)?")
     told = [known.wrong(key.kind, known_hosts.decoded(key.text), f"ssh {node}") for key in keys]
-    bad = [": ".join(each) for each in told if each and "is not known" not in each[0]]
-    if bad:
+    if bad := [": ".join(each) for each in told if each and "is not known" not in each[0]]:
         return Scanned(node, WRONG, keys, f"its {bad[0]}")
     state = KNOWN if None in told else NEW
     return Scanned(node, state, keys, name=known.name, file=file)

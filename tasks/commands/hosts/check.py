@@ -63,7 +63,6 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
 
 
 def _print(read: Snapshot, findings: Sequence[Finding]) -> None:
-    table = machine.versions(read.nodes)
-    if table:
+    if table := machine.versions(read.nodes):
         screen.table([("", "", *read.nodes), *((level, name, *row) for level, name, row in table)])
     screen.table(telling.rows(findings))

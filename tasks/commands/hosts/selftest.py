@@ -74,6 +74,5 @@ def _raise(read: Snapshot, rows: Sequence[SelftestRow]) -> None:
     ]
     if lost:
         raise Unreachable("; ".join(lost))
-    wrong = [row for row in rows if row.state == DIFFERS]
-    if wrong:
+    if wrong := [row for row in rows if row.state == DIFFERS]:
         raise CheckFailed(f"{len(wrong)} of {len(rows)} are not as we take them to be")

@@ -47,6 +47,5 @@ def _apply(session: Session, wiring: LinkPlan, kinds: Sequence[str], how: ApplyO
 
 def _check_it_lasts(session: Session, wiring: LinkPlan, kinds: Sequence[str]) -> None:
     read = read_nodes(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
-    left = setup.changes(wiring, read.nodes, kinds)
-    if left:
+    if left := setup.changes(wiring, read.nodes, kinds):
         raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")

@@ -110,8 +110,7 @@ def _keep(cluster: Cluster, server: Server, rows: Sequence[LoadDocument]) -> Non
         [cluster.leader], lambda _: [rates.fact(cluster.state_dir, cluster.name, now)]
     )
     kept = known(read.on(cluster.leader.name), rates.KEY)
-    said = rates.fewer(kept or (), now.model, now.ranks, now.backend)
-    if said:
+    if said := rates.fewer(kept or (), now.model, now.ranks, now.backend):
         screen.say(said)
 
 

@@ -60,8 +60,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None = None) -> Non
     except KeyboardInterrupt:
         screen.say("\nall ranks were stopped")
         raise
-    failed = [rank for rank, answer in ended.items() if answer.status != 0]
-    if failed:
+    if failed := [rank for rank, answer in ended.items() if answer.status != 0]:
         raise ActionFailed(f"rank {failed[0]}: {how_it_ended(ended[failed[0]])}")
 
 

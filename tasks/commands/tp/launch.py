@@ -53,8 +53,7 @@ def _tell_stale_cache(cluster: Cluster, reading: tuple[float, Snapshot] | None) 
     before = state.last.get(0) if state else None
     if before and before.engine == cluster.engine.name:
         size = len(cluster.ranks)
-        told = engine.stale_cache(cluster.engine, cluster.args, before.size, size)
-        if told:
+        if told := engine.stale_cache(cluster.engine, cluster.args, before.size, size):
             screen.say(told)
 
 
@@ -76,8 +75,7 @@ def check_way(cluster: Cluster) -> None:
 
 def point_out(cluster: Cluster) -> None:
     """Say who else can use the server, if anybody can."""
-    said = engine.exposure(cluster.args, cluster.bind, cluster.http_port, cluster.leader.name)
-    if said:
+    if said := engine.exposure(cluster.args, cluster.bind, cluster.http_port, cluster.leader.name):
         screen.say(said)
 
 

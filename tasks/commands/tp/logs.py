@@ -156,8 +156,7 @@ def until_error(follower: Follower) -> None:
             looked = time.monotonic()
         if is_all:
             time.sleep(PAUSE)
-    known = hints.hint([follower.error], hints.facts(cluster.ranks[0].env))
-    if known:
+    if known := hints.hint([follower.error], hints.facts(cluster.ranks[0].env)):
         screen.say(f"hint: {known.cause}: {known.remedy}")
     left = "the server is left as it is: inv tp.status, inv tp.stop"
     raise ActionFailed(f"{one_line(follower.error)[:LINE]}; {left}")

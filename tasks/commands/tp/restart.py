@@ -49,8 +49,7 @@ def run(
         stop.run(session, cluster, "leader", False, None, False)
         launch.run(session, cluster)
     else:
-        follower = again(session, cluster, "tp.restart", timeout, bring, follow)
-        if follower:
+        if follower := again(session, cluster, "tp.restart", timeout, bring, follow):
             logs.until_error(follower)
 
 
@@ -202,7 +201,6 @@ def _check_ports(cluster: Cluster, read: Snapshot) -> None:
         taken = known(values, ports.KEY) or {}
         for port in cluster.expected.ports_on(node):
             # Pid 0 is one that the node does not tell: it may be ours.
-            others = [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]
-            if others:
+            if others := [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]:
                 what = f"port {port} is held by {others[0]}, which is not ours"
                 raise CheckFailed(f"{node}: {what}; nothing was changed")

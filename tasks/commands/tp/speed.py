@@ -12,6 +12,5 @@ from ...cluster.facts.snapshot import Snapshot
 def tell_fewer(cluster: Cluster, read: Snapshot, model: str | None) -> None:
     """Say where fewer ranks were faster with this model, by what tp.bench has measured."""
     kept = known(read.on(cluster.leader.name), rates.KEY) or ()
-    said = rates.fewer(kept, model or "", len(cluster.ranks), cluster.backend)
-    if said:
+    if said := rates.fewer(kept, model or "", len(cluster.ranks), cluster.backend):
         screen.say(said)

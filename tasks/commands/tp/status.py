@@ -92,8 +92,7 @@ def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> Non
         screen.table(_cluster_rows(found))
     if lost:
         raise Unreachable(f"{', '.join(lost)}: can't be reached")
-    bad = [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]
-    if bad:
+    if bad := [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]:
         raise CheckFailed(f"{', '.join(bad)}: inv tp.status --cluster {bad[0]} shows its ranks")
 
 

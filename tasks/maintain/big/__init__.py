@@ -66,8 +66,7 @@ def run(
         envelope.give({"about": told, "rows": [asdict(row) for row in trial.rows]})
     else:
         screen.table([HEAD, *(row.cells for row in trial.rows)])
-    failed = [row for row in trial.rows if row.holds is False]
-    if failed:
+    if failed := [row for row in trial.rows if row.holds is False]:
         first = f"{failed[0].step}: {failed[0].what.strip()}: {failed[0].found}"
         raise ActionFailed(f"maintain.big: {len(failed)} of {len(trial.rows)} rows fail: {first}")
 

@@ -26,8 +26,7 @@ def divides(
     for node, values in facts.items():
         if known(values, model.KEY) == Model(None):
             continue  # told by the check that compares the nodes
-        error = values.lacks(split.KEY)
-        if error:
+        if error := values.lacks(split.KEY):
             found = Finding("divides", FAIL, node, f"unknown: {error.why}", TRY)
         else:
             found = _divides(node, values[split.KEY], values[split.KEY].row(ranks, mode), hosts)

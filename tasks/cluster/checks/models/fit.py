@@ -45,8 +45,7 @@ def fits(
     held = row.sizes or [-(-sum(sizes(listed).values()) // row.ranks)] * row.ranks
     findings = []
     for node, values in facts.items():
-        error = values.lacks(memory.KEY, gpu.KEY)
-        if error:
+        if error := values.lacks(memory.KEY, gpu.KEY):
             fix = f"try it there ({error.name})"
             findings.append(Finding("fit", FAIL, node, f"unknown: {error.why}", fix))
             continue

@@ -32,8 +32,7 @@ def judge(nodes: Mapping[str, Files]) -> list[Finding]:
 
 
 def _judge(node: str, nodes: Mapping[str, Files]) -> Finding:
-    wrong = list(_wrong(node, nodes))
-    if wrong:
+    if wrong := list(_wrong(node, nodes)):
         return Finding("verify", FAIL, node, wrong[0] + more(wrong), _AGAIN)
     files = nodes[node].values()
     what = f"{len(files)} files, {gigabytes(sum(each.size for each in files))}"
