@@ -3,8 +3,6 @@
 `inv` takes it wherever no `tasks.executor_class` names another.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence

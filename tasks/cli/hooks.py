@@ -5,8 +5,6 @@
 They are given what is known of the task as `MLX_TP_*` in their environment, and never a secret.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import subprocess
@@ -31,10 +29,7 @@ Commands = Mapping[str, Sequence[str]]
 
 
 def wrong(given: object, names: Sequence[str]) -> str | None:
-    """What is wrong with `hooks` of the configuration for tasks of these names, or None.
-
-    The line shows no command: one may hold a secret.
-    """
+    """What is wrong with `hooks` of the configuration, or None; no command is shown (secrets)."""
     if not isinstance(given, Mapping):
         return "hooks in the configuration is wrong: give names of tasks, each with its hooks"
     for task, phases in given.items():

@@ -277,10 +277,7 @@ def _session(c: Context) -> Session:
 
 
 def build(c: Context, whole: Sequence[str] | None = None, **options: object) -> Cluster:
-    """The cluster of the configuration and these options; notes are said once.
-
-    `whole` are all of the server's arguments, in place of those that are said anywhere else.
-    """
+    """The cluster of the configuration and these options; `whole` are all of its arguments."""
     session = sessions.of(c) or Session(server_arguments())
     with session.on(c):
         return session.build(whole, **options)

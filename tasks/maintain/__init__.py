@@ -1,7 +1,5 @@
 """inv maintain.*: for work on this project; in this checkout's list only, in no user's."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

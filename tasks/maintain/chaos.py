@@ -1,7 +1,5 @@
 """The walk at random over test hosts (tests/chaos), as a process of its own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Preflight's check "processes": whose ranks and servers run already. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from ..facts.machine import processes as process_facts

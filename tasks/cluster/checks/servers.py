@@ -1,7 +1,5 @@
 """Which processes of a node are servers and ranks, and whose: recorded, ours, strangers'. Pure."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

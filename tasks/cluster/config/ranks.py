@@ -221,10 +221,7 @@ def plan(
     port: int = COORDINATOR_PORT,
     fast_synch: str = "unset",
 ) -> list[Rank]:
-    """Each rank of the server; `port` is the coordinator's, or the first of the ring's.
-
-    Raise ValueError when the hosts lack what the backend needs.
-    """
+    """Each rank; `port` is the coordinator's, or the first of the ring's. Raise ValueError."""
     if wrong := check(backend, hosts):
         raise ValueError(wrong)
     ports = _ring_ports(hosts, port) if backend == "ring" else [(port,)] + [()] * len(hosts)

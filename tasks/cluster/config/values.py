@@ -5,8 +5,6 @@ a line that begins with `where`, the place that the value stands in: `--timeout`
 value that may be a secret is not in it.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ Commands run in `/bin/sh` in turn, each with its exit status; parsers are pure a
 `ValueError` on what they can't read. What can't be read is `Unknown`, and unknown is never ok.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings

@@ -1,7 +1,5 @@
 """What a host said to hosts.selftest -> rows: ok, differs or not here. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

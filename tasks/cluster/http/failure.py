@@ -1,7 +1,5 @@
 """Why a server could not be asked, or did not answer as it should. Pure."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,9 +1,4 @@
-"""Cables: which port of which host is connected to which. Pure.
-
-A port knows its peer by domain UUID, so a cable is found before either end has an address.
-"""
-
-from __future__ import annotations
+"""Which port of which host is cabled to which: each knows its peer by domain UUID. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,10 +45,7 @@ class _Receptacle:
 
 
 def cables(facts: Mapping[str, NodeFacts]) -> tuple[list[Cable], list[Finding]]:
-    """The cables between the hosts in one order for both ends, and what is wrong or odd.
-
-    What only one end sees, or has no known interface, is no cable but a finding.
-    """
+    """The cables in one order for both ends, and findings of what is wrong, odd or half seen."""
     sockets, findings = _sockets(facts)
     unread = [host for host in facts if known(facts[host], KEY) is None]
     order = list(sockets)

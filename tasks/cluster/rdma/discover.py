@@ -1,9 +1,4 @@
-"""From cables and facts to a hostfile: subnets, backend, ranks. Pure.
-
-`facts` are each host's, by host in the order of the hosts.
-"""
-
-from __future__ import annotations
+"""From cables and facts (by host, in order) to a hostfile: subnets, backend, ranks. Pure."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -269,10 +264,7 @@ def _rank_order(backend: str, links: Sequence[Link], facts: Mapping[str, NodeFac
 def _data_links(
     backend: str, links: Sequence[Link], facts: Mapping[str, NodeFacts], order: Sequence[str]
 ) -> list[Link]:
-    """The links that carry data: between each two ranks that talk, the same number of cables.
-
-    MLX refuses a ring whose sides differ in number (ring.cpp, and is_valid_ring of jaccl.cpp).
-    """
+    """The links that carry data: as many between each two ranks that talk (MLX's ring.cpp)."""
     near = [(order[i - 1], host) for i, host in enumerate(order)]
     pairs = list(combinations(order, 2)) if backend == "jaccl" else near
     pool = list(links) if backend == "ring" else rdma_links(links, facts)

@@ -1,7 +1,5 @@
 """Facts of a link -> findings. Pure; preflight's own RDMA check is in checks/rdma.py."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

@@ -4,8 +4,6 @@ Pure. It converges: what is right is left alone. No command takes an interface d
 would corrupt the kernel's GID table.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence

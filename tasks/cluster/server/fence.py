@@ -41,10 +41,7 @@ def refusal(lines: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Fence:
-    """The number of a hold of ours, which is of the cluster of that name.
-
-    It is higher than all that the nodes `asked` had seen.
-    """
+    """The number of our hold of that cluster, higher than all that the nodes `asked` had seen."""
 
     number: int
     hold: str

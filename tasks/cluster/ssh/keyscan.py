@@ -1,7 +1,5 @@
 """Host keys as the hosts show them to anybody (ssh-keyscan), and how they stand to those known."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess
@@ -35,10 +33,7 @@ class HostKey:
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a host has shown: `name` is what known_hosts calls it, `file` where it would be known.
-
-    `state` is ok (known), new, fail (a key that has changed or is revoked) or not reached.
-    """
+    """What a host has shown: ok (known), new, fail or not reached; its `name` in which `file`."""
 
     node: str
     state: str

@@ -50,10 +50,7 @@ class KnownHost:
 
 @dataclass(frozen=True)
 class KnownKeys:
-    """What is known of a host, which files call `name`; `revoked` keys are so for every host.
-
-    `accept` is the command that accepts its key, where ssh itself would not ask.
-    """
+    """What is known of a host called `name`; `accept` is the command that accepts its key."""
 
     name: str
     entries: Sequence[KnownHost]

@@ -1,7 +1,5 @@
 """Acting and telling for inv dev.sync: read, copy to all nodes at once, compare."""
 
-from __future__ import annotations
-
 import posixpath
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """What inv dev.model --verify does: are the files on the nodes, to the last byte, the model?"""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

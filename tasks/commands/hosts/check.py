@@ -1,7 +1,5 @@
 """Reading and telling for inv hosts.list and hosts.check. Nothing here changes a node."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

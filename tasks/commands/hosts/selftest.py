@@ -1,7 +1,5 @@
 """What inv hosts.selftest does: ask hosts what we take for granted, tell it, keep samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """inv rdma.discover and rdma.topology: which cable is where, what it is for, and a picture."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """What inv rdma.setup does, and its parts unbridge, address and devices."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ...cli import screen

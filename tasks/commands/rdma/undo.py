@@ -1,7 +1,5 @@
 """What inv rdma.undo does: what setup and persist changed is given back, on all nodes at once."""
 
-from __future__ import annotations
-
 from ...cli import screen
 from ...cluster.errors import ActionFailed
 from ...cluster.facts.links import rdma, thunderbolt

@@ -1,7 +1,5 @@
 """inv rdma.verify: the collective that a server lives on, measured over the cluster's backend."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

@@ -1,7 +1,5 @@
 """inv tp.bench: a bounded load on the running server, its table and its file."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import time

@@ -1,7 +1,5 @@
 """What inv tp.health does: one real token, and how to ask for more."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import time

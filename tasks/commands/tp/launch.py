@@ -1,7 +1,5 @@
 """What inv tp.launch does: all ranks are started, rank 0 first."""
 
-from __future__ import annotations
-
 from ...cli import screen
 from ...cluster.cluster import Cluster
 from ...cluster.config import engine

@@ -1,7 +1,5 @@
 """inv tp.restart: the server that was started last, as its record on rank 0's node tells it."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 import time
@@ -37,10 +35,7 @@ def run(
     with_sync: bool,
     follow: bool = False,
 ) -> None:
-    """Copy what it is to be restarted with, if that is wanted, then stop and start the server.
-
-    With `follow` the ranks' lines are shown as they come, until the first error or Ctrl-C.
-    """
+    """Copy what is wanted, stop and start; with `follow` lines are shown until the first error."""
     config = session.context.config.get("dev", {})
     copy = dev.sync.wanted(config, state_dir=session.state_dir) if with_sync else None
     bring = bringing(session, cluster, copy)

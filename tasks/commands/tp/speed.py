@@ -1,7 +1,5 @@
 """Where fewer ranks were faster, by what inv tp.bench has measured."""
 
-from __future__ import annotations
-
 from ...cli import screen
 from ...cluster.cluster import Cluster
 from ...cluster.facts import known

@@ -1,7 +1,5 @@
 """What inv tp.stop does: what is ours is stopped in order, and memory looked at."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """What inv tp.wait does: until ready, or until it is clear that it will not be."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ GPUs of other makers are a means here: what is CUDA's (a rank to a GPU, nccl) is
 remote/big/sitecustomize.py and nowhere else.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Does a model divide over so many ranks, and what would do instead? Pure: facts -> findings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

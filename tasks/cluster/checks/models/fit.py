@@ -1,7 +1,5 @@
 """Does each rank's share of a model fit into its node? Pure: facts -> findings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

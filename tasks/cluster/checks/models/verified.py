@@ -1,7 +1,5 @@
 """Are a model's files what their source says, on every node? Pure: hashes -> findings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Is a model whole: all files, tensors and layers? Pure: facts -> findings."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

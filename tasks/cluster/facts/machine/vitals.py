@@ -1,7 +1,4 @@
-"""A node's vital signs, printed by a loop on it: CPU, memory, links, ranks and clients.
-
-Without sudo, and cheap: see remote/facts/vitals.sh.
-"""
+"""A node's vital signs, printed by a loop on it without sudo: remote/facts/vitals.sh."""
 
 from __future__ import annotations
 
@@ -123,10 +120,7 @@ def _memory(text: str) -> memory.Memory | None:
 
 
 def used(text: str) -> int | None:
-    """Bytes in use: what Linux does not call available; what macOS's Activity Monitor calls used.
-
-    That is app memory (anonymous, not purgeable), wired and compressed.
-    """
+    """Bytes in use: all but Linux's available; macOS's app memory, wired and compressed."""
     kilobytes = dict(re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB$", text, re.MULTILINE))
     if len(kilobytes) == 2:
         return (int(kilobytes["MemTotal"]) - int(kilobytes["MemAvailable"])) * 1024
