@@ -4,8 +4,6 @@ Its users come from scripts of another form (`--hosts a b`, no `--`, `tp_start`)
 of a few kinds, and each has a line that puts it right.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
@@ -23,10 +21,7 @@ ALIKE = 0.6
 def hint(
     token: str, words: Sequence[str], task: ParserContext | None, tasks: Mapping[str, ParserContext]
 ) -> str:
-    """What was meant by `token`, one of `words`, at this `task` (None: before any); "" if unknown.
-
-    `words` are those before `--`.
-    """
+    """What was meant by `token`, one of `words` before `--`, at this `task`; "" if unknown."""
     if task is None or not task.name:
         return _before_any(token, words, task.flags if task else {}, tasks)
     if token.startswith("-"):
@@ -101,8 +96,7 @@ def _option(
     token: str, words: Sequence[str], task: ParserContext, tasks: Mapping[str, ParserContext]
 ) -> str:
     flags = [flag for flag in task.flags if flag.startswith("--")]
-    close = difflib.get_close_matches(token, flags, 1, SURE)
-    if close:
+    if close := difflib.get_close_matches(token, flags, 1, SURE):
         return f"Did you mean {close[0]}?"
     if "--backend" not in flags:  # it starts no ranks
         return f"inv --help {task.name} shows its options."

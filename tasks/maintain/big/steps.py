@@ -1,7 +1,5 @@
 """The steps of `inv maintain.big`, in their order: each writes rows, and what fails is a row."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
