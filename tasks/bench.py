@@ -22,6 +22,7 @@ BENCHMARKS = {
     "preflight": "The checks against plain Fabric, ssh, Ansible, pyinfra",
     "server": "Start, stop, idle: against by hand and mlx.launch",
     "notice": "How fast readiness and a dead rank are told",
+    "interrupts": "How fast Ctrl-C works, at each stage of a command",
     "logs": "tp.logs --follow against tail -f over ssh",
     "tail": "tp.logs --lines 5 of logs of 1 GB",
     "watch": "What tp.watch and tp.top cost",

@@ -135,7 +135,7 @@ class OptionsTask(Task[Body]):
 
     def _typed(self, name: str, value: object) -> object:
         kind = self.kinds.get(name)
-        if value == "":
+        if isinstance(value, str) and not value.strip():
             # `--hostfile "$UNSET"` must not come to mean the configured one.
             raise BadInput(f"{option_name(name)} is empty: give a value, or leave it out")
         if kind and kind.is_list and not value:

@@ -330,7 +330,8 @@ def check_words(engine: Engine, given: Sequence[str], words: Sequence[str]) -> N
         raise ValueError(f"{given[0]}: what follows -- are the server's options: -- --model PATH")
     last = words[-1] if words else ""
     for name in ("--model", "--port", "--host"):
-        if _is(last, name) or option(words, name) == "":
+        value = option(words, name)
+        if _is(last, name) or (value is not None and not value.strip()):
             raise ValueError(f"{name}: give a value behind it")
 
 

@@ -69,10 +69,14 @@ Show = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Ready:
-    """A server that has given a token: seconds until then, `name` is what its model is asked by."""
+    """A server that has given a token: seconds until then, `name` is what its model is asked by.
+
+    `token` are those since it was asked and, as far as that was told, since all weights were read.
+    """
 
     seconds: float
     name: str
+    token: float
 
 
 @dataclass(eq=False)
@@ -121,7 +125,7 @@ def until_ready(
             )
         # Seen once more after its token: another server may have come to the same port.
         if name:
-            return Ready(progress.seconds, name)
+            return Ready(progress.seconds, name, waiting.token)
         name = waiting.ask(progress)
 
 
@@ -136,6 +140,7 @@ class _Waiting:
         self.refused = ""
         self.finals: dict[Why, float] = {}  # when each was first met
         self.asked: Future[str] | None = None
+        self.sent = self.token = 0.0
 
     def look(self) -> Progress:
         read = _read(self.cluster)
@@ -168,11 +173,12 @@ class _Waiting:
         # would take from a node what the ranks need to come up.
         while (left := until - time.monotonic()) > 0:
             if may_ask and not self.asked:
-                self.asked = background.begin(self._token)
+                self.sent, self.asked = time.monotonic(), background.begin(self._token)
             if not self.asked or not background.settle([self.asked], left):
                 time.sleep(0 if self.asked else left)
                 return ""
             asked, self.asked = self.asked, None
+            self.token = time.monotonic() - max(self.grown, self.sent)
             try:
                 return asked.result()
             except ApiError as error:

@@ -138,7 +138,7 @@ def _password(
     commands = _commands(todo)
     if not commands:
         return None
-    password = _ask() if ask_sudo else None
+    password = _ask(list(commands)) if ask_sudo else None
     texts = {host: setup.may_script(each, password) for host, each in commands.items()}
     refused = [
         _no_sudo(answer, read, commands[host], password)
@@ -159,10 +159,19 @@ def _commands(todo: Sequence[Change]) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-def _ask() -> str:
+def _ask(hosts: Sequence[str]) -> str:
     if not sys.stdin.isatty():
         raise BadInput("--ask-sudo: there is no terminal to ask on: allow the commands in sudoers")
-    return getpass("sudo password of the nodes: ")
+    password = ""
+    try:
+        password = getpass(f"sudo password on {', '.join(hosts)}: ")
+    except BaseException as error:
+        screen.say("")  # the question's row ends
+        if not isinstance(error, EOFError):
+            raise
+    if not password:
+        raise BadInput("no password was given; nothing was changed")
+    return password
 
 
 def _no_sudo(

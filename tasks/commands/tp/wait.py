@@ -1,7 +1,6 @@
 """What inv tp.wait does: until ready, or until it is clear that it will not be."""
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -15,13 +14,11 @@ from ...cluster.known_errors import hints
 from ...cluster.server import lock, log_paths, logs, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.wait import Progress
-from ...cluster.ssh import background
 from ...session import Session
 from .logs import Follower, collect
 from .recorded import recorded
 from .stop import left_on, stop_quietly
 
-HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
@@ -45,8 +42,9 @@ def run(
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
         known = session.known(cluster)
-        if run and run == known.started:  # health wants one more, which need not wait for the logs
-            known.proof = background.begin(token, cluster, api, timeout or HEALTH_TIMEOUT)
+        if run and run == known.started:  # health wants no other one
+            known.proof = ready.name, ready.token
+            session.phases["load"] -= ready.token
         _note_ready(cluster, run)
     except waiting.UnaskedError as found:
         raise unasked(found.why) from None
@@ -74,13 +72,6 @@ def _shown(follower: Follower | None) -> Iterator[waiting.Show]:
     finally:
         with suppress(ActionFailed):  # why the server is not ready counts more
             follower.look()
-
-
-def token(cluster: Cluster, api: Api, timeout: float) -> tuple[str, float]:
-    """The name that the model is asked by, and the seconds that a token took."""
-    begun = time.monotonic()
-    name = api.one_token(cluster.served, cluster.engine.model, timeout)
-    return name, time.monotonic() - begun
 
 
 def unasked(why: ApiError) -> ActionFailed:

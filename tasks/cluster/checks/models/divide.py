@@ -6,7 +6,6 @@ from dataclasses import replace
 from ...facts import NodeFacts, known
 from ...facts.machine.memory import gigabytes
 from ...facts.models import model, split
-from ...facts.models.model import Model
 from ...facts.models.split import PIPELINE, TENSOR, Split, SplitRow
 from ..finding import FAIL, OK, WARN, Finding
 
@@ -22,7 +21,8 @@ def divides(
     """
     findings = []
     for node, values in facts.items():
-        if known(values, model.KEY) == Model(None):
+        listed = known(values, model.KEY)
+        if listed and listed.path is None:
             continue  # told by the check that compares the nodes
         if error := values.lacks(split.KEY):
             found = Finding("divides", FAIL, node, f"unknown: {error.why}", TRY)
