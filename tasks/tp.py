@@ -92,10 +92,7 @@ def preflight(
 
 @cluster_task(*TARGET_OPTIONS, "num_ranks")
 def cooldown(
-    session: Session,
-    cluster: Cluster,
-    skip_checks: bool = False,
-    dry_run: bool = False,
+    session: Session, cluster: Cluster, skip_checks: bool = False, dry_run: bool = False
 ) -> None:
     """Wait out the rest of 30 s since a rank's unclean end.
 
@@ -326,8 +323,8 @@ def logs(
 @options_task(
     help={
         "fact": "what you know: mlx-lm=0.31.3, rdma.ping=ok (or fail), MLX_METAL_FAST_SYNCH=set (or"
-        " unset); repeat",
-    },
+        " unset); repeat"
+    }
 )
 def explain(
     c: Context,

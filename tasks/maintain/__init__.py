@@ -49,7 +49,7 @@ def models(c: Context) -> None:
     help={
         "only": "modules below tasks/: cluster.server.stop,cluster.rdma.setup",
         "limit": "seconds for all of it; called again, it goes on",
-    },
+    }
 )
 def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
     """Change one thing at a time, and tell what no unit test notices.
@@ -77,7 +77,7 @@ def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
         "report": "a page to write (Markdown)",
         "nccl": "on CUDA, a GPU for each rank: over nccl, which the project does not run",
         "port": "the server's; the ring's begin at the next",
-    },
+    }
 )
 def big(
     c: Context,
@@ -127,7 +127,7 @@ def big(
         "steps": "how many things are done",
         "seed": "what is drawn: the same seed says the same steps",
         "bug": "a bug to be found, seeded into a copy of this checkout (tests/chaos/bugs.py); all",
-    },
+    }
 )
 def chaos(c: Context, steps: Count = 1000, seed: Seed = 1, bug: str | None = None) -> None:
     """Do at random what people and faults do, on test hosts.

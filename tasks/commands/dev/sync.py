@@ -352,11 +352,7 @@ def _good(node: str, seen: CopyProgress, count: int, dangling: list[str], more: 
     if dangling:
         return "warn", node, f"{what}, but links lead nowhere: {few(dangling)}"
     if more:
-        return (
-            "warn",
-            node,
-            f"{what}, but more than here: {few(more)} (--delete would remove it)",
-        )
+        return ("warn", node, f"{what}, but more than here: {few(more)} (--delete would remove it)")
     return "ok", node, what
 
 

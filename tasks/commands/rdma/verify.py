@@ -144,10 +144,7 @@ def _judge(reports: Sequence[Report], size: int) -> None:
 
 
 def _tell(
-    cluster: Cluster,
-    reports: Sequence[Report],
-    pings: Mapping[str, float],
-    as_json: bool,
+    cluster: Cluster, reports: Sequence[Report], pings: Mapping[str, float], as_json: bool
 ) -> None:
     """Per size the slowest rank's time, as latency and as bandwidth."""
     slowest = [

@@ -57,11 +57,7 @@ def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding
 
 
 def run(
-    session: Session,
-    cluster: Cluster,
-    skip: Sequence[str],
-    as_json: bool,
-    is_result: bool = False,
+    session: Session, cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
     if not cluster.leader.host.is_local:
