@@ -168,8 +168,7 @@ def read(facts: Iterable[Fact[object]], output: str, nonce: str, node: str = "")
 def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     _, _, rest = output.partition(f"{nonce} begin {fact.name}\n")
     text, _, rest = rest.partition(f"\n{nonce} end {fact.name} ")
-    ended = re.match(r"(\d+)\n", rest)
-    if not ended:
+    if not (ended := re.match(r"(\d+)\n", rest)):
         return Unknown("the node did not answer in time")
     status = int(ended.group(1))
     if status == _ALARM:

@@ -113,8 +113,7 @@ class Placeholders:
         return ":".join(f"{int(each, 16):x}" for each in made.split(":"))
 
     def _guid(self, value: str) -> str:
-        number = int(value, 16)
-        if not number:
+        if not (number := int(value, 16)):
             return value
         made = self._new("guid", number, lambda n: f"020000fffe{n:06x}")
         return f"0x{made.upper()}" if value.startswith("0x") else made

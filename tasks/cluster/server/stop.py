@@ -202,8 +202,7 @@ def _look_again(
     everything: bool,
 ) -> None:
     """A node lost while its ranks were stopped may be back, and nothing of them left there."""
-    lost = [target for target in found if reports[target.node].failure]
-    if not lost:
+    if not (lost := [target for target in found if reports[target.node].failure]):
         return
     read = snapshots.alive(cluster, [target.node for target in lost])
     left = targets(cluster, read, run, everything)

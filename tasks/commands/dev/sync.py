@@ -183,8 +183,7 @@ def _here(session: Session, copy: Copy) -> tuple[dict[str, str], str]:
     if listed is None or isinstance(listed, Unknown):
         why = listed.why if listed else "no answer"
         raise CheckFailed(f"{copy.source}: {why}; nothing was changed")
-    found = _kept(copy, listed)
-    if not found:
+    if not (found := _kept(copy, listed)):
         raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
     return found, known(read.on(LOCAL.ssh), files.BOOT.key) or "unknown"
 

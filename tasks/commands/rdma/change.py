@@ -135,8 +135,7 @@ def _password(
     session: Session, wiring: LinkPlan, read: Snapshot, todo: Sequence[Change], ask_sudo: bool
 ) -> str | None:
     """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
-    commands = _commands(todo)
-    if not commands:
+    if not (commands := _commands(todo)):
         return None
     password = _ask(list(commands)) if ask_sudo else None
     texts = {host: setup.may_script(each, password) for host, each in commands.items()}

@@ -255,8 +255,7 @@ def _file(cluster: Cluster) -> Path:
 def history(cluster: Cluster, out: str | None) -> None:
     """All runs of the cluster from here, each row against the one before of its kind."""
     output_file.check(out)
-    runs = _kept(_file(cluster))
-    if not runs:
+    if not (runs := _kept(_file(cluster))):
         raise CheckFailed("no run of tp.bench is kept here: inv tp.bench makes the first one")
     if envelope.current() is not None:
         envelope.give({"history": runs})

@@ -223,8 +223,7 @@ def _loaded(trial: Trial, job: Job, series: Sequence[Look]) -> None:
 
 
 def _progress(trial: Trial, step: str, series: Sequence[Look]) -> None:
-    found = view.progress(series)
-    if not found:
+    if not (found := view.progress(series)):
         trial.row(step, "progress as told", "the load was too short to see it")
         return
     for quarter, (told, read, _) in found.at.items():

@@ -15,8 +15,7 @@ def parse_listing(text: str) -> dict[str, str]:
     """Name in the folder -> "SIZE CHECKSUM", "SIZE" (bytes) or `DANGLING`, from listing.sh."""
     files = {}
     for line in filter(str.strip, text.split("\n")):
-        row = _ROW.fullmatch(line)
-        if not row:
+        if not (row := _ROW.fullmatch(line)):
             raise ValueError("its files can't be listed")
         large, checksum, small, link, name = row.groups()
         files[name] = large or (DANGLING if link else f"{small} {checksum}")
