@@ -49,7 +49,7 @@ Url = Annotated[str, Free("URL")]
 WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 
 
-def _last(c: Context, **given: Any) -> Cluster:
+def last(c: Context, **given: Any) -> Cluster:
     """Imported late: only a restart reads the nodes before its body."""
     return commands.tp.restart.last(c, **given)
 
@@ -222,7 +222,7 @@ def stop(
     "with_",
     "keep_logs",
     "lock_wait",
-    of=_last,
+    of=last,
     help={
         "sync": "first copy dev.source to dev.target on all nodes, as dev.sync does",
         "follow": "show all ranks' lines from the start on, until the first error or Ctrl-C",

@@ -36,27 +36,30 @@ def run(
     as_json: bool,
 ) -> None:
     """Make the model, do the steps, print the table; ActionFailed where a goal is not met."""
-    begun = time.time()
+    end = time.time() + wanted.limit
     cluster = replace(cluster, name=NAME)
     about = on_node(cluster, folder, ["about"])
-    made = _make(cluster, wanted, folder, about["kind"])
-    trial = Trial(
-        cluster,
-        wanted,
-        about["kind"],
-        made["folder"],
-        f"{made['folder']}/{made['name']}",
-        made["bytes"],
-        _environment(wanted, about["kind"], made["folder"]),
-        begun + wanted.limit,
-    )
-    trial.row("make", f"{made['bytes'] / 1e9:.1f} GB in {made['files']} files", _written(made))
+    trial = _begun(cluster, wanted, folder, about["kind"], end)
     try:
         _do(trial, steps)
     finally:
         trial.end = time.time() + 120
         trial.clear()
-    told = _told(about, trial, command)
+    _give(_told(about, trial, command), trial, report, as_json)
+
+
+def _begun(cluster: Cluster, wanted: Wanted, folder: str, kind: str, end: float) -> Trial:
+    """A trial until `end`, with its model."""
+    made = _make(cluster, wanted, folder, kind)
+    place, size = made["folder"], made["bytes"]
+    env = _environment(wanted, kind, place)
+    trial = Trial(cluster, wanted, kind, place, f"{place}/{made['name']}", size, env, end)
+    trial.row("make", f"{size / 1e9:.1f} GB in {made['files']} files", _written(made))
+    return trial
+
+
+def _give(told: dict[str, str], trial: Trial, report: str | None, as_json: bool) -> None:
+    """Tell all rows; raise ActionFailed where a goal is not met."""
     if report:
         Path(report).write_text(page(told, trial.rows), encoding="utf-8")
         screen.say(f"written: {report}")
