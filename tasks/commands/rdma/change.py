@@ -21,7 +21,7 @@ from ...cluster.ssh import nodes, scripts
 from ...cluster.ssh.node import CommandResult
 from ...cluster.text import said
 from ...session import Session
-from ..findings import lost, unreachable, with_fix
+from ..findings import by_node, lost, unreachable
 
 
 def _parse_user(text: str, status: int) -> tuple[str, str]:
@@ -199,8 +199,4 @@ def print_findings(findings: Sequence[Finding], stream: TextIO | None = None) ->
     if envelope.current() is not None:
         envelope.give({}, findings)
         return
-    screen.table(rows(findings), stream or sys.stderr)
-
-
-def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    return [(each.level, each.node, with_fix(each)) for each in findings]
+    screen.table(by_node(findings), stream or sys.stderr)
