@@ -36,9 +36,9 @@ Counts = Annotated[tuple[int, ...], Wholes("COUNTS", 1, 256)]
 Interval = Annotated[float, Number("SECONDS", 0.1)]
 Lines = Annotated[int, Whole("LINES")]
 Order = Literal["leader", "all"]
-Patience = Annotated[float, Number("SECONDS", 1)]
+TokenPatience = Annotated[float, Number("SECONDS", 1)]
 Pattern = Annotated[str, Free("REGEX")]
-Rank = Annotated[int, Whole("RANK", 0, 1023)]
+RankNumber = Annotated[int, Whole("RANK", 0, 1023)]
 Repeats = Annotated[int, Whole("COUNT", 1, 1000)]
 Requests = Annotated[int, Whole("COUNT", 1, 100_000)]
 Restarts = Annotated[int, Whole("COUNT", 0, 1000)]
@@ -302,7 +302,7 @@ def logs(
     cluster: Cluster,
     follow: bool = False,
     lines: Lines = 100,
-    rank: Rank | None = None,
+    rank: RankNumber | None = None,
     grep: Pattern | None = None,
     previous: Count | None = None,
     json: bool = False,
@@ -387,7 +387,7 @@ def watch(
     restart: bool = False,
     max_restarts: Restarts = 3,
     interval: Interval = 1,
-    patience: Patience = 600,
+    patience: TokenPatience = 600,
     json: bool = False,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.

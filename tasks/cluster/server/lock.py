@@ -259,7 +259,7 @@ class LockClient:
         self.released = threading.Event()
         node = cluster.leader
         self.end: Future[CommandResult] = background.begin(
-            lambda: node.sh("", timeout=0, in_stream=self, out_stream=_Lines(self.lines.put))
+            lambda: node.sh("", timeout=0, in_stream=self, out_stream=_LineStream(self.lines.put))
         )
         self.end.add_done_callback(lambda end: self.lines.put(end.result()))
 
@@ -332,7 +332,7 @@ class LockClient:
         return answer.failure or "somebody has removed it (inv tp.unlock)"
 
 
-class _Lines(io.TextIOBase):
+class _LineStream(io.TextIOBase):
     """A stream that hands on whole lines."""
 
     def __init__(self, take: Callable[[str], None]) -> None:

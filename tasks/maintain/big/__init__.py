@@ -19,7 +19,7 @@ from .node import About, on_node
 from .plan import plan
 from .report import HEAD, page
 from .steps import STEPS, read_speed
-from .trial import Trial, Wanted, gpus
+from .trial import Trial, TrialOptions, gpus
 
 ASKING = ("one", "bench", "wrong")  # steps that want many tokens
 SLOW = 1_000_000_000  # bytes of a model from which on they are too many for a CPU
@@ -28,7 +28,7 @@ NAME = "big"  # of its cluster, so that it leaves others alone
 
 def run(
     cluster: Cluster,
-    wanted: Wanted,
+    wanted: TrialOptions,
     folder: str,
     steps: Sequence[str],
     report: str | None,
@@ -48,7 +48,7 @@ def run(
     _give(_told(about, trial, command), trial, report, as_json)
 
 
-def _begun(cluster: Cluster, wanted: Wanted, folder: str, kind: str, end: float) -> Trial:
+def _begun(cluster: Cluster, wanted: TrialOptions, folder: str, kind: str, end: float) -> Trial:
     """A trial until `end`, with its model."""
     made = _make(cluster, wanted, folder, kind)
     place, size = made["folder"], made["bytes"]
@@ -72,7 +72,7 @@ def _give(told: dict[str, str], trial: Trial, report: str | None, as_json: bool)
         raise ActionFailed(f"maintain.big: {len(failed)} of {len(trial.rows)} rows fail: {first}")
 
 
-def _make(cluster: Cluster, wanted: Wanted, folder: str, kind: str) -> About:
+def _make(cluster: Cluster, wanted: TrialOptions, folder: str, kind: str) -> About:
     """The model, on all nodes at once. CPUs have no fast product of bf16 in MLX 0.32."""
     dtype = "float32" if kind == "cpu" else "bfloat16"
     name = f"model-{wanted.gigabytes:g}GB-{dtype}"
@@ -89,7 +89,7 @@ def _written(made: About) -> str:
     return f"{made['seconds']:.1f} s, {made['bytes'] / 1e9 / made['seconds']:.2f} GB/s"
 
 
-def _environment(wanted: Wanted, kind: str, folder: str) -> dict[str, str]:
+def _environment(wanted: TrialOptions, kind: str, folder: str) -> dict[str, str]:
     """What the ranks get, by which their Python finds sitecustomize.py."""
     path = [f"{folder}/rank", *filter(None, [os.environ.get("PYTHONPATH")])]
     found = {"MLX_BIG": "1", "PYTHONPATH": ":".join(path)}
