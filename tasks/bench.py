@@ -3,8 +3,6 @@
 The benchmarks themselves are in benchmarks/, which is no part of what users run.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import cast
