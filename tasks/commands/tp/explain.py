@@ -1,7 +1,5 @@
 """What inv tp.explain does: a log's first known error, what it means and what to do."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,8 @@ _STDIN = "stdin"
 def run(files: Sequence[str], known: Sequence[str], as_json: bool) -> None:
     """Search each file, or what comes on stdin, and tell; exit 3 where nothing is known."""
     facts = _facts(known)
+    if not all(map(str.strip, files)):
+        raise BadInput("what follows --: a file's name is empty")
     found = {name: _read(name) for name in files or [_STDIN]}
     if as_json:
         envelope.give({"files": [_row(name, each, facts) for name, each in found.items()]})
