@@ -1,7 +1,5 @@
 """Names of version 0.1 that have moved: each works for this version still, with a warning."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from importlib import import_module

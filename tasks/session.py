@@ -20,8 +20,6 @@ from . import cli
 from .cli.signals import Signals
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from .cli.waiting import Waiting
     from .cluster.cluster import Cluster, Site
     from .cluster.config.hostfile import Host
@@ -45,7 +43,8 @@ class ClusterMemory:
     reading: tuple[float, Snapshot] | None = None
     started: str | None = None
     last: Snapshot | None = None  # as it was before this command's start
-    proof: Future[tuple[str, float]] | None = None  # a token for tp.health, asked for ahead
+    # By the token that this command has waited for: the model's name, and the seconds it took.
+    proof: tuple[str, float] | None = None
 
     def forget(self) -> None:
         self.reading, self.started, self.proof = None, None, None

@@ -164,8 +164,10 @@ def test_no_sigkill_while_memory_falls(light: Inv) -> None:
     assert re.search(falls, done.err, re.MULTILINE)
     assert done.out.startswith("stopped")
     light("tp.start")
+    light.env["LOGNAME"] = "ann"
     done = light("tp.stop", "--timeout", "1")
     assert "what it has wired may stay so until a reboot" in done.err
     assert done.out.startswith("killed")
     log = (light.home / layout.STATE / "audit.log").read_text()
-    assert re.search(r"\tSIGKILL to rank 0.*: not ended within 1 s\tdone$", log, re.MULTILINE)
+    who_and_why = r"\tann@\S+\tSIGKILL to rank 0.*: not ended within 1 s\tdone$"
+    assert re.search(who_and_why, log, re.MULTILINE)

@@ -484,6 +484,7 @@ def local(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     (home / "tmp").mkdir()
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SHELL", "/bin/bash")
     monkeypatch.setenv("TMPDIR", str(home / "tmp"))
     monkeypatch.setenv("INVOKE_TP_LOG_DIR", str(home / "logs"))
     monkeypatch.setenv("INVOKE_LOCAL_BASE", str(home / "rig"))

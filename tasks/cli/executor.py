@@ -3,8 +3,6 @@
 `inv` takes it wherever no `tasks.executor_class` names another.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -125,8 +123,7 @@ class Executor(InvokeExecutor):
             settings.check(known, files, os.environ, self._place)
         except ValueError as error:
             raise BadInput(str(error)) from None
-        wrong = hooks.wrong(self.config.get("hooks", {}), sorted(self._names.values()))
-        if wrong:
+        if wrong := hooks.wrong(self.config.get("hooks", {}), sorted(self._names.values())):
             raise BadInput(wrong)
 
     def _place(self, name: str) -> str:
@@ -157,8 +154,7 @@ def server_arguments(argv: Iterable[str] | None = None) -> list[str]:
 def _check_options(calls: Iterable[Call]) -> None:
     """A wrong option is told before the first hook acts, whichever task it is for."""
     for call in calls:
-        check = getattr(call.task, "check", None)
-        if check:
+        if check := getattr(call.task, "check", None):
             check(call.kwargs)
 
 

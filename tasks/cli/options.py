@@ -68,8 +68,7 @@ class CheckNames(Words):
         from ..cluster.checks import CHECKS
 
         names = super().read(value, where)
-        wrong = sorted(set(names) - set(CHECKS))
-        if wrong:
+        if wrong := sorted(set(names) - set(CHECKS)):
             raise ValueError(f"{where} {wrong[0]}: choose from {', '.join(CHECKS)}")
         return names
 
@@ -278,10 +277,7 @@ def _session(c: Context) -> Session:
 
 
 def build(c: Context, whole: Sequence[str] | None = None, **options: object) -> Cluster:
-    """The cluster of the configuration and these options; notes are said once.
-
-    `whole` are all of the server's arguments, in place of those that are said anywhere else.
-    """
+    """The cluster of the configuration and these options; `whole` are all of its arguments."""
     session = sessions.of(c) or Session(server_arguments())
     with session.on(c):
         return session.build(whole, **options)

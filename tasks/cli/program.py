@@ -1,7 +1,5 @@
 """Invoke's command line with our screens: what `inv` alone says, lists, help, and slips."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

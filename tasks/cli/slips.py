@@ -4,8 +4,6 @@ Its users come from scripts of another form (`--hosts a b`, no `--`, `tp_start`)
 of a few kinds, and each has a line that puts it right.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
@@ -29,10 +27,7 @@ SERVERS = ("--max-tokens",)  # of tasks that ask, too
 def hint(
     token: str, words: Sequence[str], task: ParserContext | None, tasks: Mapping[str, ParserContext]
 ) -> str:
-    """What was meant by `token`, one of `words`, at this `task` (None: before any); "" if unknown.
-
-    `words` are those before `--`.
-    """
+    """What was meant by `token`, one of `words` before `--`, at this `task`; "" if unknown."""
     if task is None or not task.name:
         return _before_any(token, words, task.flags if task else {}, tasks)
     if token.startswith("-"):

@@ -3,8 +3,6 @@
 cron, launchd, services and containers leave out a home, streams, a locale that has the characters.
 """
 
-from __future__ import annotations
-
 import atexit
 import errno
 import gc

@@ -342,8 +342,7 @@ def ssh_config(config: Mapping[str, object]) -> str | None:
 
 
 def _ssh_config(settings: Settings) -> str | None:
-    path = settings.ssh_config
-    if path:
+    if path := settings.ssh_config:
         path = str(Path(_from_root(path)).expanduser())
         if not Path(path).is_file():
             raise BadInput(f"tp.ssh_config {path}: no such file")

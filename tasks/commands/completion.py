@@ -4,8 +4,6 @@ Invoke's own scripts drop the empty word at the end, so that `--hosts mac1 ` and
 alike, and know tasks and options alone.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence

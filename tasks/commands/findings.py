@@ -1,7 +1,5 @@
 """Findings and nodes that gave no answer, told to people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..cluster.checks import FAIL, Finding

@@ -1,7 +1,5 @@
 """inv maintain.*: for work on this project; in this checkout's list only, in no user's."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path
@@ -110,8 +108,7 @@ def big(
     from .big.steps import STEPS
     from .big.trial import Wanted
 
-    wrong = next((step for step in steps if step not in STEPS), None)
-    if wrong:
+    if wrong := next((step for step in steps if step not in STEPS), None):
         raise BadInput(f"--steps {wrong}: choose from {', '.join(STEPS)}")
     if report and not Path(report).absolute().parent.is_dir():
         raise BadInput(f"--report {report}: there is no such folder: make it first")

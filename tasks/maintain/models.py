@@ -1,7 +1,5 @@
 """The known answers of docs/models.md, asked anew of the mlx_lm of this Python."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -73,8 +73,7 @@ def hosts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
             peers = dict.fromkeys(one.host.ssh for _, one, two in calls if two.host.ssh == node)
             what = f"reaches {', '.join(peers)}" if peers else "has its addresses"
             found.append(Finding("hosts", OK, node, what))
-    passing = list(dict.fromkeys(ip for ip, _, _ in calls if ip.startswith("169.254.")))
-    if passing:
+    if passing := list(dict.fromkeys(ip for ip, _, _ in calls if ip.startswith("169.254."))):
         names = ",".join(dict.fromkeys(rank.host.ssh for rank in expected.ranks))
         found.append(self_assigned(calls[0][1].host.ssh, passing, names))
     return found

@@ -155,8 +155,7 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 def _wrong(value: Model, first: Model) -> tuple[str, str] | None:
     """How a model differs from the first node's, or what it lacks; and what to do."""
     names = {*value.files, *first.files}
-    other = sorted(name for name in names if value.files.get(name) != first.files.get(name))
-    if other:
+    if other := sorted(name for name in names if value.files.get(name) != first.files.get(name)):
         how = "differs from the first node's" if other[0] in value.files else "is missing"
         return f"{other[0]} {how}{more(other)}", "copy the model to all nodes again"
     if "config.json" not in value.files:

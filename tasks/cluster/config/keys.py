@@ -1,7 +1,5 @@
 """Where a server's key is: a variable, a file, a command. Never the key itself. Pure until read."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

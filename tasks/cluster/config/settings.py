@@ -329,10 +329,7 @@ def option_name(name: str) -> str:
 
 
 def read(kind: type[S], given: Mapping[str, object], place: Place = str) -> S:
-    """Give the settings with what is `given` over the defaults.
-
-    Raise ValueError with one line on what is wrong, which begins with its place.
-    """
+    """Give the settings with what is `given` over the defaults; raise ValueError with its place."""
     if "__dataclass_fields__" not in vars(kind):
         dataclasses.dataclass(frozen=True)(kind)
     space = next(name for name, each in SPACES.items() if each is kind)

@@ -5,8 +5,6 @@ a line that begins with `where`, the place that the value stands in: `--timeout`
 value that may be a secret is not in it.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -174,8 +172,7 @@ class Variables(Words):
     def read(self, value: object, where: str) -> tuple[str, ...]:
         pairs = super().read(value, where)
         for pair in pairs:
-            wrong = env_error(pair)
-            if wrong:
+            if wrong := env_error(pair):
                 raise ValueError(f"{where}: {wrong}: give it as NAME=value")
         return pairs
 

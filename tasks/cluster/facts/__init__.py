@@ -4,8 +4,6 @@ Commands run in `/bin/sh` in turn, each with its exit status; parsers are pure a
 `ValueError` on what they can't read. What can't be read is `Unknown`, and unknown is never ok.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings
@@ -85,8 +83,7 @@ class NodeFacts:
         """The value; raise UnknownFactError where there is none."""
         if isinstance(key, str):
             return cast("T", self.values[as_key(key)])
-        error = self.lacks(key)
-        if error:
+        if error := self.lacks(key):
             raise error
         return cast("T", self.values[key])
 

@@ -1,7 +1,5 @@
 """What a host said to hosts.selftest -> rows: ok, differs or not here. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -102,8 +100,7 @@ def _devinfo(said: object) -> Judged:
         return NOT_HERE, "no device"
     for each in devices.values():
         there = {"state": each.state, "max_pd": each.max_pd, "max_qp": each.max_qp}
-        missing = [name for name, value in {**there, "GID": each.gids}.items() if not value]
-        if missing:
+        if missing := [name for name, value in {**there, "GID": each.gids}.items() if not value]:
             return DIFFERS, f"{each.name} has no {', '.join(missing)}"
     return OK, f"all there, of {len(devices)} devices"
 
@@ -116,8 +113,7 @@ def _profiler(said: object, is_mac: bool) -> Judged:
     keys = {"SPThunderboltDataType", "domain_uuid_key", "current_speed_key", "receptacle_id_key"}
     missing = sorted(key for key in keys if f'"{key}"' not in text)
     speeds = re.findall(r'"current_speed_key" : "([^"]*)"', text)
-    odd = [each for each in speeds if not re.match(r"(Up to )?\d+ Gb/s", each)]
-    if odd:
+    if odd := [each for each in speeds if not re.match(r"(Up to )?\d+ Gb/s", each)]:
         return DIFFERS, f"a speed of {odd[0][:40]}"
     return (DIFFERS, f"no {', '.join(missing)}") if missing else (OK, "all there")
 

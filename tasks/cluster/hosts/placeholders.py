@@ -6,8 +6,6 @@ stays one; IPv6 of 2001:db8::/32; hardware addresses that are locally administer
 same of every machine (loopback, masks, multicast) stays.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address

@@ -4,13 +4,12 @@ The facts come from the modules that hold them, so a new one is asked by itself.
 kept as it came (`Raw`), for the parsers and for a sample.
 """
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import get_origin
 
 from .. import facts
 from ..config.settings import DEFAULT
@@ -92,8 +91,9 @@ def _made(module: ModuleType, known: Mapping[str, object]) -> Iterator[Fact[obje
 def _makers(module: ModuleType) -> Iterator[Callable[..., Fact[object]]]:
     for value in list(vars(module).values()):
         if inspect.isfunction(value) and value.__module__ == module.__name__:
-            gives = str(value.__annotations__.get("return", ""))
-            if gives.startswith("Fact[") and not value.__name__.startswith("_"):
+            gives = value.__annotations__.get("return")  # text where the module puts it off
+            is_fact = get_origin(gives) is Fact or str(gives).startswith("Fact[")
+            if is_fact and not value.__name__.startswith("_"):
                 yield value
 
 

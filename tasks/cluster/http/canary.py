@@ -191,10 +191,7 @@ def _wrong(found: Verdict) -> str:
 
 
 def _ended(reference: Reference, number: int, served: Sequence[int], most: float) -> str:
-    """How an answer as clients get it compares with that of the reference to the same prompt.
-
-    Up to where they first differ both have the same tokens before them.
-    """
+    """How an answer as clients get it compares with the reference's, where they first differ."""
     answer = reference.answers[number % len(reference.tokens)]
     pairs = enumerate(zip(answer, served, strict=False))
     at = next((at for at, (a, b) in pairs if a != b), None)

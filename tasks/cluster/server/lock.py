@@ -47,10 +47,7 @@ class LockHeld(CheckFailed):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has the lock: what for, from where, since when (by the node's clock, as is `now`).
-
-    `gone` says why it can't be at work any more; empty while it can.
-    """
+    """Who has the lock, what for, since when (the node's clock); `gone`: why it no longer acts."""
 
     what: str
     who: str
@@ -66,10 +63,7 @@ class Holder:
 
 
 class Locks:
-    """The locks that one command has, and how often it has each.
-
-    Another command of the same process that shares the connections has it with this one.
-    """
+    """The locks that a command has, with those who share its connections, and how often each."""
 
     def __init__(self, patience: Patience = lambda seconds: seconds) -> None:
         self._patience = patience
@@ -253,10 +247,7 @@ def _key(cluster: Site) -> tuple[Node, str]:
 
 
 class LockClient:
-    """Our end of the keeper: its script and beats as its stdin, its lines in a queue.
-
-    `end` is its answer, once it has ended.
-    """
+    """Our end of the keeper: script and beats its stdin, its lines a queue, `end` its answer."""
 
     def __init__(self, cluster: Site, what: str) -> None:
         self.cluster = cluster

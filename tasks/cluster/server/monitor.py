@@ -4,8 +4,6 @@ A thread per node waits for its blocks, so that a node that is dead holds up no 
 falls silent gets a new connection, again and again, until it is back.
 """
 
-from __future__ import annotations
-
 import io
 import secrets
 import threading
@@ -28,10 +26,7 @@ GIVE_UP = 10.0  # seconds more until its connection is given up
 
 @dataclass
 class NodeMonitor:
-    """What is known of one node now.
-
-    `why` tells why nothing is known; `posts` are the requests of all its loops before this one.
-    """
+    """What is known of a node now, or `why` not; `posts` are the requests of its earlier loops."""
 
     node: str
     state: State | None = None

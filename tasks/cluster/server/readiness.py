@@ -56,14 +56,12 @@ def judge(
     """The server of `size` ranks; `patience` is how long one that gives no token counts as busy."""
     if read.unreachable:
         return Health(UNKNOWN, _words({n: why for n, (why, _) in read.unreachable.items()}))
-    unread = [node for node in read.nodes if read.state(node) is None]
-    if unread:
+    if unread := [node for node in read.nodes if read.state(node) is None]:
         return Health(UNKNOWN, f"{unread[0]}: its state can't be read")
     if not read.ranks:
         return _stopped(read)
     was_ready = _was_ready(read)
-    gone = _gone(read)
-    if gone:
+    if gone := _gone(read):
         lives = any(rank.alive for _, rank in read.ranks)
         return Health(DEGRADED if was_ready and lives else DEAD, gone)
     if len(read.ranks) < size:
@@ -147,8 +145,7 @@ def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
     late += [node for node, rank in marked if rank.pid and not rank.marks.meeting]
     if late := list(dict.fromkeys(late)):
         return Health(STARTING, f"{few(late, 4)} still import{'s' * (len(late) == 1)}")
-    waiting = [node for node, rank in marked if not rank.marks.joined]
-    if waiting:
+    if not all(rank.marks.joined for _, rank in marked):
         return Health(JOINING, f"all {len(ranks)} ranks meet" if len(ranks) > 1 else "")
     if not marked:
         return Health(LOADING, "group size not checked" if len(ranks) > 1 else "")

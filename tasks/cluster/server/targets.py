@@ -1,7 +1,5 @@
 """Which processes of a node are to be stopped, and how each is known to be the same still."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

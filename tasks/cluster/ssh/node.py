@@ -221,10 +221,7 @@ class Node:
         return CommandResult(self.name, result.stdout, result.stderr, result.exited)
 
     def socket(self, host: str, port: int) -> paramiko.Channel:
-        """A socket to `host:port` as seen from the node; raise OSError when it is refused.
-
-        Where its sshd forwards no connections, a program there goes between.
-        """
+        """A socket to `host:port` as the node sees it, by a relay if need be; raise OSError."""
         try:
             found = None if self.is_relayed else self._forward(host, port)
             return found or self._relay(host, port)

@@ -5,8 +5,6 @@ canonical names. ssh -G leaves tokens and variables in some values (OpenSSH 9.2,
 put in here, as ssh_config(5), TOKENS, has them.
 """
 
-from __future__ import annotations
-
 import getpass
 import hashlib
 import os

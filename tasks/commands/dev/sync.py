@@ -1,7 +1,5 @@
 """Acting and telling for inv dev.sync: read, copy to all nodes at once, compare."""
 
-from __future__ import annotations
-
 import posixpath
 import shutil
 import sys
@@ -163,8 +161,7 @@ def _ask(doomed: Doomed) -> None:
 def _hold_to(asked: Doomed, doomed: Doomed) -> None:
     """Raise where by now much would be deleted that was not there when it was asked for."""
     for node, sizes in _much(doomed).items():
-        new = sorted(sizes.keys() - asked.get(node, {}).keys())
-        if new:
+        if new := sorted(sizes.keys() - asked.get(node, {}).keys()):
             what = f"--delete would delete more than was asked for: {one_line(few(new))}"
             raise CheckFailed(f"{node}: {what}; nothing was changed")
 
@@ -288,8 +285,7 @@ class _Work:
         read = snapshots.read(there, self._listing, LIST_TIMEOUT)
         found = {}
         for node in there:
-            error = read.on(node.name).lacks(files.KEY)
-            if error:
+            if error := read.on(node.name).lacks(files.KEY):
                 what = "what --delete would delete can't be told"
                 raise CheckFailed(f"{node.name}: {what}: {error.why}; nothing was changed")
             listed = _kept(self.copy, read.on(node.name)[files.KEY])
@@ -334,8 +330,7 @@ class _Work:
             return "fail", node, failure
         if node in read.unreachable:
             return "not reached", node, ": ".join(read.unreachable[node])
-        error = read.on(node).lacks(files.KEY)
-        if error:
+        if error := read.on(node).lacks(files.KEY):
             return "fail", node, f"what is there now can't be compared: {error.why}"
         listed = read.on(node)[files.KEY]
         differ = files.compare(self.here, _kept(self.copy, listed))

@@ -1,7 +1,5 @@
 """What inv dev.model --verify does: are the files on the nodes, to the last byte, the model?"""
 
-from __future__ import annotations
-
 import io
 import json
 import sys
@@ -46,11 +44,9 @@ def run(cluster: Cluster, path: str, as_json: bool) -> None:
     else:
         rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
         screen.table(rows, sys.stdout)
-    lost = [node for node, answer in answers.items() if answer.failure]
-    if lost:
+    if lost := [node for node, answer in answers.items() if answer.failure]:
         raise Unreachable(f"{', '.join(lost)}: can't be reached, see above")
-    failed = [each for each in findings if each.level == FAIL]
-    if failed:
+    if failed := [each for each in findings if each.level == FAIL]:
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
 
 

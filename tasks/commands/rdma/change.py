@@ -1,7 +1,5 @@
 """Changes on nodes: refused before the first one, or made on all at once and told."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,10 +36,7 @@ USER = Fact(Key[tuple[str, str]]("user"), scripts.script("rdma/user.sh"), _parse
 
 @dataclass(frozen=True)
 class ApplyOptions:
-    """How changes are made: for which command, with their commands shown, a password asked for.
-
-    `state_dir` is where each node notes what was done ("": nowhere).
-    """
+    """How changes are made; `state_dir` is where each node notes what was done ("": nowhere)."""
 
     what: str
     state_dir: str

@@ -1,7 +1,5 @@
 """What inv rdma.status does: a row per node and per end of a link."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What inv tp.bench --canary does: is what the ranks answer right, but for rounding?"""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future

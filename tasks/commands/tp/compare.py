@@ -1,7 +1,5 @@
 """inv tp.bench --compare and --history: runs side by side, and what of a change is noise."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

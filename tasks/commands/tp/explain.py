@@ -1,7 +1,5 @@
 """What inv tp.explain does: a log's first known error, what it means and what to do."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What inv tp.logs does: all ranks' lines, collected, tagged and shown."""
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile
@@ -99,10 +97,7 @@ def _previous(
 
 
 class Follower:
-    """Takes into the combined log what is new, and shows it; lines from before it are passed over.
-
-    `rank` and `grep` are those of tp.logs. `error` is the first error among what was shown.
-    """
+    """Takes what is new into the combined log and shows it; `error` is the first error shown."""
 
     def __init__(
         self,
@@ -144,10 +139,7 @@ def _follow(follower: Follower) -> None:
 
 
 def until_error(follower: Follower) -> None:
-    """Show what comes until an error is among it, or the server has failed or was stopped: raise.
-
-    The server is left as it is: an error of one request need not be its end.
-    """
+    """Show what comes until an error, or the server's end: raise, and leave the server as it is."""
     cluster, looked = follower.cluster, time.monotonic()
     while not follower.error:
         is_all = follower.look()
@@ -156,8 +148,7 @@ def until_error(follower: Follower) -> None:
             looked = time.monotonic()
         if is_all:
             time.sleep(PAUSE)
-    known = hints.hint([follower.error], hints.facts(cluster.ranks[0].env))
-    if known:
+    if known := hints.hint([follower.error], hints.facts(cluster.ranks[0].env)):
         screen.say(f"hint: {known.cause}: {known.remedy}")
     left = "the server is left as it is: inv tp.status, inv tp.stop"
     raise ActionFailed(f"{one_line(follower.error)[:LINE]}; {left}")
@@ -179,10 +170,7 @@ def collect(
     beside: Mapping[str, str] | None = None,
     run: str | None = None,
 ) -> Mapping[str, CommandResult]:
-    """Take what is new into the combined log; a log that can't be taken stops nobody.
-
-    What each node said to its script in `beside`, which runs in any case.
-    """
+    """Take what is new into the combined log; `beside` runs in any case: what each node said."""
     try:
         taken = logs.collect(cluster, log_paths.place(cluster, read, run), final, beside)
     except ActionFailed as error:

@@ -1,7 +1,5 @@
 """What inv tp.memory does: what is wired on every node, and what has leaked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ...cli import envelope, screen

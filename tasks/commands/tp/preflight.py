@@ -1,7 +1,5 @@
 """What inv tp.preflight does: all checks on all nodes at once."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What inv tp.status does: what runs, in one word and a row per rank."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -76,10 +74,7 @@ def named(c: Context, cluster: str | None = None, **given: object) -> list[Clust
 
 
 def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> None:
-    """A row per cluster: how it does, what it serves, and where; raise for the worst of them.
-
-    All are asked at once, so that one that gives no answer holds up no other.
-    """
+    """A row per cluster, asked all at once: how it does, what it serves; raise for the worst."""
     asked = {cluster.name: background.begin(_look, cluster) for cluster in clusters}
     with session.waiting.rows(_cluster_rows):
         session.waiting(asked, lambda done: {name: found for name, (found, _) in done.items()})
@@ -92,8 +87,7 @@ def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> Non
         screen.table(_cluster_rows(found))
     if lost:
         raise Unreachable(f"{', '.join(lost)}: can't be reached")
-    bad = [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]
-    if bad:
+    if bad := [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]:
         raise CheckFailed(f"{', '.join(bad)}: inv tp.status --cluster {bad[0]} shows its ranks")
 
 

@@ -4,8 +4,6 @@ GPUs of other makers are a means here: what is CUDA's (a rank to a GPU, nccl) is
 remote/big/sitecustomize.py and nowhere else.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence
@@ -66,8 +64,7 @@ def run(
         envelope.give({"about": told, "rows": [asdict(row) for row in trial.rows]})
     else:
         screen.table([HEAD, *(row.cells for row in trial.rows)])
-    failed = [row for row in trial.rows if row.holds is False]
-    if failed:
+    if failed := [row for row in trial.rows if row.holds is False]:
         first = f"{failed[0].step}: {failed[0].what.strip()}: {failed[0].found}"
         raise ActionFailed(f"maintain.big: {len(failed)} of {len(trial.rows)} rows fail: {first}")
 

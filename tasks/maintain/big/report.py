@@ -1,7 +1,5 @@
 """The one table of `inv maintain.big`: for people, as JSON and as a page of docs/reports."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

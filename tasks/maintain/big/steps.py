@@ -1,7 +1,5 @@
 """The steps of `inv maintain.big`, in their order: each writes rows, and what fails is a row."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -207,7 +205,7 @@ def _parts(trial: Trial, step: str, job: Job, series: Sequence[Look], own: float
         ("the server imported, the first byte read", found.imports),
         (f"weights read{floor}", found.load),
         ("first token after the load", found.token),
-        ("after it: logs, records, one more token", found.after),
+        ("after it: logs and records", found.after),
     ):
         trial.row(step, f"  {what}", "not told" if seconds is None else f"{seconds:.1f} s")
     trial.row(step, "own overhead: all but imports, load, first token", f"{found.own:.1f} s",

@@ -1,7 +1,5 @@
 """One run of `inv maintain.big`: its cluster, its commands, its rows, and how much time is left."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

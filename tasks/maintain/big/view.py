@@ -1,7 +1,5 @@
 """The ranks as remote/big/look.sh sees them, from outside; and what a series of looks tells."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

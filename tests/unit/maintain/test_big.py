@@ -143,9 +143,10 @@ def test_page() -> None:
     assert "| - | start | join | 0.1 s |  |" in text
 
 
-def test_wrong_use(inv: Inv) -> None:
+def test_wrong_use(inv: Inv, tmp_path: Path) -> None:
     wrong = inv("maintain.big", "--steps", "start,sleep", code=2).one_line()
     assert "--steps sleep: choose from one, start, bench" in wrong
-    nowhere = inv("maintain.big", "--report", "/nowhere/a.md", code=2).one_line()
-    assert nowhere == "--report /nowhere/a.md: there is no such folder: make it first"
+    page = str(tmp_path / "nowhere" / "a.md")
+    nowhere = inv("maintain.big", "--report", page, code=2).one_line()
+    assert nowhere == f"--report {page}: there is no such folder: make it first"
     assert "--gb" in inv("maintain.big", "--gb", "x", code=2).one_line()

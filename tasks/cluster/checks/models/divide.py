@@ -1,7 +1,5 @@
 """Does a model divide over so many ranks, and what would do instead? Pure: facts -> findings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -26,8 +24,7 @@ def divides(
         listed = known(values, model.KEY)
         if listed and listed.path is None:
             continue  # told by the check that compares the nodes
-        error = values.lacks(split.KEY)
-        if error:
+        if error := values.lacks(split.KEY):
             found = Finding("divides", FAIL, node, f"unknown: {error.why}", TRY)
         else:
             found = _divides(node, values[split.KEY], values[split.KEY].row(ranks, mode), hosts)

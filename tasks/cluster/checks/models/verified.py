@@ -1,7 +1,5 @@
 """Are a model's files what their source says, on every node? Pure: hashes -> findings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -32,8 +30,7 @@ def judge(nodes: Mapping[str, Files]) -> list[Finding]:
 
 
 def _judge(node: str, nodes: Mapping[str, Files]) -> Finding:
-    wrong = list(_wrong(node, nodes))
-    if wrong:
+    if wrong := list(_wrong(node, nodes)):
         return Finding("verify", FAIL, node, wrong[0] + more(wrong), _AGAIN)
     files = nodes[node].values()
     what = f"{len(files)} files, {gigabytes(sum(each.size for each in files))}"

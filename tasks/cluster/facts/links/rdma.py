@@ -1,7 +1,5 @@
 """RDMA over Thunderbolt: the switch, the devices, their ports, the links' addresses, the matrix."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import re

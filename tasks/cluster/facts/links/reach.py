@@ -5,8 +5,6 @@ EHOSTUNREACH, as if there were no route; programs of the system (/usr/bin/nc) ar
 the two differ only where it is at work.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

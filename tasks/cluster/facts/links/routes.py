@@ -1,7 +1,5 @@
 """A node's IPv4 routing table: which networks it already reaches, and by which interface."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network

@@ -1,7 +1,5 @@
 """A folder's files on a node: names, sizes, and a checksum of what is small."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,10 +12,7 @@ _ROW = re.compile(r"(?:(\d+)|(\d+) (\d+)|(link)) \./(.+)")
 
 
 def parse_listing(text: str) -> dict[str, str]:
-    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder.
-
-    From what facts/listing.sh prints. Sizes are in bytes.
-    """
+    """Name in the folder -> "SIZE CHECKSUM", "SIZE" (bytes) or `DANGLING`, from listing.sh."""
     files = {}
     for line in filter(str.strip, text.split("\n")):
         row = _ROW.fullmatch(line)

@@ -1,7 +1,5 @@
 """macOS's application firewall: on, it may keep other nodes from a rank's port."""
 
-from __future__ import annotations
-
 import re
 
 from .. import ON_MAC, Fact, Key, limited, of_macs

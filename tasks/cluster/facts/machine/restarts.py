@@ -1,7 +1,5 @@
 """What may restart a Mac without being asked, and what keeps it from coming back by itself."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

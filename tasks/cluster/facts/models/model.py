@@ -1,7 +1,5 @@
 """The model's files on a node: a folder, or a repository in its Hugging Face cache."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A rank's marks: how far it came, as its entry wrote it (tasks/remote/entry.py). Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -256,7 +256,9 @@ def test_digits_tell_an_error_from_another() -> None:
 
 def test_the_first_known_error_counts_and_an_unknown_one_before_it_is_told() -> None:
     log = (
-        b"ok\nValueError: nobody knows this\nok\n" + ERROR + b"[ring] connection to a peer was lost"
+        b"ok\nRuntimeError: nobody knows this\nok\n"
+        + ERROR
+        + b"[ring] connection to a peer was lost"
     )
     found = search(io.BytesIO(log))
     assert found.error is not None
@@ -276,7 +278,7 @@ def test_what_does_no_harm_is_told_for_want_of_another() -> None:
 
 
 def test_of_a_traceback_the_exception_is_the_error() -> None:
-    log = b'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: nobody knows\n'
+    log = b'Traceback (most recent call last):\n  File "x.py", line 1\nRuntimeError: nobody knows\n'
     found = search(io.BytesIO(log))
     assert found.known is None
     assert found.error is not None
@@ -391,10 +393,10 @@ def test_the_first_cause_of_a_whole_log(case: str, shape: Callable[[str], str]) 
 
 
 def test_tracebacks_of_ranks_do_not_run_into_each_other() -> None:
-    log = _interleaved("ValueError: nobody knows this")
+    log = _interleaved("RuntimeError: nobody knows this")
     found = search(io.BytesIO(log.encode()))
     assert found.error is not None
-    assert found.error.text == "ValueError: nobody knows this"
+    assert found.error.text == "RuntimeError: nobody knows this"
     assert found.error.tag == "rank 1 | "
 
 
