@@ -75,6 +75,18 @@ def source(tmp_path: Path) -> Path:
     return plain_tree(tmp_path / "source")
 
 
+def test_a_long_listing_is_told(inv: Inv, source: Path, home: Path) -> None:
+    """Of a tree that takes its time, here, too."""
+    (home / "bin").mkdir()
+    find = home / "bin" / "find"
+    find.write_text(f'#!/bin/sh\n[ "$PWD" != {source} ] || sleep 3\nexec /usr/bin/find "$@"\n')
+    find.chmod(0o755)
+    inv.env["PATH"] = f"{home / 'bin'}:{os.environ['PATH']}"
+    words = ["--source", str(source), "--target", str(home / "copy"), "--hosts", "127.0.0.1"]
+    said = inv("dev.sync", *words).err
+    assert re.search(rf"listing {source}: waiting for 127.0.0.1, \d+ s", said)
+
+
 def shown(folder: str) -> str:
     """/bin/sh text that prints the files below `folder`, with their checksums."""
     return f"cd {folder} && find . -type f -exec cksum {{}} + | sort -k 3"
