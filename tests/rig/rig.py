@@ -38,32 +38,41 @@ class Rig:
         cables: Sequence[Sequence[str]] = (),
         *,
         ports: Sequence[str] = PORTS,
-        bridged: bool = True,
-        shells: Mapping[str, str] | None = None,
-        homes: Mapping[str, str] | None = None,
         share: Sequence[Path] = (),
         compiled: Path | None = None,
-        sshd: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
-        states: Mapping[str, Mapping[str, Any]] | None = None,
         is_strict: bool = True,
+        **options: Any,
     ) -> None:
         self.base = base
         self.names = tuple(names)
-        self.plan = [Cable(*cable) for cable in cables]
         self.ports = tuple(ports)
-        self.bridged = bridged
-        self.shells = dict(shells or {})
-        self.homes = dict(homes or {})
         self.share = list(share)
         self.compiled = compiled
-        self.options = dict(sshd or {})
-        self.environment = {"HF_HUB_OFFLINE": "1", **(environment or {})}
-        self.states = dict(states or {})
         self.is_strict = is_strict
+        self.become(cables, **options)
         self.number = -1
         self.cables_keeper = ""
         self.machines = {name: Machine(name, base) for name in self.names}
+
+    def become(
+        self,
+        cables: Sequence[Sequence[str]] = (),
+        *,
+        bridged: bool = True,
+        shells: Mapping[str, str] | None = None,
+        homes: Mapping[str, str] | None = None,
+        sshd: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        states: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """What hosts that are up are from their next reset on."""
+        self.plan = [Cable(*cable) for cable in cables]
+        self.bridged = bridged
+        self.shells = dict(shells or {})
+        self.homes = dict(homes or {})
+        self.options = dict(sshd or {})
+        self.environment = {"HF_HUB_OFFLINE": "1", **(environment or {})}
+        self.states = dict(states or {})
 
     # Up and down.
 
