@@ -1,7 +1,5 @@
 """Modules that are loaded when they are first asked for: `inv --list` runs none of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType

@@ -570,7 +570,7 @@ QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVN
 
 def test_ten_loops_at_once(light: Inv) -> None:
     """Ten users start and stop as fast as they can: never two of a rank, and nothing is left."""
-    ten_loops(light, 15)
+    ten_loops(light, 10)
 
 
 @pytest.mark.long
@@ -584,8 +584,11 @@ def test_ten_loops_for_long(served: Inv, record_property: Callable[[str, object]
 
 
 def ten_loops(served: Inv, seconds: float) -> None:
+    """For `seconds`, and until each has had its turn and each has been refused."""
     served.env["INVOKE_TP_COOLDOWN"] = "0"
     until = time.monotonic() + seconds
+    last = until + DEADLINE
+    wanted = {("tp.start", 0), ("tp.start", 3), ("tp.stop", 0), ("tp.stop", 3)}
     watch = Watch(served.home / "model")
     turns = itertools.cycle(TURNS)
     running: dict[int, tuple[str, subprocess.Popen[str]]] = {}
@@ -594,6 +597,8 @@ def ten_loops(served: Inv, seconds: float) -> None:
         while time.monotonic() < until or running:
             found = watch.look()
             assert all(len(each) <= 1 for each in found.values()), found
+            if until < last and not (wanted <= set(ended) and len(watch.most) == 2):
+                until = max(until, time.monotonic() + 1)
             for user in range(10):
                 task, process = running.get(user, ("", None))
                 if process is not None and process.poll() is not None:
@@ -609,8 +614,7 @@ def ten_loops(served: Inv, seconds: float) -> None:
             process.wait()
     assert watch.most.keys() == {b"0", b"1"}
     assert {code for _, code in ended} <= {0, 3}, ended
-    # Each has had its turn, and each has been refused.
-    assert {("tp.start", 0), ("tp.start", 3), ("tp.stop", 0), ("tp.stop", 3)} <= set(ended)
+    assert wanted <= set(ended)
     served("tp.stop")
     assert served("tp.status").out.startswith("stopped")
     assert not any(watch.look().values())

@@ -159,13 +159,14 @@ LINES: list[tuple[str, int, str]] = [
     ("tp.watch --max-restarts -1", 2, "--max-restarts -1"),
     ("tp.chat", 1, "did not receive required positional arguments"),
     ("tp.chat ''", 2, "--prompt is empty"),
+    ("tp.chat ' '", 2, "--prompt is empty"),
     ("tp.chat Hi --max-tokens 0", 2, "--max-tokens 0: give a number of 1 or more"),
     ("tp.chat Hi --max-tokens few", 2, "--max-tokens few: give a number"),
     ("tp.chat Hi --temperature warm", 2, "--temperature warm: give a number"),
     ("tp.chat Hi --temperature 101", 2, "--temperature 101: give a number from 0 to 100"),
     ("tp.chat Hi --timeout 0", 2, "--timeout 0: give a number above 0"),
     ("tp.bench --concurrency 0", 2, "--concurrency 0: give a number from 1 to 256"),
-    ("tp.bench --concurrency 1,,2", 2, "--concurrency : give a number"),
+    ("tp.bench --concurrency 1,,2", 2, "--concurrency 1,,2: a number is missing"),
     ("tp.bench --concurrency 2,2", 2, "--concurrency 2,2: a number is there twice"),
     ("tp.bench --prompt-tokens 1k", 2, "--prompt-tokens 1k: give a number"),
     ("tp.bench --requests 3", 2, "--requests 3: give 8 or more"),
@@ -173,6 +174,7 @@ LINES: list[tuple[str, int, str]] = [
     ("tp.bench --max-tokens 1", 2, "--max-tokens 1: give a number from 2"),
     ("tp.bench --timeout 0", 2, "--timeout 0: give a number above 0"),
     ("tp.bench --out nowhere-at-all/x.json", 2, "there is no folder nowhere-at-all"),
+    ("tp.bench --compare ,", 2, "--compare ,: a name is missing"),
     ("tp.bench --compare a.json", 2, "give at least two files"),
     ("tp.bench --compare nowhere.json,b.json", 2, "--compare nowhere.json: can't be read"),
     ("tp.bench --compare README.md,b.json", 2, "--compare README.md: is no JSON"),
@@ -482,6 +484,7 @@ def local(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     (home / "tmp").mkdir()
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SHELL", "/bin/bash")
     monkeypatch.setenv("TMPDIR", str(home / "tmp"))
     monkeypatch.setenv("INVOKE_TP_LOG_DIR", str(home / "logs"))
     monkeypatch.setenv("INVOKE_LOCAL_BASE", str(home / "rig"))

@@ -4,8 +4,6 @@ Commands run in `/bin/sh` in turn, each with its exit status; parsers are pure a
 `ValueError` on what they can't read. What can't be read is `Unknown`, and unknown is never ok.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings
@@ -28,6 +26,10 @@ class Unknown:
     """A fact that could not be read, and why."""
 
     why: str
+
+
+class ToldError(ValueError):
+    """What a parser says of an answer where the answer's own words add nothing."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,7 @@ class NodeFacts:
         """The value; raise UnknownFactError where there is none."""
         if isinstance(key, str):
             return cast("T", self.values[as_key(key)])
-        error = self.lacks(key)
-        if error:
+        if error := self.lacks(key):
             raise error
         return cast("T", self.values[key])
 
@@ -171,8 +172,7 @@ def read(facts: Iterable[Fact[object]], output: str, nonce: str, node: str = "")
 def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     _, _, rest = output.partition(f"{nonce} begin {fact.name}\n")
     text, _, rest = rest.partition(f"\n{nonce} end {fact.name} ")
-    ended = re.match(r"(\d+)\n", rest)
-    if not ended:
+    if not (ended := re.match(r"(\d+)\n", rest)):
         return Unknown("the node did not answer in time")
     status = int(ended.group(1))
     if status == _ALARM:
@@ -181,6 +181,8 @@ def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
         return Unknown(f"it said more than {fact.limit // 1024} KiB")
     try:
         return fact.parse(text if fact.is_raw else tamed(text), status)
+    except ToldError as error:
+        return Unknown(str(error))
     except ValueError as error:
         how = f" (exit status {status})" if status else ""
         return Unknown(": ".join(filter(None, (f"{error}{how}", said(text)))))

@@ -1,7 +1,5 @@
 """Waiting until a server is ready, or until it is clear that it will not be."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +34,7 @@ _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
 
 @dataclass(frozen=True)
 class RankView:
-    """A rank while it starts, `state` in a word; `last` is the last line of its log.
-
-    `reached` is how far it came, whether it lives or not; "" where that is unknown.
-    """
+    """A rank while it starts: its `state`, its log's `last` line, how far it came (`reached`)."""
 
     rank: int
     host: str
@@ -94,10 +89,7 @@ class UnaskedError(Exception):
 
 @dataclass(eq=False)
 class NotReadyError(Exception):
-    """The server did not become ready; `dead` are the ranks that ended, none at a timeout.
-
-    `page` is why its page could not be had when it was last asked for.
-    """
+    """The server did not become ready; `dead` are the ranks that ended, none at a timeout."""
 
     dead: Sequence[RankView]
     seconds: float

@@ -1,7 +1,4 @@
-"""A connection to a port as a node sees it, where its sshd forwards none: a program goes between.
-
-So it is with `AllowTcpForwarding no`, and with `restrict` or `no-port-forwarding` at a key.
-"""
+"""A connection to a port as a node sees it, by a program there, where sshd forwards none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Reading and telling for inv dev.model. Nothing here changes a node."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """What inv tp.health does: one real token, and how to ask for more."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import time
@@ -48,8 +46,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool
         _give_ready(session, cluster, api, model, run)
     else:
         _tell_ready(session, cluster, api, model, run)
-    before = session.known(cluster).last
-    if before:
+    if before := session.known(cluster).last:
         speed.tell_fewer(cluster, before, cluster.model)
 
 

@@ -1,7 +1,5 @@
 """What inv tp.wait does: until ready, or until it is clear that it will not be."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -121,8 +119,7 @@ def failed(
     errors = [first for first, _ in found.values() if first]
     facts = hints.facts(cluster.ranks[0].env)
     lasts = (line for _, last in found.values() for line in last)
-    hint = hints.hint(errors, facts) or hints.hint(lasts, facts)
-    if hint:
+    if hint := hints.hint(errors, facts) or hints.hint(lasts, facts):
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
     elif not failure.dead and len(cluster.nodes) > 1:
         screen.say("hint: still loading (--timeout), or the ranks have not met: inv rdma.ping")
@@ -137,8 +134,7 @@ def failed(
 
 
 def not_ready(failure: waiting.NotReadyError) -> str:
-    late = [f"rank {view.rank} on {view.host}" for view in failure.late]
-    if late:
+    if late := [f"rank {view.rank} on {view.host}" for view in failure.late]:
         return f"{', '.join(late)} did not come to meet the others within tp.join_timeout"
     if failure.dead and all(view.has_waited for view in failure.dead):
         return "the ranks have started and did not meet within tp.join_timeout: inv rdma.ping"

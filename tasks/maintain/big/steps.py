@@ -1,7 +1,5 @@
 """The steps of `inv maintain.big`, in their order: each writes rows, and what fails is a row."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -224,8 +222,7 @@ def _loaded(trial: Trial, job: Job, series: Sequence[Look]) -> None:
 
 
 def _progress(trial: Trial, step: str, series: Sequence[Look]) -> None:
-    found = view.progress(series)
-    if not found:
+    if not (found := view.progress(series)):
         trial.row(step, "progress as told", "the load was too short to see it")
         return
     for quarter, (told, read, _) in found.at.items():

@@ -56,10 +56,10 @@ while :; do
     continue
   fi
   said=$({ make_home "$state_dir" && make_home "$here"; } 2>&1) && alone take && break
-  # A few times that may be: another command was faster.
-  failed=$((failed + 1))
+  # Without a word another command was faster, as each of many may be.
+  failed=$((failed + ${said:+19 +} 1))
   sleep 0.1
-  [ $failed -lt 5 ] || { printf 'error %s\n' "${said:-$lock can not be made}"; exit 1; }
+  [ $failed -lt 100 ] || { printf 'error %s\n' "${said:-$lock can not be made}"; exit 1; }
 done
 # From here on no word that nobody reads ends it with the lock in place.
 trap '' PIPE

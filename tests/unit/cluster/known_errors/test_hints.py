@@ -155,7 +155,7 @@ HARMLESS = [
 ]
 OTHERS = [
     "RuntimeError: qp[10] FAILED errno=222",
-    "ValueError: nobody knows this",
+    "RuntimeError: nobody knows this",
 ]
 
 
