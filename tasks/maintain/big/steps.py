@@ -99,8 +99,7 @@ def loading(trial: Trial) -> None:
             series = trial.watch(job, lambda now: (now.told or 0) > 0.3)
             _die(trial, "kill loading", job, number, series)
     if trial.has_time("restart after a kill while loading", 1):
-        # Values of --env are kept nowhere, so those of the last start are given again.
-        _recover(trial, "restart after a kill while loading", dict.fromkeys(_slow(trial), "0"))
+        _recover(trial, "restart after a kill while loading")
 
 
 def joining(trial: Trial) -> None:
@@ -348,9 +347,9 @@ def _die(trial: Trial, step: str, job: Job, number: int, series: Sequence[Look])
     _nothing_left(trial, step)
 
 
-def _recover(trial: Trial, step: str, env: Mapping[str, str] | None = None) -> None:
+def _recover(trial: Trial, step: str) -> None:
     """A restart until its token, and what of it is its own."""
-    job = trial.restart(env)
+    job = trial.restart()
     series = trial.watch(job)
     job.wait()
     if job.code:

@@ -56,6 +56,8 @@ class Trial:
     empty: int | None = None  # bytes in use before anything was started
     reference: str = ""
     rates: dict[int, float] = field(default_factory=dict)  # tokens/s by ranks
+    # What the last start's ranks were told besides: a restart wants a value of each, none is kept.
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     def row(
         self, step: str, what: str, found: str, goal: str = "", holds: bool | None = None
@@ -111,14 +113,15 @@ class Trial:
     def launch(self, *words: str, env: Mapping[str, str] | None = None) -> Job:
         """Begin a start or a restart: looks from now on are at its run."""
         self.before = view.look(self.cluster).run
-        limit = 3 * self.seconds + 60 + float((env or {}).get("MLX_BIG_SLOW", 0))
+        limit = 3 * self.seconds + 60 + float((env or {}).get("MLX_BIG_SLOW") or 0)
         return self.begin(*words, limit=limit, env=env, model=True)
 
     def start(self, ranks: int, env: Mapping[str, str] | None = None) -> Job:
+        self.extra = dict.fromkeys(env or {}, "")
         return self.launch("tp.start", "-n", str(ranks), env=env)
 
-    def restart(self, env: Mapping[str, str] | None = None) -> Job:
-        return self.launch("tp.restart", env=env)
+    def restart(self) -> Job:
+        return self.launch("tp.restart", env=self.extra)
 
     def watch(self, job: Job, until: Callable[[Look], bool] = lambda _: False) -> list[Look]:
         """Look at the ranks while a command runs, or until something is so."""

@@ -6,14 +6,16 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT, Inv
+from conftest import DEADLINE, ROOT, Inv, wait_for
 
 from tasks.cluster.facts.server.marks import Marks
 from tasks.maintain.big import report, view
+from tasks.maintain.big.job import Job
 from tasks.maintain.big.plan import plan
 from tasks.maintain.big.view import Look, SeenRank
 
@@ -129,6 +131,15 @@ def test_progress() -> None:
     assert back
     assert back.went_back
     assert view.progress(series([0, 50, 100])) is None
+
+
+def test_a_commands_end_is_noted_when_it_ends() -> None:
+    """Not when somebody looks: that would be counted as the command's own."""
+    job = Job(["--version"], {}, DEADLINE)
+    wait_for(lambda: not any(reader.is_alive() for reader in job.readers))
+    looked = time.time()
+    assert job.begun < job.wait().ended <= looked
+    assert job.code == 0
 
 
 def test_page() -> None:
