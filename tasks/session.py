@@ -214,12 +214,11 @@ class Session:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Within it a part of the command is done; `phases` has the seconds that each took."""
-        begun, before = time.monotonic(), self.waiting.what
-        self.waiting.what = name
+        begun = time.monotonic()
         try:
-            yield
+            with self.waiting.part(name):
+                yield
         finally:
-            self.waiting.what = before
             self.phases[name] = self.phases.get(name, 0) + time.monotonic() - begun
 
     def note(self, **facts: str) -> None:

@@ -363,7 +363,7 @@ def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = Fa
 def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Wired memory of every node, and what has leaked.
 
-    What a killed server left only a reboot frees (exit 3).
+    What a killed server left, only a reboot frees (exit 3).
     """
     cluster.connect()
     commands.tp.memory.run(session, cluster, json)

@@ -93,7 +93,7 @@ class Program(InvokeProgram):
         self.print_columns([(line, helpline(task)) for line, task in found.items()])
         print("All tasks: inv --list.  One of them: inv --help tp.start.")
         print("Invoke's own options: inv --help.")
-        print("Pages: README.md, docs/guide.md.")
+        print("Pages: README.md, docs/unboxing.md.")
         raise Exit
 
     def _has(self, name: str) -> bool:

@@ -42,6 +42,15 @@ class Waiting:
         self.early: Early | None = None
 
     @contextmanager
+    def part(self, what: str) -> Iterator[None]:
+        """Within it `what` is named as that which waits."""
+        before, self.what = self.what, what
+        try:
+            yield
+        finally:
+            self.what = before
+
+    @contextmanager
     def rows(self, early: Early) -> Iterator[None]:
         """Within it `early` makes rows of what is known while a node's answer is missing."""
         before, self.early = self.early, early

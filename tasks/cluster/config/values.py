@@ -133,6 +133,7 @@ class Choice(Kind):
 
     def __init__(self, *words: str) -> None:
         self.words = words
+        self.metavar = found if len(found := "|".join(words)) < 20 else ""
         self.takes = f"one of {', '.join(words)}" if len(words) > 2 else " or ".join(words)
 
     def read(self, value: object, where: str) -> str:

@@ -28,6 +28,10 @@ class Unknown:
     why: str
 
 
+class ToldError(ValueError):
+    """What a parser says of an answer where the answer's own words add nothing."""
+
+
 @dataclass(frozen=True)
 class Key(Generic[T_co]):
     """What a fact's value is asked for by, and of what type it is: `Key[int]("days_up")`.
@@ -177,6 +181,8 @@ def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
         return Unknown(f"it said more than {fact.limit // 1024} KiB")
     try:
         return fact.parse(text if fact.is_raw else tamed(text), status)
+    except ToldError as error:
+        return Unknown(str(error))
     except ValueError as error:
         how = f" (exit status {status})" if status else ""
         return Unknown(": ".join(filter(None, (f"{error}{how}", said(text)))))

@@ -1,6 +1,6 @@
 """A server's log probabilities against a reference's, on the same tokens: rounding, or wrong? Pure.
 
-What is normal was measured (docs/measuring.md): ranks that sum in another order are as far from one
+What is normal was measured (docs/guide.md): ranks that sum in another order are as far from one
 rank as that one is from itself when it takes its prompts in other pieces, and no right run turned a
 token that the other preferred by more than half a nat. So the noise is taken from the reference, in
 the same run, and what is beyond it is wrong.

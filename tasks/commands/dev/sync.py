@@ -178,7 +178,8 @@ def _raise(rows: Sequence[SyncRow]) -> None:
 def _here(session: Session, copy: Copy) -> tuple[dict[str, str], str]:
     """What is to be copied: name -> size and checksum; and the id of this machine's boot."""
     wanted: list[Fact[object]] = [_listing(copy, copy.source), files.BOOT]
-    read = snapshots.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
+    with session.waiting.part(f"listing {copy.source}"):
+        read = snapshots.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
     listed = read.on(LOCAL.ssh).get(files.KEY)
     if listed is None or isinstance(listed, Unknown):
         why = listed.why if listed else "no answer"

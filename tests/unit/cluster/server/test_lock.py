@@ -143,7 +143,8 @@ def test_a_number_without_a_lock_goes_with_its_command(cluster: Any) -> None:
 REFUSED = [
     (
         [f"refused\t1060\t\t{FIELDS}"], None, LockHeld,
-        r"mac1: busy with tp.stop of bob@x, since .*\(60 s\); nothing was changed: wait for it",
+        r"^mac1: busy with tp.stop of bob@x, since .*\(60 s\); nothing was changed: wait for it"
+        r" \(--lock-wait SECONDS\), or take its lock away \(inv tp.unlock\)$",
     ),
     ([], CommandResult("mac1", failure="gone", remedy="try"), Unreachable, "^mac1: gone: try$"),
     (
@@ -357,7 +358,7 @@ REMOVED = [
 def test_unlock(cluster: Any, seen: Any, answer: CommandResult, now: float) -> None:
     """It removes the lock by the new number, which is no command's from then on."""
     mine, sent = cluster(), list[str]()
-    seen(mine, {"mac1": 4})
+    asked = seen(mine, {"mac1": 4})
 
     def sh(script: str) -> CommandResult:
         sent.append(script)
@@ -366,6 +367,7 @@ def test_unlock(cluster: Any, seen: Any, answer: CommandResult, now: float) -> N
     mine.leader.sh = sh
     had, missed = lock.unlock(mine)
     assert (had and had.now, missed) == (now, ["mac4"])
+    assert asked == [None, (5, "tp.unlock")]
     (script,) = sent
     assert "\nfence=5\n" in script
     assert "\nsilence=30\n" in script
