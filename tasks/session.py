@@ -185,10 +185,7 @@ class Session:
         self.nodes(())
 
     def cluster(self, options: Options) -> Cluster:
-        """The cluster of these options: built once for an asked task and its hooks.
-
-        It is built anew where the configuration or the hostfile has changed since.
-        """
+        """The cluster of these options: built once for an asked task, unless files change."""
         given = {key: value for key, value in options.items() if value not in (None, [], "")}
         key = repr((sorted(given.items()), self.settings))
         stamp, made = self._clusters.get(key, (None, None))

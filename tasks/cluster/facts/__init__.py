@@ -34,10 +34,7 @@ class ToldError(ValueError):
 
 @dataclass(frozen=True)
 class Key(Generic[T_co]):
-    """What a fact's value is asked for by, and of what type it is: `Key[int]("days_up")`.
-
-    Many facts are made per node, of a path or a port: they share the key.
-    """
+    """What a fact is asked for by, and of what type: `Key[int]("days_up")`; many may share it."""
 
     name: str
 

@@ -22,11 +22,7 @@ QUIET = 10.0  # seconds between two lines of a node
 
 
 def run(cluster: Cluster, path: str, as_json: bool) -> None:
-    """Hash the model's files on all nodes at once, telling how far each is; raise if one is wrong.
-
-    Nothing is kept from being read for how long it takes: Ctrl-C ends it, and the next run goes on
-    there.
-    """
+    """Hash all nodes' files at once; raise if one is wrong. What is interrupted goes on later."""
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
     answers = nodes.each(cluster.nodes, lambda node: _hash(cluster, node, path))

@@ -26,11 +26,7 @@ def check(
     is_result: bool = False,
     read: Snapshot | None = None,
 ) -> Snapshot:
-    """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
-
-    The table is narration of a start, or the result where nothing else was asked for. `read` is
-    what these checks ask for, where it has just been read.
-    """
+    """Judge every node (by `read`, else read now); raise where no server must be started."""
     if read is None:
         with session.waiting.rows(lambda read: rows(judge(cluster, read, skip))):
             read = snapshots.preflight(cluster, skip)

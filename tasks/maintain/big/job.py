@@ -17,10 +17,7 @@ from ...cluster.cluster import ROOT
 
 
 class Job:
-    """Runs at once; `lines` are (Unix time, text) of its stderr, `out` all of its stdout.
-
-    After `limit` seconds it is killed with all that it has started in its session.
-    """
+    """Runs at once; `lines` are (time, text) of stderr; killed after `limit` seconds."""
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str], limit: float) -> None:
         self.words, self.limit, self.begun = words, limit, time.time()

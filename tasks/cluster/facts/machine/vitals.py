@@ -18,10 +18,7 @@ BLOCKS = 600  # after so many the loop ends, so that what we keep of its output 
 
 @dataclass(frozen=True)
 class LinkRate:
-    """An interface: whether it has a carrier (None if that is not told), bytes in and out so far.
-
-    RDMA goes past the system's network: these bytes are those of IP alone.
-    """
+    """An interface: its carrier (None: not told), bytes in and out so far, of IP, not RDMA."""
 
     up: bool | None
     received: int
