@@ -82,7 +82,7 @@ class Waiting:
         return self.early(so_far(done)) if self.early and so_far and done and not is_json else []
 
 
-Show = Callable[[str, Callable[[], Rows]], None]
+ShowLine = Callable[[str, Callable[[], Rows]], None]
 
 
 class _Lines:
@@ -98,7 +98,7 @@ class _Lines:
 
 
 @contextmanager
-def _live() -> Iterator[Show]:
+def _live() -> Iterator[ShowLine]:
     """What is shown is gone at the end: then comes the result."""
     from rich.console import Console
     from rich.live import Live

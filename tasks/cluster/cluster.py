@@ -117,8 +117,7 @@ class Cluster(Site):
     def with_nodes(self, names: Iterable[str]) -> Cluster:
         """The same with these nodes besides, which a run has that the hostfile no longer names."""
         here = {node.name for node in self.nodes}
-        more = [Host(name) for name in dict.fromkeys(names) if name not in here]
-        if not more:
+        if not (more := [Host(name) for name in dict.fromkeys(names) if name not in here]):
             return self
         return replace(self, nodes=[*self.nodes, *self.connections.of(more, self.ssh_config)])
 

@@ -247,7 +247,7 @@ class Rig:
         """Start the host's sshd, or start it anew, with these options added."""
         self.ssh_off(host)
         self.run(host, self._sshd(host, options), root=True)
-        sshd.wait(self.address(host))
+        sshd.wait(self.machines[host].pid)
 
     def _sshd(self, host: str, options: Mapping[str, str]) -> str:
         sshd.configure(self.base / host, self.environment, {**self.options, **options})
@@ -257,7 +257,7 @@ class Rig:
         """Stop the host's sshd: nobody can log in, and who is logged in stays."""
         stop = "[ -f /run/sshd.pid ] || exit 0; kill $(cat /run/sshd.pid); rm -f /run/sshd.pid"
         self.run(host, stop, check=False, root=True)
-        machine.wait_for(lambda: not sshd.listens(self.address(host)), f"no ssh on {host}")
+        machine.wait_for(lambda: not sshd.listens(self.machines[host].pid), f"no ssh on {host}")
 
     def trust(self, *hosts: str) -> None:
         """Let known_hosts hold the keys of these hosts, and of no other."""
@@ -415,7 +415,7 @@ class Rig:
         self._interfaces(host)
         lines = [machine.EMPTY_TMP, *then, self._sshd(host, {})]
         self.run(host, "\n".join(lines), root=True)
-        sshd.wait(self.address(host))
+        sshd.wait(self.machines[host].pid)
 
     def _interfaces(self, host: str) -> None:
         index, pid = self.names.index(host), self.machines[host].pid

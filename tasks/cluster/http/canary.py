@@ -123,11 +123,7 @@ class Verdict:
             "positions": self.positions,
             "nats": {"mean": self.mean, "largest": self.largest, "limit": self.limit},
             "noise": {"mean": self.noise, "largest": self.noise_largest, "ways": dict(self.ways)},
-            "turned": {
-                "count": self.turned,
-                "most": self.turned_most,
-                "limit": self.turned_limit,
-            },
+            "turned": {"count": self.turned, "most": self.turned_most, "limit": self.turned_limit},
             "sees": self.sees,
             "served": {**dict.fromkeys((SAME, TIE, WRONG), 0), **self.served},
         }

@@ -109,9 +109,9 @@ def raised(cluster: Site, seen: Mapping[str, Seen | None]) -> bool:
     if lost := [name for name in others if name == cluster.leader.name or name in held.asked]:
         raise TakenOver(lost[0], others[lost[0]])
     number = max([held.number, *(each.number + 1 for each in others.values())])
-    held = replace(held, number=number, asked=held.asked | seen.keys())
+    given, held = held.number, replace(held, number=number, asked=held.asked | seen.keys())
     if others:
-        text = scripts.script("fence/raise.sh", **cluster.where, **held.values)
+        text = scripts.script("fence/raise.sh", **cluster.where, **held.values, given=given)
         check({cluster.leader.name: cluster.leader.sh(text)})
     # Those that had seen a higher one have not seen ours yet.
     asked = held.asked - others.keys()

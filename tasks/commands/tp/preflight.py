@@ -57,15 +57,11 @@ def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding
 
 
 def run(
-    session: Session,
-    cluster: Cluster,
-    skip: Sequence[str],
-    as_json: bool,
-    is_result: bool = False,
+    session: Session, cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
-    if not cluster.leader.host.is_local:
-        # While the nodes are at it; on this machine nothing waits for it before the ranks do.
+    if not is_result and not cluster.leader.host.is_local:
+        # For a start, while the nodes are at it; on this machine only the ranks wait for it.
         background.begin(import_module, "requests")
     begun = time.monotonic()
     with session.phase("checks"):

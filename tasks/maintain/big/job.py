@@ -51,6 +51,7 @@ class Job:
                 self.out += text
             else:
                 self.lines.append((time.time(), text.rstrip("\n")))
+        self.ended = time.time()
 
     @property
     def runs(self) -> bool:
@@ -67,9 +68,9 @@ class Job:
         except subprocess.TimeoutExpired:
             self.was_cut = True
             self.end()
-        self.ended = time.time()
         for reader in self.readers:
             reader.join(5)
+        self.ended = self.ended or time.time()
         return self
 
     def end(self) -> None:

@@ -14,7 +14,7 @@ from ...cluster.facts.machine import memory
 from ...cluster.server import snapshots
 from . import view
 from .job import Job
-from .report import Row
+from .report import TrialRow
 from .view import Look
 
 PAUSE = 0.2  # seconds between two looks
@@ -22,7 +22,7 @@ SPARE = 20.0  # seconds that are kept for the last stop
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrialOptions:
     """What was asked for; `limit` is in seconds for all, `slow` for the slow load."""
 
     gigabytes: float
@@ -39,7 +39,7 @@ class Trial:
     """What the steps share."""
 
     cluster: Cluster
-    wanted: Wanted
+    wanted: TrialOptions
     kind: str  # metal, cuda or cpu
     folder: str
     model: str
@@ -47,7 +47,7 @@ class Trial:
     environment: Mapping[str, str]
     end: float
     speed: float = 0.0  # bytes/s of one reader
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TrialRow] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     up: int = 0  # ranks of the server that runs
     before: str = ""  # the run before it
@@ -61,7 +61,7 @@ class Trial:
         self, step: str, what: str, found: str, goal: str = "", holds: bool | None = None
     ) -> None:
         """Write a row, and say it."""
-        self.rows.append(Row(step, what, found, goal, holds))
+        self.rows.append(TrialRow(step, what, found, goal, holds))
         cells = filter(None, self.rows[-1].cells)
         screen.say(f"{time.strftime('%H:%M:%S')}  {'  '.join(cells)}")
 

@@ -137,8 +137,7 @@ def _cpu(text: str) -> tuple[float | None, tuple[int, int] | None]:
     """iostat's "us sy id ..." as (busy share of the last pause, None), Linux's as (None, ticks)."""
     if row := re.search(r"^iostat +(\d{1,3}) +(\d{1,3}) +(\d{1,3})( |$)", text, re.MULTILINE):
         return min(int(row.group(1)) + int(row.group(2)), 100) / 100, None
-    found = re.search(r"^cpu +(\d+(?: \d+){4,9})$", text, re.MULTILINE)
-    if not found:
+    if not (found := re.search(r"^cpu +(\d+(?: \d+){4,9})$", text, re.MULTILINE)):
         return None, None
     # user nice system idle iowait irq softirq steal; a guest's time is in user's already
     numbers = [int(each) for each in found.group(1).split()][:8]
