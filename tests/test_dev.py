@@ -928,7 +928,7 @@ def test_no_way_up_in_a_target(sync: Sync, target: str, words: tuple[str, ...]) 
         ((), "give --source DIR, or dev.source in invoke.yaml"),
         (("--source", "."), "give --target DIR, or dev.target in invoke.yaml"),
         (("--source", "/nowhere", "--target", "x"), "--source /nowhere: no such folder here"),
-        (("--source", "README.md", "--target", "x"), "--source README.md: no such folder here"),
+        (("--source", "README.md", "--target", "x"), "--source README.md: is a file, not"),
         (("--source", ".", "--target", "a\nb"), "--target 'a\\nb': give a path on one line"),
         (("--source", ".", "--target", "~you/x"), "--target ~you/x: give a path of the node's"),
         (("--source", ".", "--target", "x", "--exclude", "[a"), "--exclude '[a': give a name"),

@@ -276,6 +276,8 @@ def _of_cluster(config: Mapping[str, object], name: str | None) -> Settings:
     """The configuration with what `tp.clusters` says of the cluster over it."""
     whole = _read(config)
     name = name or whole.cluster
+    if name == "all":
+        raise BadInput("--cluster all is for tp.status: name one cluster")
     if name not in whole.clusters:
         if whole.clusters and name != DEFAULT:
             known = ", ".join(sorted({DEFAULT, *whole.clusters}))

@@ -218,7 +218,7 @@ def _number(value: object) -> float | None:
 def _bounds(metavar: str, least: float, most: float) -> str:
     unit = ", in seconds" if metavar == "SECONDS" else ""
     if most < MOST:
-        return f" from {least:g} to {most:g}{unit}"
+        return f" from {least:g} to {most:.9g}{unit}"
     return (" above 0" if 0 < least <= 0.001 else f" of {least:g} or more") + unit
 
 

@@ -58,7 +58,9 @@ def wanted(
     excludes.matcher(patterns)
     folder = Path(str(source)).expanduser().resolve()
     if not folder.is_dir():
-        raise BadInput(f"--source {source}: no such folder here")
+        raise BadInput(
+            f"--source {source}: {'is a file, not a' if folder.exists() else 'no such'} folder here"
+        )
     return Copy(str(folder), _from_home(str(target)), patterns, delete, state_dir)
 
 
