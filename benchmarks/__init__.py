@@ -13,6 +13,7 @@ NAMES = {
     "preflight": "preflight",
     "server": "server",
     "notice": "notice",
+    "interrupts": "interrupts",
     "logs": "following",
     "tail": "tail",
     "watch": "watching",

@@ -77,6 +77,7 @@ TITLES = {
     "preflight": "Checks",
     "server": "A server's start, life and end",
     "notice": "Noticing",
+    "interrupts": "Ctrl-C",
     "logs": "Logs",
     "tail": "Long logs",
     "watch": "Watching",

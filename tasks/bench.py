@@ -3,8 +3,6 @@
 The benchmarks themselves are in benchmarks/, which is no part of what users run.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import cast
@@ -24,6 +22,7 @@ BENCHMARKS = {
     "preflight": "The checks against plain Fabric, ssh, Ansible, pyinfra",
     "server": "Start, stop, idle: against by hand and mlx.launch",
     "notice": "How fast readiness and a dead rank are told",
+    "interrupts": "How fast Ctrl-C works, at each stage of a command",
     "logs": "tp.logs --follow against tail -f over ssh",
     "tail": "tp.logs --lines 5 of logs of 1 GB",
     "watch": "What tp.watch and tp.top cost",

@@ -1,7 +1,5 @@
 """inv completion: the Tab key in bash, zsh and fish."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

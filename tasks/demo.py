@@ -1,7 +1,5 @@
 """inv demo: the whole life of a server on this machine, with a tiny model made on the spot."""
 
-from __future__ import annotations
-
 from invoke.context import Context
 from invoke.tasks import task
 

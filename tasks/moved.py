@@ -1,7 +1,5 @@
 """Names of version 0.1 that have moved: each works for this version still, with a warning."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from importlib import import_module
@@ -45,10 +43,7 @@ MOVED = {
 }
 
 
-RENAMED = {
-    "tasks.cli.options.WHAT": "SERVER_OPTIONS",
-    "tasks.cli.options.WHERE": "TARGET_OPTIONS",
-}
+RENAMED = {"tasks.cli.options.WHAT": "SERVER_OPTIONS", "tasks.cli.options.WHERE": "TARGET_OPTIONS"}
 
 
 class _Finder(Loader):

@@ -1,7 +1,5 @@
 """inv test.*: tests that take longer than CI has, and the pages that are written from them."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """inv version: which version of these tasks this is, and of what they stand on."""
 
-from __future__ import annotations
-
 from invoke.context import Context
 
 from . import commands

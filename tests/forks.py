@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -173,8 +174,25 @@ def be_invoke(words: list[str], env: dict[str, str], cwd: str, streams: list[int
     os.chdir(cwd)
     sys.path[0] = cwd  # as `python -m` has it
     sys.argv[1:] = words
-    runpy.run_module("invoke", run_name="__main__", alter_sys=True)
-    sys.exit()
+    try:
+        runpy.run_module("invoke", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int):
+            raise
+        end(ended.code)
+    end(0)
+
+
+def end(status: int) -> None:
+    """What Python does at its end, but for taking apart all that was imported.
+
+    Of that a fork has no copy of its own until then, and to make one took half of most commands.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -62,5 +62,7 @@ def test_it_is_installed_once(inv: Inv, home: Path) -> None:
         inv("completion", "--shell", "zsh")
     lines = (home / ".zshrc").read_text().splitlines()
     assert lines == ["export A=1", "source ~/.config/mlx-tp/completion.zsh"]
-    inv.env["SHELL"] = "/bin/tcsh"
-    assert "--shell tcsh: choose one of bash, zsh, fish" in inv("completion", code=2).one_line()
+    for shell, why in (("/bin/tcsh", "is tcsh, which nothing is made for"), ("", "is not set")):
+        inv.env["SHELL"] = shell
+        said = inv("completion", code=2).one_line()
+        assert f"$SHELL {why}: inv completion --shell bash, zsh or fish" in said

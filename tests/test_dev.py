@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,18 @@ def plain_tree(folder: Path) -> Path:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return plain_tree(tmp_path / "source")
+
+
+def test_a_long_listing_is_told(inv: Inv, source: Path, home: Path) -> None:
+    """Of a tree that takes its time, here, too."""
+    (home / "bin").mkdir()
+    find = home / "bin" / "find"
+    find.write_text(f'#!/bin/sh\n[ "$PWD" != {source} ] || sleep 3\nexec /usr/bin/find "$@"\n')
+    find.chmod(0o755)
+    inv.env["PATH"] = f"{home / 'bin'}:{os.environ['PATH']}"
+    words = ["--source", str(source), "--target", str(home / "copy"), "--hosts", "127.0.0.1"]
+    said = inv("dev.sync", *words).err
+    assert re.search(rf"listing {source}: waiting for 127.0.0.1, \d+ s", said)
 
 
 def shown(folder: str) -> str:
@@ -414,14 +427,23 @@ def test_stores_of_other_tools(homes: Path, sh: str, tmp_path: Path) -> None:
 def test_a_folder_by_another_name_is_the_same(homes: Path, sh: str, tmp_path: Path) -> None:
     """As `/USERS/ME` where case is ignored, and a firmlink: mounts are such names on Linux."""
     other = tmp_path / "USERS" / "ME"
-    other.mkdir(parents=True)
-    done = subprocess.run(["mount", "--bind", homes, other], capture_output=True)
-    require(done.returncode == 0, "needs root, to mount")
-    try:
+    with same_folder(homes, other):
         assert "is home" in near(sh, str(other), homes)[1]
         assert near(sh, f"{other}/.mlx-tp/new", homes)[1] == {"in state"}
         assert near(sh, f"{other}/copy", homes) == (f"{other}/copy", set())
         assert "holds home" in near(sh, str(other.parent), other)[1]
+        for target, expected in {"src": "is", "src/sub": "in", "src/new": "in"}.items():
+            assert near(sh, f"{other}/{target}", homes, f"{homes}/src")[1] == {f"{expected} source"}
+
+
+@contextmanager
+def same_folder(folder: Path, other: Path) -> Iterator[Path]:
+    """One folder by two names that are no links, as another case and a firmlink are."""
+    other.mkdir(parents=True)
+    done = subprocess.run(["mount", "--bind", folder, other], capture_output=True)
+    require(done.returncode == 0, "needs root, to mount")
+    try:
+        yield other
     finally:
         subprocess.run(["umount", other], check=True)
 
@@ -850,6 +872,12 @@ def test_this_machine_too(sync: Sync, macs: Macs, source: Path, tmp_path: Path) 
     for nested in (source / "sub", source / "sub" / "new", tmp_path):
         assert "within one another" in sync("127.0.0.1", to=str(nested), code=3).err
     assert not (source / "sub" / "new").exists()
+    with same_folder(source, tmp_path / "SOURCE") as other:
+        assert "unchanged" in sync("127.0.0.1", "--delete", to=str(other)).out
+        for nested in (other / "sub", other / "new"):
+            done = sync("127.0.0.1", "--delete", to=str(nested), code=3)
+            assert "within one another" in done.err
+    assert here(source) == here(target)
 
 
 DATA = "/System/Volumes/Data"
@@ -900,7 +928,7 @@ def test_no_way_up_in_a_target(sync: Sync, target: str, words: tuple[str, ...]) 
         ((), "give --source DIR, or dev.source in invoke.yaml"),
         (("--source", "."), "give --target DIR, or dev.target in invoke.yaml"),
         (("--source", "/nowhere", "--target", "x"), "--source /nowhere: no such folder here"),
-        (("--source", "README.md", "--target", "x"), "--source README.md: no such folder here"),
+        (("--source", "README.md", "--target", "x"), "--source README.md: is a file, not"),
         (("--source", ".", "--target", "a\nb"), "--target 'a\\nb': give a path on one line"),
         (("--source", ".", "--target", "~you/x"), "--target ~you/x: give a path of the node's"),
         (("--source", ".", "--target", "x", "--exclude", "[a"), "--exclude '[a': give a name"),

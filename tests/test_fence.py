@@ -18,6 +18,7 @@ from commands import rig_commands as rig_commands
 from conftest import Done, Inv, Sshd, wait_for
 from gates import RANK, Gates
 from rig import Rig
+from rig.strict import GID, UID
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster.server import lock
@@ -122,6 +123,23 @@ def test_a_node_that_was_wiped(light_remote: Inv, sshd: Sshd) -> None:
     assert fences(sshd) == [6, 5]
 
 
+def test_a_full_disk_on_rank_0_s_node(rig_commands: RigCommands) -> None:
+    """It can't write down which number it gave, while others have seen that: all can be stopped."""
+    commands, rig = rig_commands()
+    place = f"{rig.home('mac1')}/{layout.STATE}"
+    rig.run("mac1", f"mkdir -p {place}")
+    line = f"mount -t tmpfs -o mode=700,uid={UID},gid={GID},size=4m tmpfs {place}"
+    rig.run("mac1", line, root=True)
+    commands.run("ada", "tp.start")
+    rig.run("mac1", f"cat /dev/zero >{place}/full 2>/dev/null; true")
+    commands.run("bob", "tp.unlock")
+    # Room for a lock, but not for its number.
+    rig.run("mac1", f"truncate -s -$((3 * $(getconf PAGESIZE))) {place}/full")
+    stopped = commands.run("bob", "tp.stop").out
+    assert re.findall(r"^stopped +(mac\d)", stopped, re.MULTILINE) == ["mac1", "mac2"]
+    rig.unmount("mac1", place)
+
+
 def test_an_unlock_that_slept(light: Inv, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes no lock from who has got the cluster meanwhile: exit 4, and that one goes on."""
     cluster = clusters.build({"state_dir": str(light.home / layout.STATE)})
@@ -164,8 +182,10 @@ def test_no_sigkill_while_memory_falls(light: Inv) -> None:
     assert re.search(falls, done.err, re.MULTILINE)
     assert done.out.startswith("stopped")
     light("tp.start")
+    light.env["LOGNAME"] = "ann"
     done = light("tp.stop", "--timeout", "1")
     assert "what it has wired may stay so until a reboot" in done.err
     assert done.out.startswith("killed")
     log = (light.home / layout.STATE / "audit.log").read_text()
-    assert re.search(r"\tSIGKILL to rank 0.*: not ended within 1 s\tdone$", log, re.MULTILINE)
+    who_and_why = r"\tann@\S+\tSIGKILL to rank 0.*: not ended within 1 s\tdone$"
+    assert re.search(who_and_why, log, re.MULTILINE)

@@ -162,7 +162,7 @@ def clean_up(commands: Commands, gates: Gates) -> None:
 def test_start_at_its_health(
     real_commands: Commands, gates: Gates, numbers: Numbers, note: Note
 ) -> None:
-    """The server is ready; its logs are being taken, and one more token is asked for."""
+    """The server is ready; its logs are being taken."""
     commands = real_commands
     commands.inv.env["INVOKE_TP_STOP_TIMEOUT"] = "1"
     gates.shut(COLLECT)

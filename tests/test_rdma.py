@@ -7,6 +7,7 @@ import os
 import plistlib
 import pty
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 from conftest import DEADLINE, Done, Inv, wait_for
 from rig import Rig, mesh, ring, two_cables, two_nodes
+from terminals import END, Terminal
+from terminals import terminal as terminal
 
 Macs = Callable[..., Rig]
 MATRIX = "/tmp/mlx_ibv_devices.json"
@@ -313,6 +316,35 @@ def test_sudo_password_is_asked_once(inv: Inv, macs: Macs) -> None:
     rig.forget_calls()
     inv("rdma.setup", *nodes(rig), "--ask-sudo")
     assert not sudos(rig)
+
+
+ANSWERS = {  # keys pressed -> exit status, and what is said then
+    "C-c": (130, "interrupted"),
+    "C-d": (2, "no password was given; nothing was changed"),
+    "Enter": (2, "no password was given; nothing was changed"),
+    "wrong Enter": (3, "sudo is needed for these changes; nothing was changed"),
+}
+
+
+def test_a_terminal_waits_for_the_password(terminal: Terminal, inv: Inv, macs: Macs) -> None:
+    """It says whose it wants, shows none of it, and whatever is pressed gets one line."""
+    rig = macs()
+    for host in rig.names:
+        rig.fault(host, "sudo_password")
+    words = [sys.executable, "-m", "invoke", *inv.line("rdma.setup", *nodes(rig), "--ask-sudo")]
+    before = snapshot(rig)
+    for keys, (code, says) in ANSWERS.items():
+        terminal.open(
+            f'{shlex.join(words)}; echo "exit $? {END}"; sleep 1000', env=inv.environment()
+        )
+        wait_for(lambda: "sudo password on mac1, mac2:" in terminal.rows())
+        terminal.tmux("send-keys", *keys.split())
+        wait_for(lambda: any(row.startswith("exit") and END in row for row in terminal.rows()))
+        question, *_, told, end = filter(None, terminal.rows())
+        assert (question, told) == ("sudo password on mac1, mac2:", says), keys
+        assert end == f"exit {code} {END}"
+        terminal.tmux("kill-server")
+    assert snapshot(rig) == before
 
 
 def test_no_terminal_to_ask_on(inv: Inv, macs: Macs) -> None:

@@ -53,10 +53,7 @@ def current() -> Envelope | None:
 
 @contextmanager
 def opened(wanted: bool, is_stream: bool = False) -> Iterator[None]:
-    """Within it one command line is at work; `wanted`: a task of it was asked for `--json`.
-
-    `is_stream`: the first one of these prints a document per line.
-    """
+    """A command line is at work; `wanted`: with `--json`, `is_stream`: a document per line."""
     if not wanted:
         yield
         return

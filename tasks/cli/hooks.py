@@ -5,8 +5,6 @@
 They are given what is known of the task as `MLX_TP_*` in their environment, and never a secret.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import subprocess
@@ -31,10 +29,7 @@ Commands = Mapping[str, Sequence[str]]
 
 
 def wrong(given: object, names: Sequence[str]) -> str | None:
-    """What is wrong with `hooks` of the configuration for tasks of these names, or None.
-
-    The line shows no command: one may hold a secret.
-    """
+    """What is wrong with `hooks` of the configuration, or None; no command is shown (secrets)."""
     if not isinstance(given, Mapping):
         return "hooks in the configuration is wrong: give names of tasks, each with its hooks"
     for task, phases in given.items():
@@ -88,8 +83,7 @@ class _Attended:
         """Run the hooks for a task that has failed; one that fails is only told."""
         words = _ended(error)
         for place, command in self._of("failed"):
-            status = _shell(place, command, {**self.facts, **self._outcome(*words)})
-            if status:
+            if status := _shell(place, command, {**self.facts, **self._outcome(*words)}):
                 cli.screen.say(f"warn: {place} ended with status {status}")
 
     def _of(self, phase: str) -> Iterator[tuple[str, str]]:
@@ -102,8 +96,7 @@ class _Attended:
             if dry:
                 cli.screen.out(f"# here, {place}\n{command}")
                 continue
-            status = _shell(place, command, {**self.facts, **more})
-            if status:
+            if status := _shell(place, command, {**self.facts, **more}):
                 what = "was not begun" if phase == "pre" else "is done"
                 raise ActionFailed(f"{place} ended with status {status}: {self.name} {what}")
 
@@ -129,8 +122,7 @@ class Hooks:
     def around(self, call: SessionCall) -> tuple[list[Call], list[Call]]:
         """What is to run before a call and after it; the same for the same call."""
         name = self._names.get(id(call.task), "")
-        commands = self._config.get(name)
-        if not commands:
+        if not (commands := self._config.get(name)):
             return [], []
         key = f"{name} {sorted(call.kwargs.items())}"
         if key not in self._made:

@@ -68,8 +68,7 @@ class CheckNames(Words):
         from ..cluster.checks import CHECKS
 
         names = super().read(value, where)
-        wrong = sorted(set(names) - set(CHECKS))
-        if wrong:
+        if wrong := sorted(set(names) - set(CHECKS)):
             raise ValueError(f"{where} {wrong[0]}: choose from {', '.join(CHECKS)}")
         return names
 
@@ -136,7 +135,7 @@ class OptionsTask(Task[Body]):
 
     def _typed(self, name: str, value: object) -> object:
         kind = self.kinds.get(name)
-        if value == "":
+        if isinstance(value, str) and not value.strip():
             # `--hostfile "$UNSET"` must not come to mean the configured one.
             raise BadInput(f"{option_name(name)} is empty: give a value, or leave it out")
         if kind and kind.is_list and not value:
@@ -163,11 +162,7 @@ class ClusterTask(OptionsTask):
         return super().__call__(c.context if isinstance(c, Session) else c, *args, **options)
 
     def made(
-        self,
-        c: Context,
-        session: Session,
-        options: Options,
-        cluster_options: Options | None = None,
+        self, c: Context, session: Session, options: Options, cluster_options: Options | None = None
     ) -> object:
         """What its body gets with these options: a cluster, or what `of` makes."""
         given = {name: options.get(name) for name in self.shared}
@@ -229,9 +224,7 @@ def cluster_task(
     return decorate
 
 
-def options_task(
-    help: Mapping[str, str] | None = None,
-) -> Callable[[Body], OptionsTask]:
+def options_task(help: Mapping[str, str] | None = None) -> Callable[[Body], OptionsTask]:
     """A task without a cluster; its body `(c, ...)` has options of the types of its annotations."""
 
     def decorate(body: Body) -> OptionsTask:
@@ -278,10 +271,7 @@ def _session(c: Context) -> Session:
 
 
 def build(c: Context, whole: Sequence[str] | None = None, **options: object) -> Cluster:
-    """The cluster of the configuration and these options; notes are said once.
-
-    `whole` are all of the server's arguments, in place of those that are said anywhere else.
-    """
+    """The cluster of the configuration and these options; `whole` are all of its arguments."""
     session = sessions.of(c) or Session(server_arguments())
     with session.on(c):
         return session.build(whole, **options)

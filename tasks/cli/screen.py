@@ -142,10 +142,7 @@ def log_line(line: str) -> None:
 
 
 def table(rows: Sequence[Sequence[str]], stream: IO[str] | None = None) -> None:
-    """Rows with aligned columns, on stdout; the first column's words have colours of meaning.
-
-    On a terminal no row is wider than that; elsewhere each is one line.
-    """
+    """Rows with aligned columns, in colours of meaning; on a terminal none is wider than that."""
     document = envelope.current()
     if document is not None and stream in (None, sys.stdout):
         stream = sys.stderr  # on stdout is nothing but the document

@@ -4,8 +4,6 @@ Only the first raises, and what cleans up after it is not interrupted by the oth
 ends the command where it is, as SIGKILL would, unless the command asks for one (`again`).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import stat

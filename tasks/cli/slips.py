@@ -4,8 +4,6 @@ Its users come from scripts of another form (`--hosts a b`, no `--`, `tp_start`)
 of a few kinds, and each has a line that puts it right.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
@@ -14,25 +12,31 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from invoke.parser.context import ParserContext
 
+from ..cluster.config.values import Choice
 from ..cluster.text import at_home
 
 SURE = 0.8  # how alike two options are that are taken for one: `--port` is no `--python`
 ALIKE = 0.6
+FOLLOWS = "What belongs to the server follows --"
+# What other programs call an option of ours.
+HABITS = {"--tail": "--lines", "--kill": "--force", "--signal": "--force", "-9": "--force"}
+BACKGROUND = ("--background", "--detach", "--daemon")
+SERVERS = ("--max-tokens",)  # of tasks that ask, too
 
 
 def hint(
     token: str, words: Sequence[str], task: ParserContext | None, tasks: Mapping[str, ParserContext]
 ) -> str:
-    """What was meant by `token`, one of `words`, at this `task` (None: before any); "" if unknown.
-
-    `words` are those before `--`.
-    """
+    """What was meant by `token`, one of `words` before `--`, at this `task`; "" if unknown."""
     if task is None or not task.name:
         return _before_any(token, words, task.flags if task else {}, tasks)
     if token.startswith("-"):
         return _option(token, words, task, tasks)
+    if token == "help":
+        return f"Did you mean inv --help {task.name}?"
     told = _listed(token, words, task, tasks) or _unquoted(token, words, task, tasks)
-    return told or _value(token, words, task) or _task(token, words, tasks)
+    told = told or _value(token, words, task) or _task(token, words, tasks)
+    return told or f"inv --help {task.name} shows what it takes."
 
 
 def lacking(text: str) -> str:
@@ -45,6 +49,8 @@ def lacking(text: str) -> str:
 def _value(token: str, words: Sequence[str], task: ParserContext) -> str:
     """Hint at what a bare word was meant for: a file, a rank, the end of an option's value."""
     before, last = words[: words.index(token)][-2:] if token in words[2:] else ("", "")
+    if _takes(last, task) and words.count(last) > 1:
+        return f"{last} is there twice: it takes one value."
     if before in task.flags and _takes(before, task) and last.startswith("-"):
         return f"Quote it: {before} '{last} {token}'"
     if "--hostfile" in task.flags and token.endswith(".json"):
@@ -53,14 +59,27 @@ def _value(token: str, words: Sequence[str], task: ParserContext) -> str:
         return f"Did you mean --rank {token}?"
     if task.name == "tp.explain":
         return f"What it reads follows --: {_line([str(task.name), '--', token])}"
-    return ""
+    if "--backend" in task.flags and "/" in token:
+        return f"{FOLLOWS}: {_line([str(task.name), '--', '--model', _unhomed(token)])}"
+    if "--hosts" in task.flags and re.search(r"[a-z].*\d|\d\.|,", token):
+        return f"Did you mean --hosts {shlex.quote(token)}?"
+    meant = [flag for flag in task.flags if flag == f"--{token}"]
+    meant += [f"{flag} {token}" for flag in task.flags if token in _choices(flag, task)]
+    return f"Did you mean {meant[0]}?" if meant else ""
+
+
+def _choices(flag: str, task: ParserContext) -> Sequence[str]:
+    kind = getattr(task.flags[flag], "value_kind", None)
+    return kind.words if isinstance(kind, Choice) else ()
 
 
 def _before_any(
     token: str, words: Sequence[str], flags: Iterable[str], tasks: Mapping[str, ParserContext]
 ) -> str:
+    if token == "help":
+        return f"Did you mean {' '.join(['inv --help', *(w for w in words if w in tasks)])}?"
     if not token.startswith("-"):
-        return "Did you mean --help?" if token == "help" else _task(token, words, tasks)
+        return _task(token, words, tasks) or "inv --list shows the tasks."
     named = next((word for word in words if word in tasks), "")
     if named and token in tasks[named].flags:
         return f"An option follows its task: {_line([named, *(w for w in words if w != named)])}"
@@ -75,6 +94,8 @@ def _unquoted(
     given = [each.value for each in task.positional_args]
     if len(given) != 1 or given[0] not in words or token not in words:
         return ""
+    if given[0].startswith("-"):
+        return f"{given[0]} is no option of it: inv --help {task.name} shows what it takes."
     first, last = words.index(given[0]), words.index(token)
     is_next = last == first + 1 and not any(token.startswith(each[:3]) for each in tasks)
     return f"Quote it: {_line([str(task.name), ' '.join(words[first:])])}" if is_next else ""
@@ -94,7 +115,7 @@ def _task(token: str, words: Sequence[str], tasks: Mapping[str, ParserContext]) 
         spoken = {**{last[name]: name for name in tasks}, **{name: name for name in tasks}}
         found = difflib.get_close_matches(short, spoken, 3, ALIKE)
         close = list(dict.fromkeys(spoken[each] for each in found))
-    return f"Did you mean {_or(close)}?" if close else "inv --list shows the tasks."
+    return f"Did you mean {_or(close)}?" if close else ""
 
 
 def _option(
@@ -102,15 +123,19 @@ def _option(
 ) -> str:
     flags = [flag for flag in task.flags if flag.startswith("--")]
     close = difflib.get_close_matches(token, flags, 1, SURE)
+    close = close or [each for each in flags if each == HABITS.get(token)]
     if close:
         return f"Did you mean {close[0]}?"
+    if token in BACKGROUND and "--foreground" in flags:
+        return "Leave it out: ranks run in the background, but with --foreground."
+    others = [name for name, each in tasks.items() if token in each.flags]
+    if others and token not in SERVERS:
+        whose = _or(others) if len(others) < 4 else "other tasks"
+        return f"It is an option of {whose}: inv --help {task.name} shows its own."
     if "--backend" not in flags:  # it starts no ranks
         return f"inv --help {task.name} shows its options."
     own, servers = _divided(words[words.index(str(task.name)) + 1 :], task, tasks)
-    # A shell has written ~ out.
-    servers = [at_home(word, os.path.expanduser("~")) for word in servers]
-    line = _line([str(task.name), *own, "--", *servers])
-    return f"What belongs to the server follows --: {line}"
+    return f"{FOLLOWS}: {_line([str(task.name), *own, '--', *map(_unhomed, servers)])}"
 
 
 def _divided(
@@ -128,6 +153,11 @@ def _divided(
             where = servers
         where.append(word)
     return own, servers
+
+
+def _unhomed(word: str) -> str:
+    """As it was typed: a shell has written ~ out."""
+    return at_home(word, os.path.expanduser("~"))
 
 
 def _takes(word: str, task: ParserContext) -> bool:

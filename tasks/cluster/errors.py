@@ -1,9 +1,4 @@
-"""The ways a task ends badly: `invoke.Exit` shows the message on stderr, without a traceback.
-
-A message is one line, whatever a node's answer put into it.
-"""
-
-from __future__ import annotations
+"""The ways a task ends badly: `invoke.Exit` shows one line on stderr, without a traceback."""
 
 import signal
 

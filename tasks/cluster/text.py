@@ -4,8 +4,6 @@ A terminal takes sequences of control characters for orders: to move the cursor,
 said before, on some even to type. What we show holds none but our own colours.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,4 @@
-"""What tasks do, told to people: read, judge, act, tell.
-
-A folder for each namespace, and in it a file for each task; loaded when it is first asked for.
-"""
+"""What tasks do, told to people: read, judge, act, tell; a file per task, loaded by its use."""
 
 from typing import TYPE_CHECKING
 

@@ -4,8 +4,6 @@ Invoke's own scripts drop the empty word at the end, so that `--hosts mac1 ` and
 alike, and know tasks and options alone.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +27,7 @@ PLACE = ".config/mlx-tp"  # in the home: what the start-up file reads
 
 def run(shell: str | None, show: bool) -> None:
     """Install the script of a shell, or show it."""
-    shell = shell or Path(os.environ.get("SHELL", "")).name
-    if shell not in SHELLS:
-        raise BadInput(f"--shell {shell}: choose one of {', '.join(SHELLS)}")
+    shell = shell or _own()
     if show:
         screen.out(_script(shell).rstrip())
         return
@@ -39,6 +35,15 @@ def run(shell: str | None, show: bool) -> None:
         _install(shell, Path.home())
     except OSError as error:
         raise BadInput(f"{error.filename}: {error.strerror}") from None
+
+
+def _own() -> str:
+    """The shell that this machine's user has, by $SHELL."""
+    name = Path(os.environ.get("SHELL", "")).name
+    if name in SHELLS:
+        return name
+    why = f"$SHELL is {name}, which nothing is made for" if name else "$SHELL is not set"
+    raise BadInput(f"{why}: inv completion --shell {', '.join(SHELLS[:-1])} or {SHELLS[-1]}")
 
 
 def _script(shell: str) -> str:
@@ -127,10 +132,7 @@ def _checks(tp: Tp) -> list[str]:
 
 
 def _models(tp: Tp) -> list[str]:
-    """The hostfile's model, those that this machine has from Hugging Face, and those in ~/models.
-
-    What nodes have is not asked: Tab must answer at once.
-    """
+    """The hostfile's model, those of Hugging Face's cache here, of ~/models; no node is asked."""
     file = _file(tp)
     own = file.model if file else None
     ask = ["/bin/sh", "-c", f"{scripts.script('hub.sh')}hub_cache"]

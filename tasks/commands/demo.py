@@ -1,7 +1,5 @@
 """What inv demo does: a server is started, asked, shown and stopped, as a user would do it."""
 
-from __future__ import annotations
-
 import re
 import socket
 import time
@@ -45,10 +43,7 @@ def _is_compiled() -> bool:
 
 
 def _settings(port: int) -> dict[str, object]:
-    """A cluster of its own, whatever is configured: only its own server is looked at and stopped.
-
-    Another server may run on this machine, also one of the same model.
-    """
+    """A cluster of its own, whatever is configured: no other server is looked at or stopped."""
     process = rf"-m mlx_lm server --port {port} .*{re.escape(str(PATH))}( |$)"
     return {
         **DEFAULTS["tp"],

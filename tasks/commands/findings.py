@@ -1,7 +1,5 @@
 """Findings and nodes that gave no answer, told to people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..cluster.checks import FAIL, Finding
@@ -35,6 +33,10 @@ def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
         else:
             made += [(each.level, check, each.node, with_fix(each)) for each in of_check]
     return made
+
+
+def by_node(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    return [(each.level, each.node, with_fix(each)) for each in findings]
 
 
 def with_fix(finding: Finding) -> str:

@@ -1,7 +1,5 @@
 """A file that an option names for what a task has found out: `--out`, `--write`, `--svg`."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

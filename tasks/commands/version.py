@@ -1,7 +1,5 @@
 """inv version."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from importlib.metadata import version

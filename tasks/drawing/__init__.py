@@ -1,9 +1,4 @@
-"""The cabling as a picture: what there is to draw, and the words in it. Pure: text out, no I/O.
-
-Colour is never the only sign of a link's state: each has a pattern of its own and its word too.
-"""
-
-from __future__ import annotations
+"""The cabling as a picture: what to draw, and its words. Pure; colour is never the only sign."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,10 +37,7 @@ class DrawnPort:
 
 @dataclass(frozen=True)
 class Line:
-    """A cable between two hosts; `speed` in Gb/s, None if not known; `state` is one of STATES.
-
-    ValueError for another state and for two ends on one host.
-    """
+    """A cable: `speed` in Gb/s or None; ValueError for a wrong `state`, or two ends on a host."""
 
     a: DrawnPort
     b: DrawnPort

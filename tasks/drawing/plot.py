@@ -1,7 +1,5 @@
 """Runs of tp.bench side by side as an SVG document: a panel per figure, a bar per run and row."""
 
-from __future__ import annotations
-
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence

@@ -77,10 +77,7 @@ class _Curve(NamedTuple):
 
 
 def svg(picture: Picture) -> str:
-    """The picture as an SVG document: hosts on a circle, labels along the cables, a legend.
-
-    What is too long for a label is cut, and whole in a <title>, which viewers show on hover.
-    """
+    """The picture as an SVG document; what a label cuts is whole in a <title>, shown on hover."""
     hosts, curves, labels = _layout(picture)
     root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
     ET.SubElement(root, "title").text = "Cabling of " + ", ".join(map(clean, picture.hosts))

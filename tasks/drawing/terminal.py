@@ -1,7 +1,5 @@
 """The picture as lines for a terminal: boxes, a row of dashes per cable, and a row of words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -88,10 +86,7 @@ def _rows(picture: Picture, width: int) -> Iterator[_Row]:
 
 
 def _ends(picture: Picture, room: int) -> tuple[list[tuple[str, str]], int]:
-    """Both ends of each cable as aligned words, and what they leave of `room` columns.
-
-    Where there is little room, the hosts' names give way first, down to 7 columns.
-    """
+    """Both ends of cables as aligned words, and what they leave of `room`; names give way first."""
     texts = [(x.a.interface, x.a.address or "-", x.b.interface, x.b.address or "-")
              for x in picture.lines]  # fmt: skip
     longest = max(columns(clean(name)) for name in picture.hosts)

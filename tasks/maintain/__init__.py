@@ -1,7 +1,5 @@
 """inv maintain.*: for work on this project; in this checkout's list only, in no user's."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path
@@ -16,9 +14,9 @@ from ..cluster.config.values import File, Number, Seconds, Whole, Words
 from ..cluster.errors import BadInput
 
 Gigabytes = Annotated[float, Number("GB", 0.05, 2000)]
-Port = Annotated[int, Whole("PORT", 1024, 65000)]
+ServerPort = Annotated[int, Whole("PORT", 1024, 65000)]
 Ranks = Annotated[int, Whole("COUNT", 1, 8)]
-Count = Annotated[int, Whole("COUNT", 1, 1_000_000)]
+StepCount = Annotated[int, Whole("COUNT", 1, 1_000_000)]
 Seed = Annotated[int, Whole("SEED", 0, 2**31)]
 Steps = Annotated[tuple[str, ...], Words("STEPS", split=True)]
 
@@ -51,7 +49,7 @@ def models(c: Context) -> None:
     help={
         "only": "modules below tasks/: cluster.server.stop,cluster.rdma.setup",
         "limit": "seconds for all of it; called again, it goes on",
-    },
+    }
 )
 def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
     """Change one thing at a time, and tell what no unit test notices.
@@ -79,7 +77,7 @@ def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
         "report": "a page to write (Markdown)",
         "nccl": "on CUDA, a GPU for each rank: over nccl, which the project does not run",
         "port": "the server's; the ring's begin at the next",
-    },
+    }
 )
 def big(
     c: Context,
@@ -94,7 +92,7 @@ def big(
     python: File | None = None,
     report: File | None = None,
     nccl: bool = False,
-    port: Port = 8790,
+    port: ServerPort = 8790,
     json: bool = False,
 ) -> None:
     """Run a model of real size from its start to its end.
@@ -108,10 +106,9 @@ def big(
     """
     from .big import run
     from .big.steps import STEPS
-    from .big.trial import Wanted
+    from .big.trial import TrialOptions
 
-    wrong = next((step for step in steps if step not in STEPS), None)
-    if wrong:
+    if wrong := next((step for step in steps if step not in STEPS), None):
         raise BadInput(f"--steps {wrong}: choose from {', '.join(STEPS)}")
     if report and not Path(report).absolute().parent.is_dir():
         raise BadInput(f"--report {report}: there is no such folder: make it first")
@@ -120,7 +117,7 @@ def big(
     cluster = build(
         c, hostfile=hostfile, hosts=hosts, python=python, engine="mlx-lm", num_ranks=ranks
     )
-    wanted = Wanted(gb, ranks, limit, slow, nccl, port, words)
+    wanted = TrialOptions(gb, ranks, limit, slow, nccl, port, words)
     command = shlex.join(["inv", *sys.argv[1:]])
     run(cluster, wanted, folder, steps or [*STEPS], report, command, json)
 
@@ -130,9 +127,9 @@ def big(
         "steps": "how many things are done",
         "seed": "what is drawn: the same seed says the same steps",
         "bug": "a bug to be found, seeded into a copy of this checkout (tests/chaos/bugs.py); all",
-    },
+    }
 )
-def chaos(c: Context, steps: Count = 1000, seed: Seed = 1, bug: str | None = None) -> None:
+def chaos(c: Context, steps: StepCount = 1000, seed: Seed = 1, bug: str | None = None) -> None:
     """Do at random what people and faults do, on test hosts.
 
     After each step all invariants are looked up: bystanders live, each rank is known, one command

@@ -1,7 +1,5 @@
 """The walk at random over test hosts (tests/chaos), as a process of its own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -21,8 +19,7 @@ def run(steps: int, seed: int, bug: str | None = None) -> None:
     if not sys.platform.startswith("linux") or os.getuid() != 0:
         raise BadInput("maintain.chaos needs Linux and root, for its test hosts")
     chosen = known if bug == "all" else [bug] if bug else []
-    failed = [each for each in chosen if _walk(steps, seed, "--bug", each)]
-    if failed:
+    if failed := [each for each in chosen if _walk(steps, seed, "--bug", each)]:
         raise ActionFailed(f"maintain.chaos: not found within {steps} steps: {', '.join(failed)}")
     if not chosen and _walk(steps, seed):
         raise ActionFailed("maintain.chaos: not all holds, see above")

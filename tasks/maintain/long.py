@@ -1,7 +1,5 @@
 """The long tier: tests marked `long`, which plain pytest and CI leave out."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from pathlib import Path

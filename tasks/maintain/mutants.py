@@ -1,7 +1,5 @@
 """What can do harm, changed one thing at a time: whether a unit test fails (mutmut)."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import subprocess

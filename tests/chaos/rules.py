@@ -368,6 +368,18 @@ def disk(model: Model) -> str:
     return f"{host} {'full' if is_full else 'has room'}"
 
 
+@rule(lambda model: 0 if model.commands or model.full else 8)
+def fill_up(model: Model) -> str:
+    """A disk fills up in the midst of what a command writes: a few files, or none, find room."""
+    host, room = model.host(), model.draw.choice([0, 1, 2, 3, 5, 8])
+    model.world.fill(host, room)
+    model.break_ranks()
+    command = model.begin(model.draw.choice(["tp.start", "tp.start", "tp.stop", "tp.restart"]))
+    said = f"{host}, room for {room}: {command}: {model.end(command)}"
+    model.world.free(host)
+    return said
+
+
 @rule(3)
 def clock(model: Model) -> str:
     host, seconds = model.host(), model.draw.choice([-3600, 0, 3600, 86400])

@@ -239,10 +239,11 @@ class World:
     def run(self, user: str, *words: str, cluster: str = "ours") -> tuple[int, str, str]:
         return self.end(self.begin(user, *words, cluster=cluster))
 
-    def fill(self, host: str) -> None:
-        """Leave no byte on the disk of a host's state."""
-        place = f"{self.rig.home(host)}/{layout.STATE}"
-        self.rig.run(host, f"cat /dev/zero >{place}/full 2>/dev/null; true")
+    def fill(self, host: str, files: int = 0) -> None:
+        """Leave no byte on the disk of a host's state, or room for so many small files."""
+        full = f"{self.rig.home(host)}/{layout.STATE}/full"
+        cut = f"truncate -s -$(({files} * $(getconf PAGESIZE))) {full}"
+        self.rig.run(host, f"cat /dev/zero >{full} 2>/dev/null; {cut}")
 
     def free(self, host: str) -> None:
         self.rig.run(host, f"rm -f {self.rig.home(host)}/{layout.STATE}/full")

@@ -3,8 +3,6 @@
 These are the names for files of users (docs/python-api.md), with our own checks registered.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from ..facts import old

@@ -1,7 +1,5 @@
 """Preflight's check "cooldown": a rank that ended without clean-up lately. Pure."""
 
-from __future__ import annotations
-
 from ..facts.server import state as record
 from ..facts.server.state import State
 from ..facts.snapshot import Snapshot

@@ -1,7 +1,5 @@
 """What the facts of nodes are judged against. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

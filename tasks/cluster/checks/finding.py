@@ -1,7 +1,5 @@
 """What a check found. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -38,8 +38,7 @@ def _calls(expected: Expected) -> list[tuple[str, Rank, Rank]]:
 
 
 def _meeting(cluster: Cluster, node: Node) -> list[Fact[object]]:
-    calls = _calls(cluster.expected)
-    if not calls:
+    if not (calls := _calls(cluster.expected)):
         return []
     ports = {n.name: 22 if n.host.is_local else n.login[2] for n in cluster.nodes}
     own = [ip for ip, one, _ in calls if one.host.ssh == node.name]
@@ -58,8 +57,7 @@ def hosts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
     Asked at the port of its sshd: what connects to a rank's port takes its peer's place.
     """
-    calls = _calls(expected)
-    if not calls:
+    if not (calls := _calls(expected)):
         return []
     found = []
     for node, values in snapshot.nodes.items():
@@ -73,8 +71,7 @@ def hosts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
             peers = dict.fromkeys(one.host.ssh for _, one, two in calls if two.host.ssh == node)
             what = f"reaches {', '.join(peers)}" if peers else "has its addresses"
             found.append(Finding("hosts", OK, node, what))
-    passing = list(dict.fromkeys(ip for ip, _, _ in calls if ip.startswith("169.254.")))
-    if passing:
+    if passing := list(dict.fromkeys(ip for ip, _, _ in calls if ip.startswith("169.254."))):
         names = ",".join(dict.fromkeys(rank.host.ssh for rank in expected.ranks))
         found.append(self_assigned(calls[0][1].host.ssh, passing, names))
     return found

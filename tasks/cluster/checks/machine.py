@@ -1,7 +1,5 @@
 """Facts of hosts -> findings of hosts.check. Pure, and unknown is never ok."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -28,10 +26,7 @@ Judged = tuple[str, str, str]  # level, what, fix
 
 
 def judge(facts: Mapping[str, NodeFacts], begun: float, ended: float) -> list[Finding]:
-    """A finding per node and fact of hosts.check, but for its versions.
-
-    `begun` and `ended` are when the nodes were read, by our clock.
-    """
+    """A finding per node and fact of hosts.check but versions; read from `begun` to `ended`."""
 
     def clock(now: float) -> Judged:
         off = clock_facts.skew(now, begun, ended)

@@ -1,7 +1,5 @@
 """Preflight's check "memory": wired memory, and what a killed server left. Pure."""
 
-from __future__ import annotations
-
 from ..facts import NodeFacts, known
 from ..facts.machine import memory as memory_facts
 from ..facts.machine.memory import GIB, Memory

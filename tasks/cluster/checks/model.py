@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..config.engine import option
-from ..facts import Fact, Key, known
+from ..facts import Fact, Key, NodeFacts, known
 from ..facts.machine import gpu
 from ..facts.machine import memory as memory_facts
 from ..facts.models import model as model_facts
@@ -80,7 +81,7 @@ def parts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """An adapter and a draft model are on every node, where the engine takes them."""
     given = {name: option(expected.ranks[0].command, name) for name in PARTS}
     return [
-        Finding("model", FAIL, node, f"{name} {path} is not there", "copy it to that node")
+        Finding("model", FAIL, node, f"{name} {path} {part.lack}", "copy it to that node")
         for name, path in given.items()
         for node, facts in snapshot.nodes.items()
         if path and (part := known(facts, _part(name))) and part.path is None
@@ -109,7 +110,9 @@ def one_path(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
 def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) -> list[Finding]:
     """The model is whole, divides over the ranks, and each share fits, with a cache of `tokens`."""
-    count, mode, facts = len(expected.ranks), expected.mode, snapshot.nodes
+    count, mode = len(expected.ranks), expected.mode
+    # What is no model was told by the check that compares the nodes.
+    facts = {node: values for node, values in snapshot.nodes.items() if _may_be_one(values)}
     numbers = {r.host.ssh: [each.rank for each in expected.on(r.host.ssh)] for r in expected.ranks}
     engine = expected.engine
     foreign = "" if engine.divides_by_mlx_lm else engine.name
@@ -124,6 +127,11 @@ def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) ->
     ]
 
 
+def _may_be_one(values: NodeFacts) -> bool:
+    listed = known(values, model_facts.KEY)
+    return not (listed and listed.path) or "config.json" in listed.files
+
+
 def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """The model is on every node, and the same."""
     found = (known(values, model_facts.KEY) for values in snapshot.nodes.values())
@@ -132,10 +140,15 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     def judge(node: str, value: Model) -> Finding:
         if value.path is None:
             home, fix = expected.model_at_home, "copy or download it to that node"
-            if home:
+            page = re.match(r"https?://[^/]+/([^/]+/[^/?]+)", expected.model or "")
+            if page:
+                fix = f"name its repository: {page[1]}"
+            elif value.is_file:
+                fix = "name the folder that has its config.json"
+            elif home:
                 fix = f"copy it there, or write '{home}', in quotes: without them the shell made ~"
                 fix += " this machine's home"
-            return Finding("model", FAIL, node, f"{expected.model} is not there", fix)
+            return Finding("model", FAIL, node, f"{expected.model} {value.lack}", fix)
         if wrong := _wrong(value, there[0]):
             return Finding("model", FAIL, node, *wrong)
         return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
@@ -146,8 +159,7 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 def _wrong(value: Model, first: Model) -> tuple[str, str] | None:
     """How a model differs from the first node's, or what it lacks; and what to do."""
     names = {*value.files, *first.files}
-    other = sorted(name for name in names if value.files.get(name) != first.files.get(name))
-    if other:
+    if other := sorted(name for name in names if value.files.get(name) != first.files.get(name)):
         how = "differs from the first node's" if other[0] in value.files else "is missing"
         return f"{other[0]} {how}{more(other)}", "copy the model to all nodes again"
     if "config.json" not in value.files:

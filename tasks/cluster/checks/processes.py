@@ -1,7 +1,5 @@
 """Preflight's check "processes": whose ranks and servers run already. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from ..facts.machine import processes as process_facts
@@ -20,8 +18,7 @@ def processes(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
     def judge(node: str, values: Mapping[int, Process]) -> Finding:
         facts = snapshot.on(node)
-        found = {**recorded(facts), **unrecorded(expected, facts)}
-        if found:
+        if found := {**recorded(facts), **unrecorded(expected, facts)}:
             names = ", ".join(f"{label} (pid {pid})" for pid, label in sorted(found.items()))
             return Finding(
                 "processes", FAIL, node, f"already runs: {names}", "stop it: inv tp.stop"
@@ -30,8 +27,7 @@ def processes(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         blocking = [each for each in ranks if not each.mark or (each.is_rdma and expected.is_rdma)]
         if blocking:
             return Finding("processes", FAIL, node, *_blocked(expected, blocking))
-        single = servers(expected.engine, facts)
-        if single:
+        if single := servers(expected.engine, facts):
             fix = "it shares the memory; inv tp.stop leaves it, --all ends it"
             return Finding("processes", WARN, node, f"also runs: {_named(single)}", fix)
         return Finding("processes", OK, node, "no server runs")

@@ -74,8 +74,7 @@ def domains(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
 def _machine_wrong(values: NodeFacts) -> tuple[str, str] | None:
     """Why a node's Mac or its macOS should do no RDMA, whatever its devices say, as (what, fix)."""
-    error = values.lacks(machine_facts.KEY)
-    if error:
+    if error := values.lacks(machine_facts.KEY):
         return f"unknown: {error.why}", RUN_IT
     machine = values[machine_facts.KEY]
     if thunderbolt_facts.has_thunderbolt5(machine.get("model", "")) is False:
@@ -85,8 +84,7 @@ def _machine_wrong(values: NodeFacts) -> tuple[str, str] | None:
 
 def rdma_off(values: NodeFacts) -> tuple[str, str] | None:
     """Why a node can do no RDMA at all, as (what, fix), or None."""
-    error = values.lacks(*(fact.key for fact in rdma_facts.FACTS))
-    if error:
+    if error := values.lacks(*(fact.key for fact in rdma_facts.FACTS)):
         return f"unknown: {error.why}", f"try it on the node ({error.name})"
     if not values[rdma_facts.ENABLED_KEY]:
         return "RDMA is disabled", "in Recovery (hold the power button at boot): rdma_ctl enable"
@@ -116,8 +114,7 @@ def device_wrong(
     if device not in there:
         what = f"{device} is not among the devices ({', '.join(there)})"
         return what, "names change after a reboot or replug: inv rdma.discover --diff"
-    bridges = [i.name for i in interfaces.values() if name in i.members]
-    if bridges:
+    if bridges := [i.name for i in interfaces.values() if name in i.members]:
         return f"{device}: its interface is in {bridges[0]}", setup
     if info is None or not info.is_active:
         what = f"{device}: its port is {info.state if info else 'unknown'}"

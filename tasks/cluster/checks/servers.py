@@ -1,7 +1,5 @@
 """Which processes of a node are servers and ranks, and whose: recorded, ours, strangers'. Pure."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 
@@ -83,8 +81,7 @@ def servers(engine: Engine, facts: NodeFacts) -> dict[int, str]:
     for process in (known(facts, process_facts.KEY) or {}).values():
         if engine.is_server(process.program, process.command):
             found[process.pid] = f"a {engine.name} server"
-    state = known(facts, record.KEY)
-    if state:
+    if state := known(facts, record.KEY):
         for rank in state.ranks.values():
             if rank.alive and rank.pid:
                 found[rank.pid] = f"rank {rank.rank}"

@@ -37,12 +37,10 @@ def versions(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     def judge(node: str, value: Mapping[str, str]) -> Finding:
         what = ", ".join(f"{name} {value[name]}" for name in value if name != "backend")
         needed = ["mlx", "mlx-lm"] if expected.engine.name == "mlx-lm" else ["mlx"]
-        missing = [name for name in needed if value.get(name) == "missing"]
-        if missing:
+        if missing := [name for name in needed if value.get(name) == "missing"]:
             fix = f"install {missing[0]} there (or choose --python)"
             return Finding("versions", FAIL, node, what, fix)
-        wrong = expected.engine.unfit(value)
-        if wrong:
+        if wrong := expected.engine.unfit(value):
             return Finding("versions", FAIL, node, *wrong)
         same = there[0]
         differ = [name for name in value if name != "backend" and value[name] != same.get(name)]

@@ -1,7 +1,5 @@
 """Which server a rank runs: its command, readiness and how it is known among processes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -174,10 +172,7 @@ BUILT_IN = {engine.name: engine for engine in (MLX_LM, VLLM_MLX)}
 
 
 def engines(configured: object, where: str = "tp.engines") -> dict[str, Engine]:
-    """The built-in engines and those of the configuration key `tp.engines`, which is at `where`.
-
-    Raise ValueError with one line on an entry that is not complete.
-    """
+    """The built-in engines and those of `tp.engines`, which is at `where`; raise ValueError."""
     if not isinstance(configured, Mapping):
         raise ValueError(f"{where}: give each engine's name and settings")
     own = {str(key): _configured(f"{where}.{key}", str(key), configured[key]) for key in configured}
@@ -213,8 +208,7 @@ def _configured(where: str, name: str, entry: object) -> Engine:
         "entry",
         "stop_signal",
     }
-    unknown = sorted(str(key) for key in entry if key not in known)
-    if unknown:
+    if unknown := sorted(str(key) for key in entry if key not in known):
         raise ValueError(f"{where}.{unknown[0]} is unknown: {', '.join(sorted(known))}")
     made: dict[str, Any] = {
         key: _setting(f"{where}.{key}", key, value) for key, value in entry.items()
@@ -307,10 +301,7 @@ def key(args: Sequence[str]) -> str | None:
 
 
 def stale_cache(engine: Engine, args: Sequence[str], before: int, now: int) -> str | None:
-    """What a cache on disk does to a start with `now` ranks after one with `before`, if anything.
-
-    vllm-mlx keeps prefixes over restarts, each rank its part of the heads.
-    """
+    """What vllm-mlx's prefixes on disk do to a start with another number of ranks, if anything."""
     if engine.name != "vllm-mlx" or before == now or "--no-prefix-cache" in args:
         return None
     return (
@@ -336,18 +327,18 @@ def check_words(engine: Engine, given: Sequence[str], words: Sequence[str]) -> N
     The server itself would tell once it has imported all that it needs, on every node.
     """
     if engine.name in BUILT_IN and given and not given[0].startswith("-"):
-        raise ValueError(f"{given[0]}: what follows -- are the server's options: -- --model PATH")
+        raise ValueError(
+            f"{given[0] or repr('')}: what follows -- are the server's options: -- --model PATH"
+        )
     last = words[-1] if words else ""
     for name in ("--model", "--port", "--host"):
-        if _is(last, name) or option(words, name) == "":
+        value = option(words, name)
+        if _is(last, name) or (value is not None and not value.strip()):
             raise ValueError(f"{name}: give a value behind it")
 
 
 def http_port(args: Sequence[str]) -> int:
-    """The port in the server's arguments (8000 where they give none).
-
-    Raise ValueError when it is no port.
-    """
+    """The port in the server's arguments, 8000 without one; raise ValueError when it is none."""
     text = option(args, "--port")
     text = "8000" if text is None else text
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:

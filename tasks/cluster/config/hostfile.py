@@ -293,8 +293,7 @@ def _refuse_typos(cluster: HostfileData, source: str) -> None:
             name = f"{source}: {prefix}{_line(key)}"
             if key in known[other]:
                 raise BadInput(f"{name} is out of place: it is a key of {_PLACE[other]}")
-            close = difflib.get_close_matches(key.lower(), known[kind], 1, 0.75)
-            if close:
+            if close := difflib.get_close_matches(key.lower(), known[kind], 1, 0.75):
                 raise BadInput(f'{name} is unknown: did you mean "{close[0]}"?')
 
 

@@ -1,7 +1,5 @@
 """Ports that nobody on a node listens on. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 # Below 32768: above it the kernel hands out ports to clients (Linux; macOS begins at 49152).

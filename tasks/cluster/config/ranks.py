@@ -85,8 +85,7 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
                 f'hosts[{index}] has no "rdma" row of {len(hosts)}: {backend} needs one,'
                 f" or {_with('ring')}"
             )
-    missing = missing_links(backend, hosts)
-    if missing:
+    if missing := missing_links(backend, hosts):
         i, j = missing[0]
         other = "ring" if missing_links("jaccl-ring", hosts) else "jaccl-ring"
         return (
@@ -222,12 +221,8 @@ def plan(
     port: int = COORDINATOR_PORT,
     fast_synch: str = "unset",
 ) -> list[Rank]:
-    """Each rank of the server; `port` is the coordinator's, or the first of the ring's.
-
-    Raise ValueError when the hosts lack what the backend needs.
-    """
-    wrong = check(backend, hosts)
-    if wrong:
+    """Each rank; `port` is the coordinator's, or the first of the ring's. Raise ValueError."""
+    if wrong := check(backend, hosts):
         raise ValueError(wrong)
     ports = _ring_ports(hosts, port) if backend == "ring" else [(port,)] + [()] * len(hosts)
     shared = {**_split(envs), **_backend_env(backend, hosts, port)}

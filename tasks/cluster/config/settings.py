@@ -181,10 +181,7 @@ class Settings:
         " tp.restart and tp.watch --restart, until a tp.stop",
     )
     args: Annotated[tuple[str, ...], Words("WORD")] = _row(
-        (),
-        "arguments for the server, before those after --",
-        hostfile="args",
-        environment=False,
+        (), "arguments for the server, before those after --", hostfile="args", environment=False
     )
     api_key: Annotated[KeySource, KeyPlace()] | None = _row(
         None,
@@ -329,10 +326,7 @@ def option_name(name: str) -> str:
 
 
 def read(kind: type[S], given: Mapping[str, object], place: Place = str) -> S:
-    """Give the settings with what is `given` over the defaults.
-
-    Raise ValueError with one line on what is wrong, which begins with its place.
-    """
+    """Give the settings with what is `given` over the defaults; raise ValueError with its place."""
     if "__dataclass_fields__" not in vars(kind):
         dataclasses.dataclass(frozen=True)(kind)
     space = next(name for name, each in SPACES.items() if each is kind)

@@ -5,8 +5,6 @@ a line that begins with `where`, the place that the value stands in: `--timeout`
 value that may be a secret is not in it.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -37,7 +35,7 @@ class Kind:
         """Give the error for a value; what is no single value is not shown."""
         if isinstance(value, Mapping):
             return ValueError(f"{where} is wrong: it has no keys of its own: {SEE}")
-        shown = f" {value!r}" if _is_odd(value) else f" {value}"
+        shown = f" {value!r}" if _is_odd(value) else f" {value}".rstrip() or " is empty"
         return ValueError(f"{where}{'' if _is_list(value) else shown}: {self.verb} {self.takes}")
 
 
@@ -83,6 +81,8 @@ class Wholes(Kind):
 
     def read(self, value: object, where: str) -> tuple[int, ...]:
         words = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        if not all(str(word).strip() for word in words):
+            raise ValueError(f"{where} {value}: a number is missing")
         found = tuple(self._each.read(word, where) for word in words)
         if len(set(found)) != len(found):
             raise ValueError(f"{where} {shown(found)}: a number is there twice")
@@ -110,7 +110,7 @@ class Text(Kind):
         self.metavar, self.takes = metavar, takes
 
     def read(self, value: object, where: str) -> str:
-        if not isinstance(value, str) or _is_odd(value):
+        if not isinstance(value, str) or _is_odd(value) or value.isspace():
             raise self.refuse(value, where)
         return value
 
@@ -133,6 +133,7 @@ class Choice(Kind):
 
     def __init__(self, *words: str) -> None:
         self.words = words
+        self.metavar = found if len(found := "|".join(words)) < 20 else ""
         self.takes = f"one of {', '.join(words)}" if len(words) > 2 else " or ".join(words)
 
     def read(self, value: object, where: str) -> str:
@@ -158,7 +159,10 @@ class Words(Kind):
         found = tuple(map(str, words))
         if not self.split:
             return found
-        return tuple(word.strip() for each in found for word in each.split(",") if word.strip())
+        parts = tuple(part for each in found for word in each.split(",") if (part := word.strip()))
+        if found and not parts:
+            raise ValueError(f"{where} {shown(found)}: a name is missing")
+        return parts
 
 
 class Variables(Words):
@@ -169,8 +173,7 @@ class Variables(Words):
     def read(self, value: object, where: str) -> tuple[str, ...]:
         pairs = super().read(value, where)
         for pair in pairs:
-            wrong = env_error(pair)
-            if wrong:
+            if wrong := env_error(pair):
                 raise ValueError(f"{where}: {wrong}: give it as NAME=value")
         return pairs
 
@@ -215,7 +218,7 @@ def _number(value: object) -> float | None:
 def _bounds(metavar: str, least: float, most: float) -> str:
     unit = ", in seconds" if metavar == "SECONDS" else ""
     if most < MOST:
-        return f" from {least:g} to {most:g}{unit}"
+        return f" from {least:g} to {most:.9g}{unit}"
     return (" above 0" if 0 < least <= 0.001 else f" of {least:g} or more") + unit
 
 

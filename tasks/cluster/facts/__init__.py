@@ -4,8 +4,6 @@ Commands run in `/bin/sh` in turn, each with its exit status; parsers are pure a
 `ValueError` on what they can't read. What can't be read is `Unknown`, and unknown is never ok.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import warnings
@@ -36,10 +34,7 @@ class ToldError(ValueError):
 
 @dataclass(frozen=True)
 class Key(Generic[T_co]):
-    """What a fact's value is asked for by, and of what type it is: `Key[int]("days_up")`.
-
-    Many facts are made per node, of a path or a port: they share the key.
-    """
+    """What a fact is asked for by, and of what type: `Key[int]("days_up")`; many may share it."""
 
     name: str
 
@@ -89,8 +84,7 @@ class NodeFacts:
         """The value; raise UnknownFactError where there is none."""
         if isinstance(key, str):
             return cast("T", self.values[as_key(key)])
-        error = self.lacks(key)
-        if error:
+        if error := self.lacks(key):
             raise error
         return cast("T", self.values[key])
 
@@ -175,8 +169,7 @@ def read(facts: Iterable[Fact[object]], output: str, nonce: str, node: str = "")
 def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     _, _, rest = output.partition(f"{nonce} begin {fact.name}\n")
     text, _, rest = rest.partition(f"\n{nonce} end {fact.name} ")
-    ended = re.match(r"(\d+)\n", rest)
-    if not ended:
+    if not (ended := re.match(r"(\d+)\n", rest)):
         return Unknown("the node did not answer in time")
     status = int(ended.group(1))
     if status == _ALARM:

@@ -1,7 +1,5 @@
 """What we have ever put on a node, and what takes it away."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a host said to hosts.selftest, as it came. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ DIR/HOST/ holds a file per fact that is read by the system's commands, and `stat
 status of each that is not 0. `read` gives them back to parsers.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

@@ -4,13 +4,12 @@ The facts come from the modules that hold them, so a new one is asked by itself.
 kept as it came (`Raw`), for the parsers and for a sample.
 """
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import get_origin
 
 from .. import facts
 from ..config.settings import DEFAULT
@@ -57,12 +56,7 @@ def assumed(python: str, cwd: str | None) -> Fact[Mapping[str, str]]:
 def _arguments(python: str, cwd: str | None, state_dir: str) -> dict[str, object]:
     """What facts that are made per node are made of, by the names of their parameters."""
     return {
-        **{
-            "python": python,
-            "cwd": cwd,
-            "state_dir": state_dir,
-            "cluster": DEFAULT,
-        },
+        **{"python": python, "cwd": cwd, "state_dir": state_dir, "cluster": DEFAULT},
         **{"model": FOLDER, "path": FOLDER, "folder": FOLDER, "source": FOLDER, "target": "~"},
         **{"addresses": ["127.0.0.1"], "address": "127.0.0.1", "port": 22},
         **{"own": ["127.0.0.1"], "peers": [("127.0.0.1", 22)]},
@@ -92,8 +86,9 @@ def _made(module: ModuleType, known: Mapping[str, object]) -> Iterator[Fact[obje
 def _makers(module: ModuleType) -> Iterator[Callable[..., Fact[object]]]:
     for value in list(vars(module).values()):
         if inspect.isfunction(value) and value.__module__ == module.__name__:
-            gives = str(value.__annotations__.get("return", ""))
-            if gives.startswith("Fact[") and not value.__name__.startswith("_"):
+            gives = value.__annotations__.get("return")  # text where the module puts it off
+            is_fact = get_origin(gives) is Fact or str(gives).startswith("Fact[")
+            if is_fact and not value.__name__.startswith("_"):
                 yield value
 
 

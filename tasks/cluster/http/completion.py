@@ -1,7 +1,5 @@
 """One streamed answer and its times, as a client sees them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,10 +88,7 @@ def ask(
     until: float | None = None,
     **sampling: object,
 ) -> ChatResult:
-    """Ask, `show` each piece as it comes, and time it; `until` is when all must have come.
-
-    `timeout` is in seconds without a word, `until` by `time.monotonic`. Raise ApiError.
-    """
+    """Ask, `show` each piece, time it; all must come by `until` (monotonic). Raise ApiError."""
     start = last = time.monotonic()
     first, finish, told = None, None, None
     pieces: list[StreamChunk] = []

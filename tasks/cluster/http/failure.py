@@ -1,7 +1,5 @@
 """Why a server could not be asked, or did not answer as it should. Pure."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
@@ -73,8 +71,7 @@ def error_of(data: object) -> str | None:
     """
     if not isinstance(data, Mapping):
         return None
-    error = data.get("error") or data.get("errors")
-    if error:
+    if error := data.get("error") or data.get("errors"):
         beside = data.get("message") or data.get("msg") or data.get("detail")
         if error in _FLAGS:
             return words(beside or data)

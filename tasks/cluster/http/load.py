@@ -87,10 +87,7 @@ class LoadDocument(TypedDict):
 
 @dataclass(frozen=True)
 class LoadRow:
-    """What a load of `requests` of `words` words, `concurrency` at a time, came to.
-
-    `seconds` is from the first request to the last answer.
-    """
+    """What `requests` of `words` words, `concurrency` at a time, came to in all `seconds`."""
 
     concurrency: int
     wanted: int
@@ -209,10 +206,7 @@ def prompt(words: int, seed: str) -> str:
 
 
 def calibrate(count: Callable[[int], int | None], wanted: int) -> int:
-    """How many words make a prompt of `wanted` tokens, as near as may be.
-
-    `count(words)` is what the server counts, None where it does not: then a word is a token.
-    """
+    """How many words make `wanted` tokens; `count(words)` is the server's count, or None."""
     tried: dict[int, int] = {}
     words = min(wanted, 64)  # where a token is a letter, `wanted` words would be far too many
     while words not in tried and len(tried) < TRIES:
@@ -260,7 +254,7 @@ class LoadTest:
         samples: list[Sample] = []
 
         def work() -> None:
-            api = _own(self.api)
+            api = replace(self.api)  # with connections of its own
             for number in _each(left):
                 seed = f"{self.seed} {wanted} {concurrency} {number}"
                 samples.append(self._ask(api, prompt(words, seed), start + self.timeout))
@@ -309,11 +303,6 @@ def _sample(answer: ChatResult) -> Sample:
         answer.piece_speed,
         answer.came_at_once,
     )
-
-
-def _own(api: Api) -> Api:
-    """The same server over connections of its own."""
-    return replace(api)
 
 
 def _each(shared: Iterator[int]) -> Iterator[int]:

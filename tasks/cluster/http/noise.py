@@ -4,8 +4,6 @@ By ranks alone (Mann-Whitney, Hodges-Lehmann): times of requests are no normal d
 few repeats are all that there is. An interval holds the true value 95 times of 100.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence
@@ -18,10 +16,7 @@ MANY = 40  # values from which on a normal distribution is near enough (and the 
 
 
 class Effect(TypedDict):
-    """How many times as large the second measurement is, and the interval that it is in.
-
-    It is noise where no change at all would look like this.
-    """
+    """How many times as large the second measurement is, in what interval, and if that is noise."""
 
     ratio: float
     low: float
@@ -34,10 +29,7 @@ def between(ratio: float, low: float, high: float) -> Effect:
 
 
 def effect(before: Sequence[float], after: Sequence[float]) -> Effect | None:
-    """The change from `before` to `after`, all above 0; None where they are too few to tell.
-
-    The median of all ratios between a value of the one and a value of the other.
-    """
+    """The median ratio of `after` to `before`, all above 0; None where they are too few to tell."""
     cut = _cut(len(before), len(after))
     if cut is None or min(*before, *after) <= 0:
         return None

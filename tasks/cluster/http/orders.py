@@ -1,7 +1,5 @@
 """A server's ranks asked for log probabilities on given tokens (remote/score.py)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -128,10 +128,7 @@ class _NodeAdapter(HTTPAdapter):
 
 
 class _ProxySocket:
-    """A channel that lives until its file is closed, as a socket does.
-
-    http.client closes the socket before it has read the body, and counts on that.
-    """
+    """A channel that lives until its file is closed: http.client closes the socket before that."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel

@@ -5,8 +5,6 @@ the openai client takes is taken, and tests/unit/cluster/http/test_stream.py pla
 streams. Why it is our own: docs/dependencies.md.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 import json

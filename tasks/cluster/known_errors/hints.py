@@ -1,9 +1,4 @@
-"""What a line in a rank's log means, the first error of a log, and exit statuses in words; pure.
-
-The errors that are known are in known_errors/errors.toml.
-"""
-
-from __future__ import annotations
+"""What a line in a rank's log means (errors.toml), a log's first error, exit statuses. Pure."""
 
 import re
 import signal
@@ -46,10 +41,7 @@ def facts(env: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def first_error(lines: list[str]) -> str | None:
-    """The first error in a log: an early one often is the cause, the last a consequence.
-
-    Of a traceback it is the line that names the exception, which ends it.
-    """
+    """The first error in a log, often the cause; of a traceback the line that ends it."""
     for index, line in enumerate(lines):
         if line.startswith(_TRACEBACK):
             rest = (after for after in lines[index + 1 :] if after and not after[0].isspace())

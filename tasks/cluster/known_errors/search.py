@@ -1,7 +1,5 @@
 """The first known error of a log of any size. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

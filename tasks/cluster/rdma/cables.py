@@ -1,9 +1,4 @@
-"""Cables: which port of which host is connected to which. Pure.
-
-A port knows its peer by domain UUID, so a cable is found before either end has an address.
-"""
-
-from __future__ import annotations
+"""Which port of which host is cabled to which: each knows its peer by domain UUID. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,10 +45,7 @@ class _Receptacle:
 
 
 def cables(facts: Mapping[str, NodeFacts]) -> tuple[list[Cable], list[Finding]]:
-    """The cables between the hosts in one order for both ends, and what is wrong or odd.
-
-    What only one end sees, or has no known interface, is no cable but a finding.
-    """
+    """The cables in one order for both ends, and findings of what is wrong, odd or half seen."""
     sockets, findings = _sockets(facts)
     unread = [host for host in facts if known(facts[host], KEY) is None]
     order = list(sockets)
@@ -93,8 +85,7 @@ def _sockets(facts: Mapping[str, NodeFacts]) -> tuple[dict[str, _Receptacle], li
 def _host_findings(host: str, values: NodeFacts) -> list[Finding]:
     found = []
     for key, command in _COMMANDS.items():
-        error = values.lacks(key)
-        if error:
+        if error := values.lacks(key):
             found.append(Finding("cabling", FAIL, host, f"unknown: {error.why}", f"run {command}"))
     ports = known(values, KEY)
     if ports is not None and not ports:
@@ -102,16 +93,14 @@ def _host_findings(host: str, values: NodeFacts) -> list[Finding]:
     found += _nameless(host, ports or ())
     if fast(values) is False:
         found.append(Finding("cabling", WARN, host, _THUNDERBOLT_4, "backend ring works over it"))
-    over = default_route(values, (known(values, HARDWARE_PORTS) or {}).values())
-    if over:
+    if over := default_route(values, (known(values, HARDWARE_PORTS) or {}).values()):
         found.append(Finding("route", WARN, host, *over))
     return found
 
 
 def _nameless(host: str, ports: Sequence[Port]) -> list[Finding]:
     """A finding where ports tell no domain UUID, by which alone a cable's ends are told."""
-    bare = [port.receptacle or "?" for port in ports if not port.domain]
-    if not bare:
+    if not (bare := [port.receptacle or "?" for port in ports if not port.domain]):
         return []
     level = FAIL if len(bare) == len(ports) else WARN
     what = (
@@ -216,8 +205,7 @@ def _cable(
     speeds = [socket.port.speed for socket in (one, two) if socket.port.speed]
     cable = Cable(_plug(one), _plug(two), min(speeds, default=None))
     for here, there in ((one, two), (two, one)):
-        wrong = misplaced(here.interface or "", facts[here.host])
-        if wrong:
+        if wrong := misplaced(here.interface or "", facts[here.host]):
             fix = f"move its cable (to {there.host}) to another port"
             findings.append(Finding("cabling", WARN, here.host, wrong, fix))
     both = all(fast(facts[each.host]) for each in (one, two))

@@ -1,9 +1,4 @@
-"""What has moved since a hostfile was written. Pure; hostfiles are their JSON, dict or list form.
-
-Names and addresses of Thunderbolt links change after a reboot or a replug.
-"""
-
-from __future__ import annotations
+"""What has moved since a hostfile (its JSON) was written: names and addresses change. Pure."""
 
 from collections.abc import Sequence
 from itertools import combinations

@@ -1,9 +1,4 @@
-"""From cables and facts to a hostfile: subnets, backend, ranks. Pure.
-
-`facts` are each host's, by host in the order of the hosts.
-"""
-
-from __future__ import annotations
+"""From cables and facts (by host, in order) to a hostfile: subnets, backend, ranks. Pure."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,12 +17,7 @@ from . import links as linking
 from .cables import Cable, fast, misplaced
 from .links import Link, LinkEnd
 
-FACTS: tuple[Fact[object], ...] = (
-    *thunderbolt.FACTS,
-    *rdma.FACTS,
-    routes.FACT,
-    hardware.FACT,
-)
+FACTS: tuple[Fact[object], ...] = (*thunderbolt.FACTS, *rdma.FACTS, routes.FACT, hardware.FACT)
 
 T = TypeVar("T")
 
@@ -71,8 +61,7 @@ def backend(links: Sequence[Link], facts: Mapping[str, NodeFacts]) -> tuple[str,
         return "ring", "one host needs no links"
     if not _unlinked(able, hosts):
         return "jaccl", _why_mesh(able, hosts)
-    order = ring(able, hosts)
-    if order:
+    if order := ring(able, hosts):
         lacks = " and ".join(_unlinked(able, hosts)[0])
         return "jaccl-ring", f"RDMA links make the ring {'-'.join(order)}; {lacks} have none"
     over = "the Thunderbolt links" if ring(links, hosts) else "the hosts' own network"
@@ -167,8 +156,7 @@ def _taken(facts: Mapping[str, NodeFacts]) -> list[_Taken]:
 
 
 def _read(values: NodeFacts, key: Key[T]) -> T:
-    error = values.lacks(key)
-    if error:
+    if error := values.lacks(key):
         what = f"{error.node}: its {key.name} can't be read ({error.why})"
         raise BadInput(f"{what}: no subnet is known free")
     return values[key]
@@ -229,8 +217,7 @@ def _host_no_rdma(host: str, values: NodeFacts) -> str | None:
     # Thunderbolt 4 first: rdma_ctl says "enabled" there too, and there are no devices for ever.
     if fast(values) is False:
         return f"{host}'s ports are Thunderbolt 4: they can't do RDMA"
-    error = values.lacks(rdma.ENABLED_KEY, rdma.DEVICES_KEY)
-    if error:
+    if error := values.lacks(rdma.ENABLED_KEY, rdma.DEVICES_KEY):
         return f"{host}'s RDMA is unknown ({error.why})"
     if not values[rdma.ENABLED_KEY]:
         return f"RDMA is disabled on {host} (in Recovery: rdma_ctl enable)"
@@ -247,8 +234,7 @@ def _why_mesh(able: Sequence[Link], hosts: Sequence[str]) -> str:
 def _why_no_rdma(links: Sequence[Link], facts: Mapping[str, NodeFacts]) -> str:
     hosts = [_host_no_rdma(host, values) for host, values in facts.items()]
     ends = [_no_rdma(end, facts[end.host]) for link in links for end in link]
-    reasons = list(dict.fromkeys(why for why in [*hosts, *ends] if why))
-    if reasons:
+    if reasons := list(dict.fromkeys(why for why in [*hosts, *ends] if why)):
         return ", ".join(reasons)
     pairs = ", ".join("-".join(pair) for pair in _unlinked(links, list(facts)))
     return f"the cables make neither a full mesh nor a ring (missing: {pairs})"
@@ -273,10 +259,7 @@ def _rank_order(backend: str, links: Sequence[Link], facts: Mapping[str, NodeFac
 def _data_links(
     backend: str, links: Sequence[Link], facts: Mapping[str, NodeFacts], order: Sequence[str]
 ) -> list[Link]:
-    """The links that carry data: between each two ranks that talk, the same number of cables.
-
-    MLX refuses a ring whose sides differ in number (ring.cpp, and is_valid_ring of jaccl.cpp).
-    """
+    """The links that carry data: as many between each two ranks that talk (MLX's ring.cpp)."""
     near = [(order[i - 1], host) for i, host in enumerate(order)]
     pairs = list(combinations(order, 2)) if backend == "jaccl" else near
     pool = list(links) if backend == "ring" else rdma_links(links, facts)

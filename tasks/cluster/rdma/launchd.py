@@ -4,8 +4,6 @@ macOS forgets addresses set by ifconfig, and what is in /tmp, at every reboot, a
 into its bridge some time after one. Pure.
 """
 
-from __future__ import annotations
-
 import plistlib
 import re
 from dataclasses import dataclass
@@ -46,9 +44,7 @@ def parse(text: str, status: int) -> Daemon:
 
 KEY = Key[Daemon]("launchd")
 FACT = Fact(
-    KEY,
-    scripts.script("rdma/daemon.sh", launchctl=LAUNCHCTL, label=LABEL, file=PATH),
-    parse,
+    KEY, scripts.script("rdma/daemon.sh", launchctl=LAUNCHCTL, label=LABEL, file=PATH), parse
 )
 
 

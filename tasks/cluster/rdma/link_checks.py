@@ -1,7 +1,5 @@
 """Facts of a link -> findings. Pure; preflight's own RDMA check is in checks/rdma.py."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 
@@ -66,8 +64,7 @@ def _node(wiring: LinkPlan, host: str, values: NodeFacts) -> list[Finding]:
 
 
 def _link(wiring: LinkPlan, end: LinkEnd, values: NodeFacts) -> Finding:
-    wrong = _wrong(wiring, end, values)
-    if wrong:
+    if wrong := _wrong(wiring, end, values):
         return Finding("link", FAIL, end.host, *wrong)
     seen = known(values, DEVINFO_KEY) or {}
     info = seen.get(end.device) if wiring.rdma else None
@@ -79,8 +76,7 @@ def _link(wiring: LinkPlan, end: LinkEnd, values: NodeFacts) -> Finding:
 
 
 def _wrong(wiring: LinkPlan, end: LinkEnd, values: NodeFacts) -> tuple[str, str] | None:
-    wrong = _absent(end.interface, values)
-    if wrong:
+    if wrong := _absent(end.interface, values):
         return wrong
     interface = values[INTERFACES_KEY][end.interface]
     if end.address not in interface.addresses:
@@ -93,15 +89,13 @@ def _wrong(wiring: LinkPlan, end: LinkEnd, values: NodeFacts) -> tuple[str, str]
 
 def _absent(name: str, values: NodeFacts) -> tuple[str, str] | None:
     """Why an interface can't be a link's, whatever its address is, as (what, fix), or None."""
-    error = values.lacks(INTERFACES_KEY)
-    if error:
+    if error := values.lacks(INTERFACES_KEY):
         return f"{name}: unknown ({error.why})", "run ifconfig on the node"
     interfaces = values[INTERFACES_KEY]
     interface = interfaces.get(name)
     if interface is None:
         return f"{name} is not there", "names change: inv rdma.discover --diff"
-    bridges = [each.name for each in interfaces.values() if name in each.members]
-    if bridges:
+    if bridges := [each.name for each in interfaces.values() if name in each.members]:
         return f"{name} is in {bridges[0]}", SETUP
     if interface.status != "active":
         return f"{name} is {interface.status or 'of unknown status'}", "check the cable"

@@ -40,7 +40,7 @@ class LinkEnd:
 
 
 Link = tuple[LinkEnd, LinkEnd]
-Plug = tuple[str, str]  # host and interface
+PlugName = tuple[str, str]  # host and interface
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class LinkPlan:
     ends: tuple[LinkEnd, ...]
     matrix: tuple[tuple[Rdma, ...], ...]
     rdma: bool = True
-    cables: tuple[tuple[Plug, Plug], ...] = ()
-    bare: tuple[Plug, ...] = ()
+    cables: tuple[tuple[PlugName, PlugName], ...] = ()
+    bare: tuple[PlugName, ...] = ()
 
     def on(self, host: str) -> list[LinkEnd]:
         return [end for end in self.ends if end.host == host]
@@ -97,12 +97,10 @@ def from_specs(specs: Sequence[str], proxies: Sequence[str], netmask: str) -> Li
     prefix = parse_netmask(netmask)
     ends = [_spec(spec, prefix) for spec in specs]
     via = dict(_proxy(text) for text in proxies)
-    itself = [name for name, gateway in via.items() if name == gateway]
-    if itself:
+    if itself := [name for name, gateway in via.items() if name == gateway]:
         raise BadInput(f"--proxy {itself[0]}:{itself[0]}: a host is not its own way: VIA:HOST")
     names = list(dict.fromkeys(end.host for end in ends))
-    strangers = sorted(set(via) - set(names))
-    if strangers:
+    if strangers := sorted(set(via) - set(names)):
         raise BadInput(f"--proxy: {strangers[0]} is in no --node: name it there first")
     hosts = tuple(Host(name, gateway=via.get(name)) for name in names)
     return _wiring("--node", hosts, ends)
@@ -126,8 +124,7 @@ def from_hostfile(file: Hostfile) -> LinkPlan:
             f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
             f" the cables with inv rdma.discover --hosts {names} --write FILE"
         )
-    wrong = forked(backend, file.hosts) if is_whole and file.backend != "ring" else None
-    if wrong:
+    if wrong := forked(backend, file.hosts) if is_whole and file.backend != "ring" else None:
         raise BadInput(f"{file.source}: {wrong}")
     if not ends:
         rdma = file.backend != "ring"
@@ -139,7 +136,7 @@ def from_hostfile(file: Hostfile) -> LinkPlan:
     return wiring
 
 
-def _cables(hosts: Sequence[Host]) -> tuple[tuple[Plug, Plug], ...]:
+def _cables(hosts: Sequence[Host]) -> tuple[tuple[PlugName, PlugName], ...]:
     """The cables that a matrix tells of: the devices of two hosts to each other, in their order.
 
     So mlx.distributed_config writes them; devices are named after the interfaces (Apple TN3205).
@@ -308,8 +305,7 @@ def _compare(file: Hostfile, wiring: LinkPlan, rows: Sequence[Sequence[Rdma]]) -
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
             there = devices(wiring.matrix[i][j])
-            strange = sorted(set(devices(cell)) - set(there))
-            if strange:
+            if strange := sorted(set(devices(cell)) - set(there)):
                 raise BadInput(
                     f"{file.source}: hosts[{i}].rdma[{j}] is {strange[0]}, but links give"
                     f" {', '.join(there) or 'no device'} between them: correct one of the two"

@@ -4,8 +4,6 @@ Pure. It converges: what is right is left alone. No command takes an interface d
 would corrupt the kernel's GID table.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,8 +120,7 @@ def _refused(end: LinkEnd, facts: NodeFacts, kinds: Sequence[str]) -> list[Findi
         there = ", ".join(name for name in facts[INTERFACES_KEY] if name.startswith("en"))
         what = f"no interface {end.interface} (there are {there})"
         return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
-    wrong = no_port(end, facts[HARDWARE_PORTS])
-    if wrong:
+    if wrong := no_port(end, facts[HARDWARE_PORTS]):
         return wrong
     taken = collision(end, facts[INTERFACES_KEY], facts[ROUTES]) if "address" in kinds else None
     if taken:

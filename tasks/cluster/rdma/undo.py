@@ -1,9 +1,4 @@
-"""From what a node is to what gives back what rdma.setup and rdma.persist changed there.
-
-Pure. It converges, and it takes away only what the links name: what else is there is left.
-"""
-
-from __future__ import annotations
+"""What gives back what rdma.setup and rdma.persist changed: only what links name. Pure."""
 
 import json
 import re

@@ -4,8 +4,6 @@ A line has fields with tabs between: when it ended (UTC, by the control machine'
 outcome. It is written over the connection that the action had, while we already do what is next.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,10 +50,7 @@ class AuditWriter:
         what: str,
         unless: tuple[type[BaseException], ...] = (BadInput,),
     ) -> Iterator[None]:
-        """Note at its end how `what` has ended, on the nodes; no word after the errors `unless`.
-
-        An outcome names no reason: a rank's last words may hold anything.
-        """
+        """Note at the end how `what` has ended, not why; no word after the errors `unless`."""
         try:
             yield
         except unless:

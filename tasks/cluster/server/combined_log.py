@@ -4,8 +4,6 @@ It is read from its end, so that its length does not matter. What has become too
 `NAME.older` beside it: copied there, so that the file stays the one that a `tail -f` has open.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

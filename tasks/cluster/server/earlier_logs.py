@@ -1,7 +1,5 @@
 """Logs of runs before the last, as their nodes have kept them."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -41,10 +41,7 @@ def refusal(lines: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Fence:
-    """The number of a hold of ours, which is of the cluster of that name.
-
-    It is higher than all that the nodes `asked` had seen.
-    """
+    """The number of our hold of that cluster, higher than all that the nodes `asked` had seen."""
 
     number: int
     hold: str
@@ -77,8 +74,7 @@ def begin(cluster: Site) -> str:
 
 def lend(cluster: Site, to: Site) -> None:
     """Let what is done for the cluster `to` on the same nodes go by our hold of `cluster`."""
-    held = of(cluster)
-    if held:
+    if held := of(cluster):
         to.leader.fences[to.folder] = held
 
 
@@ -91,8 +87,7 @@ def is_aligned(cluster: Site) -> bool:
 def check(answers: Mapping[str, CommandResult]) -> None:
     """Raise TakenOver where a script was refused."""
     for name, answer in answers.items():
-        refused = parse_fence(answer.err)
-        if refused:
+        if refused := parse_fence(answer.err):
             raise TakenOver(name, refused)
 
 
@@ -111,13 +106,12 @@ def raised(cluster: Site, seen: Mapping[str, Seen | None]) -> bool:
         for name, each in seen.items()
         if each and each.hold != held.hold and each.number >= held.number
     }
-    lost = [name for name in others if name == cluster.leader.name or name in held.asked]
-    if lost:
+    if lost := [name for name in others if name == cluster.leader.name or name in held.asked]:
         raise TakenOver(lost[0], others[lost[0]])
     number = max([held.number, *(each.number + 1 for each in others.values())])
-    held = replace(held, number=number, asked=held.asked | seen.keys())
+    given, held = held.number, replace(held, number=number, asked=held.asked | seen.keys())
     if others:
-        text = scripts.script("fence/raise.sh", **cluster.where, **held.values)
+        text = scripts.script("fence/raise.sh", **cluster.where, **held.values, given=given)
         check({cluster.leader.name: cluster.leader.sh(text)})
     # Those that had seen a higher one have not seen ours yet.
     asked = held.asked - others.keys()

@@ -35,10 +35,7 @@ COORDINATOR_TIMEOUT = 60  # seconds for rank 0 to listen, before the others are 
 
 @dataclass(frozen=True)
 class Run:
-    """One start of the server: its id, and who started it, when and from where.
-
-    The id begins with the time (UTC): the names of runs sort by their age.
-    """
+    """One start: its id (it begins with the time, so ids sort by age), who started it, and when."""
 
     id: str
     by: str

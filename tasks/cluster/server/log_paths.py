@@ -1,7 +1,5 @@
 """Where the logs of a run lie, on its nodes and here."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +16,7 @@ Source = tuple[str, int]  # node, rank
 
 @dataclass(frozen=True)
 class LogPaths:
-    """Where the logs are: on each node by rank, and the combined one here.
-
-    `link` is the known name that leads to the combined one; None where the user named a folder.
-    """
+    """Where logs are: on nodes by rank, the combined one here, its known name `link` (or None)."""
 
     paths: Mapping[Source, str]
     combined: Path

@@ -5,8 +5,6 @@ kept beside it, by the log's first line (which names the run), so that collectin
 left off. However long logs are, one round trip takes a bounded part of them.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

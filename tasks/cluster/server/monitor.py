@@ -4,8 +4,6 @@ A thread per node waits for its blocks, so that a node that is dead holds up no 
 falls silent gets a new connection, again and again, until it is back.
 """
 
-from __future__ import annotations
-
 import io
 import secrets
 import threading
@@ -13,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..checks import rdma
 from ..cluster import Cluster
 from ..facts.machine import vitals
 from ..facts.machine.vitals import Rates, Vitals
@@ -28,10 +27,7 @@ GIVE_UP = 10.0  # seconds more until its connection is given up
 
 @dataclass
 class NodeMonitor:
-    """What is known of one node now.
-
-    `why` tells why nothing is known; `posts` are the requests of all its loops before this one.
-    """
+    """What is known of a node now, or `why` not; `posts` are the requests of its earlier loops."""
 
     node: str
     state: State | None = None
@@ -124,10 +120,7 @@ def links(cluster: Cluster, node: Node) -> list[str]:
     """The interfaces that the hostfile names for a node: those of its links, or of its devices."""
     hosts = [rank.host for rank in cluster.on(node)]
     named = [name for host in hosts for name, _ in host.links]
-    for host in hosts:
-        for entry in host.rdma:
-            devices = [entry] if isinstance(entry, str) else entry or ()
-            named += [device.removeprefix("rdma_") for device in devices]
+    named += [each.removeprefix("rdma_") for host in hosts for each in rdma.devices(host)]
     return list(dict.fromkeys(named))
 
 

@@ -56,14 +56,12 @@ def judge(
     """The server of `size` ranks; `patience` is how long one that gives no token counts as busy."""
     if read.unreachable:
         return Health(UNKNOWN, _words({n: why for n, (why, _) in read.unreachable.items()}))
-    unread = [node for node in read.nodes if read.state(node) is None]
-    if unread:
+    if unread := [node for node in read.nodes if read.state(node) is None]:
         return Health(UNKNOWN, f"{unread[0]}: its state can't be read")
     if not read.ranks:
         return _stopped(read)
     was_ready = _was_ready(read)
-    gone = _gone(read)
-    if gone:
+    if gone := _gone(read):
         lives = any(rank.alive for _, rank in read.ranks)
         return Health(DEGRADED if was_ready and lives else DEAD, gone)
     if len(read.ranks) < size:
@@ -85,8 +83,7 @@ def loaded(ranks: Sequence[tuple[str, RankState]]) -> tuple[int, int] | None:
 
     One that has told nothing yet will read as much as the others do.
     """
-    found = [rank.marks.loading for _, rank in ranks if rank.marks.loading]
-    if not found:
+    if not (found := [rank.marks.loading for _, rank in ranks if rank.marks.loading]):
         return None
     return sum(m.bytes for m in found), sum(m.of for m in found) * len(ranks) // len(found)
 
@@ -147,13 +144,11 @@ def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
     late += [node for node, rank in marked if rank.pid and not rank.marks.meeting]
     if late := list(dict.fromkeys(late)):
         return Health(STARTING, f"{few(late, 4)} still import{'s' * (len(late) == 1)}")
-    waiting = [node for node, rank in marked if not rank.marks.joined]
-    if waiting:
+    if not all(rank.marks.joined for _, rank in marked):
         return Health(JOINING, f"all {len(ranks)} ranks meet" if len(ranks) > 1 else "")
     if not marked:
         return Health(LOADING, "group size not checked" if len(ranks) > 1 else "")
-    bytes_ = loaded(ranks)
-    if not bytes_:
+    if not (bytes_ := loaded(ranks)):
         return Health(LOADING)
     read, of = (total / len(ranks) for total in bytes_)
     share = f"{100 * read / of:.0f} %, " if of else ""

@@ -1,7 +1,5 @@
 """Reading all nodes of a cluster at once: one script, one round trip per node."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterable, Sequence
 
 from .. import checks
@@ -56,10 +54,7 @@ def alive(cluster: Cluster, names: Container[str] | None = None) -> Snapshot:
 
 
 def whole(cluster: Cluster, read: Snapshot) -> tuple[Cluster, Snapshot]:
-    """The cluster with all nodes of what is recorded, and `read` (of `alive`) with theirs.
-
-    A hostfile that has changed since, or a smaller `-n`, orphans no rank.
-    """
+    """The cluster and `read` with all nodes of what is recorded: no rank is orphaned."""
     names = [name for _, rank in read.ranks if rank.record for name in rank.record.hosts]
     wide = cluster.with_nodes(names)
     if wide is cluster:

@@ -1,7 +1,5 @@
 """What a stop leaves alone, and names: servers and holders of our ports that are not ours."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

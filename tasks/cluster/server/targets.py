@@ -1,7 +1,5 @@
 """Which processes of a node are to be stopped, and how each is known to be the same still."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,10 +102,7 @@ def _marked(
     marks = {mark(rank.record.run, rank.rank): rank for rank in ranks if rank.record}
     return [
         Target(
-            node,
-            pid,
-            f"child of rank {marks[process.mark].rank}",
-            _same_command(process.command),
+            node, pid, f"child of rank {marks[process.mark].rank}", _same_command(process.command)
         )
         for pid, process in processes.items()
         if process.mark in marks

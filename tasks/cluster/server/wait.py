@@ -1,7 +1,5 @@
 """Waiting until a server is ready, or until it is clear that it will not be."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +34,7 @@ _DEAF = re.compile(r"OSError: \[Errno (48|49|98|99)\]")
 
 @dataclass(frozen=True)
 class RankView:
-    """A rank while it starts, `state` in a word; `last` is the last line of its log.
-
-    `reached` is how far it came, whether it lives or not; "" where that is unknown.
-    """
+    """A rank while it starts: its `state`, its log's `last` line, how far it came (`reached`)."""
 
     rank: int
     host: str
@@ -74,10 +69,14 @@ Show = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Ready:
-    """A server that has given a token: seconds until then, `name` is what its model is asked by."""
+    """A server that has given a token: seconds until then, `name` is what its model is asked by.
+
+    `token` are those since it was asked and, as far as that was told, since all weights were read.
+    """
 
     seconds: float
     name: str
+    token: float
 
 
 @dataclass(eq=False)
@@ -90,10 +89,7 @@ class UnaskedError(Exception):
 
 @dataclass(eq=False)
 class NotReadyError(Exception):
-    """The server did not become ready; `dead` are the ranks that ended, none at a timeout.
-
-    `page` is why its page could not be had when it was last asked for.
-    """
+    """The server did not become ready; `dead` are the ranks that ended, none at a timeout."""
 
     dead: Sequence[RankView]
     seconds: float
@@ -129,7 +125,7 @@ def until_ready(
             )
         # Seen once more after its token: another server may have come to the same port.
         if name:
-            return Ready(progress.seconds, name)
+            return Ready(progress.seconds, name, waiting.token)
         name = waiting.ask(progress)
 
 
@@ -144,6 +140,7 @@ class _Waiting:
         self.refused = ""
         self.finals: dict[Why, float] = {}  # when each was first met
         self.asked: Future[str] | None = None
+        self.sent = self.token = 0.0
 
     def look(self) -> Progress:
         read = _read(self.cluster)
@@ -176,11 +173,12 @@ class _Waiting:
         # would take from a node what the ranks need to come up.
         while (left := until - time.monotonic()) > 0:
             if may_ask and not self.asked:
-                self.asked = background.begin(self._token)
+                self.sent, self.asked = time.monotonic(), background.begin(self._token)
             if not self.asked or not background.settle([self.asked], left):
                 time.sleep(0 if self.asked else left)
                 return ""
             asked, self.asked = self.asked, None
+            self.token = time.monotonic() - max(self.grown, self.sent)
             try:
                 return asked.result()
             except ApiError as error:

@@ -228,8 +228,7 @@ def public_blob(path: Path) -> bytes | None:
             text = each.read_text("ascii")
         except (OSError, ValueError):
             continue
-        blob = _blob_of(text)
-        if blob:
+        if blob := _blob_of(text):
             return blob
     return None
 

@@ -1,7 +1,5 @@
 """Work in threads that nobody waits for when the program ends."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future

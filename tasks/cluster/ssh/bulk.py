@@ -1,7 +1,5 @@
 """Runners that take a whole script and a large answer, where Invoke's go by the character."""
 
-from __future__ import annotations
-
 import os
 import signal
 from contextlib import suppress
@@ -33,8 +31,7 @@ class BulkIO(Runner):
         # A program that ends before it has read all tells by its words and status what it is.
         with suppress(OSError):
             while not self.program_finished.is_set():
-                data = input_.read()
-                if data:
+                if data := input_.read():
                     self.write_proc_stdin(data)
                 elif data is not None:
                     self.close_proc_stdin()
@@ -45,10 +42,7 @@ class BulkIO(Runner):
         self._write_proc_stdin(data.encode(self.encoding, "surrogateescape"))
 
     def respond(self, buffer_: list[str]) -> None:
-        """Called when more is in `buffer_`: what is too much for an answer is not kept.
-
-        Who says it is not listened to any longer, unless somebody takes it as it comes.
-        """
+        """Called when more is in `buffer_`: who says more than is kept is listened to no longer."""
         kept = self._kept.setdefault(id(buffer_), [0, 1])
         # Where one character wants more, all of the answer do, once they are joined.
         kept[1] = max(kept[1], 1 if buffer_[-1].isascii() else 4)

@@ -1,7 +1,5 @@
 """Host keys as the hosts show them to anybody (ssh-keyscan), and how they stand to those known."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess
@@ -35,10 +33,7 @@ class HostKey:
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a host has shown: `name` is what known_hosts calls it, `file` where it would be known.
-
-    `state` is ok (known), new, fail (a key that has changed or is revoked) or not reached.
-    """
+    """What a host has shown: ok (known), new, fail or not reached; its `name` in which `file`."""
 
     node: str
     state: str
@@ -86,8 +81,7 @@ def judge(node: str, keys: Sequence[HostKey], known: KnownKeys, file: str) -> Sc
     if not keys:
         return Scanned(node, LOST, why="it showed no host key: is its sshd on (Remote Login)?")
     told = [known.wrong(key.kind, known_hosts.decoded(key.text), f"ssh {node}") for key in keys]
-    bad = [": ".join(each) for each in told if each and "is not known" not in each[0]]
-    if bad:
+    if bad := [": ".join(each) for each in told if each and "is not known" not in each[0]]:
         return Scanned(node, WRONG, keys, f"its {bad[0]}")
     state = KNOWN if None in told else NEW
     return Scanned(node, state, keys, name=known.name, file=file)

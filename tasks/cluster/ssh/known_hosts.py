@@ -50,10 +50,7 @@ class KnownHost:
 
 @dataclass(frozen=True)
 class KnownKeys:
-    """What is known of a host, which files call `name`; `revoked` keys are so for every host.
-
-    `accept` is the command that accepts its key, where ssh itself would not ask.
-    """
+    """What is known of a host called `name`; `accept` is the command that accepts its key."""
 
     name: str
     entries: Sequence[KnownHost]
@@ -72,8 +69,7 @@ class KnownKeys:
         plain = [entry for entry in self.entries if not entry.mark]
         if any(entry.key == key for entry in plain):
             return None
-        same = [entry for entry in plain if entry.kind == kind]
-        if same:
+        if same := [entry for entry in plain if entry.kind == kind]:
             remove = f"ssh-keygen -R {shell.quote(self.name)} -f {shell.quote(same[0].file)}"
             return f"host key (of {self.name}) has changed", f"if you know why: {remove}"
         if any(entry.mark == "@cert-authority" for entry in self.entries):
@@ -111,8 +107,7 @@ def find(texts: dict[str, str], name: str) -> list[KnownHost]:
             mark = words.pop(0) if words and words[0].startswith("@") else ""
             if len(words) < 3 or words[0].startswith("#") or mark not in _MARKS:
                 continue
-            key = decoded(words[2]) if _matches(words[0], name) else b""
-            if key:
+            if key := decoded(words[2]) if _matches(words[0], name) else b"":
                 found.append(KnownHost(file, mark, words[1], key))
     return found
 
@@ -147,8 +142,7 @@ def decoded(text: str) -> bytes:
 
 def _revoked(config: Resolved) -> frozenset[bytes]:
     """The keys of a file of public keys; ssh's own binary kind of it can't be read here."""
-    path = config.first("revokedhostkeys")
-    if not path:
+    if not (path := config.first("revokedhostkeys")):
         return frozenset()
     try:
         text = config.path(path).read_text("ascii")
@@ -180,8 +174,7 @@ def take_only_known(connection: Connection, config: Resolved, whose: str, ssh: s
         def missing_host_key(
             self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
         ) -> None:
-            wrong = found().wrong(key.get_name(), key.asbytes(), ssh)
-            if wrong:
+            if wrong := found().wrong(key.get_name(), key.asbytes(), ssh):
                 raise HostKeyError(f"{whose} {wrong[0]}", wrong[1])
 
     connection.client.set_missing_host_key_policy(OnlyKnown())  # type: ignore[arg-type]

@@ -207,8 +207,7 @@ class Node:
         try:
             result = self._run(run)
         except CommandTimedOut as error:
-            out = error.result.stdout
-            if not out:
+            if not (out := error.result.stdout):
                 self._leave()  # nothing came: the connection may be dead, a new one will show
             return CommandResult(self.name, out, failure=f"no answer within {timeout:g} s")
         except self._errors as error:
@@ -221,10 +220,7 @@ class Node:
         return CommandResult(self.name, result.stdout, result.stderr, result.exited)
 
     def socket(self, host: str, port: int) -> paramiko.Channel:
-        """A socket to `host:port` as seen from the node; raise OSError when it is refused.
-
-        Where its sshd forwards no connections, a program there goes between.
-        """
+        """A socket to `host:port` as the node sees it, by a relay if need be; raise OSError."""
         try:
             found = None if self.is_relayed else self._forward(host, port)
             return found or self._relay(host, port)

@@ -1,7 +1,5 @@
 """The nodes of a command: one connection each, shared by all its tasks; scripts on all at once."""
 
-from __future__ import annotations
-
 import resource
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,10 +15,7 @@ ALL_KEPT = 16 * 1024 * 1024  # bytes of the answers of all nodes, in equal parts
 
 
 class Connections:
-    """The nodes that one command has to do with: the same object for the same host.
-
-    `known` gives the names of the configured hostfile, for who has misspelled one of them.
-    """
+    """The nodes of one command, each host the same object; `known` gives configured names."""
 
     known: Callable[[], Sequence[str]] = tuple
     wait: Wait | None = None  # for whoever wants to say that it takes long
@@ -74,10 +69,7 @@ def close() -> None:
 def each(
     nodes: Iterable[Node], work: Callable[[Node], T], so_far: Callable[..., object] | None = None
 ) -> dict[str, T]:
-    """`work` on all nodes at once; results by node name, in the nodes' order.
-
-    `so_far` makes of some of the results what can be said of them while others are missing.
-    """
+    """`work` on all nodes at once, by name; `so_far` says what some results come to meanwhile."""
     futures: dict[str, Future[T]] = {}
     wait: Wait | None = None
     for node in nodes:

@@ -1,7 +1,4 @@
-"""A connection to a port as a node sees it, where its sshd forwards none: a program goes between.
-
-So it is with `AllowTcpForwarding no`, and with `restrict` or `no-port-forwarding` at a key.
-"""
+"""A connection to a port as a node sees it, by a program there, where sshd forwards none."""
 
 from __future__ import annotations
 
@@ -25,10 +22,7 @@ class NoWayError(ConnectionError):
 
 
 def channel(transport: paramiko.Transport, python: str, host: str, port: int) -> paramiko.Channel:
-    """A channel that is joined to `host:port` on the node by its `python`, else its python3.
-
-    Raise OSError as a socket would, NoWayError where the program can't run.
-    """
+    """A channel joined to `host:port` by the node's python; raise OSError, or NoWayError."""
     nonce = secrets.token_hex(8)
     script = scripts.script(
         "relay/relay.sh",

@@ -6,8 +6,6 @@ in front as quoted assignments, a list as the script's own words (`"$@"`); nothi
 text, and no value is shell text. Pure.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from functools import cache

@@ -1,10 +1,4 @@
-"""rsync's exclude patterns: which files a copy leaves out. Pure.
-
-Held against rsync itself by a test. What its versions take for more than a pattern, or differ in,
-is refused.
-"""
-
-from __future__ import annotations
+"""rsync's exclude patterns: what a copy leaves out; what its versions differ in is refused."""
 
 import re
 from collections.abc import Callable, Iterable

@@ -8,8 +8,6 @@ import rsync` and can go.
 Its `exclude` stands between double quotes there, where `$(...)` still runs: use `rsync_opts`.
 """
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType
 

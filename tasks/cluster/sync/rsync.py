@@ -5,8 +5,6 @@ Nodes and control machines have one of rsync 3, openrsync (macOS 15 and later) a
 spaces and takes no quotes there).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -115,10 +113,7 @@ _STRICT = (
 
 @contextmanager
 def ssh_config(targets: Iterable[Node]) -> Iterator[str]:
-    """A file for `ssh -F`: our connections' configuration, with host keys always checked.
-
-    ssh hands it on to the ssh of a proxy. Its path has no spaces.
-    """
+    """A file for `ssh -F` (no spaces in its path): ours, with host keys always checked."""
     lines = [*_STRICT]
     files: dict[Path, None] = {}
     for node in targets:

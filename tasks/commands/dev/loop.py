@@ -1,7 +1,5 @@
 """What inv dev.loop does: on each save the source is copied to all nodes, the server restarted."""
 
-from __future__ import annotations
-
 import os
 import queue
 import threading

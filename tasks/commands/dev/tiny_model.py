@@ -3,8 +3,6 @@
 It answers nonsense, but it is a real model in every respect that a server cares for.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

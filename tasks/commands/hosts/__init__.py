@@ -1,7 +1,5 @@
 """What inv hosts.* does: a file per task, loaded when it is first asked for."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """Reading and telling for inv hosts.list and hosts.check. Nothing here changes a node."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 
@@ -63,7 +61,6 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
 
 
 def _print(read: Snapshot, findings: Sequence[Finding]) -> None:
-    table = machine.versions(read.nodes)
-    if table:
+    if table := machine.versions(read.nodes):
         screen.table([("", "", *read.nodes), *((level, name, *row) for level, name, row in table)])
     screen.table(telling.rows(findings))

@@ -1,7 +1,5 @@
 """What inv hosts.clean does: all that we ever put on the hosts is taken away, or only told."""
 
-from __future__ import annotations
-
 from ...cli.options import Machines
 from ...cluster.errors import ActionFailed
 from ...cluster.facts import Fact

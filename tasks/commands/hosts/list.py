@@ -1,7 +1,5 @@
 """What inv hosts.list does: which hosts there are; none is asked."""
 
-from __future__ import annotations
-
 import getpass
 
 from ...cli import envelope, screen

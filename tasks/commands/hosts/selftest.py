@@ -1,7 +1,5 @@
 """What inv hosts.selftest does: ask hosts what we take for granted, tell it, keep samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -74,6 +72,5 @@ def _raise(read: Snapshot, rows: Sequence[SelftestRow]) -> None:
     ]
     if lost:
         raise Unreachable("; ".join(lost))
-    wrong = [row for row in rows if row.state == DIFFERS]
-    if wrong:
+    if wrong := [row for row in rows if row.state == DIFFERS]:
         raise CheckFailed(f"{len(wrong)} of {len(rows)} are not as we take them to be")

@@ -1,7 +1,5 @@
 """inv hosts.trust: scan host keys, show them, write those that are accepted to known_hosts."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

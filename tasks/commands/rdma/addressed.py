@@ -1,7 +1,5 @@
 """The links of a hostfile that tells no addresses, with those that interfaces have."""
 
-from __future__ import annotations
-
 from ...cluster.facts import known
 from ...cluster.facts.links import rdma
 from ...cluster.facts.snapshot import Snapshot

@@ -1,7 +1,5 @@
 """Changes on nodes: refused before the first one, or made on all at once and told."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +21,7 @@ from ...cluster.ssh import nodes, scripts
 from ...cluster.ssh.node import CommandResult
 from ...cluster.text import said
 from ...session import Session
-from ..findings import lost, unreachable, with_fix
+from ..findings import by_node, lost, unreachable
 
 
 def _parse_user(text: str, status: int) -> tuple[str, str]:
@@ -38,10 +36,7 @@ USER = Fact(Key[tuple[str, str]]("user"), scripts.script("rdma/user.sh"), _parse
 
 @dataclass(frozen=True)
 class ApplyOptions:
-    """How changes are made: for which command, with their commands shown, a password asked for.
-
-    `state_dir` is where each node notes what was done ("": nowhere).
-    """
+    """How changes are made; `state_dir` is where each node notes what was done ("": nowhere)."""
 
     what: str
     state_dir: str
@@ -140,10 +135,9 @@ def _password(
     session: Session, wiring: LinkPlan, read: Snapshot, todo: Sequence[Change], ask_sudo: bool
 ) -> str | None:
     """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
-    commands = _commands(todo)
-    if not commands:
+    if not (commands := _commands(todo)):
         return None
-    password = _ask() if ask_sudo else None
+    password = _ask(list(commands)) if ask_sudo else None
     texts = {host: setup.may_script(each, password) for host, each in commands.items()}
     refused = [
         _no_sudo(answer, read, commands[host], password)
@@ -164,10 +158,19 @@ def _commands(todo: Sequence[Change]) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-def _ask() -> str:
+def _ask(hosts: Sequence[str]) -> str:
     if not sys.stdin.isatty():
         raise BadInput("--ask-sudo: there is no terminal to ask on: allow the commands in sudoers")
-    return getpass("sudo password of the nodes: ")
+    password = ""
+    try:
+        password = getpass(f"sudo password on {', '.join(hosts)}: ")
+    except BaseException as error:
+        screen.say("")  # the question's row ends
+        if not isinstance(error, EOFError):
+            raise
+    if not password:
+        raise BadInput("no password was given; nothing was changed")
+    return password
 
 
 def _no_sudo(
@@ -196,8 +199,4 @@ def print_findings(findings: Sequence[Finding], stream: TextIO | None = None) ->
     if envelope.current() is not None:
         envelope.give({}, findings)
         return
-    screen.table(rows(findings), stream or sys.stderr)
-
-
-def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    return [(each.level, each.node, with_fix(each)) for each in findings]
+    screen.table(by_node(findings), stream or sys.stderr)

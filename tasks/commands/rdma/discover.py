@@ -1,7 +1,5 @@
 """inv rdma.discover and rdma.topology: which cable is where, what it is for, and a picture."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Iterable, Sequence
@@ -111,8 +109,7 @@ def _tell(found: Discovered, hostfile: HostfileData) -> None:
         rows.append((*ends, speed, f"{one.address} - {two.address.ip}", mark))
     screen.table(rows)
     screen.out(f"backend {hostfile['backend']}: {found.why}")
-    command = discover.setup_command(found.hostfile)
-    if command:
+    if command := discover.setup_command(found.hostfile):
         screen.out(command)
 
 
@@ -133,8 +130,7 @@ def _without_values(hostfile: HostfileData, known: Sequence[str]) -> HostfileDat
 
 
 def refuse_faults(findings: Sequence[Finding]) -> None:
-    wrong = [finding for finding in findings if finding.level == FAIL]
-    if wrong:
+    if wrong := [finding for finding in findings if finding.level == FAIL]:
         raise CheckFailed(f"{wrong[0].node}: {wrong[0].what}: {wrong[0].fix}")
 
 
@@ -153,6 +149,5 @@ def ends_of(path: str) -> Sequence[LinkEnd]:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    worse = [each for each in findings if each.level in (FAIL, WARN)]
-    if worse:
+    if worse := [each for each in findings if each.level in (FAIL, WARN)]:
         change.print_findings(worse)

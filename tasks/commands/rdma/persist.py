@@ -1,7 +1,5 @@
 """What inv rdma.persist and rdma.unpersist do: the LaunchDaemon that sets links up at boot."""
 
-from __future__ import annotations
-
 from ...cluster.rdma import launchd, setup
 from ...cluster.rdma.links import LinkPlan
 from ...cluster.rdma.setup import Change

@@ -1,7 +1,5 @@
 """What inv rdma.ping does: a row per direction of every link."""
 
-from __future__ import annotations
-
 from ...cluster.facts.links import ping as pings
 from ...cluster.facts.links import rdma
 from ...cluster.rdma import link_checks

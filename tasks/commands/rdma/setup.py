@@ -1,7 +1,5 @@
 """What inv rdma.setup does, and its parts unbridge, address and devices."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ...cli import screen
@@ -47,6 +45,5 @@ def _apply(session: Session, wiring: LinkPlan, kinds: Sequence[str], how: ApplyO
 
 def _check_it_lasts(session: Session, wiring: LinkPlan, kinds: Sequence[str]) -> None:
     read = read_nodes(session, wiring, [rdma.INTERFACES, rdma.MATRIX_FACT])
-    left = setup.changes(wiring, read.nodes, kinds)
-    if left:
+    if left := setup.changes(wiring, read.nodes, kinds):
         raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")

@@ -1,7 +1,5 @@
 """What inv rdma.topology does: a picture of the cables, on the terminal or as SVG."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """What inv rdma.undo does: what setup and persist changed is given back, on all nodes at once."""
 
-from __future__ import annotations
-
 from ...cli import screen
 from ...cluster.errors import ActionFailed
 from ...cluster.facts.links import rdma, thunderbolt
@@ -41,10 +39,8 @@ def _undo(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     todo = _changes(wiring, read)
     right = {host.ssh: "nothing of ours is there" for host in wiring.hosts}
     carry_out(session, wiring, read, todo, right, how)
-    if todo and not session.dry:
-        left = _changes(wiring, read_nodes(session, wiring, _FACTS))
-        if left:
-            raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
+    if todo and not session.dry and (left := _changes(wiring, read_nodes(session, wiring, _FACTS))):
+        raise ActionFailed(f"{left[0].host}: it was done, but did not last: {left[0].what}")
 
 
 def _changes(wiring: LinkPlan, read: Snapshot) -> list[Change]:

@@ -1,7 +1,5 @@
 """inv rdma.verify: the collective that a server lives on, measured over the cluster's backend."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
@@ -64,8 +62,7 @@ def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -
     collective = _with_collective(cluster)
     fence.lend(cluster, collective)
     foreground.attached(session, collective, Run.new(), ended, attend)
-    failed = _failed(ended)
-    if failed:
+    if failed := _failed(ended):
         raise ActionFailed(_why(failed[0], ended))
     reports = [_report(answer.out) for answer in ended.values()]
     _tell(cluster, reports, pings, as_json)
@@ -92,8 +89,7 @@ def _check_free(cluster: Cluster) -> None:
         *processes.processes(cluster.expected, read),
         *ports.ports(replace(cluster.expected, http_port=0), read),
     ]
-    failed = [finding for finding in found if finding.level == FAIL]
-    if failed:
+    if failed := [finding for finding in found if finding.level == FAIL]:
         raise CheckFailed(f"{failed[0].node}: {findings.with_fix(failed[0])}")
 
 
@@ -127,8 +123,7 @@ def _why(rank: int, ended: Mapping[int, CommandResult]) -> str:
 
 def _report(text: str) -> Report:
     """What a rank printed; other lines (warnings of libraries) are passed over."""
-    rows = re.findall(r'^\{"rank": .*\}$', text, re.MULTILINE)
-    if not rows:
+    if not (rows := re.findall(r'^\{"rank": .*\}$', text, re.MULTILINE)):
         raise ActionFailed(f"verify: a rank gave no result: {text.strip()[-200:]!r}: {NEXT}")
     report: Report = json.loads(rows[-1])
     return report
@@ -141,18 +136,14 @@ def _judge(reports: Sequence[Report], size: int) -> None:
                 f"verify: rank {report['rank']} was in a group of {report['world']}, not {size}:"
                 f" the backend's configuration did not reach it: {NEXT}"
             )
-        wrong = [each["bytes"] for each in report["sums"] if not each["right"]]
-        if wrong:
+        if wrong := [each["bytes"] for each in report["sums"] if not each["right"]]:
             what = f"verify: rank {report['rank']}: wrong sum of {wrong[0]} bytes"
             raise CheckFailed(f"{what}: start no server over these links: {NEXT}")
     screen.say(f"right sums on all {size} ranks")
 
 
 def _tell(
-    cluster: Cluster,
-    reports: Sequence[Report],
-    pings: Mapping[str, float],
-    as_json: bool,
+    cluster: Cluster, reports: Sequence[Report], pings: Mapping[str, float], as_json: bool
 ) -> None:
     """Per size the slowest rank's time, as latency and as bandwidth."""
     slowest = [

@@ -1,7 +1,5 @@
 """What inv tp.audit does: who has done what to the nodes."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 from ...cli import envelope, screen

@@ -1,7 +1,5 @@
 """inv tp.bench: a bounded load on the running server, its table and its file."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import time
@@ -110,8 +108,7 @@ def _keep(cluster: Cluster, server: Server, rows: Sequence[LoadDocument]) -> Non
         [cluster.leader], lambda _: [rates.fact(cluster.state_dir, cluster.name, now)]
     )
     kept = known(read.on(cluster.leader.name), rates.KEY)
-    said = rates.fewer(kept or (), now.model, now.ranks, now.backend)
-    if said:
+    if said := rates.fewer(kept or (), now.model, now.ranks, now.backend):
         screen.say(said)
 
 

@@ -28,10 +28,7 @@ RATES = ("speed", "piece_speed", "overall", "came_at_once")  # of an answer, bes
 
 @dataclass(frozen=True)
 class Server:
-    """The server that runs: its HTTP side, its record, and the name of its model in requests.
-
-    `pythons` has each node's python, as its first rank was started.
-    """
+    """The server that runs: HTTP side, record, its model's name; `pythons` is each node's own."""
 
     api: Api
     record: Record

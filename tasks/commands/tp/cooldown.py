@@ -1,7 +1,5 @@
 """What inv tp.cooldown does: wait until the kernel has RDMA's resources back."""
 
-from __future__ import annotations
-
 import time
 
 from ...cli import screen

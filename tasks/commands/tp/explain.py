@@ -1,7 +1,5 @@
 """What inv tp.explain does: a log's first known error, what it means and what to do."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +9,7 @@ from typing import BinaryIO
 from ...cli import envelope, screen
 from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.known_errors.search import FoundError, LogLine, search
-from ...cluster.known_errors.table import Facts, KnownError, table
+from ...cluster.known_errors.table import KnownError, KnownFacts, table
 
 _STDIN = "stdin"
 
@@ -19,6 +17,8 @@ _STDIN = "stdin"
 def run(files: Sequence[str], known: Sequence[str], as_json: bool) -> None:
     """Search each file, or what comes on stdin, and tell; exit 3 where nothing is known."""
     facts = _facts(known)
+    if not all(map(str.strip, files)):
+        raise BadInput("what follows --: a file's name is empty")
     found = {name: _read(name) for name in files or [_STDIN]}
     if as_json:
         envelope.give({"files": [_row(name, each, facts) for name, each in found.items()]})
@@ -29,7 +29,7 @@ def run(files: Sequence[str], known: Sequence[str], as_json: bool) -> None:
         raise CheckFailed(f"none of the {len(table())} known errors")
 
 
-def _facts(pairs: Sequence[str]) -> Facts:
+def _facts(pairs: Sequence[str]) -> KnownFacts:
     names = {when.fact for each in table() for when in each.when}
     facts = dict(pair.partition("=")[::2] for pair in pairs)
     for name, value in facts.items():
@@ -57,7 +57,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     yield sys.stdin.buffer
 
 
-def _tell(name: str, found: FoundError, facts: Facts) -> None:
+def _tell(name: str, found: FoundError, facts: KnownFacts) -> None:
     before = found.error
     if before and before != found.line:
         screen.out(f"{_at(name, before)}\n  not known")
@@ -84,7 +84,7 @@ def _words(known: KnownError) -> dict[str, str]:
     }
 
 
-def _row(name: str, found: FoundError, facts: Facts) -> dict[str, object]:
+def _row(name: str, found: FoundError, facts: KnownFacts) -> dict[str, object]:
     told = found.known.told(facts) if found.known else None
     return {
         "file": name,

@@ -1,7 +1,5 @@
 """What inv tp.start --foreground does: ranks attached to us, their lines here."""
 
-from __future__ import annotations
-
 import io
 import threading
 import time
@@ -30,10 +28,7 @@ from .wait import not_ready
 
 
 def run(session: Session, cluster: Cluster, timeout: float | None = None) -> None:
-    """Run all ranks attached: their lines here, with a tag; Ctrl-C or a dead rank stops all.
-
-    So does a server that is not ready within the timeout, or gives no token then.
-    """
+    """Run all ranks attached, with tags; Ctrl-C, a dead rank, or no token in time stops all."""
     seconds = timeout or cluster.timeout
     run = Run.new()
     if session.dry:
@@ -60,8 +55,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None = None) -> Non
     except KeyboardInterrupt:
         screen.say("\nall ranks were stopped")
         raise
-    failed = [rank for rank, answer in ended.items() if answer.status != 0]
-    if failed:
+    if failed := [rank for rank, answer in ended.items() if answer.status != 0]:
         raise ActionFailed(f"rank {failed[0]}: {how_it_ended(ended[failed[0]])}")
 
 
@@ -73,10 +67,7 @@ def attached(
     attend: Callable[[], object],
     stream: Callable[[int], Output | None] = lambda rank: None,
 ) -> None:
-    """Run all ranks attached to us while `attend()` lasts; then, or after Ctrl-C, stop them.
-
-    `ended` gets each rank's answer in the order in which they end, all of them by the end.
-    """
+    """Run ranks attached while `attend()` lasts, then stop them; `ended` gets each one's answer."""
     by_name = {node.name: node for node in cluster.nodes}
 
     def serve(rank: Rank) -> None:
@@ -123,10 +114,7 @@ def _await_coordinator(cluster: Cluster, ended: Mapping[int, object]) -> None:
 def _announce(
     session: Session, cluster: Cluster, run: str, ended: Mapping[int, CommandResult], seconds: float
 ) -> None:
-    """Wait for a token, and say how to use the server, beside the ranks' own lines.
-
-    Raise ActionFailed if none comes; a rank that ends is told elsewhere.
-    """
+    """Wait for a token, beside the ranks' lines, and say how to use it; raise ActionFailed."""
     while not ended and len(snapshots.states(cluster).ranks) < len(cluster.ranks):
         time.sleep(waiting.PAUSE)
     api = Api.of(cluster)

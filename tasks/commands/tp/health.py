@@ -1,7 +1,5 @@
 """What inv tp.health does: one real token, and how to ask for more."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import time
@@ -17,7 +15,9 @@ from ...cluster.text import counted
 from ...session import Session
 from . import speed, wait
 from .recorded import api_of, leader
-from .wait import HEALTH_TIMEOUT, failed, leave, token, unasked
+from .wait import failed, leave, unasked
+
+HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 
 
 def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool = False) -> None:
@@ -28,9 +28,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool
     api = Api.of(cluster) if run else _loaded(session, cluster, timeout)
     start = time.monotonic()
     try:
-        asked = session.known(cluster).proof or background.begin(token, cluster, api, seconds)
-        session.waiting({"a token": asked})
-        model, took = asked.result()
+        model, took = session.known(cluster).proof or _token(session, cluster, api, seconds)
         session.phases["first token"] = took
     except ApiError as error:
         if error.why.is_final:
@@ -48,9 +46,16 @@ def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool
         _give_ready(session, cluster, api, model, run)
     else:
         _tell_ready(session, cluster, api, model, run)
-    before = session.known(cluster).last
-    if before:
+    if before := session.known(cluster).last:
         speed.tell_fewer(cluster, before, cluster.model)
+
+
+def _token(session: Session, cluster: Cluster, api: Api, timeout: float) -> tuple[str, float]:
+    """The name that the model is asked by, and the seconds that a token took."""
+    begun = time.monotonic()
+    asked = background.begin(api.one_token, cluster.served, cluster.engine.model, timeout)
+    session.waiting({"a token": asked})
+    return asked.result(), time.monotonic() - begun
 
 
 def _tell_ready(session: Session, cluster: Cluster, api: Api, model: str, run: str | None) -> None:

@@ -1,7 +1,4 @@
-"""The hooks by which a task has its cluster's lock from before its first hook to after its last.
-
-They are not in `inv --list`: alone they do nothing of use.
-"""
+"""Hooks by which a task has its cluster's lock from its first hook to its last; not listed."""
 
 from __future__ import annotations
 

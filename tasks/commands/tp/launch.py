@@ -1,7 +1,5 @@
 """What inv tp.launch does: all ranks are started, rank 0 first."""
 
-from __future__ import annotations
-
 from ...cli import screen
 from ...cluster.cluster import Cluster
 from ...cluster.config import engine
@@ -53,8 +51,7 @@ def _tell_stale_cache(cluster: Cluster, reading: tuple[float, Snapshot] | None) 
     before = state.last.get(0) if state else None
     if before and before.engine == cluster.engine.name:
         size = len(cluster.ranks)
-        told = engine.stale_cache(cluster.engine, cluster.args, before.size, size)
-        if told:
+        if told := engine.stale_cache(cluster.engine, cluster.args, before.size, size):
             screen.say(told)
 
 
@@ -76,8 +73,7 @@ def check_way(cluster: Cluster) -> None:
 
 def point_out(cluster: Cluster) -> None:
     """Say who else can use the server, if anybody can."""
-    said = engine.exposure(cluster.args, cluster.bind, cluster.http_port, cluster.leader.name)
-    if said:
+    if said := engine.exposure(cluster.args, cluster.bind, cluster.http_port, cluster.leader.name):
         screen.say(said)
 
 

@@ -1,7 +1,5 @@
 """What inv tp.unlock does, and the lock of a command that changes a server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 

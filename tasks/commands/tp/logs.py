@@ -1,7 +1,5 @@
 """What inv tp.logs does: all ranks' lines, collected, tagged and shown."""
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile
@@ -46,22 +44,33 @@ def run(
     if previous:
         failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
-        _check_rank(where, rank)
-        taken = logs.collect(cluster, where)
-        failed = taken.failed
-        found = False
-        for line in combined_log.tail(where.combined, lines, rank, grep):
-            screen.log_line(line)
-            found = True
-        if grep and not found and not follow:
-            screen.say(f"no line of the last run has {grep!r}")
-        tell_left(taken)
-        if taken.unwritten:
-            raise ActionFailed(taken.unwritten)
+        failed = _last(cluster, where, lines, rank, grep, not follow)
     if follow:
         _follow(Follower(cluster, where, rank, grep))
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
+
+
+def _last(
+    cluster: Cluster,
+    where: log_paths.LogPaths,
+    lines: int,
+    rank: int | None,
+    grep: str | None,
+    is_all: bool,
+) -> Mapping[str, str]:
+    """The last run, which `is_all` or is followed by more; node -> why, where it failed."""
+    _check_rank(where, rank)
+    taken, found = logs.collect(cluster, where), False
+    for line in combined_log.tail(where.combined, lines, rank, grep):
+        screen.log_line(line)
+        found = True
+    if grep and not found and is_all:
+        screen.say(f"no line of the last run has {grep!r}")
+    tell_left(taken)
+    if taken.unwritten:
+        raise ActionFailed(taken.unwritten)
+    return taken.failed
 
 
 def _check_rank(where: log_paths.LogPaths, rank: int | None) -> None:
@@ -99,10 +108,7 @@ def _previous(
 
 
 class Follower:
-    """Takes into the combined log what is new, and shows it; lines from before it are passed over.
-
-    `rank` and `grep` are those of tp.logs. `error` is the first error among what was shown.
-    """
+    """Takes what is new into the combined log and shows it; `error` is the first error shown."""
 
     def __init__(
         self,
@@ -144,10 +150,7 @@ def _follow(follower: Follower) -> None:
 
 
 def until_error(follower: Follower) -> None:
-    """Show what comes until an error is among it, or the server has failed or was stopped: raise.
-
-    The server is left as it is: an error of one request need not be its end.
-    """
+    """Show what comes until an error, or the server's end: raise, and leave the server as it is."""
     cluster, looked = follower.cluster, time.monotonic()
     while not follower.error:
         is_all = follower.look()
@@ -156,8 +159,7 @@ def until_error(follower: Follower) -> None:
             looked = time.monotonic()
         if is_all:
             time.sleep(PAUSE)
-    known = hints.hint([follower.error], hints.facts(cluster.ranks[0].env))
-    if known:
+    if known := hints.hint([follower.error], hints.facts(cluster.ranks[0].env)):
         screen.say(f"hint: {known.cause}: {known.remedy}")
     left = "the server is left as it is: inv tp.status, inv tp.stop"
     raise ActionFailed(f"{one_line(follower.error)[:LINE]}; {left}")
@@ -179,10 +181,7 @@ def collect(
     beside: Mapping[str, str] | None = None,
     run: str | None = None,
 ) -> Mapping[str, CommandResult]:
-    """Take what is new into the combined log; a log that can't be taken stops nobody.
-
-    What each node said to its script in `beside`, which runs in any case.
-    """
+    """Take what is new into the combined log; `beside` runs in any case: what each node said."""
     try:
         taken = logs.collect(cluster, log_paths.place(cluster, read, run), final, beside)
     except ActionFailed as error:

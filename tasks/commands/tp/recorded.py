@@ -1,7 +1,5 @@
 """The server that runs, as its record on rank 0's node tells it."""
 
-from __future__ import annotations
-
 from ...cluster.cluster import Cluster
 from ...cluster.config import engine
 from ...cluster.errors import CheckFailed

@@ -1,7 +1,5 @@
 """inv tp.restart: the server that was started last, as its record on rank 0's node tells it."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 import time
@@ -31,16 +29,9 @@ CHANGED = ("memory", "processes", "ports")  # checks of what a stop changes
 
 
 def run(
-    session: Session,
-    cluster: Cluster,
-    timeout: float | None,
-    with_sync: bool,
-    follow: bool = False,
+    session: Session, cluster: Cluster, timeout: float | None, with_sync: bool, follow: bool = False
 ) -> None:
-    """Copy what it is to be restarted with, if that is wanted, then stop and start the server.
-
-    With `follow` the ranks' lines are shown as they come, until the first error or Ctrl-C.
-    """
+    """Copy what is wanted, stop and start; with `follow` lines are shown until the first error."""
     config = session.context.config.get("dev", {})
     copy = dev.sync.wanted(config, state_dir=session.state_dir) if with_sync else None
     bring = bringing(session, cluster, copy)
@@ -49,8 +40,7 @@ def run(
         stop.run(session, cluster, "leader", False, None, False)
         launch.run(session, cluster)
     else:
-        follower = again(session, cluster, "tp.restart", timeout, bring, follow)
-        if follower:
+        if follower := again(session, cluster, "tp.restart", timeout, bring, follow):
             logs.until_error(follower)
 
 
@@ -202,7 +192,6 @@ def _check_ports(cluster: Cluster, read: Snapshot) -> None:
         taken = known(values, ports.KEY) or {}
         for port in cluster.expected.ports_on(node):
             # Pid 0 is one that the node does not tell: it may be ours.
-            others = [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]
-            if others:
+            if others := [h for h in taken.get(port, ()) if h.pid and (node, h.pid) not in ours]:
                 what = f"port {port} is held by {others[0]}, which is not ours"
                 raise CheckFailed(f"{node}: {what}; nothing was changed")

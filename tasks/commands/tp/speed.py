@@ -1,7 +1,5 @@
 """Where fewer ranks were faster, by what inv tp.bench has measured."""
 
-from __future__ import annotations
-
 from ...cli import screen
 from ...cluster.cluster import Cluster
 from ...cluster.facts import known
@@ -12,6 +10,5 @@ from ...cluster.facts.snapshot import Snapshot
 def tell_fewer(cluster: Cluster, read: Snapshot, model: str | None) -> None:
     """Say where fewer ranks were faster with this model, by what tp.bench has measured."""
     kept = known(read.on(cluster.leader.name), rates.KEY) or ()
-    said = rates.fewer(kept, model or "", len(cluster.ranks), cluster.backend)
-    if said:
+    if said := rates.fewer(kept, model or "", len(cluster.ranks), cluster.backend):
         screen.say(said)

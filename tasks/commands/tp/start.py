@@ -1,7 +1,5 @@
 """What inv tp.start does between its hooks: all ranks are started, and waited for."""
 
-from __future__ import annotations
-
 from ...cluster.cluster import Cluster
 from ...session import Session
 from . import foreground, launch, lock, wait

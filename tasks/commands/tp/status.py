@@ -1,7 +1,5 @@
 """What inv tp.status does: what runs, in one word and a row per rank."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -76,10 +74,7 @@ def named(c: Context, cluster: str | None = None, **given: object) -> list[Clust
 
 
 def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> None:
-    """A row per cluster: how it does, what it serves, and where; raise for the worst of them.
-
-    All are asked at once, so that one that gives no answer holds up no other.
-    """
+    """A row per cluster, asked all at once: how it does, what it serves; raise for the worst."""
     asked = {cluster.name: background.begin(_look, cluster) for cluster in clusters}
     with session.waiting.rows(_cluster_rows):
         session.waiting(asked, lambda done: {name: found for name, (found, _) in done.items()})
@@ -92,8 +87,7 @@ def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> Non
         screen.table(_cluster_rows(found))
     if lost:
         raise Unreachable(f"{', '.join(lost)}: can't be reached")
-    bad = [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]
-    if bad:
+    if bad := [n for n, f in found.items() if f["state"] in (*readiness.FAILED, readiness.UNASKED)]:
         raise CheckFailed(f"{', '.join(bad)}: inv tp.status --cluster {bad[0]} shows its ranks")
 
 
@@ -136,20 +130,28 @@ def summary(cluster: Cluster, read: Snapshot) -> Status:
     times are in seconds, memory in bytes.
     """
     ranks = _recorded(read)
-    strangers = _strangers(cluster, read)
+    health = readiness.judge(read, readiness.size(read, len(ranks)))
     found: Status = {
-        "state": "stopped",
-        "why": "",
+        "state": health.state,
+        "why": health.why,
         "url": None,
         "model": None,
         "engine": cluster.engine.name,
         "fast_synch": None,
-        "ranks": ranks + strangers,
+        "ranks": ranks + _strangers(cluster, read),
         "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
         "later": {node: list(each.later) for node in read.nodes if (each := read.state(node))},
     }
-    health = readiness.judge(read, readiness.size(read, len(ranks)))
-    found.update({"state": health.state, "why": health.why})
+    _complete(found, cluster, read, health)
+    for node, values in read.nodes.items():
+        for unknown in (values.get(state.KEY), values.get(processes.KEY)):
+            if isinstance(unknown, Unknown):
+                found.update({"state": "degraded", "why": f"{node}: {unknown.why}"})
+    return found
+
+
+def _complete(found: Status, cluster: Cluster, read: Snapshot, health: Health) -> None:
+    """What is to be said beside the server's health, or changes it."""
     if health.state == readiness.UNKNOWN:
         found["why"] = f"no answer: {', '.join(read.unreachable)}"
     elif health.state not in readiness.FAILED and (why := readiness.suspended(read)):
@@ -160,11 +162,6 @@ def summary(cluster: Cluster, read: Snapshot) -> Status:
         found["why"] += "; clean up with inv tp.stop"
     elif any(unrecorded(cluster.expected, values) for values in read.nodes.values()):
         found.update({"state": "degraded", "why": "ranks without a record; inv tp.stop ends them"})
-    for node, values in read.nodes.items():
-        for unknown in (values.get(state.KEY), values.get(processes.KEY)):
-            if isinstance(unknown, Unknown):
-                found.update({"state": "degraded", "why": f"{node}: {unknown.why}"})
-    return found
 
 
 def _serve(found: Status, cluster: Cluster, read: Snapshot, health: Health) -> None:
@@ -258,7 +255,8 @@ def _print_status(found: Status) -> None:
     words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
     words += [_model_name(found["model"])] if found["model"] else []
     words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
-    words += [f"{FAST_SYNCH} {found['fast_synch']}"] if _is_set(found["fast_synch"]) else []
+    synch = found["fast_synch"]
+    words += [f"{FAST_SYNCH} {synch}"] if synch not in (None, "unset") else []
     screen.coloured("  ".join(words))
     rows = _rank_rows(found["ranks"])
     rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
@@ -290,10 +288,6 @@ def _model_name(model: str) -> str:
     """A model as people call it: of a path its last part, of a Hugging Face name all."""
     is_path = model.startswith(("/", "~", "."))
     return one_line(model.rstrip("/").rpartition("/")[2] if is_path else model)
-
-
-def _is_set(fast_synch: str | None) -> bool:
-    return fast_synch not in (None, "unset")
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,5 @@
 """What inv tp.stop does: what is ours is stopped in order, and memory looked at."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -217,8 +215,7 @@ def _judge_stop(reports: Sequence[StopReport], strangers: Sequence[not_ours.Stra
         raise ActionFailed(f"still running: {'; '.join(left)}: is it another user's?")
     if not any(report.labels for report in reports):
         screen.say("nothing was running")
-    held = [each for each in strangers if each.port]
-    if held:
+    if held := [each for each in strangers if each.port]:
         fix = "end it there, or take another port; inv tp.stop --all ends servers of this engine"
         raise CheckFailed(f"{held[0].node}: port {held[0].port} is held by what is not ours: {fix}")
 

@@ -1,9 +1,6 @@
 """What inv tp.wait does: until ready, or until it is clear that it will not be."""
 
-from __future__ import annotations
-
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -17,13 +14,11 @@ from ...cluster.known_errors import hints
 from ...cluster.server import lock, log_paths, logs, snapshots
 from ...cluster.server import wait as waiting
 from ...cluster.server.wait import Progress
-from ...cluster.ssh import background
 from ...session import Session
 from .logs import Follower, collect
 from .recorded import recorded
 from .stop import left_on, stop_quietly
 
-HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 SECOND = 3.0  # seconds in which a second Ctrl-C stops a server that the first left as it is
 
 
@@ -47,8 +42,9 @@ def run(
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
         known = session.known(cluster)
-        if run and run == known.started:  # health wants one more, which need not wait for the logs
-            known.proof = background.begin(token, cluster, api, timeout or HEALTH_TIMEOUT)
+        if run and run == known.started:  # health wants no other one
+            known.proof = ready.name, ready.token
+            session.phases["load"] -= ready.token
         _note_ready(cluster, run)
     except waiting.UnaskedError as found:
         raise unasked(found.why) from None
@@ -76,13 +72,6 @@ def _shown(follower: Follower | None) -> Iterator[waiting.Show]:
     finally:
         with suppress(ActionFailed):  # why the server is not ready counts more
             follower.look()
-
-
-def token(cluster: Cluster, api: Api, timeout: float) -> tuple[str, float]:
-    """The name that the model is asked by, and the seconds that a token took."""
-    begun = time.monotonic()
-    name = api.one_token(cluster.served, cluster.engine.model, timeout)
-    return name, time.monotonic() - begun
 
 
 def unasked(why: ApiError) -> ActionFailed:
@@ -130,22 +119,22 @@ def failed(
     errors = [first for first, _ in found.values() if first]
     facts = hints.facts(cluster.ranks[0].env)
     lasts = (line for _, last in found.values() for line in last)
-    hint = hints.hint(errors, facts) or hints.hint(lasts, facts)
-    if hint:
+    if hint := hints.hint(errors, facts) or hints.hint(lasts, facts):
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
     elif not failure.dead and len(cluster.nodes) > 1:
         screen.say("hint: still loading (--timeout), or the ranks have not met: inv rdma.ping")
-    screen.say("stopping the other ranks" if failure.dead else "stopping all ranks")
+    # Told before the stop, which may take seconds: a rank that loads does not end by SIGINT.
+    why = not_ready(failure)
+    screen.say(f"{why}: stopping the other ranks" if failure.dead else "stopping all ranks")
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
     left = stop_quietly(session, cluster, run) if run else []
     stopped = "the other ranks were stopped" if failure.dead else "all ranks were stopped"
-    return ActionFailed(f"{not_ready(failure)}; {left_on(left) or stopped}")
+    return ActionFailed(f"{why}; {left_on(left) or stopped}")
 
 
 def not_ready(failure: waiting.NotReadyError) -> str:
-    late = [f"rank {view.rank} on {view.host}" for view in failure.late]
-    if late:
+    if late := [f"rank {view.rank} on {view.host}" for view in failure.late]:
         return f"{', '.join(late)} did not come to meet the others within tp.join_timeout"
     if failure.dead and all(view.has_waited for view in failure.dead):
         return "the ranks have started and did not meet within tp.join_timeout: inv rdma.ping"

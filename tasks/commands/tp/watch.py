@@ -1,7 +1,5 @@
 """inv tp.watch: looks at a server, says what changes, and starts it again where it is told to."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import Future
 from contextlib import suppress
@@ -67,10 +65,7 @@ class _StartedMeanwhileError(Exception):
 
 
 def _still_wanted(cluster: Cluster, failed: str = "") -> str:
-    """The run that is wanted, which is `failed` where that is given.
-
-    Raise CheckFailed where somebody has stopped the server: then it is not started again.
-    """
+    """The run that is wanted (`failed`, if given); raise CheckFailed where it was stopped."""
     state = snapshots.states(cluster).state(cluster.leader.name)
     wanted = state.wanted if state else None
     if wanted and wanted.state == readiness.STOPPED:

@@ -1,7 +1,5 @@
 """remote/big/node.py, run on the nodes by the ranks' python."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import TypedDict

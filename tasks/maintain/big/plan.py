@@ -1,7 +1,5 @@
 """A model of so many bytes: its shapes. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ...commands.dev import tiny_model

@@ -1,6 +1,6 @@
 # Goes where mlx-lm would look for a model: a folder, seen from `cwd`, or Hugging Face's cache as the
 # program `hub` finds it by the rank's `python` and environment (`hub_env`, NAME=VALUE a line), where
-# it is called `cached`. Exits with 3 where it is not there.
+# it is called `cached`. Exits with 3 where it is not there, or is a file, and then says `file`.
 : "${model:?}" "${cached:?}" "${cwd?}" "${python?}" "${hub:?}" "${hub_env?}"
 . ./hub.sh
 of_hub() {
@@ -19,6 +19,10 @@ END
 resolve cwd
 [ -z "$cwd" ] || cd "$cwd" || exit
 resolve model python
+if [ -f "$model" ]; then
+  echo file
+  exit 3
+fi
 if [ ! -d "$model" ]; then
   model=$(of_hub)
   [ -d "$model" ] || exit 3

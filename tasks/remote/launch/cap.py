@@ -83,7 +83,7 @@ def main() -> None:
     first = os.pread(log, BLOCK, 0).find(b"\n") + 1
     before = 0
     while lives(pid) and not os.path.exists(end):
-        if os.fstat(log).st_size > limit // 2:
+        if os.fstat(log).st_size > limit * 15 // 32:  # not the half: more comes between two looks
             before = cut(path, log, first, before)
         time.sleep(PAUSE)
 

@@ -1,14 +1,11 @@
 """Does a model divide over so many ranks, and what would do instead? Pure: facts -> findings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...facts import NodeFacts, known
 from ...facts.machine.memory import gigabytes
 from ...facts.models import model, split
-from ...facts.models.model import Model
 from ...facts.models.split import PIPELINE, TENSOR, Split, SplitRow
 from ..finding import FAIL, OK, WARN, Finding
 
@@ -24,10 +21,10 @@ def divides(
     """
     findings = []
     for node, values in facts.items():
-        if known(values, model.KEY) == Model(None):
+        listed = known(values, model.KEY)
+        if listed and listed.path is None:
             continue  # told by the check that compares the nodes
-        error = values.lacks(split.KEY)
-        if error:
+        if error := values.lacks(split.KEY):
             found = Finding("divides", FAIL, node, f"unknown: {error.why}", TRY)
         else:
             found = _divides(node, values[split.KEY], values[split.KEY].row(ranks, mode), hosts)

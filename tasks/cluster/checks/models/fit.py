@@ -1,7 +1,5 @@
 """Does each rank's share of a model fit into its node? Pure: facts -> findings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,8 +43,7 @@ def fits(
     held = row.sizes or [-(-sum(sizes(listed).values()) // row.ranks)] * row.ranks
     findings = []
     for node, values in facts.items():
-        error = values.lacks(memory.KEY, gpu.KEY)
-        if error:
+        if error := values.lacks(memory.KEY, gpu.KEY):
             fix = f"try it there ({error.name})"
             findings.append(Finding("fit", FAIL, node, f"unknown: {error.why}", fix))
             continue

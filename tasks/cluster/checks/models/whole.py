@@ -1,7 +1,5 @@
 """Is a model whole: all files, tensors and layers? Pure: facts -> findings."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 
@@ -26,8 +24,7 @@ def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:
 
 def _complete(node: str, model: Model, said: Split) -> Finding:
     there = sizes(model)
-    wrong = _dead(model) or _incomplete(there, said.weights)
-    if wrong:
+    if wrong := _dead(model) or _incomplete(there, said.weights):
         return Finding("complete", FAIL, node, wrong, "copy or download the model again")
     if not there:
         what, fix = "there are no model*.safetensors", "is it a model for MLX?"
@@ -58,11 +55,9 @@ def _incomplete(there: Mapping[str, int], weights: Weights) -> str | None:
     """What is missing or cut off, in words."""
     if weights.named == frozenset():
         return "model.safetensors.index.json names no weights"
-    absent = sorted((weights.named or _numbered(there)) - set(there))
-    if absent:
+    if absent := sorted((weights.named or _numbered(there)) - set(there)):
         return f"{absent[0]} is missing{more(absent)}"
-    short = [name for name, length in there.items() if weights.implied.get(name) != length]
-    if short:
+    if short := [name for name, length in there.items() if weights.implied.get(name) != length]:
         implied = weights.implied.get(short[0])
         says = "has no header that can be read"
         if implied is not None:
@@ -88,8 +83,7 @@ def _numbered(there: Mapping[str, int]) -> frozenset[str]:
     """Without an index the names tell how many there are: model-00002-of-00005.safetensors."""
     names = set()
     for name in there:
-        found = re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})(\.safetensors)", name)
-        if found:
+        if found := re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})(\.safetensors)", name):
             head, _, of, count, tail = found.groups()
             numbers = range(1, min(int(count), 9999) + 1)
             names |= {f"{head}{number:05d}{of}{count}{tail}" for number in numbers}

@@ -1,7 +1,5 @@
 """Whether a node reaches addresses, and how fast: `ping` to all of them at once."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ EHOSTUNREACH, as if there were no route; programs of the system (/usr/bin/nc) ar
 the two differ only where it is at work.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -44,12 +42,7 @@ def fact(python: str, cwd: str | None, address: str, port: int) -> Fact[Reach]:
         return Reach(f"{address}:{port}", said[1], nc[1] == "0")
 
     text = scripts.script(
-        "facts/reach.sh",
-        python=python,
-        cwd=cwd or "",
-        ask=_ASK,
-        address=address,
-        port=port,
+        "facts/reach.sh", python=python, cwd=cwd or "", ask=_ASK, address=address, port=port
     )
     return Fact(KEY, text, parse)
 

@@ -1,7 +1,5 @@
 """A node's Thunderbolt ports: what is plugged into each, and its network interface."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """What a node is and does: its system, memory, processes, ports, power and versions."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from .. import old

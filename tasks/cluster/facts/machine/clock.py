@@ -1,7 +1,5 @@
 """A node's clock."""
 
-from __future__ import annotations
-
 import re
 
 from .. import Fact, Key

@@ -1,7 +1,5 @@
 """A folder's files on a node: names, sizes, and a checksum of what is small."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """macOS's application firewall: on, it may keep other nodes from a rank's port."""
 
-from __future__ import annotations
-
 import re
 
 from .. import ON_MAC, Fact, Key, limited, of_macs
@@ -24,8 +22,4 @@ def parse(text: str, status: int) -> int:
 
 # None on a system that is no macOS.
 KEY = Key[int | None]("firewall")
-FACT = Fact(
-    KEY,
-    ON_MAC + limited(5, f"{PROGRAM} --getglobalstate"),
-    parse,
-)
+FACT = Fact(KEY, ON_MAC + limited(5, f"{PROGRAM} --getglobalstate"), parse)

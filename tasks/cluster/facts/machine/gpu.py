@@ -1,7 +1,5 @@
 """How much memory a node's GPU may wire, as its owner has set it."""
 
-from __future__ import annotations
-
 import re
 
 from ...ssh import scripts

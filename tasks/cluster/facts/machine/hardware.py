@@ -1,7 +1,5 @@
 """What machine a node is: its system, its chip and how many cores it has; and which one."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 
@@ -10,10 +8,7 @@ from .. import Fact, Key
 
 
 def parse(text: str, status: int) -> dict[str, str]:
-    """Name -> text for "system" (`uname -srm`), "chip", "cores"; on a Mac "model" and "macos".
-
-    "model" is hw.model, such as Mac15,14, "macos" the version and the build.
-    """
+    """Name -> text: "system" (`uname -srm`), "chip", "cores"; of Macs hw.model and "macos"."""
     rows = dict(re.findall(r"^(system|chip|cores|model|macos) (\S.*?)\s*$", text, re.MULTILINE))
     if status != 0 or "system" not in rows:
         raise ValueError("the machine can't be read")

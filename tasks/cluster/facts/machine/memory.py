@@ -1,7 +1,5 @@
 """A node's memory: total, wired and swapped out, in bytes."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The TCP ports that a node listens on, and who holds them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -71,10 +69,7 @@ KEY = Key[Mapping[int, tuple[PortHolder, ...]]]("ports")
 
 
 def fact(wanted: Iterable[int] | None = None) -> Fact[Mapping[int, tuple[PortHolder, ...]]]:
-    """The listeners; their processes only if one of the `wanted` ports (None: any) may be taken.
-
-    Each is looked for as a row of the table has it.
-    """
+    """The listeners; their processes only if one of the `wanted` ports (None: any) may be taken."""
     words = [""]
     if wanted is not None:
         forms = (":{:04X} ", ":{} ", ".{} ")

@@ -1,7 +1,5 @@
 """When a Mac goes to sleep and takes its rank with it, and whether it starts by itself again."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The processes of a node."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypedDict

@@ -1,7 +1,5 @@
 """Whether sudo runs what rdma.setup needs without a password."""
 
-from __future__ import annotations
-
 import re
 
 from .. import Fact, Key

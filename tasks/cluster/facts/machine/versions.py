@@ -1,7 +1,5 @@
 """The versions that must be the same on all nodes."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""A node's vital signs, printed by a loop on it: CPU, memory, links, ranks and clients.
-
-Without sudo, and cheap: see remote/facts/vitals.sh.
-"""
+"""A node's vital signs, printed by a loop on it without sudo: remote/facts/vitals.sh."""
 
 from __future__ import annotations
 
@@ -21,10 +18,7 @@ BLOCKS = 600  # after so many the loop ends, so that what we keep of its output 
 
 @dataclass(frozen=True)
 class LinkRate:
-    """An interface: whether it has a carrier (None if that is not told), bytes in and out so far.
-
-    RDMA goes past the system's network: these bytes are those of IP alone.
-    """
+    """An interface: its carrier (None: not told), bytes in and out so far, of IP, not RDMA."""
 
     up: bool | None
     received: int
@@ -123,10 +117,7 @@ def _memory(text: str) -> memory.Memory | None:
 
 
 def used(text: str) -> int | None:
-    """Bytes in use: what Linux does not call available; what macOS's Activity Monitor calls used.
-
-    That is app memory (anonymous, not purgeable), wired and compressed.
-    """
+    """Bytes in use: all but Linux's available; macOS's app memory, wired and compressed."""
     kilobytes = dict(re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB$", text, re.MULTILINE))
     if len(kilobytes) == 2:
         return (int(kilobytes["MemTotal"]) - int(kilobytes["MemAvailable"])) * 1024
@@ -141,11 +132,9 @@ def used(text: str) -> int | None:
 
 def _cpu(text: str) -> tuple[float | None, tuple[int, int] | None]:
     """iostat's "us sy id ..." as (busy share of the last pause, None), Linux's as (None, ticks)."""
-    row = re.search(r"^iostat +(\d{1,3}) +(\d{1,3}) +(\d{1,3})( |$)", text, re.MULTILINE)
-    if row:
+    if row := re.search(r"^iostat +(\d{1,3}) +(\d{1,3}) +(\d{1,3})( |$)", text, re.MULTILINE):
         return min(int(row.group(1)) + int(row.group(2)), 100) / 100, None
-    found = re.search(r"^cpu +(\d+(?: \d+){4,9})$", text, re.MULTILINE)
-    if not found:
+    if not (found := re.search(r"^cpu +(\d+(?: \d+){4,9})$", text, re.MULTILINE)):
         return None, None
     # user nice system idle iowait irq softirq steal; a guest's time is in user's already
     numbers = [int(each) for each in found.group(1).split()][:8]

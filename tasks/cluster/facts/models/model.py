@@ -1,7 +1,5 @@
 """The model's files on a node: a folder, or a repository in its Hugging Face cache."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from ..machine import files
 
 @dataclass(frozen=True)
 class Model:
-    """`path` is None where the model is not on the node; `files` maps name to size and checksum.
+    """`path` is None where no such folder is on the node; `files` maps name to size and checksum.
 
     Sizes are in bytes; a checksum (of `cksum`) is only there for files below 1 MiB: configuration
     and tokenizer are compared by content, weights by size.
@@ -22,12 +20,18 @@ class Model:
 
     path: str | None
     files: Mapping[str, str] = field(default_factory=dict)
+    is_file: bool = False  # what was named for a folder
+
+    @property
+    def lack(self) -> str:
+        """What is wrong where there is no path, in words."""
+        return "is a file, not a model's folder" if self.is_file else "is not there"
 
 
 def parse(text: str, status: int) -> Model:
     """The folder's path, and what facts/listing.sh prints in it."""
     if status == MISSING:
-        return Model(None)
+        return Model(None, is_file=text.strip() == "file")
     folder = re.match(r"\s*folder (.+)\n", text)
     if not folder:
         raise ValueError("the model's folder can't be read")

@@ -1,7 +1,5 @@
 """How fast a cluster's models answer, as tp.bench has measured it: kept on rank 0's node. Pure."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How a model divides over ranks, by a node's own mlx_lm, and what its files say of themselves."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

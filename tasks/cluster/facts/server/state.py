@@ -10,8 +10,6 @@ start or boot is a stranger's. The layout before this one (`rank0.json` ... in `
 and never written.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

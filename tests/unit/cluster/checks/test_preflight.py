@@ -313,6 +313,11 @@ MODELS = [
     (Model(None), WHOLE, ["! llama is not there", "/m/llama, 2 files"]),
     (Model(None), Model(None), ["! llama is not there", "! llama is not there"]),
     (
+        Model(None, is_file=True),
+        WHOLE,
+        ["! llama is a file, not a model's folder", "/m/llama, 2 files"],
+    ),
+    (
         WHOLE,
         replace(WHOLE, files={**FILES, "config.json": "1084 18"}),
         ["/m/llama, 2 files", "! config.json differs from the first node's"],

@@ -145,6 +145,19 @@ def test_names(names: list[str], hosts: tuple[Host, ...]) -> None:
     assert hostfile.from_names(names).hosts == hosts
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["a,,b", "c"], "--hosts 'a,,b,c': a host is empty: give names as in --hosts a,b"),
+        (["a", "A."], "--hosts: hosts[1].ssh: "),
+    ],
+)
+def test_wrong_names(names: list[str], says: str) -> None:
+    with pytest.raises(BadInput) as found:
+        hostfile.from_names(names)
+    assert str(found.value.message).startswith(says)
+
+
 def test_repeat() -> None:
     """-n: fewer ranks cut the rows too; more repeat each host in a row, without rows."""
     file = parse(FULL)

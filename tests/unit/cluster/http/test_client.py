@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import DEADLINE
 
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.http.client import Api
@@ -28,7 +29,7 @@ def serve() -> Iterator[Serve]:
 
     Of several answers each is given once, the last one from then on.
     """
-    listeners = []
+    played, over = [], threading.Event()
 
     def start(
         answer: bytes | list[bytes] | None,
@@ -37,14 +38,19 @@ def serve() -> Iterator[Serve]:
         asked: list[bytes] | None = None,
     ) -> Api:
         listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
         answers = answer if isinstance(answer, list) else [answer]
-        more = (answers, tls, [] if asked is None else asked)
-        threading.Thread(target=play, args=(listener, *more), daemon=True).start()
+        more = (answers, tls, [] if asked is None else asked, over)
+        thread = threading.Thread(target=play, args=(listener, *more), daemon=True)
+        played.append((listener, thread))
+        thread.start()
         return Api(Node(Host("127.0.0.1")), "127.0.0.1", listener.getsockname()[1], key)
 
     yield start
-    for listener in listeners:
+    over.set()
+    for listener, thread in played:
+        # Closed in its hands, the file's number may be the next server's, whose peer it would take.
+        socket.create_connection(listener.getsockname()).close()
+        thread.join(DEADLINE)
         listener.close()
 
 
@@ -53,11 +59,14 @@ def play(
     answers: Sequence[bytes | None],
     tls: ssl.SSLContext | None,
     asked: list[bytes],
+    over: threading.Event,
 ) -> None:
     held, left = [], list(answers)
     with suppress(OSError):
         while True:
             peer, _ = listener.accept()
+            if over.is_set():
+                return
             with suppress(OSError):
                 peer = tls.wrap_socket(peer, server_side=True) if tls else peer
                 asked.append(request(peer))

@@ -447,6 +447,7 @@ def test_refusals(values: Any, check: str, says: str) -> None:
         ("mac1", check, "fail")
     ]
     assert says in found[0].what
+    assert found[0].fix
 
 
 def test_the_offices_subnet_is_refused() -> None:
@@ -459,6 +460,8 @@ def test_the_offices_subnet_is_refused() -> None:
     wiring = wired(["mac1:en5:192.168.1.101", "mac2:en5:192.168.1.102"])
     found = setup.refusals(wiring, {"mac1": office, "mac2": office}, setup.KINDS)
     assert [finding.check for finding in found] == ["subnet", "subnet"]
+    assert {finding.fix for finding in found} == {"take a free one of 10.254.0.0/16"}
+    assert setup.refusals(wiring, {"mac1": office, "mac2": office}, ["rdma"]) == []
 
 
 def test_own_and_harmless_routes_are_no_collision() -> None:
@@ -495,6 +498,21 @@ def test_sudoers_line_is_just_these_commands() -> None:
         "me ALL=(root) NOPASSWD: /sbin/ifconfig lo0,"
         " /sbin/ifconfig en5 inet 10.254.0.5 netmask 255.255.255.252"
     )
+
+
+def test_a_word_of_sudoers_is_no_pattern() -> None:
+    """Nor the end of a command, nor a list of arguments: each is itself."""
+    word = r"a,b:c=d\e*f?[g]!^h# i"
+    line = setup.sudoers("me", [("/bin/x", word)])
+    assert line.endswith(r", /bin/x a\,b\:c\=d\\e\*f\?\[g\]\!\^h\#\ i")
+
+
+@pytest.mark.parametrize("owner", [None, "me"])
+def test_the_matrix_that_is_written(owner: str | None) -> None:
+    text = setup.write_matrix(wired(TWO), owner)
+    assert f"owner={owner or repr('')}\n" in text
+    assert "file=/tmp/mlx_ibv_devices.json\n" in text
+    assert f"matrix='{setup.matrix_text(wired(TWO))}'\n" in text
 
 
 def test_nothing_takes_an_interface_down_or_up() -> None:

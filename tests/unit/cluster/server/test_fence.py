@@ -61,6 +61,7 @@ def test_one_has_seen_as_high_a_number(number: int) -> None:
     assert fence.raised(mine, {"mac1": seen(5, "mine"), "mac2": seen(number, "old")})
     assert fence.values(mine)["fence"] == str(number + 1)
     assert f"fence={number + 1}\n" in mine.leader.asked[0]
+    assert "given=5\n" in mine.leader.asked[0]
     assert not fence.raised(mine, {"mac1": seen(number + 1, "mine"), "mac2": seen(10, "mine")})
     # From then on another's is no leftover.
     with pytest.raises(TakenOver) as found:

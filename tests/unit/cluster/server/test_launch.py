@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 
 from tasks.cluster import cluster as clusters
 from tasks.cluster.errors import ActionFailed, CheckFailed, Unreachable
-from tasks.cluster.server import launch, snapshots
+from tasks.cluster.server import fence, launch, snapshots
 from tasks.cluster.server.launch import ALREADY, Run
-from tasks.cluster.ssh import nodes
+from tasks.cluster.ssh import nodes, scripts
 from tasks.cluster.ssh.node import CommandResult
+from tasks.cluster.version import WRITER
 
 RUN = Run("20261130T120000ab12cd34", "ada@desk", 5.0)
 HOSTS = [{"ssh": f"mac{n}", "ips": [f"10.0.0.{n}"]} for n in (1, 2, 3)]
@@ -163,6 +165,91 @@ def test_what_is_recorded(built: Any) -> None:
     assert found.command[found.command.index("--port") :][:2] == ["--port", "8100"]
 
 
+def test_what_is_recorded_of_the_server(built: Any) -> None:
+    words = {"args": ["--model", "/m/K", "--host", "0.0.0.0"], "env": ["KEY=x"]}
+    mine = built(HOSTS, keep_env=True, **words)
+    found = launch.record(mine, mine.ranks[0], RUN, None)
+    assert (found.model, found.bind, found.served) == ("/m/K", "0.0.0.0", "K")
+    assert found.keeps_env
+    assert found.ready == mine.engine.ready
+    slow = replace(mine.ranks[0], env={**mine.ranks[0].env, "MLX_METAL_FAST_SYNCH": "1"})
+    assert launch.record(mine, slow, RUN, None).fast_synch == "on"
+    assert launch.record(built(HOSTS), mine.ranks[0], RUN, None).model == ""
+
+
+Sent = dict[str, tuple[list[str], dict[str, Any]]]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """The words and values with which each file is sent."""
+    found: Sent = {}
+
+    def script(name: str, words: Any = (), after: str = "", **values: Any) -> str:
+        found[name] = [*words], values
+        return ""
+
+    monkeypatch.setattr(scripts, "script", script)
+    return found
+
+
+LIGHT = {"engine": "light", "engines": {"light": {"command": ["/l.py"], "ready": "/"}}}
+
+
+@pytest.mark.parametrize("engine", [{}, LIGHT], ids=["mlx-lm", "light"])
+def test_what_a_node_is_told(built: Any, sent: Sent, engine: Any) -> None:
+    """The run and its ranks there, and what is to be done beside; programs that a rank needs."""
+    mine = replace(built(HOSTS, keep_logs=4, **engine), recalled=("old", ["A", "B"]))
+    launch.background(mine, mine.ranks[1:2], RUN)
+    _, told = sent["launch/node.sh"]
+    kept = json.loads(told.pop("record"))
+    assert kept["run"] == RUN.id
+    assert [(each["rank"], each["host"], each["log"]) for each in kept["ranks"]] == [
+        (1, "mac2", f"~/.mlx-tp/default/runs/{RUN.id}/rank-1.log")
+    ]
+    programs = [told.pop(name) for name in ("entry", "served", "score")]
+    entry = f"# {WRITER}\n{scripts.text('entry.py')}"
+    whole = [entry, scripts.text("served.py"), scripts.text("score.py")]
+    assert programs == (["", "", ""] if engine else whole)
+    assert told == {
+        **mine.where, **fence.values(mine), "run": RUN.id, "who": "ada@desk", "already": ALREADY,
+        "keep_runs": 4, "spare": "old",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("log_dir", [None, "/logs"])
+def test_what_a_rank_is_told(built: Any, sent: Sent, log_dir: str | None) -> None:
+    words = {"cwd": "/srv", "keep_env": True, "env": ["A=1", "B=2"]}
+    mine = built(HOSTS, keep_logs=4, log_limit=3, log_dir=log_dir, **words)
+    mine = replace(mine, recalled=("old", ["A", "B"]))
+    rank = mine.ranks[1]
+    launch.background(mine, [rank], RUN)
+    _, told = sent["launch/background.sh"]
+    assert told == {
+        "rank": 1, "python": rank.command[0], "cwd": "/srv", "prepare": mine.engine.prepare,
+        "detach": scripts.text("launch/detach.py"), "rdma": "", "keep_env": "A B",
+        "env_of": "old", "recalled": "A B", "log": "/logs/tp_server.rank1.log" if log_dir else "",
+        "link": "" if log_dir else "/tmp/tp_server.rank1.log", "begins": "# mlx-tp run=",
+        "header": launch.header(RUN, rank), "rotate": scripts.text("launch/rotate.py"), "keep": 4,
+        "cap": scripts.text("launch/cap.py"), "limit": 3_000_000,
+    }  # fmt: skip
+    launch.background(built(MESH, "jaccl"), [replace(rank, cwd=None)], RUN)
+    _, told = sent["launch/background.sh"]
+    assert (told["rdma"], told["cwd"]) == ("1", "")
+
+
+def test_a_rank_s_words(built: Any, sent: Sent) -> None:
+    """Its files, its environment with its mark, its arguments."""
+    mine = built(HOSTS, **LIGHT, env=["KEY=x"])
+    rank = replace(
+        mine.ranks[1], files={"MLX_HOSTFILE": "[]"}, env={"MLX_HOSTFILE": "f", "KEY": "x"}
+    )
+    launch.background(mine, [rank], RUN)
+    words, _ = sent["launch/background.sh"]
+    marked = f"MLX_TP_RANK_OF={RUN.id}.1"
+    assert words == ["MLX_HOSTFILE", "[]", "--", "KEY=x", marked, "--", *rank.command[1:]]
+
+
 def test_where_logs_are(built: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In the run's folder with a known name that leads there, or in a folder of the user's."""
     mine = built(HOSTS)
@@ -201,7 +288,8 @@ def test_what_the_entry_is_told(built: Any) -> None:
     assert told == {"BACKEND": "ring", "SIZE": "3", "LIMIT": "61.5", "MODEL": "/m/Kimi-4bit"}
     assert "MLX_TP_ENTRY_SIZE=3" in launch.background(mine, mine.ranks[:1], RUN)
     assert launch._entry(built(HOSTS, args=["--model=/m/K"], other_models=True))["OTHERS"] == "1"
-    assert "NAMES" not in launch._entry(built(HOSTS))
+    bare = launch._entry(built(HOSTS))
+    assert (bare["MODEL"], "NAMES" in bare) == ("", False)
 
 
 def test_values_that_a_next_start_may_use(built: Any) -> None:
@@ -212,6 +300,8 @@ def test_values_that_a_next_start_may_use(built: Any) -> None:
 
 def test_runs_sort_by_their_age() -> None:
     first, second = Run.new(), Run.new()
+    assert time.time() - 60 < first.started <= time.time()
+    assert first.id[:15] == time.strftime("%Y%m%dT%H%M%S", time.gmtime(first.started))
     assert re.fullmatch(r"\d{8}T\d{6}[0-9a-f]{8}", first.id)
     assert first.id[:15] <= second.id[:15]
     assert first.id != second.id

@@ -143,7 +143,8 @@ def test_a_number_without_a_lock_goes_with_its_command(cluster: Any) -> None:
 REFUSED = [
     (
         [f"refused\t1060\t\t{FIELDS}"], None, LockHeld,
-        r"mac1: busy with tp.stop of bob@x, since .*\(60 s\); nothing was changed: wait for it",
+        r"^mac1: busy with tp.stop of bob@x, since .*\(60 s\); nothing was changed: wait for it"
+        r" \(--lock-wait SECONDS\), or take its lock away \(inv tp.unlock\)$",
     ),
     ([], CommandResult("mac1", failure="gone", remedy="try"), Unreachable, "^mac1: gone: try$"),
     (
@@ -275,7 +276,7 @@ def test_the_script_comes_first_and_no_beat_before_it_is_held(cluster: Any) -> N
 
 def test_a_line_without_end_is_cut() -> None:
     lines: list[str] = []
-    stream = lock._Lines(lines.append)
+    stream = lock._LineStream(lines.append)
     stream.write("x" * 10 * LINE)
     stream.write("\n")
     assert [len(line) for line in lines] == [LINE]
@@ -357,7 +358,7 @@ REMOVED = [
 def test_unlock(cluster: Any, seen: Any, answer: CommandResult, now: float) -> None:
     """It removes the lock by the new number, which is no command's from then on."""
     mine, sent = cluster(), list[str]()
-    seen(mine, {"mac1": 4})
+    asked = seen(mine, {"mac1": 4})
 
     def sh(script: str) -> CommandResult:
         sent.append(script)
@@ -366,6 +367,7 @@ def test_unlock(cluster: Any, seen: Any, answer: CommandResult, now: float) -> N
     mine.leader.sh = sh
     had, missed = lock.unlock(mine)
     assert (had and had.now, missed) == (now, ["mac4"])
+    assert asked == [None, (5, "tp.unlock")]
     (script,) = sent
     assert "\nfence=5\n" in script
     assert "\nsilence=30\n" in script

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from tasks.cluster.facts import NodeFacts
+from tasks.cluster.facts import NodeFacts, Unknown
+from tasks.cluster.facts.machine import processes
 from tasks.cluster.facts.server.state import KEY, RankState, State
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.server import snapshots, stop
 from tasks.cluster.server.stop import Held
 from tasks.cluster.server.targets import Target
 from tasks.cluster.ssh import nodes
-from tasks.cluster.ssh.node import CommandResult
+from tasks.cluster.ssh.node import SCRIPT_TIMEOUT, CommandResult
 
 GB = 1024**3
 FIRST = Target("mac1", 10, "rank 0", ("start", "b", "1"), is_leader=True, signal="INT")
@@ -38,6 +39,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(looks: list[tuple[list[Target], float]], **options: Any) -> tuple[list[Any], list[str]]:
         sent: list[Any] = []
         told: list[str] = []
+        found = options.pop("found", [FIRST, SECOND])
         coming = iter(looks)
         clock = [0.0]
 
@@ -48,7 +50,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Any:
             return left, Held({(each.node, each.pid): int(held * GB) for each in left}, {})
 
         monkeypatch.setattr(stop, "_signal", signal)
-        monkeypatch.setattr(stop, "targets", lambda *_: [FIRST, SECOND])
+        monkeypatch.setattr(stop, "targets", lambda *_: found)
         monkeypatch.setattr(stop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
         reports = stop.stop(cluster(), read=Snapshot({}, {}), tell=told.append, **options)
         assert next(coming, None) is None
@@ -77,6 +79,16 @@ def test_all_at_once(stopped: Any) -> None:
     assert sent == [("INT", [10, 20], 5.0), ("TERM", [10, 20], 10.0)]
 
 
+@pytest.mark.parametrize("order", ["leader", "all"])
+def test_nothing_comes_before_sigterm(stopped: Any, order: str) -> None:
+    """Where rank 0 is not there, or is to get it, too, and at the same time as the others."""
+    assert stopped([(NONE, 0)], order=order, found=ONE)[0] == [("TERM", [20], 15.0)]
+    first = replace(FIRST, signal="TERM")
+    sent, _ = stopped([(ONE, 0), (NONE, 0)][order == "all" :], order=order, found=[first, SECOND])
+    alone = [("TERM", [10], 5.0), ("TERM", [20], 10.0)]
+    assert sent == ([("TERM", [10, 20], 15.0)] if order == "all" else alone)
+
+
 def test_no_sigkill_while_memory_falls(stopped: Any) -> None:
     """Told at each look; once it no longer falls there is nothing to wait for."""
     looks = [(BOTH, 400), (BOTH, 380), (BOTH, 359), (ONE, 340), (ONE, 339.95), (NONE, 0)]
@@ -98,7 +110,9 @@ def test_who_says_so_is_obeyed(stopped: Any, how: dict[str, Any]) -> None:
     """After one line on what it risks."""
     looks = [(BOTH, 400), (BOTH, 380), (NONE, 0)][2 * ("force" in how) :]
     sent, told = stopped(looks, **how)
-    assert [name for name, *_ in sent] == ["INT", "TERM", "KILL"][2 * ("force" in how) :]
+    kill = ("KILL", [10, 20], 10.0)
+    half = ("INT", [10], 2.0), ("TERM", [10, 20], 2.0)
+    assert sent == ([kill] if "force" in how else [*half, kill])
     risk = "what it has wired may stay so until a reboot"
     assert told[-1] == f"SIGKILL to rank 0 on mac1, rank 1 on mac2: {risk}"
 
@@ -110,6 +124,7 @@ def test_what_a_mac_tells() -> None:
     now = Held.parse({"a": f"holds 5 198.9 GB\n{VM_STAT.format(99999)}left 5"})
     assert now.is_less_than(before)
     assert not now.is_less_than(now)
+    assert not now.is_less_than(Held({}, {}))
     gone = [Held.parse({"a": f"{VM_STAT.format(pages)}left 5"}) for pages in (90000, 80000)]
     assert gone[1].is_less_than(gone[0])
     assert not gone[0].is_less_than(gone[1])
@@ -129,25 +144,30 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
         answers: list[dict[str, str | None]], again: list[Target] | None = None, **options: Any
     ) -> tuple[list[Any], Any]:
         told: list[Any] = []
+        waits: list[float] = []
         coming = iter(answers)
         looks: Any = iter([[FIRST, SECOND], again])
         here, read = cluster(), options.pop("read", Snapshot({}, {}))
 
         def script(of: Any, waited: Any, signalled: Any, name: str, seconds: float) -> str:
             assert of is here
+            waits.append(seconds)
             return f"{name} {[each.pid for each in signalled]} of {[each.pid for each in waited]}"
 
         def sh(every: Any, texts: Any, timeout: float) -> Any:
             assert every is here.nodes
+            assert timeout == waits[-1] + SCRIPT_TIMEOUT
             told.append(dict(sorted(texts.items())))
             said = next(coming)
             return {name: _answer(name, said[name]) for name in texts}
 
         def targets(of: Any, found: Any, run: Any, everything: Any) -> Any:
+            assert isinstance(found, Snapshot)
             told.append((of is here, found is read, run, everything))
             return next(looks)
 
         def alive(of: Any, names: Any) -> Snapshot:
+            assert of is here
             told.append(names)
             return Snapshot({}, {} if again is not None else dict.fromkeys(names, ("away", "")))
 
@@ -184,6 +204,13 @@ def test_each_node_is_asked_for_its_own_ranks(asked: Any) -> None:
     ]
 
 
+def test_a_node_that_says_something_else_has_ended_nothing(asked: Any) -> None:
+    both = {"mac1": "left", "mac2": "Welcome"}
+    told, reports = asked([both, {"mac2": "left"}])
+    assert told[2] == {"mac2": "TERM [20] of [20]"}
+    assert reports["mac2"].ended == ["rank 1"]
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [({}, "not ended within 15 s"), ({"timeout": 4.0}, "not ended within 4 s")],
@@ -216,6 +243,7 @@ def test_a_node_that_was_lost_is_looked_at_once_more(asked: Any, again: Any, wor
     assert told[3] == (True, False, "r1", False)
     assert reports["mac1"].word == "stopped"
     assert reports["mac2"].word == word
+    assert reports["mac2"].failure == ("" if word == "stopped" else "connection lost")
     assert reports["mac2"].ended == (["rank 1"] if word == "stopped" else [])
 
 
@@ -232,7 +260,18 @@ def test_ranks_that_had_died_are_told(asked: Any) -> None:
     read = Snapshot({"mac2": facts}, {"mac1": ("no answer", "look")})
     gone = {"mac1": "left", "mac2": "left"}
     reports = asked([gone], read=read, run="r1")[1]
-    assert len(reports["mac2"].died) == 1
-    assert reports["mac2"].died[0].startswith("rank 1 (")
+    assert reports["mac2"].died == ["rank 1 (exit status 9)"]
     assert reports["mac1"].failure == "no answer: look"
     assert len(asked([gone], read=read)[1]["mac2"].died) == 2
+    late = replace(dead, booted=-120.0)
+    facts = NodeFacts("mac2", {KEY: State(0.0, {1: late}, None, None)})
+    reports = asked([gone], read=Snapshot({"mac2": facts}, {"mac1": ("no answer", "")}))[1]
+    assert reports["mac2"].died == ["rank 1 (rebooted 2 min ago)"]
+    assert reports["mac1"].failure == "no answer"
+
+
+@pytest.mark.parametrize("key", [KEY, processes.KEY])
+def test_a_node_of_which_it_is_unknown_what_runs(asked: Any, key: Any) -> None:
+    facts = NodeFacts("mac2", {key: Unknown("torn")})
+    reports = asked([{"mac1": "left", "mac2": "left"}], read=Snapshot({"mac2": facts}, {}))[1]
+    assert (reports["mac1"].failure, reports["mac2"].failure) == ("", "torn")

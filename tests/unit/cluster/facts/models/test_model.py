@@ -52,3 +52,5 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         for name in ("org/tiny", "org/none", "no name"):
             read = read_here(model.fact(name, None, python, env))
             assert read.values[model.KEY] == model.Model(None)
+    file = str(folder.parents[1] / "refs" / "v1")
+    assert read_here(model.fact(file, None))[model.KEY] == model.Model(None, is_file=True)
