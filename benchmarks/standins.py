@@ -16,7 +16,11 @@ from rig import Rig
 STARTS = 100  # in a row, by one shell
 COMMANDS = {
     "sysctl -n hw.memsize": "which process 1 of the host answers itself",
-    "netstat -rn": "which a child of process 1 is",
+    "ifconfig en5": "which it answers too, and asks `ip` after a change",
+    "ibv_devinfo -v": "and so this one",
+    "networksetup -listallhardwareports": "and so this one",
+    "lsof -nP -iTCP:8080 -sTCP:LISTEN": "which looks into /proc",
+    "sudo -n true": "the real one, told to process 1",
     "sed -n 1p /dev/null": "GNU's, behind a guard of Apple's words",
 }
 

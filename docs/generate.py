@@ -48,7 +48,7 @@ def reference() -> str:
         task = ns[name]
         parts.append(f"## {name}\n\n```text\n{inspect.getdoc(task) or ''}\n```\n")
         rows = [
-            f"| `{', '.join(_flag(each, argument) for each in argument.names)}` |"
+            f"| `{_cell(', '.join(_flag(each, argument) for each in argument.names))}` |"
             f" {_cell(argument.help)} |"
             for argument in task.get_arguments()
         ]

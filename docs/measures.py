@@ -35,6 +35,24 @@ def main(root: Path) -> None:
     print(f"imports inside functions: {sum(map(inside, trees))}")
     print(f"Any: {sum(uses_of_any(tree) for tree in trees)}")
     print(f"lines: {total}")
+    print(f"functions over 15 lines: {sum(map(long, trees))}")
+    named = Counter(name for tree in trees for name in types(tree))
+    twice = sorted(name for name, times in named.items() if times > 1)
+    print(f"names of types in two modules: {len(twice)} ({', '.join(twice)})")
+
+
+def long(tree: ast.Module) -> int:
+    """The functions of more than 15 lines, docstrings too."""
+    found = [each for each in ast.walk(tree) if isinstance(each, FUNCTIONS)]
+    return sum((each.end_lineno or 0) - each.lineno >= 15 for each in found)
+
+
+def types(tree: ast.Module) -> set[str]:
+    """The names of a module's classes and types."""
+    assigned = [each.targets for each in tree.body if isinstance(each, ast.Assign)]
+    names = [name.id for targets in assigned for name in targets if isinstance(name, ast.Name)]
+    classes = {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
+    return {*classes, *(name for name in names if name[0].isupper() and not name.isupper())}
 
 
 def inside(tree: ast.Module) -> int:

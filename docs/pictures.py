@@ -2,6 +2,8 @@
 
 uv run python docs/pictures.py          # all, in a home of its own: two ranks on this machine
 uv run python docs/pictures.py list     # some
+
+On an idle machine, else the bench is one of the others' work.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ PICTURES = {
     "terminal": ["inv demo"],
     "list": ["inv"],
     "help": ["inv --help tp.stop"],
-    "wrong": ["inv tp.start --model M", "inv tp.strat"],
+    "wrong": ["inv tp.start --model M", "inv tp.strat", "inv tp.logs --tail 9", "inv tp.stop mac1"],
     "preflight": ["inv tp.preflight"],
     "start": ["inv tp.start"],
     "status": ["inv tp.status", "inv tp.memory"],

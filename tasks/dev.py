@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from invoke.context import Context
-
-from . import commands
+from . import commands, tp
 from .cli import options
 from .cli.options import SERVER_OPTIONS, cluster_task
 from .cluster.config.values import Count, Path, Patterns, Seconds
@@ -60,11 +58,7 @@ def sync(
         commands.dev.sync.run(session, machines.hosts, copy, yes)
 
 
-def _last(c: Context, **given: Any) -> Cluster:
-    return commands.tp.restart.last(c, **given)
-
-
-@cluster_task(*SERVER_OPTIONS, "with_", "keep_logs", "lock_wait", of=_last)
+@cluster_task(*SERVER_OPTIONS, "with_", "keep_logs", "lock_wait", of=tp.last)
 def loop(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """On each save: copy dev.source, restart; a line each time.
 

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool = False) -> None:
     """The configured cluster: ranks, hosts, addresses, python.
 
-    Interfaces, user and gateway, too; no host is asked.
-
-    No node is asked. User and port are what ssh's configuration makes of the host (ssh -G).
+    Interfaces, user and gateway, too; no host is asked: user and port are what ssh's configuration
+    makes of the host (ssh -G).
 
     inv hosts.list --hostfile hosts/hwstudio.json
     inv hosts.list --hosts mac1,mac2 --verbose

@@ -6,10 +6,7 @@ from types import ModuleType
 
 
 def modules_of(package: str) -> Callable[[str], ModuleType]:
-    """Give a package's `__getattr__` (PEP 562): its modules as attributes, each loaded by its use.
-
-    Their names stand in the package for type checkers, so that a wrong one is an error there.
-    """
+    """Give a package's `__getattr__` (PEP 562): its modules, each loaded by its use."""
 
     def load(name: str) -> ModuleType:
         try:

@@ -41,14 +41,9 @@ STRICT = {"bash": "bash", "dash": "dash", "sudo": "sudo"}
         "nodes": "how many hosts: 2 to 6",
         "topology": "mesh: a cable between any two; ring; two-cables: two between two",
         "strict": "as strict as a Mac: its user is not root, no /proc, BSD's words only",
-    },
+    }
 )
-def up(
-    c: Context,
-    nodes: Nodes = 2,
-    topology: Topology = "mesh",
-    strict: bool = False,
-) -> None:
+def up(c: Context, nodes: Nodes = 2, topology: Topology = "mesh", strict: bool = False) -> None:
     """Start test hosts that are like Macs (needs Linux and root).
 
     Each has sshd, macOS commands and Thunderbolt ports.
@@ -100,7 +95,7 @@ def down(c: Context) -> None:
         "host": "a host, as mac1",
         "name": "a fault, as rdma_disabled or port_down:rdma_en5 (a wrong one lists all)",
         "off": "mend it again",
-    },
+    }
 )
 def fault(c: Context, host: str, name: str, off: bool = False) -> None:
     """Break something on a test host, or mend it.

@@ -43,10 +43,7 @@ MOVED = {
 }
 
 
-RENAMED = {
-    "tasks.cli.options.WHAT": "SERVER_OPTIONS",
-    "tasks.cli.options.WHERE": "TARGET_OPTIONS",
-}
+RENAMED = {"tasks.cli.options.WHAT": "SERVER_OPTIONS", "tasks.cli.options.WHERE": "TARGET_OPTIONS"}
 
 
 class _Finder(Loader):

@@ -185,10 +185,7 @@ class Session:
         self.nodes(())
 
     def cluster(self, options: Options) -> Cluster:
-        """The cluster of these options: built once for an asked task and its hooks.
-
-        It is built anew where the configuration or the hostfile has changed since.
-        """
+        """The cluster of these options: built once for an asked task, unless files change."""
         given = {key: value for key, value in options.items() if value not in (None, [], "")}
         key = repr((sorted(given.items()), self.settings))
         stamp, made = self._clusters.get(key, (None, None))
@@ -214,12 +211,11 @@ class Session:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Within it a part of the command is done; `phases` has the seconds that each took."""
-        begun, before = time.monotonic(), self.waiting.what
-        self.waiting.what = name
+        begun = time.monotonic()
         try:
-            yield
+            with self.waiting.part(name):
+                yield
         finally:
-            self.waiting.what = before
             self.phases[name] = self.phases.get(name, 0) + time.monotonic() - begun
 
     def note(self, **facts: str) -> None:

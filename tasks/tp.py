@@ -36,9 +36,9 @@ Counts = Annotated[tuple[int, ...], Wholes("COUNTS", 1, 256)]
 Interval = Annotated[float, Number("SECONDS", 0.1)]
 Lines = Annotated[int, Whole("LINES")]
 Order = Literal["leader", "all"]
-Patience = Annotated[float, Number("SECONDS", 1)]
+TokenPatience = Annotated[float, Number("SECONDS", 1)]
 Pattern = Annotated[str, Free("REGEX")]
-Rank = Annotated[int, Whole("RANK", 0, 1023)]
+RankNumber = Annotated[int, Whole("RANK", 0, 1023)]
 Repeats = Annotated[int, Whole("COUNT", 1, 1000)]
 Requests = Annotated[int, Whole("COUNT", 1, 100_000)]
 Restarts = Annotated[int, Whole("COUNT", 0, 1000)]
@@ -49,7 +49,7 @@ Url = Annotated[str, Free("URL")]
 WholeSeconds = Annotated[int, Whole("SECONDS", 1, 3600)]
 
 
-def _last(c: Context, **given: Any) -> Cluster:
+def last(c: Context, **given: Any) -> Cluster:
     """Imported late: only a restart reads the nodes before its body."""
     return commands.tp.restart.last(c, **given)
 
@@ -92,10 +92,7 @@ def preflight(
 
 @cluster_task(*TARGET_OPTIONS, "num_ranks")
 def cooldown(
-    session: Session,
-    cluster: Cluster,
-    skip_checks: bool = False,
-    dry_run: bool = False,
+    session: Session, cluster: Cluster, skip_checks: bool = False, dry_run: bool = False
 ) -> None:
     """Wait out the rest of 30 s since a rank's unclean end.
 
@@ -225,7 +222,7 @@ def stop(
     "with_",
     "keep_logs",
     "lock_wait",
-    of=_last,
+    of=last,
     help={
         "sync": "first copy dev.source to dev.target on all nodes, as dev.sync does",
         "follow": "show all ranks' lines from the start on, until the first error or Ctrl-C",
@@ -305,7 +302,7 @@ def logs(
     cluster: Cluster,
     follow: bool = False,
     lines: Lines = 100,
-    rank: Rank | None = None,
+    rank: RankNumber | None = None,
     grep: Pattern | None = None,
     previous: Count | None = None,
     json: bool = False,
@@ -326,8 +323,8 @@ def logs(
 @options_task(
     help={
         "fact": "what you know: mlx-lm=0.31.3, rdma.ping=ok (or fail), MLX_METAL_FAST_SYNCH=set (or"
-        " unset); repeat",
-    },
+        " unset); repeat"
+    }
 )
 def explain(
     c: Context,
@@ -366,7 +363,7 @@ def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = Fa
 def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
     """Wired memory of every node, and what has leaked.
 
-    What a killed server left only a reboot frees (exit 3).
+    What a killed server left, only a reboot frees (exit 3).
     """
     cluster.connect()
     commands.tp.memory.run(session, cluster, json)
@@ -390,7 +387,7 @@ def watch(
     restart: bool = False,
     max_restarts: Restarts = 3,
     interval: Interval = 1,
-    patience: Patience = 600,
+    patience: TokenPatience = 600,
     json: bool = False,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.

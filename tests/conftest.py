@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import getpass
 import itertools
 import json
 import os
@@ -44,6 +45,9 @@ ROOT = Path(__file__).parents[1]
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+# As where CI runs: what a test needs of a user's environment it says itself.
+for name in ("SHELL", "TERM", "USER", "LOGNAME", "EDITOR", "PAGER", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 # Nothing is timed in tests: neither an example, nor how long it takes to make one. In CI as well
 # examples are random, and one that failed is printed, kept, and the first to be tried again.
 hypothesis.settings.register_profile(
@@ -500,7 +504,7 @@ class Sshd:
     def _entry(self, name: str) -> str:
         return (
             f"Host {name}\n  HostName 127.0.0.1\n  Port {self.ports[name]}\n"
-            f"  User {os.environ.get('USER', 'root')}\n  IdentityFile {self.folder}/user.key\n"
+            f"  User {getpass.getuser()}\n  IdentityFile {self.folder}/user.key\n"
             f"  UserKnownHostsFile {self.folder}/known_hosts\n"
         )
 

@@ -26,7 +26,7 @@ from rig import Rig
 from tasks.cluster import facts
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
-from tasks.cluster.facts import Unknown
+from tasks.cluster.facts import ToldError, Unknown
 from tasks.cluster.facts.machine import files
 from tasks.cluster.facts.machine.files import DANGLING, SyncTarget
 from tasks.cluster.facts.machine.memory import GIB
@@ -73,6 +73,18 @@ def plain_tree(folder: Path) -> Path:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return plain_tree(tmp_path / "source")
+
+
+def test_a_long_listing_is_told(inv: Inv, source: Path, home: Path) -> None:
+    """Of a tree that takes its time, here, too."""
+    (home / "bin").mkdir()
+    find = home / "bin" / "find"
+    find.write_text(f'#!/bin/sh\n[ "$PWD" != {source} ] || sleep 3\nexec /usr/bin/find "$@"\n')
+    find.chmod(0o755)
+    inv.env["PATH"] = f"{home / 'bin'}:{os.environ['PATH']}"
+    words = ["--source", str(source), "--target", str(home / "copy"), "--hosts", "127.0.0.1"]
+    said = inv("dev.sync", *words).err
+    assert re.search(rf"listing {source}: waiting for 127.0.0.1, \d+ s", said)
 
 
 def shown(folder: str) -> str:
@@ -259,7 +271,33 @@ def test_listing_with_a_macs_wc(tmp_path: Path) -> None:
     assert found == {"größe": "1048577", "12 3 x": "1048577"}
 
 
-@pytest.mark.parametrize("text", ["1 2 ./a\nfind: ./b: Permission denied", "1 2 3 ./a", "x"])
+def test_listing_of_links_that_lead_to_themselves(tmp_path: Path) -> None:
+    """find has an error for each, and another status: it lists the rest."""
+    folder = tmp_path / NASTY_FOLDER
+    folder.mkdir()
+    (folder / "x").touch()
+    for name, to in (("self", "self"), ("a", "b"), ("b", "a"), ("again", ".")):
+        (folder / name).symlink_to(to)
+    found = read(files.fact(str(folder)), tmp_path)
+    assert {name for name, seen in found.items() if seen == DANGLING} == {"self", "a", "b"}
+    assert found.keys() - {"again"} == {"self", "a", "b", "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1 2 ./a\nfind: ./b: Permission denied", "b in it can't be read: Permission denied"),
+        ("find: './b c': Permission denied", "b c in it can't be read: Permission denied"),
+        ("1 2 ./a\nb", "name of more than one line"),
+    ],
+)
+def test_a_listing_says_what_is_wrong_in_one_line(text: str, expected: str) -> None:
+    with pytest.raises(ToldError, match=expected) as raised:
+        files.parse_files(text, 1)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["1 2 3 ./a", "x"])
 def test_a_listing_with_anything_else_in_it_is_unknown(text: str) -> None:
     with pytest.raises(ValueError, match="can't be listed"):
         files.parse_files(text, 0)
@@ -890,7 +928,7 @@ def test_no_way_up_in_a_target(sync: Sync, target: str, words: tuple[str, ...]) 
         ((), "give --source DIR, or dev.source in invoke.yaml"),
         (("--source", "."), "give --target DIR, or dev.target in invoke.yaml"),
         (("--source", "/nowhere", "--target", "x"), "--source /nowhere: no such folder here"),
-        (("--source", "README.md", "--target", "x"), "--source README.md: no such folder here"),
+        (("--source", "README.md", "--target", "x"), "--source README.md: is a file, not"),
         (("--source", ".", "--target", "a\nb"), "--target 'a\\nb': give a path on one line"),
         (("--source", ".", "--target", "~you/x"), "--target ~you/x: give a path of the node's"),
         (("--source", ".", "--target", "x", "--exclude", "[a"), "--exclude '[a': give a name"),

@@ -44,6 +44,9 @@ def test_whole_life(served: Inv, home: Path) -> None:
     assert url in started.out.splitlines()
     assert "ready after" in started.err
     assert "healthy: a token" in started.err
+    # One token is the proof: at real size a second one takes its time.
+    log = home / "logs" / "tp_server.rank0.log"
+    assert log.read_text().count("POST /v1/chat/completions") == 1
 
     status = served("tp.status", "--json").json()
     assert status["state"] == "ready"

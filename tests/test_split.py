@@ -192,8 +192,8 @@ def test_weights_are_read(tmp_path: Path) -> None:
         "deep.safetensors": None,
     }
     assert (said.weights.lost, said.weights.lost_count) == (("x", PARTS[1]), 2)
-    # There is no config.json: that can't be told, and the files can.
-    assert said.row(2, TENSOR).answer == "unknown"
+    # There is no config.json: nothing loads, and the files can be told of.
+    assert said.row(2, TENSOR).answer == "no"
     (folder / "model.safetensors.index.json").write_text("[")
     assert ask(folder, TENSOR, 2).weights.named == frozenset()
     assert not (tmp_path / "a-canary").exists()
@@ -250,6 +250,15 @@ def test_a_config_that_is_none(tiny: Path, tmp_path: Path, text: str, why: str) 
     (folder / "config.json").write_text(text, encoding="utf-8")
     row = ask(folder, TENSOR, 2).row(2, TENSOR)
     assert (row.answer, row.why[: len(why)]) == ("no", why)
+
+
+def test_a_config_that_leads_to_itself(tiny: Path, tmp_path: Path) -> None:
+    folder = broken(tiny, tmp_path / "m")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("config.json")
+    row = ask(folder, TENSOR, 2).row(2, TENSOR)
+    why = "config.json can't be read, copy it again: Too many levels of symbolic links"
+    assert (row.answer, row.why) == ("no", why)
 
 
 def test_packed_files_of_which_config_says_nothing(tiny: Path, tmp_path: Path) -> None:

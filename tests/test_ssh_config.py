@@ -308,3 +308,25 @@ def test_ssh_is_asked_once_for_a_host(inv: Inv, home: Path) -> None:
     inv.env["PATH"] = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     inv("tp.memory", "--hosts", "127.0.0.7", "tp.memory", "--hosts", "127.0.0.7", code=5)
     assert len((home / "asked").read_text().splitlines()) == 1
+
+
+def test_what_was_resolved_is_shown(inv: Inv, home: Path) -> None:
+    """Of each host: where it leads and by which way, and the keys that are tried there."""
+    (home / ".ssh").mkdir()
+    (home / "junk.key").write_text("none\n")
+    (home / "known").touch()
+    (home / ".ssh" / "config").write_text(
+        "Host mac1\n  HostName 10.9.8.7\n  Port 2022\n  User ada\n  ProxyJump bob@gate\n"
+        f"  IdentityAgent none\n  IdentityFile {home}/junk.key\n"
+        f"  UserKnownHostsFile {home}/known\n  PKCS11Provider /x.so\n"
+        "Host gate\n  HostName 10.9.8.1\n"
+    )
+    shown = inv("hosts.list", "--hosts", "mac1", "--verbose", "--json").json()["ssh"]["mac1"]
+    assert shown["address"] == ["ada@10.9.8.7:2022"]
+    assert shown["by way of"] == ["bob@10.9.8.1:22"]
+    assert shown["keys"] == [f"{home}/junk.key (no key that can be read)"]
+    assert shown["known hosts"] == [f"{home}/known"]
+    assert shown["passed over"] == ["PKCS11Provider can't be used here"]
+    told = inv("hosts.list", "--hosts", "mac1", "--verbose").out
+    assert "ada@10.9.8.7:2022" in told
+    assert "bob@10.9.8.1:22" in told

@@ -102,7 +102,8 @@ def test_a_home_that_the_shell_wrote_out(tmp_path: Path, monkeypatch: pytest.Mon
     """A model that is not on a node, but below ~ here, may be there below the node's own ~."""
     monkeypatch.setenv("HOME", str(tmp_path))
     said = {}
-    for path in (f"{tmp_path}/models/K", "/models/K"):
+    page = "https://huggingface.co/org/K"
+    for path in (f"{tmp_path}/models/K", "/models/K", page):
         made = cluster.build({"hostfile": "hosts/local.json"}, ["--model", path])
         facts = NodeFacts("mac1", {model.KEY: model.Model(None)})
         snapshot = Snapshot({"mac1": facts}, {})
@@ -110,6 +111,7 @@ def test_a_home_that_the_shell_wrote_out(tmp_path: Path, monkeypatch: pytest.Mon
         said[path] = found.fix
     assert "write '~/models/K', in quotes" in said[f"{tmp_path}/models/K"]
     assert "~" not in said["/models/K"]
+    assert said[page] == "name its repository: org/K"
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_no_server(light: Inv) -> None:
 def test_an_engine_without_tokens(light: Inv) -> None:
     """All ranks live, the page is green, and there is no token, as where rank 1 hangs."""
     light("tp.start")
-    silent = "Pages.do_POST = lambda self: time.sleep(999)\nPath(f'{FOLDER}/silent').touch()"
+    silent = "Pages.post = lambda self: time.sleep(999)\nPath(f'{FOLDER}/silent').touch()"
     (light.home / "light" / "serve.0.py").write_text(silent)
     wait_for((light.home / "light" / "silent").exists)
     with watching(light, "--patience", "3") as process:

@@ -5,7 +5,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -78,7 +78,7 @@ class Executor(InvokeExecutor):
     def _names(self) -> dict[int, str]:
         # A user's own task file may know ours by other names; importing ours would be a cycle.
         trees = self.collection, sys.modules[__name__.partition(".")[0]].ns
-        return {id(tree[name]): name for tree in trees for name in tree.task_names}
+        return {id(task): name for tree in trees for name, task in _named(tree)}
 
     def execute(self, *tasks: Asked) -> dict[Task[Any], Result]:
         asked = [each for each in tasks if _wants_json(each)]
@@ -135,6 +135,13 @@ class Executor(InvokeExecutor):
             if said is not _ABSENT:
                 return f"{getattr(self.config, f'_{level}_path')}: {name}"
         return name
+
+
+def _named(tree: Collection) -> Iterator[tuple[str, Task[Any]]]:
+    """Its tasks by their full names; a look-up would merge configurations for each."""
+    yield from tree.tasks.items()
+    for name, below in tree.collections.items():
+        yield from ((tree.subtask_name(name, each), task) for each, task in _named(below))
 
 
 def run(config: Config, task: Task[Body], **options: object) -> None:

@@ -122,8 +122,7 @@ class Hooks:
     def around(self, call: SessionCall) -> tuple[list[Call], list[Call]]:
         """What is to run before a call and after it; the same for the same call."""
         name = self._names.get(id(call.task), "")
-        commands = self._config.get(name)
-        if not commands:
+        if not (commands := self._config.get(name)):
             return [], []
         key = f"{name} {sorted(call.kwargs.items())}"
         if key not in self._made:

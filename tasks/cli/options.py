@@ -162,11 +162,7 @@ class ClusterTask(OptionsTask):
         return super().__call__(c.context if isinstance(c, Session) else c, *args, **options)
 
     def made(
-        self,
-        c: Context,
-        session: Session,
-        options: Options,
-        cluster_options: Options | None = None,
+        self, c: Context, session: Session, options: Options, cluster_options: Options | None = None
     ) -> object:
         """What its body gets with these options: a cluster, or what `of` makes."""
         given = {name: options.get(name) for name in self.shared}
@@ -228,9 +224,7 @@ def cluster_task(
     return decorate
 
 
-def options_task(
-    help: Mapping[str, str] | None = None,
-) -> Callable[[Body], OptionsTask]:
+def options_task(help: Mapping[str, str] | None = None) -> Callable[[Body], OptionsTask]:
     """A task without a cluster; its body `(c, ...)` has options of the types of its annotations."""
 
     def decorate(body: Body) -> OptionsTask:

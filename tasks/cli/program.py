@@ -93,7 +93,7 @@ class Program(InvokeProgram):
         self.print_columns([(line, helpline(task)) for line, task in found.items()])
         print("All tasks: inv --list.  One of them: inv --help tp.start.")
         print("Invoke's own options: inv --help.")
-        print("Pages: README.md, docs/guide.md.")
+        print("Pages: README.md, docs/unboxing.md.")
         raise Exit
 
     def _has(self, name: str) -> bool:
@@ -133,7 +133,8 @@ class Program(InvokeProgram):
         options = context.help_tuples()
         needed = "".join(f" {each.name.upper()}" for each in context.positional_args)
         print(f"Usage: inv {name}{needed}{' [--options]' if options else ''}\n")
-        for line in paragraphs(inspect.getdoc(self.collection[name]) or "", _width()):
+        width = shutil.get_terminal_size().columns
+        for line in paragraphs(inspect.getdoc(self.collection[name]) or "", width):
             print(f"{self.leading_indent}{line}".rstrip())
         print("Options:")
         if options:
@@ -163,10 +164,6 @@ def _command(line: str, room: int) -> Iterator[str]:
 
 def _dashed(found: re.Match[str]) -> str:
     return f"'--{found[1].strip('_').replace('_', '-')}'"
-
-
-def _width() -> int:
-    return shutil.get_terminal_size().columns
 
 
 def _below(name: str, names: Iterable[str]) -> list[str]:

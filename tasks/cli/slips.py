@@ -49,6 +49,8 @@ def lacking(text: str) -> str:
 def _value(token: str, words: Sequence[str], task: ParserContext) -> str:
     """Hint at what a bare word was meant for: a file, a rank, the end of an option's value."""
     before, last = words[: words.index(token)][-2:] if token in words[2:] else ("", "")
+    if _takes(last, task) and words.count(last) > 1:
+        return f"{last} is there twice: it takes one value."
     if before in task.flags and _takes(before, task) and last.startswith("-"):
         return f"Quote it: {before} '{last} {token}'"
     if "--hostfile" in task.flags and token.endswith(".json"):

@@ -76,8 +76,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
         _end(error)
     line = _of_invoke(error, {each.f_code.co_name: each.f_locals for each, _ in walk_tb(trace)})
-    line = line or _of_own_file(error, trace)
-    if not line:
+    if not (line := line or _of_own_file(error, trace)):
         sys.__excepthook__(kind, error, trace)
         return
     print(one_line(line), file=sys.stderr)

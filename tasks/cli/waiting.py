@@ -42,6 +42,15 @@ class Waiting:
         self.early: Early | None = None
 
     @contextmanager
+    def part(self, what: str) -> Iterator[None]:
+        """Within it `what` is named as that which waits."""
+        before, self.what = self.what, what
+        try:
+            yield
+        finally:
+            self.what = before
+
+    @contextmanager
     def rows(self, early: Early) -> Iterator[None]:
         """Within it `early` makes rows of what is known while a node's answer is missing."""
         before, self.early = self.early, early
@@ -73,7 +82,7 @@ class Waiting:
         return self.early(so_far(done)) if self.early and so_far and done and not is_json else []
 
 
-Show = Callable[[str, Callable[[], Rows]], None]
+ShowLine = Callable[[str, Callable[[], Rows]], None]
 
 
 class _Lines:
@@ -89,7 +98,7 @@ class _Lines:
 
 
 @contextmanager
-def _live() -> Iterator[Show]:
+def _live() -> Iterator[ShowLine]:
     """What is shown is gone at the end: then comes the result."""
     from rich.console import Console
     from rich.live import Live

@@ -117,8 +117,7 @@ class Cluster(Site):
     def with_nodes(self, names: Iterable[str]) -> Cluster:
         """The same with these nodes besides, which a run has that the hostfile no longer names."""
         here = {node.name for node in self.nodes}
-        more = [Host(name) for name in dict.fromkeys(names) if name not in here]
-        if not more:
+        if not (more := [Host(name) for name in dict.fromkeys(names) if name not in here]):
             return self
         return replace(self, nodes=[*self.nodes, *self.connections.of(more, self.ssh_config)])
 
@@ -277,6 +276,8 @@ def _of_cluster(config: Mapping[str, object], name: str | None) -> Settings:
     """The configuration with what `tp.clusters` says of the cluster over it."""
     whole = _read(config)
     name = name or whole.cluster
+    if name == "all":
+        raise BadInput("--cluster all is for tp.status: name one cluster")
     if name not in whole.clusters:
         if whole.clusters and name != DEFAULT:
             known = ", ".join(sorted({DEFAULT, *whole.clusters}))

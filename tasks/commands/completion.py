@@ -132,10 +132,7 @@ def _checks(tp: Tp) -> list[str]:
 
 
 def _models(tp: Tp) -> list[str]:
-    """The hostfile's model, those that this machine has from Hugging Face, and those in ~/models.
-
-    What nodes have is not asked: Tab must answer at once.
-    """
+    """The hostfile's model, those of Hugging Face's cache here, of ~/models; no node is asked."""
     file = _file(tp)
     own = file.model if file else None
     ask = ["/bin/sh", "-c", f"{scripts.script('hub.sh')}hub_cache"]

@@ -35,5 +35,9 @@ def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
     return made
 
 
+def by_node(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    return [(each.level, each.node, with_fix(each)) for each in findings]
+
+
 def with_fix(finding: Finding) -> str:
     return f"{finding.what}: {finding.fix}" if finding.fix else finding.what

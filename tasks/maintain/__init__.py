@@ -14,9 +14,9 @@ from ..cluster.config.values import File, Number, Seconds, Whole, Words
 from ..cluster.errors import BadInput
 
 Gigabytes = Annotated[float, Number("GB", 0.05, 2000)]
-Port = Annotated[int, Whole("PORT", 1024, 65000)]
+ServerPort = Annotated[int, Whole("PORT", 1024, 65000)]
 Ranks = Annotated[int, Whole("COUNT", 1, 8)]
-Count = Annotated[int, Whole("COUNT", 1, 1_000_000)]
+StepCount = Annotated[int, Whole("COUNT", 1, 1_000_000)]
 Seed = Annotated[int, Whole("SEED", 0, 2**31)]
 Steps = Annotated[tuple[str, ...], Words("STEPS", split=True)]
 
@@ -49,7 +49,7 @@ def models(c: Context) -> None:
     help={
         "only": "modules below tasks/: cluster.server.stop,cluster.rdma.setup",
         "limit": "seconds for all of it; called again, it goes on",
-    },
+    }
 )
 def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
     """Change one thing at a time, and tell what no unit test notices.
@@ -77,7 +77,7 @@ def mutants(c: Context, only: Steps = (), limit: Seconds = 3600.0) -> None:
         "report": "a page to write (Markdown)",
         "nccl": "on CUDA, a GPU for each rank: over nccl, which the project does not run",
         "port": "the server's; the ring's begin at the next",
-    },
+    }
 )
 def big(
     c: Context,
@@ -92,7 +92,7 @@ def big(
     python: File | None = None,
     report: File | None = None,
     nccl: bool = False,
-    port: Port = 8790,
+    port: ServerPort = 8790,
     json: bool = False,
 ) -> None:
     """Run a model of real size from its start to its end.
@@ -106,7 +106,7 @@ def big(
     """
     from .big import run
     from .big.steps import STEPS
-    from .big.trial import Wanted
+    from .big.trial import TrialOptions
 
     if wrong := next((step for step in steps if step not in STEPS), None):
         raise BadInput(f"--steps {wrong}: choose from {', '.join(STEPS)}")
@@ -117,7 +117,7 @@ def big(
     cluster = build(
         c, hostfile=hostfile, hosts=hosts, python=python, engine="mlx-lm", num_ranks=ranks
     )
-    wanted = Wanted(gb, ranks, limit, slow, nccl, port, words)
+    wanted = TrialOptions(gb, ranks, limit, slow, nccl, port, words)
     command = shlex.join(["inv", *sys.argv[1:]])
     run(cluster, wanted, folder, steps or [*STEPS], report, command, json)
 
@@ -127,9 +127,9 @@ def big(
         "steps": "how many things are done",
         "seed": "what is drawn: the same seed says the same steps",
         "bug": "a bug to be found, seeded into a copy of this checkout (tests/chaos/bugs.py); all",
-    },
+    }
 )
-def chaos(c: Context, steps: Count = 1000, seed: Seed = 1, bug: str | None = None) -> None:
+def chaos(c: Context, steps: StepCount = 1000, seed: Seed = 1, bug: str | None = None) -> None:
     """Do at random what people and faults do, on test hosts.
 
     After each step all invariants are looked up: bystanders live, each rank is known, one command

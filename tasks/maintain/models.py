@@ -15,7 +15,7 @@ KNOWN = ROOT / "tests" / "data" / "models" / "known.json"
 PACKED = {"at_4bit_group_64": {"quantization": {"bits": 4, "group_size": 64}}, "as_published": {}}
 
 
-Json = dict[str, Any]
+Document = dict[str, Any]
 
 
 def run() -> None:
@@ -31,7 +31,7 @@ def run() -> None:
 
 
 def _changed(
-    name: str, how: str, answers: Json, said: list[Json]
+    name: str, how: str, answers: Document, said: list[Document]
 ) -> list[tuple[str, str, str, str]]:
     """Take the answers that are others than before, and tell them."""
     new = {str(row["n"]): _answer(row) for row in said if row["mode"] == "tensor"}
@@ -40,17 +40,17 @@ def _changed(
     return [(name, how, f"-n {n}", str(_what(row))) for n, row in changed.items()]
 
 
-def _ask(config: Json, counts: list[str]) -> Json:
+def _ask(config: Document, counts: list[str]) -> Document:
     program = scripts.FOLDER / "facts" / "split.py"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         line = [sys.executable, str(program), "", folder, "", "tensor", *counts]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
-    found: Json = json.loads(done.stdout)
+    found: Document = json.loads(done.stdout)
     return found
 
 
-def _answer(row: Json) -> Json:
+def _answer(row: Document) -> Document:
     if row["answer"] != "yes":
         return {"tp": row["answer"], "why": row["why"]}
     size = row["bytes"][0]
@@ -59,12 +59,12 @@ def _answer(row: Json) -> Json:
     return {"tp": "yes", **sizes, "kv_heads": row["kv_heads"], "kv_bytes_per_token": cached}
 
 
-def _what(answer: Json) -> Json:
+def _what(answer: Document) -> Document:
     """An answer without its words, which are a version's own."""
     return {key: value for key, value in answer.items() if key not in ("why", "gb")}
 
 
-def _text(known: Json) -> str:
+def _text(known: Document) -> str:
     """A line for each number of ranks: what changes is seen."""
     models = known.pop("models")
     head = json.dumps(known, ensure_ascii=False)[1:-1]

@@ -75,10 +75,11 @@ def _no_twin(rig: Rig, host: str, path: str) -> None:
     rig.run(host, f"rmdir {shlex.quote(_other_case(path))}", root=True)
 
 
-# It removes regular files, not links, what a process holds open too, and then empty folders.
+# It removes regular files, not links, what a process holds open too, and then empty folders; what
+# MLX has compiled is a folder of this machine's, mounted there, and may be empty.
 CLEANER = """\
 find /tmp/ -xdev -type f -delete
-find /tmp/ -xdev -mindepth 1 -type d -empty -delete
+find /tmp/ -xdev -mindepth 1 -type d -empty ! -path /tmp/mlx -delete
 """
 
 

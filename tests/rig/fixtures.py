@@ -18,7 +18,7 @@ from .topology import Cable, names, two_nodes
 
 @pytest.fixture(scope="session")
 def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig]]:
-    """`rigs(count, cables, **options)`: the same rig for the same words, reset.
+    """`rigs(count, cables, **options)`: as many hosts, started once, as the other words say, reset.
 
     Every folder of pytest's is the same in the hosts as here: a model in `tmp_path` is seen there.
     """
@@ -27,19 +27,23 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rig
     require(sys.platform.startswith("linux") and os.getuid() == 0, "needs root on Linux")
     for program in ("ip", "unshare", "setpriv", "nsenter", "/usr/sbin/sshd"):
         require(shutil.which(program), f"needs {program}")
-    made: dict[str, Rig] = {}
+    made: dict[tuple[int, bool], Rig] = {}
 
-    def get(count: int = 2, cables: Sequence[Cable] = (), **options: Any) -> Rig:
+    def get(
+        count: int = 2, cables: Sequence[Cable] = (), is_strict: bool = True, **options: Any
+    ) -> Rig:
         options["environment"] = {**waits.environment(), **options.get("environment", {})}
-        key = repr((count, list(cables), options))
+        key = count, is_strict
         if key in made:
+            made[key].become(cables, **options)
             made[key].reset()
         else:
             share = [tmp_path_factory.getbasetemp()]
             share[0].chmod(0o755)  # the hosts' user is not root
             base = tmp_path_factory.mktemp("rig")
             places: dict[str, Any] = {"share": share, "compiled": _compiled(share[0].parent)}
-            made[key] = Rig(base, names(count), cables, **places, **options).up()
+            rig = Rig(base, names(count), cables, is_strict=is_strict, **places, **options)
+            made[key] = rig.up()
         return made[key]
 
     yield get

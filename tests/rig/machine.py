@@ -229,12 +229,21 @@ class Machine:
         stop(self.keeper)
 
 
+# A host has a table of sockets of its own: to look for them in that of all this machine (Linux
+# 6.1 and later; 262,144 places with 24 GiB) takes 1.5 ms of CPU each time.
+FEW_SOCKETS = (
+    *("unshare", "--net", "sh", "-c"),
+    'echo 1024 2>/dev/null >/proc/sys/net/ipv4/tcp_child_ehash_entries; exec "$@"',
+    "few",
+)
+
+
 def keep(spaces: Sequence[str], line: str, log: Path, detached: bool) -> str:
     """Start `unshare`, give its identity; it dies with this process unless it is detached."""
     leash = [] if detached else ["setpriv", "--pdeathsig", "KILL"]
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [*leash, "unshare", *spaces, "sh", "-e", "-c", line],
+            [*leash, *FEW_SOCKETS, "unshare", *spaces, "sh", "-e", "-c", line],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

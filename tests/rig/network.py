@@ -109,15 +109,15 @@ def start_over(number: int, index: int, pid: int, ports: Sequence[str], bridged:
     en0 has its address, and the default route by way of this machine.
     """
     bridges = [r["ifname"] for r in _rows("link", "show", "type", "bridge", pid=pid)]
-    ip([f"link del {name}" for name in bridges], pid)
-    ip([f"address flush dev {name}" for name in ("en0", *ports)], pid, family="-4")
-    lines = [f"link set {name} up" for name in ("lo", "en0", *ports)]
+    lines = [f"link del {name}" for name in bridges]
+    lines += [f"address flush dev {name}" for name in ("en0", *ports)]
+    lines += [f"link set {name} up" for name in ("lo", "en0", *ports)]
     lines += [f"address add {address(number, index)}/24 broadcast + dev en0"]
     lines += [f"route replace default via {gateway(number)}"]
     if bridged:
         lines += ["link add bridge0 type bridge mcast_snooping 0", "link set bridge0 up"]
         lines += [line for name in ports for line in join(name)]
-    ip(lines, pid)
+    ip(lines, pid, family="-4")
 
 
 def join(port: str, bridge: str = "bridge0") -> list[str]:

@@ -38,32 +38,41 @@ class Rig:
         cables: Sequence[Sequence[str]] = (),
         *,
         ports: Sequence[str] = PORTS,
-        bridged: bool = True,
-        shells: Mapping[str, str] | None = None,
-        homes: Mapping[str, str] | None = None,
         share: Sequence[Path] = (),
         compiled: Path | None = None,
-        sshd: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
-        states: Mapping[str, Mapping[str, Any]] | None = None,
         is_strict: bool = True,
+        **options: Any,
     ) -> None:
         self.base = base
         self.names = tuple(names)
-        self.plan = [Cable(*cable) for cable in cables]
         self.ports = tuple(ports)
-        self.bridged = bridged
-        self.shells = dict(shells or {})
-        self.homes = dict(homes or {})
         self.share = list(share)
         self.compiled = compiled
-        self.options = dict(sshd or {})
-        self.environment = {"HF_HUB_OFFLINE": "1", **(environment or {})}
-        self.states = dict(states or {})
         self.is_strict = is_strict
+        self.become(cables, **options)
         self.number = -1
         self.cables_keeper = ""
         self.machines = {name: Machine(name, base) for name in self.names}
+
+    def become(
+        self,
+        cables: Sequence[Sequence[str]] = (),
+        *,
+        bridged: bool = True,
+        shells: Mapping[str, str] | None = None,
+        homes: Mapping[str, str] | None = None,
+        sshd: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        states: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """What hosts that are up are from their next reset on."""
+        self.plan = [Cable(*cable) for cable in cables]
+        self.bridged = bridged
+        self.shells = dict(shells or {})
+        self.homes = dict(homes or {})
+        self.options = dict(sshd or {})
+        self.environment = {"HF_HUB_OFFLINE": "1", **(environment or {})}
+        self.states = dict(states or {})
 
     # Up and down.
 
@@ -247,7 +256,7 @@ class Rig:
         """Start the host's sshd, or start it anew, with these options added."""
         self.ssh_off(host)
         self.run(host, self._sshd(host, options), root=True)
-        sshd.wait(self.address(host))
+        sshd.wait(self.machines[host].pid)
 
     def _sshd(self, host: str, options: Mapping[str, str]) -> str:
         sshd.configure(self.base / host, self.environment, {**self.options, **options})
@@ -257,7 +266,7 @@ class Rig:
         """Stop the host's sshd: nobody can log in, and who is logged in stays."""
         stop = "[ -f /run/sshd.pid ] || exit 0; kill $(cat /run/sshd.pid); rm -f /run/sshd.pid"
         self.run(host, stop, check=False, root=True)
-        machine.wait_for(lambda: not sshd.listens(self.address(host)), f"no ssh on {host}")
+        machine.wait_for(lambda: not sshd.listens(self.machines[host].pid), f"no ssh on {host}")
 
     def trust(self, *hosts: str) -> None:
         """Let known_hosts hold the keys of these hosts, and of no other."""
@@ -415,7 +424,7 @@ class Rig:
         self._interfaces(host)
         lines = [machine.EMPTY_TMP, *then, self._sshd(host, {})]
         self.run(host, "\n".join(lines), root=True)
-        sshd.wait(self.address(host))
+        sshd.wait(self.machines[host].pid)
 
     def _interfaces(self, host: str) -> None:
         index, pid = self.names.index(host), self.machines[host].pid

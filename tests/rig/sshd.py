@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,14 +45,14 @@ def command(name: str) -> str:
     return f"/usr/sbin/sshd -f /.rig/{name}/sshd_config -E /.rig/{name}/sshd.log"
 
 
-def wait(address: str) -> None:
-    wait_for(lambda: listens(address), f"ssh on {address}")
+def wait(host: int) -> None:
+    wait_for(lambda: listens(host), f"ssh in the host of process {host}")
 
 
-def listens(address: str) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, 22)) == 0
+def listens(host: int) -> bool:
+    """Whether the host of this process 1 has it: a connection to see would cost an sshd each."""
+    rows = Path(f"/proc/{host}/net/tcp").read_text()
+    return re.search(r":0016 \S+ 0A ", rows) is not None
 
 
 def write_config(base: Path, addresses: Mapping[str, str], user: str) -> None:

@@ -38,8 +38,7 @@ def _calls(expected: Expected) -> list[tuple[str, Rank, Rank]]:
 
 
 def _meeting(cluster: Cluster, node: Node) -> list[Fact[object]]:
-    calls = _calls(cluster.expected)
-    if not calls:
+    if not (calls := _calls(cluster.expected)):
         return []
     ports = {n.name: 22 if n.host.is_local else n.login[2] for n in cluster.nodes}
     own = [ip for ip, one, _ in calls if one.host.ssh == node.name]
@@ -58,8 +57,7 @@ def hosts(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
     Asked at the port of its sshd: what connects to a rank's port takes its peer's place.
     """
-    calls = _calls(expected)
-    if not calls:
+    if not (calls := _calls(expected)):
         return []
     found = []
     for node, values in snapshot.nodes.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -139,7 +140,10 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     def judge(node: str, value: Model) -> Finding:
         if value.path is None:
             home, fix = expected.model_at_home, "copy or download it to that node"
-            if value.is_file:
+            page = re.match(r"https?://[^/]+/([^/]+/[^/?]+)", expected.model or "")
+            if page:
+                fix = f"name its repository: {page[1]}"
+            elif value.is_file:
                 fix = "name the folder that has its config.json"
             elif home:
                 fix = f"copy it there, or write '{home}', in quotes: without them the shell made ~"

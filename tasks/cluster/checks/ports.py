@@ -30,8 +30,7 @@ def ports(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
     def judge(node: str, taken: Mapping[int, Sequence[PortHolder]]) -> Finding:
         needed = expected.ports_on(node)
-        bound = [port for port in sorted(needed) if port in taken]
-        if not bound:
+        if not (bound := [port for port in sorted(needed) if port in taken]):
             free = ", ".join(map(str, sorted(needed))) or "none needed"
             return Finding("ports", OK, node, f"free: {free}")
         port = bound[0]

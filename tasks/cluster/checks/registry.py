@@ -79,10 +79,7 @@ def recorded_state(cluster: Cluster, node: Node) -> list[Fact[object]]:
 
 
 def each(
-    check: str,
-    snapshot: Snapshot,
-    key: Key[T],
-    judge: Callable[[str, T], Finding | None],
+    check: str, snapshot: Snapshot, key: Key[T], judge: Callable[[str, T], Finding | None]
 ) -> list[Finding]:
     """`judge` every node's value of a fact; an unknown one fails with what it said."""
     key = as_key(key)

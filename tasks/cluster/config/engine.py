@@ -327,7 +327,9 @@ def check_words(engine: Engine, given: Sequence[str], words: Sequence[str]) -> N
     The server itself would tell once it has imported all that it needs, on every node.
     """
     if engine.name in BUILT_IN and given and not given[0].startswith("-"):
-        raise ValueError(f"{given[0]}: what follows -- are the server's options: -- --model PATH")
+        raise ValueError(
+            f"{given[0] or repr('')}: what follows -- are the server's options: -- --model PATH"
+        )
     last = words[-1] if words else ""
     for name in ("--model", "--port", "--host"):
         value = option(words, name)

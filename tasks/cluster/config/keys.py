@@ -31,8 +31,7 @@ class KeySource:
             found = self._of_file()
         else:
             found = self._of_command()
-        key = found.strip()
-        if not key:
+        if not (key := found.strip()):
             raise ValueError(f"{self} is empty, or not set")
         if not re.fullmatch("[!-~]+", key) or len(found) == MOST:
             raise ValueError(f"{self} holds no key: one word of ASCII")

@@ -181,10 +181,7 @@ class Settings:
         " tp.restart and tp.watch --restart, until a tp.stop",
     )
     args: Annotated[tuple[str, ...], Words("WORD")] = _row(
-        (),
-        "arguments for the server, before those after --",
-        hostfile="args",
-        environment=False,
+        (), "arguments for the server, before those after --", hostfile="args", environment=False
     )
     api_key: Annotated[KeySource, KeyPlace()] | None = _row(
         None,

@@ -133,6 +133,7 @@ class Choice(Kind):
 
     def __init__(self, *words: str) -> None:
         self.words = words
+        self.metavar = found if len(found := "|".join(words)) < 20 else ""
         self.takes = f"one of {', '.join(words)}" if len(words) > 2 else " or ".join(words)
 
     def read(self, value: object, where: str) -> str:
@@ -217,7 +218,7 @@ def _number(value: object) -> float | None:
 def _bounds(metavar: str, least: float, most: float) -> str:
     unit = ", in seconds" if metavar == "SECONDS" else ""
     if most < MOST:
-        return f" from {least:g} to {most:g}{unit}"
+        return f" from {least:g} to {most:.9g}{unit}"
     return (" above 0" if 0 < least <= 0.001 else f" of {least:g} or more") + unit
 
 

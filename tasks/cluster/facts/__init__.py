@@ -28,12 +28,13 @@ class Unknown:
     why: str
 
 
+class ToldError(ValueError):
+    """What a parser says of an answer where the answer's own words add nothing."""
+
+
 @dataclass(frozen=True)
 class Key(Generic[T_co]):
-    """What a fact's value is asked for by, and of what type it is: `Key[int]("days_up")`.
-
-    Many facts are made per node, of a path or a port: they share the key.
-    """
+    """What a fact is asked for by, and of what type: `Key[int]("days_up")`; many may share it."""
 
     name: str
 
@@ -168,8 +169,7 @@ def read(facts: Iterable[Fact[object]], output: str, nonce: str, node: str = "")
 def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
     _, _, rest = output.partition(f"{nonce} begin {fact.name}\n")
     text, _, rest = rest.partition(f"\n{nonce} end {fact.name} ")
-    ended = re.match(r"(\d+)\n", rest)
-    if not ended:
+    if not (ended := re.match(r"(\d+)\n", rest)):
         return Unknown("the node did not answer in time")
     status = int(ended.group(1))
     if status == _ALARM:
@@ -178,6 +178,8 @@ def _read(fact: Fact[T], output: str, nonce: str) -> T | Unknown:
         return Unknown(f"it said more than {fact.limit // 1024} KiB")
     try:
         return fact.parse(text if fact.is_raw else tamed(text), status)
+    except ToldError as error:
+        return Unknown(str(error))
     except ValueError as error:
         how = f" (exit status {status})" if status else ""
         return Unknown(": ".join(filter(None, (f"{error}{how}", said(text)))))

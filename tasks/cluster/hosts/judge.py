@@ -10,7 +10,7 @@ from ..facts.links import rdma
 from .said import ASSUMED, Raw, sections
 
 OK, DIFFERS, NOT_HERE = "ok", "differs", "not here"
-Judged = tuple[str, str]  # state, what was found
+Answered = tuple[str, str]  # state, what was found
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _sections(said: object) -> Mapping[str, str]:
         return {}
 
 
-def _fact(fact: Fact[object], said: object, is_mac: bool) -> Judged:
+def _fact(fact: Fact[object], said: object, is_mac: bool) -> Answered:
     if isinstance(said, Unknown):
         return DIFFERS, said.why
     assert isinstance(said, Raw)
@@ -59,7 +59,7 @@ def _fact(fact: Fact[object], said: object, is_mac: bool) -> Judged:
 _OF_MACOS = {"interfaces"}  # Linux has a command of that name too
 
 
-def _missing(said: Raw, is_mac: bool) -> Judged | None:
+def _missing(said: Raw, is_mac: bool) -> Answered | None:
     """What no host need have: a file of ours, and on Linux a command of macOS."""
     if "No such file or directory" in said.text:
         return NOT_HERE, "there is no such file"
@@ -78,19 +78,21 @@ LABELS = (
 )  # fmt: skip
 
 
-def _vm_stat(said: object, is_mac: bool) -> dict[str, Judged]:
+def _vm_stat(said: object, is_mac: bool) -> dict[str, Answered]:
     text = said.text if isinstance(said, Raw) else ""
     if "Mach Virtual Memory" not in text and not is_mac:
         return {"labels": (NOT_HERE, "a command of macOS")}
     rows = dict(re.findall(r'^"?(\w[^:"]*)"?: +(\d+\.?) *$', text, re.MULTILINE))
     wrong = [label for label in LABELS if not rows.get(label, "").endswith(".")]
     size = re.search(r"page size of (\d+) bytes", text)
-    units: Judged = (OK, f"pages of {size[1]} bytes") if size else (DIFFERS, "no page size")
-    labels: Judged = (DIFFERS, f"no pages told: {', '.join(wrong)}") if wrong else (OK, "all there")
+    units: Answered = (OK, f"pages of {size[1]} bytes") if size else (DIFFERS, "no page size")
+    labels: Answered = (
+        (DIFFERS, f"no pages told: {', '.join(wrong)}") if wrong else (OK, "all there")
+    )
     return {"labels": labels, "units": units}
 
 
-def _devinfo(said: object) -> Judged:
+def _devinfo(said: object) -> Answered:
     """What we read of each device; a parser leaves out what it does not find."""
     try:
         devices = rdma.parse_devinfo(said.text, said.status) if isinstance(said, Raw) else {}
@@ -105,7 +107,7 @@ def _devinfo(said: object) -> Judged:
     return OK, f"all there, of {len(devices)} devices"
 
 
-def _profiler(said: object, is_mac: bool) -> Judged:
+def _profiler(said: object, is_mac: bool) -> Answered:
     """The keys that the cables are found by; where no cable is in, only those of the ports."""
     if not is_mac and isinstance(said, Raw) and said.status == 127:
         return NOT_HERE, "a command of macOS"
@@ -118,10 +120,10 @@ def _profiler(said: object, is_mac: bool) -> Judged:
     return (DIFFERS, f"no {', '.join(missing)}") if missing else (OK, "all there")
 
 
-def _of_mac(right: Callable[[str], bool], found: str = "") -> Callable[[str, bool], Judged]:
+def _of_mac(right: Callable[[str], bool], found: str = "") -> Callable[[str, bool], Answered]:
     """Judge a command that only a Mac has, or has in this form."""
 
-    def ask(said: str, is_mac: bool) -> Judged:
+    def ask(said: str, is_mac: bool) -> Answered:
         if not is_mac:
             return NOT_HERE, "a matter of macOS"
         return (OK, found or _line(said)) if right(said) else (DIFFERS, _line(said))
@@ -138,14 +140,14 @@ def _has_deletem(said: str) -> bool:
     return all(int(counts.get(word, 0)) for word in ("addm", "deletem"))
 
 
-def _echo(said: str, is_mac: bool) -> Judged:
+def _echo(said: str, is_mac: bool) -> Answered:
     forms = {"a\nb": "echo reads backslashes", "a\\nb": "echo prints backslashes"}
     if said not in forms:
         return DIFFERS, _line(said)
     return (DIFFERS if is_mac and said == "a\\nb" else OK), forms[said]
 
 
-def _rsync(said: str, is_mac: bool) -> Judged:
+def _rsync(said: str, is_mac: bool) -> Answered:
     """openrsync splits --rsync-path at blanks and takes quotes away, rsync hands it over whole."""
     version, _, words = said.partition("\n")
     if not said:
@@ -158,13 +160,13 @@ def _rsync(said: str, is_mac: bool) -> Judged:
     return (OK, f"{name} {how}") if split in words else (DIFFERS, f"{name}: {_line(words)}")
 
 
-def _names(said: str, is_mac: bool) -> Judged:
+def _names(said: str, is_mac: bool) -> Answered:
     """Folders are compared as what they are, so both will do."""
     known = {"ignored": "case is ignored", "minded": "case is minded", "unknown": "can't be asked"}
     return (OK, known[said]) if said in known else (DIFFERS, _line(said))
 
 
-def _environment(said: str, is_mac: bool) -> Judged:
+def _environment(said: str, is_mac: bool) -> Answered:
     """Nothing of ours goes by it; what it passes may change what ranks see."""
     passed = [name for name, mark in re.findall(r"^(\w+)=(.*)$", said, re.MULTILINE) if mark]
     names = {"LC": "LC_*", "any": "any name"}
@@ -175,12 +177,12 @@ def _environment(said: str, is_mac: bool) -> Judged:
     return OK, f"passed: {', '.join(names[each] for each in passed) or 'nothing'}"
 
 
-def _path(said: str, is_mac: bool) -> Judged:
+def _path(said: str, is_mac: bool) -> Answered:
     missing = [each for each in ("/usr/bin", "/bin") if each not in said.split(":")]
     return (DIFFERS, f"no {', '.join(missing)} in {_line(said)}") if missing else (OK, _line(said))
 
 
-def _stat(said: str, is_mac: bool) -> Judged:
+def _stat(said: str, is_mac: bool) -> Answered:
     forms = re.findall(r"^(-[cf]) \d+$", said, re.MULTILINE)
     if not forms or (is_mac and forms != ["-f"]):
         return DIFFERS, f"takes {', '.join(forms) or 'neither -f nor -c'}"
@@ -195,7 +197,7 @@ def _python(said: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _backends(said: str, is_mac: bool) -> Judged:
+def _backends(said: str, is_mac: bool) -> Answered:
     found = _python(said).get("backends")
     if not isinstance(found, dict):
         return DIFFERS, f"the python says: {_last(said) or 'nothing'}"
@@ -207,7 +209,7 @@ def _backends(said: str, is_mac: bool) -> Judged:
     return (DIFFERS, f"no {', '.join(missing)}") if missing else (OK, there)
 
 
-def _ps(said: str, is_mac: bool) -> Judged:
+def _ps(said: str, is_mac: bool) -> Answered:
     if not is_mac:
         return NOT_HERE, "/proc tells it"
     shown = _python(said).get("ps")
@@ -216,7 +218,7 @@ def _ps(said: str, is_mac: bool) -> Judged:
 
 UUID = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 # What is told, the section of selftest.sh, and its judge.
-ASSUMPTIONS: tuple[tuple[str, str, Callable[[str, bool], Judged]], ...] = (
+ASSUMPTIONS: tuple[tuple[str, str, Callable[[str, bool], Answered]], ...] = (
     ("system", "system", lambda said, is_mac: (OK if said else DIFFERS, _line(said))),
     ("ifconfig: addm, deletem", "ifconfig", _of_mac(_has_deletem)),
     ("sh: echo", "echo", _echo),

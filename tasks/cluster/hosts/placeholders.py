@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain, count
 
+from ..facts.links.routes import little_endian
+
 _KEPT = {"", "root", "nobody", "localhost", "/", "/root", "Shared", "Macintosh HD", "Macintosh"}
 # Names that a Mac's maker gave.
 _MADE = re.compile(
@@ -113,8 +115,7 @@ class Placeholders:
         return ":".join(f"{int(each, 16):x}" for each in made.split(":"))
 
     def _guid(self, value: str) -> str:
-        number = int(value, 16)
-        if not number:
+        if not (number := int(value, 16)):
             return value
         made = self._new("guid", number, lambda n: f"020000fffe{n:06x}")
         return f"0x{made.upper()}" if value.startswith("0x") else made
@@ -169,17 +170,13 @@ class Placeholders:
         return value if kept else f"{whole}/{prefix or 8 * len(words)}"
 
     def _socket(self, value: str) -> str:
-        made = IPv4Address(self._ipv4(str(_turned(value)))).packed
+        made = IPv4Address(self._ipv4(str(little_endian(value)))).packed
         return made[::-1].hex().upper()
 
     def _route(self, value: str) -> str:
-        number = int(_turned(value))
+        number = int(little_endian(value))
         is_mask = (~number & 0xFFFFFFFF) & ((~number & 0xFFFFFFFF) + 1) == 0
         return value if is_mask else self._socket(value)
-
-
-def _turned(value: str) -> IPv4Address:
-    return IPv4Address(bytes.fromhex(value)[::-1])
 
 
 def _network(number: int) -> str:

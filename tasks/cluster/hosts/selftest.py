@@ -56,12 +56,7 @@ def assumed(python: str, cwd: str | None) -> Fact[Mapping[str, str]]:
 def _arguments(python: str, cwd: str | None, state_dir: str) -> dict[str, object]:
     """What facts that are made per node are made of, by the names of their parameters."""
     return {
-        **{
-            "python": python,
-            "cwd": cwd,
-            "state_dir": state_dir,
-            "cluster": DEFAULT,
-        },
+        **{"python": python, "cwd": cwd, "state_dir": state_dir, "cluster": DEFAULT},
         **{"model": FOLDER, "path": FOLDER, "folder": FOLDER, "source": FOLDER, "target": "~"},
         **{"addresses": ["127.0.0.1"], "address": "127.0.0.1", "port": 22},
         **{"own": ["127.0.0.1"], "peers": [("127.0.0.1", 22)]},

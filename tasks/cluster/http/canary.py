@@ -1,6 +1,6 @@
 """A server's log probabilities against a reference's, on the same tokens: rounding, or wrong? Pure.
 
-What is normal was measured (docs/measuring.md): ranks that sum in another order are as far from one
+What is normal was measured (docs/guide.md): ranks that sum in another order are as far from one
 rank as that one is from itself when it takes its prompts in other pieces, and no right run turned a
 token that the other preferred by more than half a nat. So the noise is taken from the reference, in
 the same run, and what is beyond it is wrong.
@@ -123,11 +123,7 @@ class Verdict:
             "positions": self.positions,
             "nats": {"mean": self.mean, "largest": self.largest, "limit": self.limit},
             "noise": {"mean": self.noise, "largest": self.noise_largest, "ways": dict(self.ways)},
-            "turned": {
-                "count": self.turned,
-                "most": self.turned_most,
-                "limit": self.turned_limit,
-            },
+            "turned": {"count": self.turned, "most": self.turned_most, "limit": self.turned_limit},
             "sees": self.sees,
             "served": {**dict.fromkeys((SAME, TIE, WRONG), 0), **self.served},
         }

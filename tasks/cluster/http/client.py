@@ -143,10 +143,7 @@ class Api:
         timeout: float = 60,
         **sampling: object,
     ) -> Iterator[StreamChunk]:
-        """The pieces of a streamed chat completion as they come, each within `timeout` seconds.
-
-        Raise ApiError when the stream ends before the server has said that it is at its end.
-        """
+        """Pieces of a streamed chat completion, each within `timeout` seconds; raise ApiError."""
         body = {**_body(model, messages, max_tokens), **sampling}
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         answer = self._send("POST", "/v1/chat/completions", timeout, json=body, stream=True)

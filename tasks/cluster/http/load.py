@@ -254,7 +254,7 @@ class LoadTest:
         samples: list[Sample] = []
 
         def work() -> None:
-            api = _own(self.api)
+            api = replace(self.api)  # with connections of its own
             for number in _each(left):
                 seed = f"{self.seed} {wanted} {concurrency} {number}"
                 samples.append(self._ask(api, prompt(words, seed), start + self.timeout))
@@ -303,11 +303,6 @@ def _sample(answer: ChatResult) -> Sample:
         answer.piece_speed,
         answer.came_at_once,
     )
-
-
-def _own(api: Api) -> Api:
-    """The same server over connections of its own."""
-    return replace(api)
 
 
 def _each(shared: Iterator[int]) -> Iterator[int]:

@@ -18,7 +18,7 @@ else:
 FILE = Path(__file__).with_name("errors.toml")
 LIMIT = 4096  # characters of a line that are looked at
 
-Facts = Mapping[str, str]
+KnownFacts = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class When:
     first: str | None = None
     then: str | None = None
 
-    def holds(self, facts: Facts) -> bool:
+    def holds(self, facts: KnownFacts) -> bool:
         """Tell whether the fact is known and is such; a version is compared number by number."""
         value = facts.get(self.fact)
         if value is None:
@@ -77,7 +77,7 @@ class KnownError:
             and not any(text in line for text in self.unless)
         )
 
-    def told(self, facts: Facts) -> KnownError:
+    def told(self, facts: KnownFacts) -> KnownError:
         """Give the entry with the sentences that these facts make of it: the first that holds."""
         for when in self.when:
             if when.holds(facts):

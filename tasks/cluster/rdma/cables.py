@@ -100,8 +100,7 @@ def _host_findings(host: str, values: NodeFacts) -> list[Finding]:
 
 def _nameless(host: str, ports: Sequence[Port]) -> list[Finding]:
     """A finding where ports tell no domain UUID, by which alone a cable's ends are told."""
-    bare = [port.receptacle or "?" for port in ports if not port.domain]
-    if not bare:
+    if not (bare := [port.receptacle or "?" for port in ports if not port.domain]):
         return []
     level = FAIL if len(bare) == len(ports) else WARN
     what = (

@@ -17,12 +17,7 @@ from . import links as linking
 from .cables import Cable, fast, misplaced
 from .links import Link, LinkEnd
 
-FACTS: tuple[Fact[object], ...] = (
-    *thunderbolt.FACTS,
-    *rdma.FACTS,
-    routes.FACT,
-    hardware.FACT,
-)
+FACTS: tuple[Fact[object], ...] = (*thunderbolt.FACTS, *rdma.FACTS, routes.FACT, hardware.FACT)
 
 T = TypeVar("T")
 

@@ -44,9 +44,7 @@ def parse(text: str, status: int) -> Daemon:
 
 KEY = Key[Daemon]("launchd")
 FACT = Fact(
-    KEY,
-    scripts.script("rdma/daemon.sh", launchctl=LAUNCHCTL, label=LABEL, file=PATH),
-    parse,
+    KEY, scripts.script("rdma/daemon.sh", launchctl=LAUNCHCTL, label=LABEL, file=PATH), parse
 )
 
 

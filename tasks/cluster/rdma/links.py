@@ -40,7 +40,7 @@ class LinkEnd:
 
 
 Link = tuple[LinkEnd, LinkEnd]
-Plug = tuple[str, str]  # host and interface
+PlugName = tuple[str, str]  # host and interface
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class LinkPlan:
     ends: tuple[LinkEnd, ...]
     matrix: tuple[tuple[Rdma, ...], ...]
     rdma: bool = True
-    cables: tuple[tuple[Plug, Plug], ...] = ()
-    bare: tuple[Plug, ...] = ()
+    cables: tuple[tuple[PlugName, PlugName], ...] = ()
+    bare: tuple[PlugName, ...] = ()
 
     def on(self, host: str) -> list[LinkEnd]:
         return [end for end in self.ends if end.host == host]
@@ -136,7 +136,7 @@ def from_hostfile(file: Hostfile) -> LinkPlan:
     return wiring
 
 
-def _cables(hosts: Sequence[Host]) -> tuple[tuple[Plug, Plug], ...]:
+def _cables(hosts: Sequence[Host]) -> tuple[tuple[PlugName, PlugName], ...]:
     """The cables that a matrix tells of: the devices of two hosts to each other, in their order.
 
     So mlx.distributed_config writes them; devices are named after the interfaces (Apple TN3205).

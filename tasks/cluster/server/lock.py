@@ -259,7 +259,7 @@ class LockClient:
         self.released = threading.Event()
         node = cluster.leader
         self.end: Future[CommandResult] = background.begin(
-            lambda: node.sh("", timeout=0, in_stream=self, out_stream=_Lines(self.lines.put))
+            lambda: node.sh("", timeout=0, in_stream=self, out_stream=_LineStream(self.lines.put))
         )
         self.end.add_done_callback(lambda end: self.lines.put(end.result()))
 
@@ -276,42 +276,46 @@ class LockClient:
 
     def take(self, say: Say) -> None:
         """Come back once the lock is ours; raise what keeps it from being that."""
-        wait = self.cluster.lock_wait
-        end = time.monotonic() + CONNECT_TIMEOUT + SCRIPT_TIMEOUT + 2 * wait
-        name, other = self.cluster.leader.name, 0
-        while True:
-            try:
-                line = self._next(end - time.monotonic())
-            except queue.Empty:
-                raise Unreachable(f"{name}: the lock was not given or refused in time") from None
-            if isinstance(line, CommandResult):
-                _check(name, line)
-                raise Unreachable(f"{name}: the lock's keeper has ended: {line.err.strip()}")
-            word = line.partition("\t")[0]
-            if word == "held":
-                self._number(line)
-                self.has_lock.set()
-                return
-            if word == "busy":
-                say(f"{name}: waiting up to {wait:g} s for {parse(line)}")
-            elif word == "broke":
-                say(f"{name}: removed the lock of {parse(line)}: {parse(line).gone}")
-            elif word == "refused":
-                raise LockHeld(
-                    f"{name}: busy with {parse(line)}; nothing was changed: wait for it"
-                    " (--lock-wait SECONDS), or take its lock away (inv tp.unlock)"
-                )
-            else:
-                other += 1
+        end = time.monotonic() + CONNECT_TIMEOUT + SCRIPT_TIMEOUT + 2 * self.cluster.lock_wait
+        other = 0
+        while not self.has_lock.is_set():
+            line = self._next(end - time.monotonic())
+            other += not self._heard(line, say)
             if other > CHATTER:
-                raise Unreachable(f"{name}: it does not stop saying {one_line(line)[:80]!r}")
+                name, words = self.cluster.leader.name, one_line(line)[:80]
+                raise Unreachable(f"{name}: it does not stop saying {words!r}")
 
-    def _next(self, seconds: float) -> str | CommandResult:
-        """What it says next; that it is waited for is said, as of any node. Raise queue.Empty."""
-        line = background.begin(self.lines.get, timeout=max(seconds, 0.01))
+    def _next(self, seconds: float) -> str:
+        """What it says next, waited for as for any node; raise Unreachable where nothing comes."""
+        name = self.cluster.leader.name
+        asked = background.begin(self.lines.get, timeout=max(seconds, 0.01))
         if wait := self.cluster.leader.wait:
-            wait({self.cluster.leader.name: line}, None)
-        return line.result()
+            wait({name: asked}, None)
+        try:
+            line = asked.result()
+        except queue.Empty:
+            raise Unreachable(f"{name}: the lock was not given or refused in time") from None
+        if isinstance(line, CommandResult):
+            _check(name, line)
+            raise Unreachable(f"{name}: the lock's keeper has ended: {line.err.strip()}")
+        return line
+
+    def _heard(self, line: str, say: Say) -> bool:
+        """Take a line of the keeper; False for one of a login shell. Raise LockHeld."""
+        name, word = self.cluster.leader.name, line.partition("\t")[0]
+        if word == "held":
+            self._number(line)
+            self.has_lock.set()
+        elif word == "busy":
+            say(f"{name}: waiting up to {self.cluster.lock_wait:g} s for {parse(line)}")
+        elif word == "broke":
+            say(f"{name}: removed the lock of {parse(line)}: {parse(line).gone}")
+        elif word == "refused":
+            raise LockHeld(
+                f"{name}: busy with {parse(line)}; nothing was changed: wait for it"
+                " (--lock-wait SECONDS), or take its lock away (inv tp.unlock)"
+            )
+        return word in ("held", "busy", "broke")
 
     def _number(self, line: str) -> None:
         number = line.rpartition("\t")[2]
@@ -328,7 +332,7 @@ class LockClient:
         return answer.failure or "somebody has removed it (inv tp.unlock)"
 
 
-class _Lines(io.TextIOBase):
+class _LineStream(io.TextIOBase):
     """A stream that hands on whole lines."""
 
     def __init__(self, take: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..checks import rdma
 from ..cluster import Cluster
 from ..facts.machine import vitals
 from ..facts.machine.vitals import Rates, Vitals
@@ -119,10 +120,7 @@ def links(cluster: Cluster, node: Node) -> list[str]:
     """The interfaces that the hostfile names for a node: those of its links, or of its devices."""
     hosts = [rank.host for rank in cluster.on(node)]
     named = [name for host in hosts for name, _ in host.links]
-    for host in hosts:
-        for entry in host.rdma:
-            devices = [entry] if isinstance(entry, str) else entry or ()
-            named += [device.removeprefix("rdma_") for device in devices]
+    named += [each.removeprefix("rdma_") for host in hosts for each in rdma.devices(host)]
     return list(dict.fromkeys(named))
 
 

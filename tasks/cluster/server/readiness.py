@@ -83,8 +83,7 @@ def loaded(ranks: Sequence[tuple[str, RankState]]) -> tuple[int, int] | None:
 
     One that has told nothing yet will read as much as the others do.
     """
-    found = [rank.marks.loading for _, rank in ranks if rank.marks.loading]
-    if not found:
+    if not (found := [rank.marks.loading for _, rank in ranks if rank.marks.loading]):
         return None
     return sum(m.bytes for m in found), sum(m.of for m in found) * len(ranks) // len(found)
 
@@ -149,8 +148,7 @@ def _coming(ranks: Sequence[tuple[str, RankState]]) -> Health:
         return Health(JOINING, f"all {len(ranks)} ranks meet" if len(ranks) > 1 else "")
     if not marked:
         return Health(LOADING, "group size not checked" if len(ranks) > 1 else "")
-    bytes_ = loaded(ranks)
-    if not bytes_:
+    if not (bytes_ := loaded(ranks)):
         return Health(LOADING)
     read, of = (total / len(ranks) for total in bytes_)
     share = f"{100 * read / of:.0f} %, " if of else ""

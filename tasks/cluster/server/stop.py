@@ -116,14 +116,7 @@ def stop(
     can't be reached delays no other.
     """
     read = read or snapshots.alive(cluster)
-    reports = {node.name: StopReport(node.name) for node in cluster.nodes}
-    for name, why in _unknown(read).items():
-        reports[name].failure = why
-    for name, rank in read.ranks:
-        is_it = run is None or (rank.record and rank.record.run == run)
-        if is_it and rank.pid and not rank.alive and name in reports:
-            how = readiness.how_ended(read, name, rank)
-            reports[name].died.append(f"rank {rank.rank} ({how})")
+    reports = _reports(cluster, read, run)
     left = found = targets(cluster, read, run, everything)
     seconds = cluster.stop_timeout if timeout is None else timeout
     why = "--force" if force else f"not ended within {seconds:g} s"
@@ -140,6 +133,19 @@ def stop(
         reports[target.node].left.append(f"{target.label} (pid {target.pid})")
     _look_again(cluster, reports, found, run, everything)
     return [replace(each, why=why) if each.killed else each for each in reports.values()]
+
+
+def _reports(cluster: Cluster, read: Snapshot, run: str | None) -> dict[str, StopReport]:
+    """A report per node, with what is unknown of it, and the ranks that had died before."""
+    reports = {node.name: StopReport(node.name) for node in cluster.nodes}
+    for name, why in _unknown(read).items():
+        reports[name].failure = why
+    for name, rank in read.ranks:
+        is_it = run is None or (rank.record and rank.record.run == run)
+        if is_it and rank.pid and not rank.alive and name in reports:
+            how = readiness.how_ended(read, name, rank)
+            reports[name].died.append(f"rank {rank.rank} ({how})")
+    return reports
 
 
 def _end(
@@ -202,8 +208,7 @@ def _look_again(
     everything: bool,
 ) -> None:
     """A node lost while its ranks were stopped may be back, and nothing of them left there."""
-    lost = [target for target in found if reports[target.node].failure]
-    if not lost:
+    if not (lost := [target for target in found if reports[target.node].failure]):
         return
     read = snapshots.alive(cluster, [target.node for target in lost])
     left = targets(cluster, read, run, everything)

@@ -102,10 +102,7 @@ def _marked(
     marks = {mark(rank.record.run, rank.rank): rank for rank in ranks if rank.record}
     return [
         Target(
-            node,
-            pid,
-            f"child of rank {marks[process.mark].rank}",
-            _same_command(process.command),
+            node, pid, f"child of rank {marks[process.mark].rank}", _same_command(process.command)
         )
         for pid, process in processes.items()
         if process.mark in marks

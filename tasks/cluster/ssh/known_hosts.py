@@ -142,8 +142,7 @@ def decoded(text: str) -> bytes:
 
 def _revoked(config: Resolved) -> frozenset[bytes]:
     """The keys of a file of public keys; ssh's own binary kind of it can't be read here."""
-    path = config.first("revokedhostkeys")
-    if not path:
+    if not (path := config.first("revokedhostkeys")):
         return frozenset()
     try:
         text = config.path(path).read_text("ascii")

@@ -208,8 +208,7 @@ class Node:
         try:
             result = self._run(run)
         except CommandTimedOut as error:
-            out = error.result.stdout
-            if not out:
+            if not (out := error.result.stdout):
                 self._leave()  # nothing came: the connection may be dead, a new one will show
             return CommandResult(self.name, out, failure=f"no answer within {timeout:g} s")
         except self._errors as error:

@@ -22,10 +22,7 @@ class NoWayError(ConnectionError):
 
 
 def channel(transport: paramiko.Transport, python: str, host: str, port: int) -> paramiko.Channel:
-    """A channel that is joined to `host:port` on the node by its `python`, else its python3.
-
-    Raise OSError as a socket would, NoWayError where the program can't run.
-    """
+    """A channel joined to `host:port` by the node's python; raise OSError, or NoWayError."""
     nonce = secrets.token_hex(8)
     script = scripts.script(
         "relay/relay.sh",

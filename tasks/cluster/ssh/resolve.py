@@ -219,8 +219,7 @@ def hops(text: str) -> list[Hop]:
 def _hop(text: str) -> Hop:
     rest = text.removeprefix("ssh://").rstrip("/")
     user, _, place = rest.rpartition("@")
-    found = re.fullmatch(r"(?:\[(.+)\]|([^:]+)|(.+:.*:.*))(?::(\d{1,5}))?", place)
-    if not found:
+    if not (found := re.fullmatch(r"(?:\[(.+)\]|([^:]+)|(.+:.*:.*))(?::(\d{1,5}))?", place)):
         raise BadInput(f"ProxyJump {text}: write [user@]host[:port]")
     name = found[1] or found[2] or found[3]
     return Hop(name, user or None, int(found[4]) if found[4] else None)

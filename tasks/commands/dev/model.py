@@ -22,10 +22,7 @@ TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 
 
 def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: bool) -> None:
-    """Tell whether the model can run on these nodes; raise if not.
-
-    Unless `is_one` number of ranks was asked for, also which numbers it divides by.
-    """
+    """Tell whether the model can run, and unless `is_one` by what numbers of ranks; or raise."""
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
     count = len(cluster.ranks)

@@ -32,7 +32,7 @@ MANY = 100, 1_000_000_000  # files, and bytes, that --delete deletes on a node w
 LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
 LOCAL = Host("127.0.0.1")
 
-Row = tuple[str, str, str]
+SyncRow = tuple[str, str, str]
 Doomed = Mapping[str, Mapping[str, int]]  # node -> name -> bytes of what --delete would delete
 Tell = Callable[[str, CopyProgress], None]
 
@@ -58,7 +58,9 @@ def wanted(
     excludes.matcher(patterns)
     folder = Path(str(source)).expanduser().resolve()
     if not folder.is_dir():
-        raise BadInput(f"--source {source}: no such folder here")
+        raise BadInput(
+            f"--source {source}: {'is a file, not a' if folder.exists() else 'no such'} folder here"
+        )
     return Copy(str(folder), _from_home(str(target)), patterns, delete, state_dir)
 
 
@@ -117,7 +119,7 @@ def _sync(
     _raise(rows)
 
 
-def _places(site: Site, copy: Copy, boot: str) -> tuple[list[Row], dict[str, SyncTarget]]:
+def _places(site: Site, copy: Copy, boot: str) -> tuple[list[SyncRow], dict[str, SyncTarget]]:
     """Where the copy goes on each node, and rows of those where it can't; raise if it may not."""
     where = files.place(copy.target, copy.source, boot, copy.state_dir)
     read = snapshots.of_site(site, lambda node: [where])
@@ -166,7 +168,7 @@ def _hold_to(asked: Doomed, doomed: Doomed) -> None:
             raise CheckFailed(f"{node}: {what}; nothing was changed")
 
 
-def _raise(rows: Sequence[Row]) -> None:
+def _raise(rows: Sequence[SyncRow]) -> None:
     lost = [node for word, node, _ in rows if word == "not reached"]
     failed = [f"{node}: {what}" for word, node, what in rows if word == "fail"]
     if lost:
@@ -178,13 +180,13 @@ def _raise(rows: Sequence[Row]) -> None:
 def _here(session: Session, copy: Copy) -> tuple[dict[str, str], str]:
     """What is to be copied: name -> size and checksum; and the id of this machine's boot."""
     wanted: list[Fact[object]] = [_listing(copy, copy.source), files.BOOT]
-    read = snapshots.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
+    with session.waiting.part(f"listing {copy.source}"):
+        read = snapshots.read(session.nodes([LOCAL]), lambda node: wanted, LIST_TIMEOUT)
     listed = read.on(LOCAL.ssh).get(files.KEY)
     if listed is None or isinstance(listed, Unknown):
         why = listed.why if listed else "no answer"
         raise CheckFailed(f"{copy.source}: {why}; nothing was changed")
-    found = _kept(copy, listed)
-    if not found:
+    if not (found := _kept(copy, listed)):
         raise BadInput(f"--source {copy.source}: there is nothing in it to copy")
     return found, known(read.on(LOCAL.ssh), files.BOOT.key) or "unknown"
 
@@ -225,7 +227,7 @@ def _refuse(copy: Copy, read: Snapshot) -> None:
                 raise CheckFailed(f"{node}: {why}; nothing was changed")
 
 
-def _usable(read: Snapshot, node: str, rows: list[Row]) -> SyncTarget | None:
+def _usable(read: Snapshot, node: str, rows: list[SyncRow]) -> SyncTarget | None:
     """Where the copy goes on a node; a row says why it can't."""
     place = read.on(node).get(files.PLACE)
     if isinstance(place, Unknown):
@@ -246,7 +248,7 @@ class _Work:
     ssh_config: str
     here: Mapping[str, str]
 
-    def do(self, targets: Sequence[Node]) -> list[Row]:
+    def do(self, targets: Sequence[Node]) -> list[SyncRow]:
         """Copy, then read what the nodes hold; a row for each node."""
         sizes = self._sizes
         total = format_bytes(sum(sizes.values()))
@@ -259,9 +261,9 @@ class _Work:
         read = snapshots.read(good, self._listing, LIST_TIMEOUT)
         return [self._row(node.name, *done[node.name], read) for node in targets]
 
-    def show(self, targets: Sequence[Node]) -> list[Row]:
+    def show(self, targets: Sequence[Node]) -> list[SyncRow]:
         """Print the commands; rows of what they would send and delete."""
-        rows: list[Row] = []
+        rows: list[SyncRow] = []
         with closing(rsync.Runs()) as runs:
             done = nodes.each(targets, lambda node: self._run(node, runs, _silent, dry=True))
         for node in targets:
@@ -323,7 +325,7 @@ class _Work:
         failure = taken or (seen.complaints[0] if seen.complaints else rsync.ended(status))
         return seen, failure if status else None
 
-    def _row(self, node: str, seen: CopyProgress, failure: str | None, read: Snapshot) -> Row:
+    def _row(self, node: str, seen: CopyProgress, failure: str | None, read: Snapshot) -> SyncRow:
         """What was done on a node, and whether it now holds what is here."""
         if failure:
             return "fail", node, failure
@@ -341,7 +343,9 @@ class _Work:
         return _good(node, seen, len(self.here), dangling, differ.more)
 
 
-def _good(node: str, seen: CopyProgress, count: int, dangling: list[str], more: list[str]) -> Row:
+def _good(
+    node: str, seen: CopyProgress, count: int, dangling: list[str], more: list[str]
+) -> SyncRow:
     sent = (
         f"{counted(len(seen.sent), 'file')} sent ({format_bytes(seen.total)})"
         if seen.sent
@@ -352,11 +356,7 @@ def _good(node: str, seen: CopyProgress, count: int, dangling: list[str], more: 
     if dangling:
         return "warn", node, f"{what}, but links lead nowhere: {few(dangling)}"
     if more:
-        return (
-            "warn",
-            node,
-            f"{what}, but more than here: {few(more)} (--delete would remove it)",
-        )
+        return ("warn", node, f"{what}, but more than here: {few(more)} (--delete would remove it)")
     return "ok", node, what
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from ...cli import envelope, screen
 from ...cluster.checks.finding import FAIL, Finding
-from ...cluster.checks.models.verified import File, judge
+from ...cluster.checks.models.verified import HashedFile, judge
 from ...cluster.cluster import Cluster
 from ...cluster.errors import BadInput, CheckFailed, Unreachable
 from ...cluster.facts.machine.memory import gigabytes
@@ -22,11 +22,7 @@ QUIET = 10.0  # seconds between two lines of a node
 
 
 def run(cluster: Cluster, path: str, as_json: bool) -> None:
-    """Hash the model's files on all nodes at once, telling how far each is; raise if one is wrong.
-
-    Nothing is kept from being read for how long it takes: Ctrl-C ends it, and the next run goes on
-    there.
-    """
+    """Hash all nodes' files at once; raise if one is wrong. What is interrupted goes on later."""
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
     answers = nodes.each(cluster.nodes, lambda node: _hash(cluster, node, path))
@@ -59,7 +55,7 @@ def _hash(cluster: Cluster, node: Node, path: str) -> CommandResult:
     return node.sh(script, timeout=0, out_stream=_Progress(node.name))
 
 
-def _files(answer: CommandResult) -> dict[str, File] | str:
+def _files(answer: CommandResult) -> dict[str, HashedFile] | str:
     """What a node found, or why it found nothing."""
     if answer.failure:
         return answer.failure + (f": {answer.remedy}" if answer.remedy else "")
@@ -67,7 +63,7 @@ def _files(answer: CommandResult) -> dict[str, File] | str:
         return "the model is not there"
     try:
         last = json.loads(answer.out.rstrip().rpartition("\n")[2])
-        return {str(name): File(**each) for name, each in last["files"].items()}
+        return {str(name): HashedFile(**each) for name, each in last["files"].items()}
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return f"its files can't be read: {said(answer.err) or 'it said nothing'}"
 

@@ -21,7 +21,7 @@ from ...cluster.ssh import nodes, scripts
 from ...cluster.ssh.node import CommandResult
 from ...cluster.text import said
 from ...session import Session
-from ..findings import lost, unreachable, with_fix
+from ..findings import by_node, lost, unreachable
 
 
 def _parse_user(text: str, status: int) -> tuple[str, str]:
@@ -135,8 +135,7 @@ def _password(
     session: Session, wiring: LinkPlan, read: Snapshot, todo: Sequence[Change], ask_sudo: bool
 ) -> str | None:
     """The sudo password if one was asked for; raise unless sudo would do all of `todo`."""
-    commands = _commands(todo)
-    if not commands:
+    if not (commands := _commands(todo)):
         return None
     password = _ask(list(commands)) if ask_sudo else None
     texts = {host: setup.may_script(each, password) for host, each in commands.items()}
@@ -200,8 +199,4 @@ def print_findings(findings: Sequence[Finding], stream: TextIO | None = None) ->
     if envelope.current() is not None:
         envelope.give({}, findings)
         return
-    screen.table(rows(findings), stream or sys.stderr)
-
-
-def rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    return [(each.level, each.node, with_fix(each)) for each in findings]
+    screen.table(by_node(findings), stream or sys.stderr)

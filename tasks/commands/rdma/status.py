@@ -13,15 +13,15 @@ from ...cluster.rdma import link_checks
 from ...cluster.rdma.links import LinkPlan
 from ...cluster.server import snapshots
 from ...session import Session
-from ..findings import lost, unreachable
+from ..findings import by_node, lost, unreachable
 from .addressed import with_interfaces
-from .change import print_findings, rows
+from .change import print_findings
 
 
 def run(session: Session, wiring: LinkPlan, as_json: bool) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
     facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, hardware.FACT]
-    with session.waiting.rows(lambda read: rows(_judge(wiring, read))):
+    with session.waiting.rows(lambda read: by_node(_judge(wiring, read))):
         read = snapshots.read(session.nodes(wiring.hosts), lambda node: facts)
     tell("status", read, _judge(wiring, read), as_json)
 

@@ -123,8 +123,7 @@ def _why(rank: int, ended: Mapping[int, CommandResult]) -> str:
 
 def _report(text: str) -> Report:
     """What a rank printed; other lines (warnings of libraries) are passed over."""
-    rows = re.findall(r'^\{"rank": .*\}$', text, re.MULTILINE)
-    if not rows:
+    if not (rows := re.findall(r'^\{"rank": .*\}$', text, re.MULTILINE)):
         raise ActionFailed(f"verify: a rank gave no result: {text.strip()[-200:]!r}: {NEXT}")
     report: Report = json.loads(rows[-1])
     return report
@@ -144,10 +143,7 @@ def _judge(reports: Sequence[Report], size: int) -> None:
 
 
 def _tell(
-    cluster: Cluster,
-    reports: Sequence[Report],
-    pings: Mapping[str, float],
-    as_json: bool,
+    cluster: Cluster, reports: Sequence[Report], pings: Mapping[str, float], as_json: bool
 ) -> None:
     """Per size the slowest rank's time, as latency and as bandwidth."""
     slowest = [

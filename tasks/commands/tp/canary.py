@@ -317,9 +317,7 @@ def _fewest(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster
     engine = chat.engine_of(cluster, record)
     hosts, read = _homes(cluster, record, AT_ONCE * (options.prompt_tokens + options.max_tokens))
     backend = "ring" if len(hosts) == 1 or all(host.ips for host in hosts) else cluster.backend
-    held = {port for host in hosts for port in known(read.on(host.ssh), ports.KEY) or {}}
-    count = 1 + sum(max(len(host.ips), 1) for host in hosts)
-    port = ports_free.in_a_row([*held, cluster.http_port, record.port], count)
+    port = _free_port(hosts, read, (cluster.http_port, record.port))
     words = _without(record.command[1 + len(engine.command) :], ("--port", "--host"))
     args = [*words, "--port", str(port), "--host", "127.0.0.1"]
     first = cluster.ranks[0]
@@ -342,6 +340,13 @@ def _fewest(cluster: Cluster, server: Server, options: CanaryOptions) -> Cluster
         name=f"{cluster.name}-canary",
         notes=(),
     )
+
+
+def _free_port(hosts: Sequence[Host], read: Snapshot, others: Sequence[int]) -> int:
+    """A port for HTTP, behind which are as many free ones as the ranks want."""
+    held = {port for host in hosts for port in known(read.on(host.ssh), ports.KEY) or {}}
+    count = 1 + sum(max(len(host.ips), 1) for host in hosts)
+    return ports_free.in_a_row([*held, *others], count)
 
 
 def _home(server: Server, host: Host, count: int) -> Host:

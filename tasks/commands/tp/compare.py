@@ -22,16 +22,16 @@ FILE = "bench.jsonl"  # the history, beside the cluster's logs here
 SHOWN = 40  # rows of it
 DRAWN = 6  # runs of it: as many as there are colours
 
-Key = tuple[int, int]  # tokens of the prompts, requests at a time
+RowKey = tuple[int, int]  # tokens of the prompts, requests at a time
 Figure = Literal["first_token", "total"]
 
 
-class _Run(TypedDict):
+class _WrittenRun(TypedDict):
     label: str
     rows: list[LoadDocument]
 
 
-class Run(_Run, total=False):
+class WrittenRun(_WrittenRun, total=False):
     """What is wanted of a file that --out has written; older ones have less."""
 
     date: str
@@ -73,7 +73,7 @@ def run(files: Sequence[str], out: str | None) -> None:
         output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs]))
 
 
-def _rows(runs: Sequence[Run]) -> list[Compared]:
+def _rows(runs: Sequence[WrittenRun]) -> list[Compared]:
     """Each row of each run, with its change against the first run that has it."""
     found: list[Compared] = []
     for key in dict.fromkeys(key for each in runs for key in _by_key(each)):
@@ -107,7 +107,7 @@ def _repeats(row: LoadDocument, what: Figure) -> list[float]:
     return [value for each in row.get("repeats", ()) if (value := each[what]) is not None]
 
 
-def _tell(runs: Sequence[Run], rows: Sequence[Compared]) -> None:
+def _tell(runs: Sequence[WrittenRun], rows: Sequence[Compared]) -> None:
     table = [("prompt", "run", "", "", "change")]
     for row in rows:
         base = _base(row, rows)
@@ -135,7 +135,7 @@ def _base(row: Compared, rows: Sequence[Compared]) -> Compared:
     return next(each for each in rows if each["is_base"] and _key(each) == _key(row))
 
 
-def _key(row: Compared) -> Key:
+def _key(row: Compared) -> RowKey:
     return row["prompt_tokens"], row["concurrency"]
 
 
@@ -183,18 +183,18 @@ def _speed_up(one: int, two: int, change: Effect) -> str:
     return f"{who}: {speed} of at most {many / few:.3g}"
 
 
-def _named(run: Run, runs: Sequence[Run]) -> str:
+def _named(run: WrittenRun, runs: Sequence[WrittenRun]) -> str:
     """A run's label, with MLX_METAL_FAST_SYNCH where they differ in it; older files don't tell."""
     label, synch = str(run["label"]), run.get("fast_synch")
     differs = len({str(each.get("fast_synch")) for each in runs}) > 1
     return f"{label} ({FAST_SYNCH} {synch})" if differs and isinstance(synch, str) else label
 
 
-def _by_key(run: Run) -> dict[Key, LoadDocument]:
+def _by_key(run: WrittenRun) -> dict[RowKey, LoadDocument]:
     return {(row["prompt_tokens_wanted"], row["concurrency"]): row for row in run["rows"]}
 
 
-def load(file: str) -> Run:
+def load(file: str) -> WrittenRun:
     """A file that --out has written; raise BadInput for what is none."""
     try:
         data: object = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -207,7 +207,7 @@ def load(file: str) -> Run:
     return data
 
 
-def _is_run(data: object) -> TypeGuard[Run]:
+def _is_run(data: object) -> TypeGuard[WrittenRun]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         return False
     rows = data.get("rows")
@@ -255,8 +255,7 @@ def _file(cluster: Cluster) -> Path:
 def history(cluster: Cluster, out: str | None) -> None:
     """All runs of the cluster from here, each row against the one before of its kind."""
     output_file.check(out)
-    runs = _kept(_file(cluster))
-    if not runs:
+    if not (runs := _kept(_file(cluster))):
         raise CheckFailed("no run of tp.bench is kept here: inv tp.bench makes the first one")
     if envelope.current() is not None:
         envelope.give({"history": runs})
@@ -266,9 +265,9 @@ def history(cluster: Cluster, out: str | None) -> None:
         output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))
 
 
-def _kept(path: Path) -> list[Run]:
+def _kept(path: Path) -> list[WrittenRun]:
     """The runs of the history; a line that is none (of a disk that was full) is passed over."""
-    found: list[Run] = []
+    found: list[WrittenRun] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             run: object = json.loads(line)
@@ -279,7 +278,7 @@ def _kept(path: Path) -> list[Run]:
     return found
 
 
-def _history(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+def _history(runs: Sequence[WrittenRun]) -> list[tuple[str, ...]]:
     last: dict[tuple[object, ...], LoadDocument] = {}
     has_commits = any(run.get("commit") for run in runs)
     rows = []

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from ...cli import envelope, screen
 from ...cluster.errors import BadInput, CheckFailed
 from ...cluster.known_errors.search import FoundError, LogLine, search
-from ...cluster.known_errors.table import Facts, KnownError, table
+from ...cluster.known_errors.table import KnownError, KnownFacts, table
 
 _STDIN = "stdin"
 
@@ -29,7 +29,7 @@ def run(files: Sequence[str], known: Sequence[str], as_json: bool) -> None:
         raise CheckFailed(f"none of the {len(table())} known errors")
 
 
-def _facts(pairs: Sequence[str]) -> Facts:
+def _facts(pairs: Sequence[str]) -> KnownFacts:
     names = {when.fact for each in table() for when in each.when}
     facts = dict(pair.partition("=")[::2] for pair in pairs)
     for name, value in facts.items():
@@ -57,7 +57,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     yield sys.stdin.buffer
 
 
-def _tell(name: str, found: FoundError, facts: Facts) -> None:
+def _tell(name: str, found: FoundError, facts: KnownFacts) -> None:
     before = found.error
     if before and before != found.line:
         screen.out(f"{_at(name, before)}\n  not known")
@@ -84,7 +84,7 @@ def _words(known: KnownError) -> dict[str, str]:
     }
 
 
-def _row(name: str, found: FoundError, facts: Facts) -> dict[str, object]:
+def _row(name: str, found: FoundError, facts: KnownFacts) -> dict[str, object]:
     told = found.known.told(facts) if found.known else None
     return {
         "file": name,

@@ -44,22 +44,33 @@ def run(
     if previous:
         failed = _previous(cluster, read, previous, lines, rank, grep)
     else:
-        _check_rank(where, rank)
-        taken = logs.collect(cluster, where)
-        failed = taken.failed
-        found = False
-        for line in combined_log.tail(where.combined, lines, rank, grep):
-            screen.log_line(line)
-            found = True
-        if grep and not found and not follow:
-            screen.say(f"no line of the last run has {grep!r}")
-        tell_left(taken)
-        if taken.unwritten:
-            raise ActionFailed(taken.unwritten)
+        failed = _last(cluster, where, lines, rank, grep, not follow)
     if follow:
         _follow(Follower(cluster, where, rank, grep))
     if failed:
         raise Unreachable("; ".join(f"{node}: {why}" for node, why in failed.items()))
+
+
+def _last(
+    cluster: Cluster,
+    where: log_paths.LogPaths,
+    lines: int,
+    rank: int | None,
+    grep: str | None,
+    is_all: bool,
+) -> Mapping[str, str]:
+    """The last run, which `is_all` or is followed by more; node -> why, where it failed."""
+    _check_rank(where, rank)
+    taken, found = logs.collect(cluster, where), False
+    for line in combined_log.tail(where.combined, lines, rank, grep):
+        screen.log_line(line)
+        found = True
+    if grep and not found and is_all:
+        screen.say(f"no line of the last run has {grep!r}")
+    tell_left(taken)
+    if taken.unwritten:
+        raise ActionFailed(taken.unwritten)
+    return taken.failed
 
 
 def _check_rank(where: log_paths.LogPaths, rank: int | None) -> None:

@@ -1,7 +1,5 @@
 """What inv tp.memory does: what is wired on every node, and what has leaked."""
 
-from collections.abc import Sequence
-
 from ...cli import envelope, screen
 from ...cluster.checks import FAIL, Finding
 from ...cluster.checks import memory as memory_checks
@@ -12,7 +10,7 @@ from ...cluster.facts.machine import memory as memories
 from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import snapshots
 from ...session import Session
-from ..findings import unreachable, with_fix
+from ..findings import by_node, unreachable
 
 
 def run(session: Session, cluster: Cluster, as_json: bool) -> None:
@@ -21,21 +19,17 @@ def run(session: Session, cluster: Cluster, as_json: bool) -> None:
     def judged(read: Snapshot) -> list[Finding]:
         return memory_checks.memory(cluster.expected, read)
 
-    with session.waiting.rows(lambda read: _rows(judged(read))):
+    with session.waiting.rows(lambda read: by_node(judged(read))):
         read = snapshots.running(cluster)
     findings = judged(read)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
     if as_json:
         envelope.give({"nodes": _sizes(read)}, findings)
     else:
-        screen.table(_rows(findings))
+        screen.table(by_node(findings))
     unreachable(read)
     if any(finding.level == FAIL for finding in findings):
         raise CheckFailed("memory: too much is wired")
-
-
-def _rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
-    return [(each.level, each.node, with_fix(each)) for each in findings]
 
 
 def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:

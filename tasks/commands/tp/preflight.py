@@ -26,11 +26,7 @@ def check(
     is_result: bool = False,
     read: Snapshot | None = None,
 ) -> Snapshot:
-    """Judge every node; raise CheckFailed or Unreachable when the server must not be started.
-
-    The table is narration of a start, or the result where nothing else was asked for. `read` is
-    what these checks ask for, where it has just been read.
-    """
+    """Judge every node (by `read`, else read now); raise where no server must be started."""
     if read is None:
         with session.waiting.rows(lambda read: rows(judge(cluster, read, skip))):
             read = snapshots.preflight(cluster, skip)
@@ -57,15 +53,11 @@ def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding
 
 
 def run(
-    session: Session,
-    cluster: Cluster,
-    skip: Sequence[str],
-    as_json: bool,
-    is_result: bool = False,
+    session: Session, cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
 ) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
-    if not cluster.leader.host.is_local:
-        # While the nodes are at it; on this machine nothing waits for it before the ranks do.
+    if not is_result and not cluster.leader.host.is_local:
+        # For a start, while the nodes are at it; on this machine only the ranks wait for it.
         background.begin(import_module, "requests")
     begun = time.monotonic()
     with session.phase("checks"):

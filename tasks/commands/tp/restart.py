@@ -29,11 +29,7 @@ CHANGED = ("memory", "processes", "ports")  # checks of what a stop changes
 
 
 def run(
-    session: Session,
-    cluster: Cluster,
-    timeout: float | None,
-    with_sync: bool,
-    follow: bool = False,
+    session: Session, cluster: Cluster, timeout: float | None, with_sync: bool, follow: bool = False
 ) -> None:
     """Copy what is wanted, stop and start; with `follow` lines are shown until the first error."""
     config = session.context.config.get("dev", {})

@@ -130,20 +130,28 @@ def summary(cluster: Cluster, read: Snapshot) -> Status:
     times are in seconds, memory in bytes.
     """
     ranks = _recorded(read)
-    strangers = _strangers(cluster, read)
+    health = readiness.judge(read, readiness.size(read, len(ranks)))
     found: Status = {
-        "state": "stopped",
-        "why": "",
+        "state": health.state,
+        "why": health.why,
         "url": None,
         "model": None,
         "engine": cluster.engine.name,
         "fast_synch": None,
-        "ranks": ranks + strangers,
+        "ranks": ranks + _strangers(cluster, read),
         "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
         "later": {node: list(each.later) for node in read.nodes if (each := read.state(node))},
     }
-    health = readiness.judge(read, readiness.size(read, len(ranks)))
-    found.update({"state": health.state, "why": health.why})
+    _complete(found, cluster, read, health)
+    for node, values in read.nodes.items():
+        for unknown in (values.get(state.KEY), values.get(processes.KEY)):
+            if isinstance(unknown, Unknown):
+                found.update({"state": "degraded", "why": f"{node}: {unknown.why}"})
+    return found
+
+
+def _complete(found: Status, cluster: Cluster, read: Snapshot, health: Health) -> None:
+    """What is to be said beside the server's health, or changes it."""
     if health.state == readiness.UNKNOWN:
         found["why"] = f"no answer: {', '.join(read.unreachable)}"
     elif health.state not in readiness.FAILED and (why := readiness.suspended(read)):
@@ -154,11 +162,6 @@ def summary(cluster: Cluster, read: Snapshot) -> Status:
         found["why"] += "; clean up with inv tp.stop"
     elif any(unrecorded(cluster.expected, values) for values in read.nodes.values()):
         found.update({"state": "degraded", "why": "ranks without a record; inv tp.stop ends them"})
-    for node, values in read.nodes.items():
-        for unknown in (values.get(state.KEY), values.get(processes.KEY)):
-            if isinstance(unknown, Unknown):
-                found.update({"state": "degraded", "why": f"{node}: {unknown.why}"})
-    return found
 
 
 def _serve(found: Status, cluster: Cluster, read: Snapshot, health: Health) -> None:
@@ -252,7 +255,8 @@ def _print_status(found: Status) -> None:
     words += [one_line(found["why"])] if found["why"] and found["state"] not in SAID_LATER else []
     words += [_model_name(found["model"])] if found["model"] else []
     words += [one_line(found["url"])] if found["url"] and found["state"] != "stopped" else []
-    words += [f"{FAST_SYNCH} {found['fast_synch']}"] if _is_set(found["fast_synch"]) else []
+    synch = found["fast_synch"]
+    words += [f"{FAST_SYNCH} {synch}"] if synch not in (None, "unset") else []
     screen.coloured("  ".join(words))
     rows = _rank_rows(found["ranks"])
     rows += [("not reached", "-", node, "", why, "") for node, why in found["unreachable"].items()]
@@ -284,10 +288,6 @@ def _model_name(model: str) -> str:
     """A model as people call it: of a path its last part, of a Hugging Face name all."""
     is_path = model.startswith(("/", "~", "."))
     return one_line(model.rstrip("/").rpartition("/")[2] if is_path else model)
-
-
-def _is_set(fast_synch: str | None) -> bool:
-    return fast_synch not in (None, "unset")
 
 
 def duration(seconds: float) -> str:

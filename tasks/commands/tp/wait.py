@@ -123,12 +123,14 @@ def failed(
         screen.say(f"hint: {hint.cause}: {hint.remedy}")
     elif not failure.dead and len(cluster.nodes) > 1:
         screen.say("hint: still loading (--timeout), or the ranks have not met: inv rdma.ping")
-    screen.say("stopping the other ranks" if failure.dead else "stopping all ranks")
+    # Told before the stop, which may take seconds: a rank that loads does not end by SIGINT.
+    why = not_ready(failure)
+    screen.say(f"{why}: stopping the other ranks" if failure.dead else "stopping all ranks")
     run = run or next((r.record.run for _, r in read.ranks if r.record), None)
     # Without a record the server was stopped by another command, which may start the next one.
     left = stop_quietly(session, cluster, run) if run else []
     stopped = "the other ranks were stopped" if failure.dead else "all ranks were stopped"
-    return ActionFailed(f"{not_ready(failure)}; {left_on(left) or stopped}")
+    return ActionFailed(f"{why}; {left_on(left) or stopped}")
 
 
 def not_ready(failure: waiting.NotReadyError) -> str:

@@ -19,7 +19,7 @@ from .node import About, on_node
 from .plan import plan
 from .report import HEAD, page
 from .steps import STEPS, read_speed
-from .trial import Trial, Wanted, gpus
+from .trial import Trial, TrialOptions, gpus
 
 ASKING = ("one", "bench", "wrong")  # steps that want many tokens
 SLOW = 1_000_000_000  # bytes of a model from which on they are too many for a CPU
@@ -28,7 +28,7 @@ NAME = "big"  # of its cluster, so that it leaves others alone
 
 def run(
     cluster: Cluster,
-    wanted: Wanted,
+    wanted: TrialOptions,
     folder: str,
     steps: Sequence[str],
     report: str | None,
@@ -36,27 +36,30 @@ def run(
     as_json: bool,
 ) -> None:
     """Make the model, do the steps, print the table; ActionFailed where a goal is not met."""
-    begun = time.time()
+    end = time.time() + wanted.limit
     cluster = replace(cluster, name=NAME)
     about = on_node(cluster, folder, ["about"])
-    made = _make(cluster, wanted, folder, about["kind"])
-    trial = Trial(
-        cluster,
-        wanted,
-        about["kind"],
-        made["folder"],
-        f"{made['folder']}/{made['name']}",
-        made["bytes"],
-        _environment(wanted, about["kind"], made["folder"]),
-        begun + wanted.limit,
-    )
-    trial.row("make", f"{made['bytes'] / 1e9:.1f} GB in {made['files']} files", _written(made))
+    trial = _begun(cluster, wanted, folder, about["kind"], end)
     try:
         _do(trial, steps)
     finally:
         trial.end = time.time() + 120
         trial.clear()
-    told = _told(about, trial, command)
+    _give(_told(about, trial, command), trial, report, as_json)
+
+
+def _begun(cluster: Cluster, wanted: TrialOptions, folder: str, kind: str, end: float) -> Trial:
+    """A trial until `end`, with its model."""
+    made = _make(cluster, wanted, folder, kind)
+    place, size = made["folder"], made["bytes"]
+    env = _environment(wanted, kind, place)
+    trial = Trial(cluster, wanted, kind, place, f"{place}/{made['name']}", size, env, end)
+    trial.row("make", f"{size / 1e9:.1f} GB in {made['files']} files", _written(made))
+    return trial
+
+
+def _give(told: dict[str, str], trial: Trial, report: str | None, as_json: bool) -> None:
+    """Tell all rows; raise ActionFailed where a goal is not met."""
     if report:
         Path(report).write_text(page(told, trial.rows), encoding="utf-8")
         screen.say(f"written: {report}")
@@ -69,7 +72,7 @@ def run(
         raise ActionFailed(f"maintain.big: {len(failed)} of {len(trial.rows)} rows fail: {first}")
 
 
-def _make(cluster: Cluster, wanted: Wanted, folder: str, kind: str) -> About:
+def _make(cluster: Cluster, wanted: TrialOptions, folder: str, kind: str) -> About:
     """The model, on all nodes at once. CPUs have no fast product of bf16 in MLX 0.32."""
     dtype = "float32" if kind == "cpu" else "bfloat16"
     name = f"model-{wanted.gigabytes:g}GB-{dtype}"
@@ -86,7 +89,7 @@ def _written(made: About) -> str:
     return f"{made['seconds']:.1f} s, {made['bytes'] / 1e9 / made['seconds']:.2f} GB/s"
 
 
-def _environment(wanted: Wanted, kind: str, folder: str) -> dict[str, str]:
+def _environment(wanted: TrialOptions, kind: str, folder: str) -> dict[str, str]:
     """What the ranks get, by which their Python finds sitecustomize.py."""
     path = [f"{folder}/rank", *filter(None, [os.environ.get("PYTHONPATH")])]
     found = {"MLX_BIG": "1", "PYTHONPATH": ":".join(path)}

@@ -17,10 +17,7 @@ from ...cluster.cluster import ROOT
 
 
 class Job:
-    """Runs at once; `lines` are (Unix time, text) of its stderr, `out` all of its stdout.
-
-    After `limit` seconds it is killed with all that it has started in its session.
-    """
+    """Runs at once; `lines` are (time, text) of stderr; killed after `limit` seconds."""
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str], limit: float) -> None:
         self.words, self.limit, self.begun = words, limit, time.time()
@@ -51,6 +48,7 @@ class Job:
                 self.out += text
             else:
                 self.lines.append((time.time(), text.rstrip("\n")))
+        self.ended = time.time()
 
     @property
     def runs(self) -> bool:
@@ -67,9 +65,9 @@ class Job:
         except subprocess.TimeoutExpired:
             self.was_cut = True
             self.end()
-        self.ended = time.time()
         for reader in self.readers:
             reader.join(5)
+        self.ended = self.ended or time.time()
         return self
 
     def end(self) -> None:

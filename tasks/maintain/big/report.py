@@ -7,7 +7,7 @@ HEAD = ("", "step", "what", "found", "goal")
 
 
 @dataclass(frozen=True)
-class Row:
+class TrialRow:
     """A line: `holds` is whether its goal is met, None where it has none; NOT_RUN says why."""
 
     step: str
@@ -25,7 +25,7 @@ class Row:
         return (self.word, self.step, self.what, self.found, self.goal)
 
 
-def page(about: dict[str, str], rows: Sequence[Row]) -> str:
+def page(about: dict[str, str], rows: Sequence[TrialRow]) -> str:
     """Markdown: what it was measured on, and the table."""
     facts = "".join(f"- {key}: {value}\n" for key, value in about.items())
     table = [HEAD, ("---",) * len(HEAD), *(row.cells for row in rows)]

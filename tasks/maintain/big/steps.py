@@ -82,11 +82,11 @@ def generating(trial: Trial) -> None:
             trial.have(trial.wanted.ranks)
             chat = _generates(trial)
             at = trial.kill(number)
+            _named_by_status(trial, "kill generating", number, at)
             chat.wait()
             what = f"rank {number}: what the client is told, and when"
             found = f"{chat.ended - at:.1f} s: {chat.ending}"
             trial.row("kill generating", what, found, holds=chat.code == 4)
-            _named_by_status(trial, "kill generating", number, at)
             _recover(trial, f"restart after rank {number} died generating")
 
 
@@ -99,8 +99,7 @@ def loading(trial: Trial) -> None:
             series = trial.watch(job, lambda now: (now.told or 0) > 0.3)
             _die(trial, "kill loading", job, number, series)
     if trial.has_time("restart after a kill while loading", 1):
-        # Values of --env are kept nowhere, so those of the last start are given again.
-        _recover(trial, "restart after a kill while loading", dict.fromkeys(_slow(trial), "0"))
+        _recover(trial, "restart after a kill while loading")
 
 
 def joining(trial: Trial) -> None:
@@ -223,8 +222,7 @@ def _loaded(trial: Trial, job: Job, series: Sequence[Look]) -> None:
 
 
 def _progress(trial: Trial, step: str, series: Sequence[Look]) -> None:
-    found = view.progress(series)
-    if not found:
+    if not (found := view.progress(series)):
         trial.row(step, "progress as told", "the load was too short to see it")
         return
     for quarter, (told, read, _) in found.at.items():
@@ -324,18 +322,14 @@ def _generates(trial: Trial) -> Job:
 
 def _named_by_status(trial: Trial, step: str, number: int, at: float) -> None:
     """Seconds until tp.status names the rank that was killed, and why."""
-    trial.up = 0
-    job, why = trial.inv("tp.status", "--json"), ""
-    while time.time() < at + 20:
-        why = job.document().get("why", "")
-        if f"rank {number}" in why:
-            break
-        time.sleep(PAUSE)
+    trial.up, is_named = 0, False
+    while not is_named and time.time() < at + 20:
         job = trial.inv("tp.status", "--json")
-    is_named = f"rank {number}" in why
-    trial.row(
-        step, f"rank {number}: tp.status names it", f"{job.ended - at:.1f} s: {why}", holds=is_named
-    )
+        why = job.document().get("why", "")
+        is_named = f"rank {number}" in why
+        time.sleep(PAUSE)
+    what, found = f"rank {number}: tp.status names it", f"{job.ended - at:.1f} s: {why}"
+    trial.row(step, what, found, holds=is_named)
 
 
 def _die(trial: Trial, step: str, job: Job, number: int, series: Sequence[Look]) -> None:
@@ -353,9 +347,9 @@ def _die(trial: Trial, step: str, job: Job, number: int, series: Sequence[Look])
     _nothing_left(trial, step)
 
 
-def _recover(trial: Trial, step: str, env: Mapping[str, str] | None = None) -> None:
+def _recover(trial: Trial, step: str) -> None:
     """A restart until its token, and what of it is its own."""
-    job = trial.restart(env)
+    job = trial.restart()
     series = trial.watch(job)
     job.wait()
     if job.code:

@@ -14,7 +14,7 @@ from ...cluster.facts.machine import memory
 from ...cluster.server import snapshots
 from . import view
 from .job import Job
-from .report import Row
+from .report import TrialRow
 from .view import Look
 
 PAUSE = 0.2  # seconds between two looks
@@ -22,7 +22,7 @@ SPARE = 20.0  # seconds that are kept for the last stop
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrialOptions:
     """What was asked for; `limit` is in seconds for all, `slow` for the slow load."""
 
     gigabytes: float
@@ -39,7 +39,7 @@ class Trial:
     """What the steps share."""
 
     cluster: Cluster
-    wanted: Wanted
+    wanted: TrialOptions
     kind: str  # metal, cuda or cpu
     folder: str
     model: str
@@ -47,7 +47,7 @@ class Trial:
     environment: Mapping[str, str]
     end: float
     speed: float = 0.0  # bytes/s of one reader
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TrialRow] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     up: int = 0  # ranks of the server that runs
     before: str = ""  # the run before it
@@ -56,12 +56,14 @@ class Trial:
     empty: int | None = None  # bytes in use before anything was started
     reference: str = ""
     rates: dict[int, float] = field(default_factory=dict)  # tokens/s by ranks
+    # What the last start's ranks were told besides: a restart wants a value of each, none is kept.
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     def row(
         self, step: str, what: str, found: str, goal: str = "", holds: bool | None = None
     ) -> None:
         """Write a row, and say it."""
-        self.rows.append(Row(step, what, found, goal, holds))
+        self.rows.append(TrialRow(step, what, found, goal, holds))
         cells = filter(None, self.rows[-1].cells)
         screen.say(f"{time.strftime('%H:%M:%S')}  {'  '.join(cells)}")
 
@@ -111,14 +113,15 @@ class Trial:
     def launch(self, *words: str, env: Mapping[str, str] | None = None) -> Job:
         """Begin a start or a restart: looks from now on are at its run."""
         self.before = view.look(self.cluster).run
-        limit = 3 * self.seconds + 60 + float((env or {}).get("MLX_BIG_SLOW", 0))
+        limit = 3 * self.seconds + 60 + float((env or {}).get("MLX_BIG_SLOW") or 0)
         return self.begin(*words, limit=limit, env=env, model=True)
 
     def start(self, ranks: int, env: Mapping[str, str] | None = None) -> Job:
+        self.extra = dict.fromkeys(env or {}, "")
         return self.launch("tp.start", "-n", str(ranks), env=env)
 
-    def restart(self, env: Mapping[str, str] | None = None) -> Job:
-        return self.launch("tp.restart", env=env)
+    def restart(self) -> Job:
+        return self.launch("tp.restart", env=self.extra)
 
     def watch(self, job: Job, until: Callable[[Look], bool] = lambda _: False) -> list[Look]:
         """Look at the ranks while a command runs, or until something is so."""

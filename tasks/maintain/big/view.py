@@ -16,7 +16,7 @@ SOME = (
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenRank:
     """A rank: where it is, and how many bytes it has read (None where its system does not tell)."""
 
     node: str
@@ -33,7 +33,7 @@ class Look:
 
     at: float
     run: str = ""
-    ranks: Mapping[int, Seen] = field(default_factory=dict)
+    ranks: Mapping[int, SeenRank] = field(default_factory=dict)
 
     @property
     def told(self) -> float | None:
@@ -57,14 +57,14 @@ def look(cluster: Cluster) -> Look:
     return Look(at, newest, dict(sorted(ranks.items())))
 
 
-def parse(text: str, node: str) -> tuple[str, dict[int, Seen]]:
+def parse(text: str, node: str) -> tuple[str, dict[int, SeenRank]]:
     """The run and its ranks, of what a node said."""
     head, *blocks = text.split("\nrank ")
     run = head.strip().removeprefix("run").strip()
     return run, dict(_rank(block, node) for block in blocks)
 
 
-def _rank(block: str, node: str) -> tuple[int, Seen]:
+def _rank(block: str, node: str) -> tuple[int, SeenRank]:
     first, *lines = block.splitlines()
     number, pid, lives, read = first.split()
     text = "".join(f"{line.removeprefix('mark ')}\n" for line in lines)
@@ -73,7 +73,7 @@ def _rank(block: str, node: str) -> tuple[int, Seen]:
         for line in text.splitlines(True)
         if line.startswith("loading ") and (found := marks.parse(line).loading)
     ]
-    how = Seen(
+    how = SeenRank(
         node, int(pid), lives == "1", int(read) if read != "-" else None, marks.parse(text), loading
     )
     return int(number), how
@@ -124,7 +124,7 @@ def parts(seen: Look, begun: float, ready: float, ended: float) -> Parts | None:
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoadProgress:
     """What was told of a load against the truth, in points of a hundred.
 
     `at` maps 25, 50 and 75 to (told, read as seen from outside, share of the load's time); a truth
@@ -138,7 +138,7 @@ class Progress:
     looks: int
 
 
-def progress(series: Sequence[Look]) -> Progress | None:
+def progress(series: Sequence[Look]) -> LoadProgress | None:
     """Judge a load by looks at it; None where too few saw it."""
     told = [(each, 100 * each.told) for each in series if each.told is not None]
     during = [(each, share) for each, share in told if share < 100]
@@ -150,7 +150,7 @@ def progress(series: Sequence[Look]) -> Progress | None:
     rows = [(share, _read(each, done), _line(each.at, first, last)) for each, share in during]
     off = [abs(share - read) for share, read, _ in rows if read is not None]
     shares = [share for _, share in told]
-    return Progress(
+    return LoadProgress(
         {q: min(rows, key=lambda row: abs(row[2] - q)) for q in (25, 50, 75)},
         max(off) if off else None,
         max(abs(share - line) for share, _, line in rows),

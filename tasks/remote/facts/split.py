@@ -166,11 +166,12 @@ def on_paper(mlx: Mlx, size: int) -> Iterator[None]:
 
 def config_of(mlx: Mlx, folder: str) -> dict[str, Any]:
     """config.json as load_model reads it."""
-    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-        try:
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
             found = json.load(file)
-        except ValueError as error:
-            raise NoError(f"config.json can't be read, copy it again: {words(error)}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else words(error)
+        raise NoError(f"config.json can't be read, copy it again: {why}") from None
     if not isinstance(found, dict):
         raise NoError("config.json is no JSON object, copy it again")
     found = getattr(mlx.lm, "_decode_tagged_floats", lambda each: each)(found)

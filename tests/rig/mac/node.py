@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 RIG = "/.rig"
@@ -75,8 +76,43 @@ def log(argv: list[str], root: bool) -> None:
         file.write(row)
 
 
+class Kept:
+    """What `ip` has shown of addresses and routes, until the kernel tells of a change."""
+
+    GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # linux/rtnetlink.h, RTMGRP_
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, ...], Any] = {}
+        self._changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._changes.bind((0, self.GROUPS))
+        self._changes.setblocking(False)
+
+    def get(self, words: tuple[str, ...]) -> Any:
+        while self._has_changed():
+            self.rows.clear()
+        if words not in self.rows:
+            self.rows[words] = _ip(words)
+        return self.rows[words]
+
+    def _has_changed(self) -> bool:
+        try:
+            return bool(self._changes.recv(65536))
+        except BlockingIOError:
+            return False
+        except OSError:  # more changes than it could hold
+            return True
+
+
+kept: Kept | None = None
+
+
 def ip(*words: str) -> Any:
     """The rows of `ip -json WORDS`; raise OSError with ip's message when it refuses."""
+    is_steady = words in (("address", "show"), ("-4", "route", "show"))
+    return kept.get(words) if kept and is_steady else _ip(words)
+
+
+def _ip(words: Sequence[str]) -> Any:
     line = [f"{RIG}/bin/ip", "-json", *words]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode != 0:

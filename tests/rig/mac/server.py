@@ -30,7 +30,8 @@ SOCKET = "/run/rig.socket"
 SUDO = "/usr/libexec/rig/sudo"
 LOOKS = (
     "ps", "sysctl", "vm_stat", "sw_vers", "ioreg", "netstat", "route", "ibv_devices", "ibv_devinfo",
-    "ioclasscount", "rdma_ctl", "system_profiler",
+    "ioclasscount", "rdma_ctl", "system_profiler", "networksetup", "lsof", "pgrep", "pmset",
+    "fdesetup", "defaults", "socketfilterfw",
 )  # fmt: skip
 PIDFD_GETFD = 438  # on every architecture; Python has no name for it
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -60,6 +61,7 @@ class Server:
         listener.bind(SOCKET)
         os.chmod(SOCKET, 0o666)
         listener.listen(256)
+        node.kept = node.Kept()
         self.selector.register(read, selectors.EVENT_READ, lambda: self._reap(read))
         self.selector.register(listener, selectors.EVENT_READ, lambda: self._begin(listener))
         gc.freeze()  # else each child copies what its first collection looks at
@@ -88,9 +90,9 @@ class Server:
         command = self.commands[name]
         client_of = node.Client(pid, user)
         if _only_looks(name, words):
-            text = _look(client_of, environment, lambda: _checked(command, path, words))
-            if text is not None:
-                return self._end(client, f"={text}")
+            said = _look(client_of, environment, lambda: _checked(command, path, words))
+            if said is not None:
+                return self._end(client, said)
         child = os.fork()
         if child:
             self.running[child] = client
@@ -100,6 +102,7 @@ class Server:
 
     def _leave(self) -> None:
         """In the child: let go of all that is the server's."""
+        node.kept = None  # what tells of changes is one socket
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for key in list(self.selector.get_map().values()):
@@ -152,7 +155,7 @@ def _checked(command: Callable[[list[str]], int], path: str, words: list[str]) -
 
 
 def _look(client: node.Client, environment: dict[str, str], what: Callable[[], int]) -> str | None:
-    """What a command that only looks says; None where that is not all, or goes wrong."""
+    """The answer to a command that only looks; None where that is not all, or goes wrong."""
     before = dict(os.environ), node.client
     said, wrong = io.StringIO(), io.StringIO()
     try:
@@ -163,7 +166,10 @@ def _look(client: node.Client, environment: dict[str, str], what: Callable[[], i
         return None
     finally:
         _live_as(before[1], before[0])
-    return None if failed or wrong.getvalue() else said.getvalue()
+    text = said.getvalue()
+    if wrong.getvalue() or (failed and text):
+        return None
+    return str(failed) if failed else f"={text}"  # as lsof and pgrep, where there is nothing
 
 
 def _live_as(client: node.Client, environment: dict[str, str]) -> None:

@@ -60,8 +60,10 @@ def lsof(words: list[str]) -> int:
     }  # fmt: skip
     fields = "F" in "".join(word for word in words if word.startswith("-F"))
     found = False
-    for one in sorted(processes.processes(), key=lambda one: one.pid):
-        held = [] if pids is not None and one.pid not in pids else list(_held(one.pid, by_inode))
+    shown = [one for one in processes.processes() if pids is None or one.pid in pids]
+    for one in sorted(shown if by_inode else [], key=lambda one: one.pid):
+        is_seen = node.client.user in (0, one.uid)
+        held = list(_held(one.pid, by_inode)) if is_seen else []
         if held and not fields and not found:
             print("COMMAND     PID  USER   FD   TYPE             DEVICE SIZE/OFF NODE NAME")
         if held and fields:

@@ -64,7 +64,7 @@ def test_help() -> None:
         " reads weights they do not run (default: tp.timeout, 900)",
         "--count=COUNT": "how many (default 5)",
         "--ports=PORTS": " (default 1,2)",
-        "--order=ORDER": " (default leader)",
+        "--order=leader|all": " (default leader)",
         "--skip=CHECKS": "skip some checks: "
         + ", ".join(f"{check.name} ({check.what})" for check in CHECKS.values()),
         "--exclude=PATTERN": "what to leave out (repeat): a name, or a path from /; an option adds"

@@ -18,14 +18,20 @@ NASTY = """
 import sys
 from tasks.cluster import facts
 from tasks.cluster.hosts import selftest
-from tasks.cluster.text import one_line, plain, said
+from tasks.cluster.text import one_line, plain, said, tamed
+wanted = selftest.wanted("python3", None, "~/.mlx-tp").values()
+whole = facts.Fact(facts.Key("any"), "", lambda text, status: text)
 for told in sys.argv[1:]:
     print(told, flush=True)
     text = eval(told)
-    for name, fact in selftest.wanted("python3", None, "~/.mlx-tp").items():
+    facts.read([whole], f"1 begin any\\n{text}\\n1 end any 0\\n", "1")
+    short = tamed(text)
+    for fact in wanted:
         for status in (0, 1):
-            mark = f"1 begin {name}\\n{text}\\n1 end {name} {status}\\n"
-            facts.read([fact], mark, "1")
+            try:
+                fact.parse(text if fact.is_raw else short, status)
+            except ValueError:
+                pass
     one_line(text), plain(text), said(text)
 """
 TEXTS = (

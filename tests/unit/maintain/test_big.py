@@ -6,16 +6,18 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT, Inv
+from conftest import DEADLINE, ROOT, Inv, wait_for
 
 from tasks.cluster.facts.server.marks import Marks
 from tasks.maintain.big import report, view
+from tasks.maintain.big.job import Job
 from tasks.maintain.big.plan import plan
-from tasks.maintain.big.view import Look, Seen
+from tasks.maintain.big.view import Look, SeenRank
 
 NODE = ROOT / "tasks" / "remote" / "big" / "node.py"
 
@@ -108,7 +110,7 @@ def series(shares: list[int], read: int | None = None) -> list[Look]:
         marks: list[tuple[float, int, int]] = [(100.0, 0, 100)]
         marks += [(100.0 + 0.5 * k, s, 100) for k, s in enumerate(shares[: n + 1])]
         seen = None if read is None else read + 1000 + 5 * n
-        rank = Seen("mac1", 1, True, seen, Marks(), marks)
+        rank = SeenRank("mac1", 1, True, seen, Marks(), marks)
         found.append(Look(100.0 + 0.5 * n, "r1", {0: rank, 1: rank}))
     return found
 
@@ -131,10 +133,19 @@ def test_progress() -> None:
     assert view.progress(series([0, 50, 100])) is None
 
 
+def test_a_commands_end_is_noted_when_it_ends() -> None:
+    """Not when somebody looks: that would be counted as the command's own."""
+    job = Job(["--version"], {}, DEADLINE)
+    wait_for(lambda: not any(reader.is_alive() for reader in job.readers))
+    looked = time.time()
+    assert job.begun < job.wait().ended <= looked
+    assert job.code == 0
+
+
 def test_page() -> None:
     rows = [
-        report.Row("start", "own | overhead", "2.5 s", "at most 2 s", False),
-        report.Row("start", "join", "0.1 s"),
+        report.TrialRow("start", "own | overhead", "2.5 s", "at most 2 s", False),
+        report.TrialRow("start", "join", "0.1 s"),
     ]
     about = {"size": "0.2 GB", "ranks": "2 ranks", "command": "`inv maintain.big`"}
     text = report.page(about, rows)

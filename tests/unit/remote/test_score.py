@@ -36,7 +36,10 @@ def summed() -> Iterator[str]:
 
 
 def test_names() -> None:
-    assert set(summed()) == set(score.SUMMED)
+    """All that this mlx-lm has, and of one with all models no other: Python 3.10 has only 0.31."""
+    assert set(summed()) <= set(score.SUMMED)
+    if importlib.util.find_spec("mlx_lm.models.deepseek_v41"):
+        assert set(summed()) == set(score.SUMMED)
 
 
 class Two(nn.Module):  # type: ignore[misc]

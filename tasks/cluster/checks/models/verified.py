@@ -10,7 +10,7 @@ _AGAIN = "copy or download it again"
 
 
 @dataclass(frozen=True)
-class File:
+class HashedFile:
     """A file as remote/verify.py tells it; `right` is None where no source says what it must be."""
 
     size: int
@@ -21,15 +21,15 @@ class File:
     cut: bool = False
 
 
-Files = Mapping[str, File]
+HashedFiles = Mapping[str, HashedFile]
 
 
-def judge(nodes: Mapping[str, Files]) -> list[Finding]:
+def judge(nodes: Mapping[str, HashedFiles]) -> list[Finding]:
     """A finding per node: its first file that is wrong, or what speaks for all of them."""
     return [_judge(node, nodes) for node in nodes]
 
 
-def _judge(node: str, nodes: Mapping[str, Files]) -> Finding:
+def _judge(node: str, nodes: Mapping[str, HashedFiles]) -> Finding:
     if wrong := list(_wrong(node, nodes)):
         return Finding("verify", FAIL, node, wrong[0] + more(wrong), _AGAIN)
     files = nodes[node].values()
@@ -45,7 +45,7 @@ def _judge(node: str, nodes: Mapping[str, Files]) -> Finding:
     return Finding("verify", WARN, node, f"{what}, {same}; whether they are right nobody says", fix)
 
 
-def _wrong(node: str, nodes: Mapping[str, Files]) -> Iterator[str]:
+def _wrong(node: str, nodes: Mapping[str, HashedFiles]) -> Iterator[str]:
     for name, file in nodes[node].items():
         if file.cut:
             yield f"{name} is not as long as its header says"
@@ -59,7 +59,7 @@ def _wrong(node: str, nodes: Mapping[str, Files]) -> Iterator[str]:
     yield from (f"{name} is missing" for name in sorted(every - nodes[node].keys()))
 
 
-def _differs(node: str, name: str, nodes: Mapping[str, Files]) -> str:
+def _differs(node: str, name: str, nodes: Mapping[str, HashedFiles]) -> str:
     """The first node that has another file of that name."""
     mine = nodes[node][name].sha256
     others = ((other, files.get(name)) for other, files in nodes.items())

@@ -24,7 +24,7 @@ def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:
 
 def _complete(node: str, model: Model, said: Split) -> Finding:
     there = sizes(model)
-    if wrong := _incomplete(there, said.weights):
+    if wrong := _dead(model) or _incomplete(there, said.weights):
         return Finding("complete", FAIL, node, wrong, "copy or download the model again")
     if not there:
         what, fix = "there are no model*.safetensors", "is it a model for MLX?"
@@ -38,6 +38,17 @@ def _complete(node: str, model: Model, said: Split) -> Finding:
     layers = f", {said.layers} layers" if said.layers else ""
     what = f"{files}, {format_bytes(sum(there.values()))}{layers}, as long as the headers say"
     return Finding("complete", OK, node, what)
+
+
+# Of what mlx-lm and transformers load; a cache that was tidied by hand has links to what is gone.
+_LOADED = re.compile(r".+\.(json|safetensors|model|txt|jinja|tiktoken|py)")
+
+
+def _dead(model: Model) -> str | None:
+    """What is a link that leads nowhere, in words."""
+    dead = [name for name, value in sorted(model.files.items()) if value == DANGLING]
+    dead = [name for name in dead if _LOADED.fullmatch(name)]
+    return f"{dead[0]} is {DANGLING}{more(dead)}" if dead else None
 
 
 def _incomplete(there: Mapping[str, int], weights: Weights) -> str | None:

@@ -78,8 +78,7 @@ def parse_devinfo(text: str, status: int) -> dict[str, Device]:
     if status >= 128:
         raise ValueError("ibv_devinfo gave no answer in time")
     blocks = re.split(r"^\s*hca_id:\s*", text, flags=re.MULTILINE)[1:]
-    devices = [_device(block) for block in blocks if block.strip()]
-    if not devices:
+    if not (devices := [_device(block) for block in blocks if block.strip()]):
         raise ValueError("ibv_devinfo can't be read")
     return {device.name: device for device in devices}
 
@@ -147,8 +146,7 @@ def _mapped(gid: str) -> str | None:
 
 def _address(row: str) -> ipaddress.IPv4Interface:
     # Point-to-point interfaces (utun0) print a peer before the mask.
-    found = re.match(r"([\d.]+) (?:--> [\d.]+ )?netmask 0x([0-9a-f]{8})\b", row)
-    if not found:
+    if not (found := re.match(r"([\d.]+) (?:--> [\d.]+ )?netmask 0x([0-9a-f]{8})\b", row)):
         raise ValueError("ifconfig can't be read")
     mask = ipaddress.IPv4Address(int(found.group(2), 16))
     return ipaddress.IPv4Interface(f"{found.group(1)}/{mask}")

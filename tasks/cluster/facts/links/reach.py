@@ -42,12 +42,7 @@ def fact(python: str, cwd: str | None, address: str, port: int) -> Fact[Reach]:
         return Reach(f"{address}:{port}", said[1], nc[1] == "0")
 
     text = scripts.script(
-        "facts/reach.sh",
-        python=python,
-        cwd=cwd or "",
-        ask=_ASK,
-        address=address,
-        port=port,
+        "facts/reach.sh", python=python, cwd=cwd or "", ask=_ASK, address=address, port=port
     )
     return Fact(KEY, text, parse)
 

@@ -76,12 +76,12 @@ def _linux(row: list[str]) -> Route:
     """Iface Destination Gateway Flags RefCnt Use Metric Mask ...; addresses are little endian."""
     if len(row) < 8:
         raise ValueError("/proc/net/route can't be read")
-    address, gateway, mask = (_little_endian(row[index]) for index in (1, 2, 7))
+    address, gateway, mask = (little_endian(row[index]) for index in (1, 2, 7))
     network = IPv4Network(f"{address}/{mask}", strict=False)
     return Route(network, row[0], gateway if int(gateway) else None)
 
 
-def _little_endian(word: str) -> IPv4Address:
+def little_endian(word: str) -> IPv4Address:
     return IPv4Address(bytes.fromhex(word)[::-1])
 
 

@@ -5,21 +5,40 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ...ssh import scripts
-from .. import FOLDER, Fact, Key
+from .. import FOLDER, Fact, Key, ToldError
 
 DANGLING = "a link that leads nowhere"
 _ROW = re.compile(r"(?:(\d+)|(\d+) (\d+)|(link)) \./(.+)")
+# What find, cksum and sh say of a name, in GNU's quotes or none. GNU's find tells of loops, too:
+# what macOS's takes for a link that leads nowhere, or for a folder that it has been in.
+_SAID = re.compile(r"[\w/.-]+: (?:\d+: )?(?:cannot open )?'?\./(.+?)'?: (.+)")
+_LOOP = "Too many levels of symbolic links"
+_BEEN = "find: File system loop detected; "
 
 
-def parse_listing(text: str) -> dict[str, str]:
-    """Name in the folder -> "SIZE CHECKSUM", "SIZE" (bytes) or `DANGLING`, from listing.sh."""
-    files = {}
+def parse_listing(text: str, status: int = 0) -> dict[str, str]:
+    """Name -> "SIZE CHECKSUM", "SIZE" or `DANGLING`; names are relative to the folder.
+
+    From what facts/listing.sh prints. Sizes are in bytes.
+    """
+    files, name, is_loop = {}, "", False
     for line in filter(str.strip, text.split("\n")):
-        row = _ROW.fullmatch(line)
-        if not row:
+        row, said = _ROW.fullmatch(line), _SAID.fullmatch(line)
+        if row:
+            large, checksum, small, link, name = row.groups()
+            files[name] = large or (DANGLING if link else f"{small} {checksum}")
+        elif said and said[2] == _LOOP:
+            files[said[1]], is_loop = DANGLING, True
+        elif said:
+            raise ToldError(f"{said[1]} in it can't be read: {said[2]}")
+        elif line.startswith(_BEEN):
+            is_loop = True
+        elif name:
+            raise ToldError(f"a file in it has a name of more than one line: {name} ...")
+        else:
             raise ValueError("its files can't be listed")
-        large, checksum, small, link, name = row.groups()
-        files[name] = large or (DANGLING if link else f"{small} {checksum}")
+    if status and not is_loop:
+        raise ValueError("the folder can't be read")
     return files
 
 
@@ -39,9 +58,7 @@ def fact(folder: str, skip: Iterable[str] = ()) -> Fact[Mapping[str, str]]:
 
 
 def parse_files(text: str, status: int) -> dict[str, str]:
-    if status != 0:
-        raise ValueError("the folder can't be read")
-    return parse_listing(text)
+    return parse_listing(text, status)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,4 @@ def parse(text: str, status: int) -> int:
 
 # None on a system that is no macOS.
 KEY = Key[int | None]("firewall")
-FACT = Fact(
-    KEY,
-    ON_MAC + limited(5, f"{PROGRAM} --getglobalstate"),
-    parse,
-)
+FACT = Fact(KEY, ON_MAC + limited(5, f"{PROGRAM} --getglobalstate"), parse)

@@ -20,8 +20,7 @@ class FileVault:
 @of_macs
 def parse_filevault(text: str, status: int) -> FileVault:
     """`fdesetup status`: "FileVault is Off, but will be enabled after the next restart."."""
-    found = re.search(r"^macos (\d+)\S*\nFileVault is (On|Off)(.*)", text, re.MULTILINE)
-    if not found:
+    if not (found := re.search(r"^macos (\d+)\S*\nFileVault is (On|Off)(.*)", text, re.MULTILINE)):
         raise ValueError("whether FileVault is on can't be read")
     is_on = found[2] == "On" or "will be enabled" in found[3]
     return FileVault(is_on, is_on and int(found[1]) >= UNLOCKS)

@@ -18,10 +18,7 @@ BLOCKS = 600  # after so many the loop ends, so that what we keep of its output 
 
 @dataclass(frozen=True)
 class LinkRate:
-    """An interface: whether it has a carrier (None if that is not told), bytes in and out so far.
-
-    RDMA goes past the system's network: these bytes are those of IP alone.
-    """
+    """An interface: its carrier (None: not told), bytes in and out so far, of IP, not RDMA."""
 
     up: bool | None
     received: int
@@ -137,8 +134,7 @@ def _cpu(text: str) -> tuple[float | None, tuple[int, int] | None]:
     """iostat's "us sy id ..." as (busy share of the last pause, None), Linux's as (None, ticks)."""
     if row := re.search(r"^iostat +(\d{1,3}) +(\d{1,3}) +(\d{1,3})( |$)", text, re.MULTILINE):
         return min(int(row.group(1)) + int(row.group(2)), 100) / 100, None
-    found = re.search(r"^cpu +(\d+(?: \d+){4,9})$", text, re.MULTILINE)
-    if not found:
+    if not (found := re.search(r"^cpu +(\d+(?: \d+){4,9})$", text, re.MULTILINE)):
         return None, None
     # user nice system idle iowait irq softirq steal; a guest's time is in user's already
     numbers = [int(each) for each in found.group(1).split()][:8]

@@ -33,9 +33,9 @@ def parse(text: str, status: int) -> Model:
     if status == MISSING:
         return Model(None, is_file=text.strip() == "file")
     folder = re.match(r"\s*folder (.+)\n", text)
-    if status != 0 or not folder:
+    if not folder:
         raise ValueError("the model's folder can't be read")
-    return Model(folder.group(1), files.parse_listing(text[folder.end() :]))
+    return Model(folder.group(1), files.parse_listing(text[folder.end() :], status))
 
 
 NO_ENV: Mapping[str, str] = MappingProxyType({})

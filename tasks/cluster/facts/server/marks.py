@@ -10,7 +10,7 @@ NO_BACKEND = 81  # ... whose MLX has not got the backend
 NOT_JOINED = 82  # ... whose MLX could not join the others, and said why
 
 T = TypeVar("T")
-Words = Mapping[str, str]
+MarkWords = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,22 @@ def parse(text: str) -> Marks:
     )
 
 
-def _made(make: Callable[[Words], T], words: Words | None) -> T | None:
+def _made(make: Callable[[MarkWords], T], words: MarkWords | None) -> T | None:
     try:
         return None if words is None else make(words)
     except (KeyError, ValueError):
         return None
 
 
-def _importing(words: Words) -> Importing:
+def _importing(words: MarkWords) -> Importing:
     return Importing(_number(words["at"]), int(words["pid"]), words["stacks"])
 
 
-def _meeting(words: Words) -> Meeting:
+def _meeting(words: MarkWords) -> Meeting:
     return Meeting(_number(words["at"]), _number(words["limit"]))
 
 
-def _joined(words: Words) -> Joined:
+def _joined(words: MarkWords) -> Joined:
     own = ("at", "rank", "size", "backend", "seconds")
     return Joined(
         _number(words["at"]),
@@ -120,14 +120,14 @@ def _joined(words: Words) -> Joined:
     )
 
 
-def _loading(words: Words) -> Loading:
+def _loading(words: MarkWords) -> Loading:
     read, of = int(words["bytes"]), int(words["of"])
     if not 0 <= read <= of:
         raise ValueError(f"{read} bytes of {of}")
     return Loading(_number(words["at"]), read, of)
 
 
-def _left(words: Words) -> Left:
+def _left(words: MarkWords) -> Left:
     return Left(_number(words["at"]), int(words["status"]))
 
 

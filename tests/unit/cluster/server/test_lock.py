@@ -276,7 +276,7 @@ def test_the_script_comes_first_and_no_beat_before_it_is_held(cluster: Any) -> N
 
 def test_a_line_without_end_is_cut() -> None:
     lines: list[str] = []
-    stream = lock._Lines(lines.append)
+    stream = lock._LineStream(lines.append)
     stream.write("x" * 10 * LINE)
     stream.write("\n")
     assert [len(line) for line in lines] == [LINE]

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.cluster.checks.models.verified import File, judge
+from tasks.cluster.checks.models.verified import HashedFile, judge
 
-KNOWN = File(10**9, "aa", "SHA256SUMS", right=True)
-UNKNOWN = File(1000, "bb")
+KNOWN = HashedFile(10**9, "aa", "SHA256SUMS", right=True)
+UNKNOWN = HashedFile(1000, "bb")
 
 
 def test_all_as_their_source_has_them() -> None:
@@ -37,7 +37,7 @@ def test_without_a_source_nodes_are_held_against_each_other() -> None:
         (None, "a is missing"),
     ],
 )
-def test_what_is_wrong(file: File | None, expected: str) -> None:
+def test_what_is_wrong(file: HashedFile | None, expected: str) -> None:
     bad = {"a": file} if file else {}
     good, found = judge({"mac1": {"a": KNOWN}, "mac2": bad})
     assert (good.level, found.level) == ("ok", "fail")
