@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -397,8 +398,8 @@ class Sshd:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         first = free_ports(len(self.names))
         self.ports = {name: first + index for index, name in enumerate(self.names)}
-        network = f"10.198.{os.getpid() % 250}"
-        self.ips = {name: f"{network}.{index}" for index, name in enumerate(self.names, 1)}
+        first_ip = IPv4Address(f"10.198.{os.getpid() % 250}.1")
+        self.ips = {name: str(first_ip + index) for index, name in enumerate(self.names)}
         for ip in self.ips.values():
             subprocess.run(["ip", "address", "replace", f"{ip}/32", "dev", "lo"], check=True)
         for name in self.names:

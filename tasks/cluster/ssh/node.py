@@ -47,6 +47,7 @@ Output = IO[str] | TextIOBase
 CONNECT_TIMEOUT = 10  # seconds, for each of: TCP, banner, authentication
 SCRIPT_TIMEOUT = 30  # seconds, for a script that only reads
 KEEPALIVE = 15  # seconds between keepalives, so that an idle link is not dropped
+HEAD = 16384  # characters that are kept of an answer which was longer than is listened to
 AT_ONCE = 64  # connections that are being made: of more, some would wait for us into their timeout
 
 
@@ -214,7 +215,8 @@ class Node:
             return self._lost(error)
         if result.is_cut:
             much = f"it said more than {self.room // 1024} KiB"
-            return CommandResult(self.name, result.stdout, result.stderr, failure=much)
+            out, err = result.stdout[:HEAD], result.stderr[:HEAD]
+            return CommandResult(self.name, out, err, failure=much)
         if result.exited < 0:
             return CommandResult(self.name, result.stdout, result.stderr, failure="connection lost")
         return CommandResult(self.name, result.stdout, result.stderr, result.exited)

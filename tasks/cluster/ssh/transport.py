@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 from .resolve import Resolved
 
-WINDOW = 256 * 1024  # bytes that the other side may send ahead; Paramiko's are 2 MiB
+WINDOW = 128 * 1024  # bytes that the other side may send ahead; Paramiko's are 2 MiB
 
 
 @cache

@@ -85,10 +85,10 @@ def test_all_others_start_at_once(built: Any, monkeypatch: pytest.MonkeyPatch) -
 
     mine = built(HOSTS)
     monkeypatch.setattr(nodes, "sh", sh)
-    monkeypatch.setattr(snapshots, "align", lambda cluster: sent.append("align"))
+    monkeypatch.setattr(snapshots, "align", sent.append)
     launch.launch(mine, RUN)
     assert sent == [
-        "align",
+        mine,
         (["mac1"], ["mac1"], 90),  # in which its coordinator has 60 to listen
         (["mac1", "mac2", "mac3"], ["mac2", "mac3"], 30),
     ]
