@@ -57,7 +57,8 @@ while :; do
   fi
   said=$({ make_home "$state_dir" && make_home "$here"; } 2>&1) && alone take && break
   # Without a word another command was faster, as each of many may be.
-  failed=$((failed + ${said:+19 +} 1))
+  [ -z "$said" ] || failed=$((failed + 19))
+  failed=$((failed + 1))
   sleep 0.1
   [ $failed -lt 100 ] || { printf 'error %s\n' "${said:-$lock can not be made}"; exit 1; }
 done
