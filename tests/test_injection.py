@@ -71,7 +71,7 @@ LINE = TEXT.map(lambda text: "".join(c for c in text if c >= " " and c != "\x7f"
 
 
 def _fits(name: str) -> bool:
-    return 0 < len(name.encode()) < 120 and name not in (".", "..", "~")
+    return bool(name.strip()) and len(name.encode()) < 120 and name not in (".", "..", "~")
 
 
 NAME = LINE.map(lambda text: text.replace("/", "")).filter(_fits)

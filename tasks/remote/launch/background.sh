@@ -25,7 +25,7 @@ why=$({ mkdir -p "$(dirname "$log")" && rm -f "$log" "$log.older" &&
     "$log" "${why:+ ($why)}" "$whose" >&2
   exit 1
 }
-printf '%s\n' "$cap" >"$at/cap.py" || exit
+put "$cap" cap.py || exit
 keep_short() { # beside the rank, whose end it sees
   [ "$limit" = 0 ] || "$python" -I "$at/cap.py" "$log" "$limit" "$base.exit" "$pid" </dev/null &
 }

@@ -11,6 +11,9 @@ over() { # pid files
     exit "$already"
   }
 }
+put() { # text name: in the run's folder, whole: another rank of this node may be reading it now
+  printf '%s\n' "$1" >"$at/$2.$$" && mv "$at/$2.$$" "$at/$2"
+}
 enrol() {
   for folder in "$state_dir" "$here" "$here/runs" "$at"; do
     own "$folder" && mkdir -p "$folder" && own "$folder" && chmod 700 "$folder" || exit
@@ -25,10 +28,10 @@ enrol() {
     exit 1
   }
   rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
-  printf '%s\n' "$record" >"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json" || exit
-  [ -z "$entry" ] || printf '%s\n' "$entry" >"$at/entry.py" || exit
-  [ -z "$served" ] || printf '%s\n' "$served" >"$at/served.py" || exit
-  [ -z "$score" ] || printf '%s\n' "$score" >"$at/score.py" || exit
+  put "$record" record.json || exit
+  [ -z "$entry" ] || put "$entry" entry.py || exit
+  [ -z "$served" ] || put "$served" served.py || exit
+  [ -z "$score" ] || put "$score" score.py || exit
   want running "$run" "$who" || exit
   # Earlier runs go, but for the newest (names begin with the time) and one whose values are used.
   n=0

@@ -282,6 +282,22 @@ def test_old_runs_cost_no_program(place: Place) -> None:
     assert (runs / "20000101T000029").is_dir()
 
 
+def test_what_ranks_read_is_there_whole(place: Place) -> None:
+    """While a node's second rank is started the first may just begin to read its entry."""
+    engines = {"probe": {"command": ["-m", "probe"]}}
+    cluster = cluster_of(Scratch(place.home, place.shell), state_dir="~/.state", engines=engines)
+    start = launch.background(cluster, cluster.ranks, RUN)
+    enrol = start[: start.index("fenced enrol\n") + len("fenced enrol\n")]
+    at = place.home / ".state/default/runs" / RUN.id
+    assert place.run(enrol) == ""
+    with (at / "entry.py").open() as entry, (at / "record.json").open() as record:
+        assert place.run(enrol) == ""
+        for each in (entry, record):
+            assert os.fstat(each.fileno()).st_nlink == 0, "it was written over"
+            assert each.read()
+    assert not list(at.glob("*.[0-9]*"))
+
+
 def count_programs(place: Place, script: str) -> int:
     """How many programs a script begins: each leaves a line here before it does what it does."""
     folder, told = place.home / "counted", place.home / "told"
