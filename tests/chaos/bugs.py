@@ -113,12 +113,7 @@ BUGS = {
     ),
     "torn-write": Bug(
         "the record is written in place",
-        [
-            Patch(
-                '>"$at/record.json.$$" && mv "$at/record.json.$$" "$at/record.json"',
-                '>"$at/record.json"',
-            )
-        ],
+        [Patch('>"$at/$2.$$" && mv "$at/$2.$$" "$at/$2"', '>"$at/$2"')],
         ["no file is torn"],
     ),
     "unknown-start": Bug(
