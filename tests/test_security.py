@@ -150,9 +150,10 @@ def test_secrets_in_the_foreground_and_in_failures(served: Inv) -> None:
     make_hub(served.home)
     with Watch() as watch:
         process = served.start("tp.start", "--foreground")
-        wait_for(lambda: served.run("tp.status").out.startswith("ready"))
+        wait_for(lambda: process.poll() or served.run("tp.status").out.startswith("ready"))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 130, err
         # A rank that dies says why; so does a start that is refused by its arguments.
         dies = served("tp.start", OPTION, args=("--no-such-argument",), code=4)
         cwd = served("tp.launch", OPTION, "--cwd", "/nowhere", code=4)
