@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .farm import Farm, farm, until
@@ -127,12 +127,7 @@ def _stop(commands: Commands) -> None:
 
 def _pressed(command: Command, words: str = "") -> float:
     """Seconds from Ctrl-C until it says so, or else until it has ended."""
-    is_done: Callable[[], bool] = (lambda: command.has_said(words)) if words else _over(command)
     begun = time.monotonic()
     command.send(signal.SIGINT)
-    until(is_done)
+    until(lambda: command.has_said(words) if words else command.is_over)
     return time.monotonic() - begun
-
-
-def _over(command: Command) -> Callable[[], bool]:
-    return lambda: command.is_over

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from invoke.parser.context import ParserContext
 
 from ..cluster.config.values import Choice
-from ..cluster.text import at_home
+from ..cluster.text import at_home, either
 
 SURE = 0.8  # how alike two options are that are taken for one: `--port` is no `--python`
 ALIKE = 0.6
@@ -115,7 +115,7 @@ def _task(token: str, words: Sequence[str], tasks: Mapping[str, ParserContext]) 
         spoken = {**{last[name]: name for name in tasks}, **{name: name for name in tasks}}
         found = difflib.get_close_matches(short, spoken, 3, ALIKE)
         close = list(dict.fromkeys(spoken[each] for each in found))
-    return f"Did you mean {_or(close)}?" if close else ""
+    return f"Did you mean {either(close)}?" if close else ""
 
 
 def _option(
@@ -130,7 +130,7 @@ def _option(
         return "Leave it out: ranks run in the background, but with --foreground."
     others = [name for name, each in tasks.items() if token in each.flags]
     if others and token not in SERVERS:
-        whose = _or(others) if len(others) < 4 else "other tasks"
+        whose = either(others) if len(others) < 4 else "other tasks"
         return f"It is an option of {whose}: inv --help {task.name} shows its own."
     if "--backend" not in flags:  # it starts no ranks
         return f"inv --help {task.name} shows its options."
@@ -187,7 +187,3 @@ def _listed(
 
 def _line(words: Iterable[str]) -> str:
     return f"inv {shlex.join(words)}"
-
-
-def _or(names: Sequence[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -58,6 +58,12 @@ def few(names: Sequence[str], most: int = 1) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def either(words: Sequence[object]) -> str:
+    """2, 4 or 8."""
+    *first, last = map(str, words)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def ago(seconds: float) -> str:
     """How long something was ago, as people say it: 40 s, 4 min, 3 h, 2 days."""
     for most, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):

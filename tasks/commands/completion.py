@@ -19,6 +19,7 @@ from ..cluster.config import engine, hostfile
 from ..cluster.config.values import Choice
 from ..cluster.errors import BadInput
 from ..cluster.ssh import scripts
+from ..cluster.text import either
 
 FOLDER = Path(__file__).parents[1] / "cli" / "completions"
 SHELLS = ("bash", "zsh", "fish")
@@ -43,7 +44,7 @@ def _own() -> str:
     if name in SHELLS:
         return name
     why = f"$SHELL is {name}, which nothing is made for" if name else "$SHELL is not set"
-    raise BadInput(f"{why}: inv completion --shell {', '.join(SHELLS[:-1])} or {SHELLS[-1]}")
+    raise BadInput(f"{why}: inv completion --shell {either(SHELLS)}")
 
 
 def _script(shell: str) -> str:

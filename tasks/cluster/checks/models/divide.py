@@ -1,12 +1,13 @@
 """Does a model divide over so many ranks, and what would do instead? Pure: facts -> findings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ...facts import NodeFacts, known
 from ...facts.machine.memory import gigabytes
 from ...facts.models import model, split
 from ...facts.models.split import PIPELINE, TENSOR, Split, SplitRow
+from ...text import either
 from ..finding import FAIL, OK, WARN, Finding
 
 TRY = "try again when that node is idle, choose --python and --cwd, or --skip model"
@@ -55,15 +56,10 @@ def _instead(said: Split, row: SplitRow, hosts: int) -> str:
     good = [each for each in said.rows if each.answer == "yes"]
     numbers = [each.ranks for each in good if each.mode == row.mode]
     several = [n for n in numbers if 1 < n <= hosts or (n > 1 and n % hosts == 0)] or numbers[:1]
-    ways = [f"-n {_or(several)}"] if several else []
+    ways = [f"-n {either(several)}"] if several else []
     if any(each.ranks == row.ranks and each.mode != row.mode for each in good):
         ways.append("-- --pipeline" if row.mode == TENSOR else "without --pipeline")
     return ", or ".join(ways) or "another model, or another version of mlx-lm"
-
-
-def _or(numbers: Sequence[int]) -> str:
-    """2, 4 or 8."""
-    return " or ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
 
 
 def asked(facts: Mapping[str, NodeFacts]) -> list[Finding]:
