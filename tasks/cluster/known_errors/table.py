@@ -20,7 +20,7 @@ else:
 FILE = Path(__file__).with_name("errors.toml")
 LIMIT = 4096  # characters of a line that are looked at
 # What an entry has that goes by the frame alone: any exception, but those that others tell better.
-_RAISED = r"\b\w{1,60}(?:Error|Exception)(?:: |\(|$)"
+_RAISED = r"\b\w{0,60}(?:Error|Exception)(?:: |\(|$)"
 _TOLD_BETTER = ("rror: [", "HTTPException", "ImportError", "OSError", "FileExistsError",
                 "PermissionError", "imeout", "Cancelled", "emory", "rror: (")  # fmt: skip
 
@@ -84,7 +84,7 @@ class KnownError:
         """Tell whether the line is this error; of a long line only its beginning counts."""
         line = line[:LIMIT]
         return (
-            (not self.frame or self._raised_in.search(frame) is not None)
+            (not self.frame or bool(frame and self._raised_in.search(frame)))
             and any(text in line for text in self.text)
             and self._expression.search(line) is not None
             and not any(text in line for text in self.unless)
@@ -145,8 +145,8 @@ def first_known(lines: Iterable[str]) -> KnownError | None:
 
 def _entry(row: dict[str, Any]) -> KnownError:
     if "frame" in row:
-        row = {"text": ["Error", "Exception"], "pattern": _RAISED, "unless": _TOLD_BETTER} | row
-        row["general"] = True
+        row = {"text": ["Error", "Exception"], "pattern": _RAISED, "general": True} | row
+        row["unless"] = [*_TOLD_BETTER, *row.get("unless", ())]
     text = row.pop("text")
     texts = (text,) if isinstance(text, str) else tuple(text)
     when = tuple(When(**each) for each in row.pop("when", ()))

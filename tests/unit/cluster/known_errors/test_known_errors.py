@@ -57,7 +57,8 @@ def test_every_sample_is_claimed_by_its_entry_alone(known: KnownError) -> None:
 
 @pytest.mark.parametrize("row", LINES + LATER, ids=lambda row: row["text"][:60])
 def test_every_collected_line_is_claimed_by_its_entry_alone(row: dict[str, Any]) -> None:
-    assert claimants(row["text"]) == ([row["entry"]] if row["entry"] else [])
+    expected = [row["entry"]] if row["entry"] else []
+    assert claimants(row["text"], row.get("at", "")) == expected
 
 
 @pytest.mark.parametrize("source", sorted({row[0] for row in RAISED}))
