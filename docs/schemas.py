@@ -33,6 +33,7 @@ STATUS = {
     "ranks": [{"rank": "whole?", "host": "text", "pid": "whole?", "state": "text",
                "exit": "text?", "uptime": "number?", "memory": "whole?"}],
     "unreachable": {"*": "text"}, "later": {"*": ["text"]},
+    "version": "text",
 }  # fmt: skip
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -56,8 +57,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "speed": "number?", "piece_speed": "number?", "overall": "number?", "came_at_once": "flag",
     },
     "tp.bench": {
-        "format?": "whole", "label?": "text", "date?": "text", "model?": "text?", "engine?": "text",
-        "backend?": "text", "fast_synch?": "text?", "ranks?": "whole", "run?": "text",
+        "format?": "whole", "version?": "text", "label?": "text", "date?": "text",
+        "model?": "text?", "engine?": "text", "backend?": "text", "fast_synch?": "text?",
+        "ranks?": "whole", "run?": "text",
         "max_tokens?": "whole",
         "nodes?": ["any"],
         "rows?": [{
@@ -91,7 +93,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "hosts.check": {"versions": {"*": VERSIONS}},
     "hosts.selftest": {
         "rows": [{"what": "text", "host": "text", "state": "text", "found": "text"}],
-        "saved": "text?",
+        "saved": "text?", "version": "text",
     },
     "hosts.trust": {
         "hosts": [{"host": "text", "state": "text", "why": "text",

@@ -13,6 +13,7 @@ from ...cluster.hosts import judge, sample, selftest
 from ...cluster.hosts.judge import DIFFERS, SelftestRow
 from ...cluster.ssh import nodes
 from ...cluster.ssh.node import CommandResult, Node
+from ...cluster.version import VERSION, WRITER
 
 TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 
@@ -25,7 +26,8 @@ def run(cluster: Cluster, save: str | None, as_json: bool) -> None:
     if save:
         _save(Path(save).expanduser(), read)
     if as_json:
-        envelope.give({"rows": [asdict(row) for row in rows], "saved": save})
+        found = [asdict(row) for row in rows]
+        envelope.give({"rows": found, "saved": save, "version": VERSION})
     else:
         screen.table([("", "what", "host", "found"), *_told(rows)])
     _raise(read, rows)
@@ -36,6 +38,7 @@ def _save(folder: Path, read: Snapshot) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in sample.write(folder, read):
             screen.say(f"written: {path}")
+        (folder / "version.txt").write_text(f"{WRITER}\n", encoding="utf-8")
     except OSError as error:
         raise ActionFailed(f"{folder}: {error.strerror or error}") from None
 

@@ -20,6 +20,7 @@ from ...cluster.server import snapshots
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...cluster.text import counted
+from ...cluster.version import VERSION
 from ...session import Session
 from .. import output_file
 from ..version import commit_of
@@ -186,6 +187,7 @@ def _about(cluster: Cluster, server: Server, wanted: LoadPlan) -> dict[str, obje
     ]
     return {
         "format": FORMAT,
+        "version": VERSION,
         "label": wanted.label,
         "date": envelope.now(),
         "model": record.model or server.model,

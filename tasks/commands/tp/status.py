@@ -26,6 +26,7 @@ from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
 from ...cluster.ssh import background
 from ...cluster.text import counted, one_line
+from ...cluster.version import VERSION
 from ...session import Session
 from ..findings import unreachable
 from .recorded import api_of
@@ -50,7 +51,7 @@ class RankRow(TypedDict):
 
 
 class Status(TypedDict):
-    """The document of --json."""
+    """The document of --json; `version` is that of these tasks."""
 
     state: str
     why: str
@@ -61,6 +62,7 @@ class Status(TypedDict):
     ranks: list[RankRow]
     unreachable: dict[str, str]
     later: dict[str, list[str]]
+    version: str
 
 
 def named(c: Context, cluster: str | None = None, **given: object) -> list[Cluster]:
@@ -141,6 +143,7 @@ def summary(cluster: Cluster, read: Snapshot) -> Status:
         "ranks": ranks + _strangers(cluster, read),
         "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
         "later": {node: list(each.later) for node in read.nodes if (each := read.state(node))},
+        "version": VERSION,
     }
     _complete(found, cluster, read, health)
     for node, values in read.nodes.items():
