@@ -13,7 +13,7 @@ from ...cluster.facts import Fact, known
 from ...cluster.facts.links import reach
 from ...cluster.facts.machine import clock, firewall, hardware, power, restarts, sudo, versions
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.rdma import setup
+from ...cluster.rdma.sudo import PROBE
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import Node
 from ...session import Session
@@ -51,7 +51,7 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
     rank = cluster.on(node)[0]
     python, cwd = rank.command[0], rank.cwd
     wanted: list[Fact[object]]
-    wanted = [versions.fact(python, cwd), sudo.fact(" ".join(setup.PROBE)), clock.FACT]
+    wanted = [versions.fact(python, cwd), sudo.fact(" ".join(PROBE)), clock.FACT]
     wanted += [power.FACT, restarts.FILEVAULT, restarts.UPDATES, firewall.FACT, hardware.IDENTITY]
     if len(cluster.nodes) > 1:
         peer = cluster.nodes[(list(cluster.nodes).index(node) + 1) % len(cluster.nodes)]

@@ -13,7 +13,7 @@ from ...cluster.checks import FAIL, Finding
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts import Fact, Key
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.rdma import setup
+from ...cluster.rdma import sudo
 from ...cluster.rdma.links import LinkPlan
 from ...cluster.rdma.setup import Change
 from ...cluster.server import audit_log, fence, snapshots
@@ -80,7 +80,7 @@ def carry_out(
     password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
     begin = fence.begin(session.site(wiring.hosts))
-    texts = {host: begin + setup.act_script(each, password) for host, each in of.items()}
+    texts = {host: begin + sudo.act_script(each, password) for host, each in of.items()}
     targets = session.nodes(wiring.hosts)
     answers = nodes.sh(targets, texts)
     for node in targets:
@@ -138,7 +138,7 @@ def _password(
     if not (commands := _commands(todo)):
         return None
     password = _ask(list(commands)) if ask_sudo else None
-    texts = {host: setup.may_script(each, password) for host, each in commands.items()}
+    texts = {host: sudo.may_script(each, password) for host, each in commands.items()}
     refused = [
         _no_sudo(answer, read, commands[host], password)
         for host, answer in nodes.sh(session.nodes(wiring.hosts), texts).items()
@@ -179,10 +179,10 @@ def _no_sudo(
     why = answer.failure or said(answer.err) or "sudo refused"
     if password is not None:
         return Finding("sudo", FAIL, answer.node, why, "is it the password of that node?")
-    if not setup.are_fixed(commands):
+    if not sudo.are_fixed(commands):
         fix = "--ask-sudo: no line of sudoers may allow it, since it would allow all that root may"
         return Finding("sudo", FAIL, answer.node, why, fix)
-    line = setup.sudoers(read.on(answer.node)[USER.key][0], commands)
+    line = sudo.sudoers(read.on(answer.node)[USER.key][0], commands)
     fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
     return Finding("sudo", FAIL, answer.node, why, fix)
 
