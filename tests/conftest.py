@@ -38,6 +38,7 @@ from tiers import pytest_deselected as pytest_deselected
 from tiers import pytest_ignore_collect as pytest_ignore_collect
 from tiers import pytest_terminal_summary as pytest_terminal_summary
 from tiers import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
+from tiers import pytest_xdist_setupnodes as pytest_xdist_setupnodes
 
 from tasks.cluster import facts
 
