@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import commands, tp
 from .cli import options
-from .cli.options import SERVER_OPTIONS, cluster_task
+from .cli.options import MACHINE_OPTIONS, SERVER_OPTIONS, TARGET_OPTIONS, cluster_task
 from .cluster.config.values import Count, Path, Patterns, Seconds
 from .cluster.errors import BadInput, CheckFailed
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
+    *MACHINE_OPTIONS,
     of=options.machines,
     help={
         "delete": "delete what is in the target and not in the source",
@@ -72,10 +70,7 @@ def loop(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> 
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
-    "engine",
+    *TARGET_OPTIONS,
     "num_ranks",
     "python",
     "cwd",

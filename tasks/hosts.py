@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from . import commands
 from .cli import options
-from .cli.options import TARGET_OPTIONS, NewFolder, cluster_task
+from .cli.options import MACHINE_OPTIONS, TARGET_OPTIONS, NewFolder, cluster_task
 
 if TYPE_CHECKING:
     from .cli.options import Machines
@@ -74,9 +74,7 @@ def selftest(
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
+    *MACHINE_OPTIONS,
     of=options.machines,
     help={"yes": "accept the keys that are shown without asking"},
 )
@@ -99,7 +97,7 @@ def trust(
     commands.hosts.trust.run(session, machines.hosts, yes, json)
 
 
-@cluster_task("hosts", "cluster", "hostfile", of=options.machines)
+@cluster_task(*MACHINE_OPTIONS, of=options.machines)
 def clean(
     session: Session, machines: Machines, dry_run: bool = False, ask_sudo: bool = False
 ) -> None:

@@ -6,56 +6,64 @@ from typing import TYPE_CHECKING
 
 from . import commands
 from .cli import options
-from .cli.options import LINK_OPTIONS, SERVER_OPTIONS, cluster_task
+from .cli.options import LINK_OPTIONS, MACHINE_OPTIONS, SERVER_OPTIONS, cluster_task
 from .cluster.config.values import File, Seconds
 from .cluster.errors import BadInput
 
 if TYPE_CHECKING:
-    from .cli.options import Machines
+    from collections.abc import Callable
+
+    from invoke.tasks import Task
+
+    from .cli.options import ClusterTask, Machines
     from .cluster.cluster import Cluster
     from .cluster.rdma.links import LinkPlan
     from .commands.rdma.change import ApplyOptions
-    from .session import Session
+    from .session import Body, Session
+
+    Change = Callable[[Session, LinkPlan, ApplyOptions], None]
+
+
+def changes(*after: Task[Body]) -> Callable[[Change], ClusterTask]:
+    """A task that changes nodes, with the options that all of these have; `after` runs after it."""
+
+    def decorate(body: Change) -> ClusterTask:
+        def run(
+            session: Session,
+            wiring: LinkPlan,
+            dry_run: bool = False,
+            verbose: bool = False,
+            ask_sudo: bool = False,
+            json: bool = False,
+        ) -> None:
+            body(session, wiring, how(session, f"rdma.{body.__name__}", verbose, ask_sudo))
+
+        run.__name__, run.__doc__ = body.__name__, body.__doc__
+        return cluster_task(*LINK_OPTIONS, of=options.wiring, post=after)(run)
+
+    return decorate
 
 
 def how(session: Session, what: str, verbose: bool, ask_sudo: bool = False) -> ApplyOptions:
     return commands.rdma.change.ApplyOptions(what, session.state_dir, verbose, ask_sudo)
 
 
-@cluster_task(*LINK_OPTIONS, of=options.wiring)
-def unbridge(
-    session: Session,
-    wiring: LinkPlan,
-    dry_run: bool = False,
-    verbose: bool = False,
-    ask_sudo: bool = False,
-    json: bool = False,
-) -> None:
+@changes()
+def unbridge(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """Take the links' interfaces out of every bridge.
 
     A bridged port carries no RDMA.
     """
-    commands.rdma.setup.run(
-        session, wiring, how(session, "rdma.unbridge", verbose, ask_sudo), ("unbridge",)
-    )
+    commands.rdma.setup.run(session, wiring, how, ("unbridge",))
 
 
-@cluster_task(*LINK_OPTIONS, of=options.wiring)
-def address(
-    session: Session,
-    wiring: LinkPlan,
-    dry_run: bool = False,
-    verbose: bool = False,
-    ask_sudo: bool = False,
-    json: bool = False,
-) -> None:
+@changes()
+def address(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """Give the links' interfaces their IPv4 addresses.
 
     An interface is never taken down or up: that corrupts the kernel's GID table.
     """
-    commands.rdma.setup.run(
-        session, wiring, how(session, "rdma.address", verbose, ask_sudo), ("address",)
-    )
+    commands.rdma.setup.run(session, wiring, how, ("address",))
 
 
 @cluster_task(*LINK_OPTIONS, of=options.wiring)
@@ -93,15 +101,8 @@ def ping(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool =
         commands.rdma.ping.run(session, wiring, json)
 
 
-@cluster_task(*LINK_OPTIONS, of=options.wiring, post=[status, ping])
-def setup(
-    session: Session,
-    wiring: LinkPlan,
-    dry_run: bool = False,
-    verbose: bool = False,
-    ask_sudo: bool = False,
-    json: bool = False,
-) -> None:
+@changes(status, ping)
+def setup(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """Make the links ready for RDMA, then look and ping.
 
     Out of bridges, addresses, MLX's matrix.
@@ -112,18 +113,11 @@ def setup(
     inv rdma.setup --node mac1:en5:10.254.0.5 --node mac2:en5:10.254.0.6
     inv rdma.setup --hostfile hosts/hwstudio.json --dry-run
     """
-    commands.rdma.setup.run(session, wiring, how(session, "rdma.setup", verbose, ask_sudo))
+    commands.rdma.setup.run(session, wiring, how)
 
 
-@cluster_task(*LINK_OPTIONS, of=options.wiring)
-def persist(
-    session: Session,
-    wiring: LinkPlan,
-    dry_run: bool = False,
-    verbose: bool = False,
-    ask_sudo: bool = False,
-    json: bool = False,
-) -> None:
+@changes()
+def persist(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """A LaunchDaemon does at boot what rdma.setup does.
 
     So the links' settings survive a reboot. It looks every few seconds for two minutes, then every
@@ -131,36 +125,20 @@ def persist(
 
     --dry-run shows the plist. inv rdma.unpersist takes it away again.
     """
-    commands.rdma.persist.run(session, wiring, how(session, "rdma.persist", verbose, ask_sudo))
+    commands.rdma.persist.run(session, wiring, how)
 
 
-@cluster_task(*LINK_OPTIONS, of=options.wiring)
-def unpersist(
-    session: Session,
-    wiring: LinkPlan,
-    dry_run: bool = False,
-    verbose: bool = False,
-    ask_sudo: bool = False,
-    json: bool = False,
-) -> None:
+@changes()
+def unpersist(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """Take the LaunchDaemon of rdma.persist away.
 
     Addresses stay until the next reboot.
     """
-    commands.rdma.persist.run(
-        session, wiring, how(session, "rdma.unpersist", verbose, ask_sudo), remove=True
-    )
+    commands.rdma.persist.run(session, wiring, how, remove=True)
 
 
-@cluster_task(*LINK_OPTIONS, of=options.wiring)
-def undo(
-    session: Session,
-    wiring: LinkPlan,
-    dry_run: bool = False,
-    verbose: bool = False,
-    ask_sudo: bool = False,
-    json: bool = False,
-) -> None:
+@changes()
+def undo(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
     """Give back what rdma.setup and rdma.persist changed.
 
     Ports into bridge0, addresses, LaunchDaemon, matrix.
@@ -170,7 +148,7 @@ def undo(
 
     inv rdma.undo --hostfile hosts/hwstudio.json --dry-run
     """
-    commands.rdma.undo.run(session, wiring, how(session, "rdma.undo", verbose, ask_sudo))
+    commands.rdma.undo.run(session, wiring, how)
 
 
 @cluster_task(*SERVER_OPTIONS, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
@@ -190,9 +168,7 @@ def verify(
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
+    *MACHINE_OPTIONS,
     of=options.machines,
     help={
         "write": "write the hostfile there; what you wrote into it yourself is kept",
@@ -223,9 +199,7 @@ def discover(
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
+    *MACHINE_OPTIONS,
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},
 )

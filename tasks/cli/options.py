@@ -58,6 +58,7 @@ SERVER_OPTIONS = (
     "log_dir",
 )
 CLUSTER = (*SERVER_OPTIONS, "keep_logs", "lock_wait")
+MACHINE_OPTIONS = ("hosts", "cluster", "hostfile")
 LINK_OPTIONS = ("node", "proxy", "netmask", "cluster", "hostfile")
 
 
