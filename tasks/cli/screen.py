@@ -18,6 +18,7 @@ from . import envelope
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
     from ..cluster.server.wait import Progress
 
@@ -288,6 +289,14 @@ def _phase(now: Progress) -> str:
 def _live(now: Progress) -> Group:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    head = Text(f"{now.seconds:.1f} s  {_phase(now)}", no_wrap=True, overflow="ellipsis")
+    bar = [ProgressBar(100, 100 * now.share, width=40)] if now.share is not None else []
+    return Group(head, *bar, _grid(now))
+
+
+def _grid(now: Progress) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -302,6 +311,4 @@ def _live(now: Progress) -> Group:
         style = "red" if view.state in ("dead", "unknown") else "green"
         word = Text(view.state, style=style)
         grid.add_row(Text(f"rank {view.rank}"), Text(view.host), word, Text(one_line(view.last)))
-    head = Text(f"{now.seconds:.1f} s  {_phase(now)}", no_wrap=True, overflow="ellipsis")
-    bar = [ProgressBar(100, 100 * now.share, width=40)] if now.share is not None else []
-    return Group(head, *bar, grid)
+    return grid

@@ -135,6 +135,18 @@ def parse(text: str, source: str) -> Hostfile:
         raise BadInput(f"{source}: backend {data['backend']!r}: {NOT_HERE}")
     cluster = as_dict(_validated(data, source))
     _refuse_typos(cluster, source)
+    return Hostfile(
+        source=source,
+        hosts=_hosts(cluster, source),
+        backend=cluster.get("backend", ""),
+        envs=tuple(cluster.get("envs", ())),
+        engine=cluster.get("engine"),
+        model=cluster.get("model"),
+        args=tuple(cluster.get("args", ())),
+    )
+
+
+def _hosts(cluster: HostfileData, source: str) -> tuple[Host, ...]:
     for index, entry in enumerate(cluster["hosts"]):
         if "@" in entry["ssh"] and "user" in entry:
             raise BadInput(f"{source}: hosts[{index}].user is also in its ssh: write it once")
@@ -144,15 +156,7 @@ def parse(text: str, source: str) -> Hostfile:
     _refuse_duplicates(hosts, source)
     for index, host in enumerate(hosts):
         _check_row(index, host.rdma, len(hosts), source)
-    return Hostfile(
-        source=source,
-        hosts=hosts,
-        backend=cluster.get("backend", ""),
-        envs=tuple(cluster.get("envs", ())),
-        engine=cluster.get("engine"),
-        model=cluster.get("model"),
-        args=tuple(cluster.get("args", ())),
-    )
+    return hosts
 
 
 def from_names(names: Sequence[str]) -> Hostfile:

@@ -13,6 +13,7 @@ from ...cluster.facts import known
 from ...cluster.facts.machine.memory import gigabytes
 from ...cluster.facts.models import rates, split
 from ...cluster.facts.models.split import PIPELINE, TENSOR, Split, SplitRow
+from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import SCRIPT_TIMEOUT
 from ..findings import lost, unreachable, with_fix
@@ -25,16 +26,8 @@ def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: 
     """Tell whether the model can run, and unless `is_one` by what numbers of ranks; or raise."""
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
-    count = len(cluster.ranks)
-    ranks = () if is_one else sorted({*TABLE, count})
-    read = snapshots.read(
-        cluster.nodes,
-        lambda node: [
-            *model.of_model(cluster, node, path, ranks),
-            rates.fact(cluster.state_dir, cluster.name),
-        ],
-        SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
-    )
+    ranks = () if is_one else sorted({*TABLE, len(cluster.ranks)})
+    read = _read(cluster, path, ranks)
     said = next((s for each in read.nodes.values() if (s := known(each, split.KEY))), None)
     context = tokens or (said.context if said else None) or CONTEXT
     expected = replace(cluster.expected, model=path)
@@ -49,6 +42,15 @@ def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: 
     unreachable(read)
     if failed:
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
+
+
+def _read(cluster: Cluster, path: str, ranks: Sequence[int]) -> Snapshot:
+    speeds = rates.fact(cluster.state_dir, cluster.name)
+    return snapshots.read(
+        cluster.nodes,
+        lambda node: [*model.of_model(cluster, node, path, ranks), speeds],
+        split.TABLE_SECONDS + 10 if ranks else SCRIPT_TIMEOUT,
+    )
 
 
 def _print(

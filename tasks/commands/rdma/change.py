@@ -79,16 +79,7 @@ def carry_out(
         return
     password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
-    begin = fence.begin(session.site(wiring.hosts))
-    texts = {host: begin + sudo.act_script(each, password) for host, each in of.items()}
-    targets = session.nodes(wiring.hosts)
-    answers = nodes.sh(targets, texts)
-    for node in targets:
-        if node.name in of and how.state_dir:
-            outcome = audit_log.DONE if answers[node.name].ok else "failed"
-            what = _changes(of[node.name])
-            session.audit.record([node], how.state_dir, what, outcome)
-    fence.check(answers)
+    answers = _act(session, wiring, of, password, how.state_dir)
     made, failed = [], []
     for host, words in right.items():
         made += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
@@ -99,17 +90,33 @@ def carry_out(
         raise ActionFailed(f"{failed[0]}; run it again when that is mended: it goes on from there")
 
 
+def _act(
+    session: Session,
+    wiring: LinkPlan,
+    of: Mapping[str, Sequence[Change]],
+    password: str | None,
+    state_dir: str,
+) -> Mapping[str, CommandResult]:
+    """Have each host do what is to be done `of` it, and note it in its audit log."""
+    begin = fence.begin(session.site(wiring.hosts))
+    texts = {host: begin + sudo.act_script(each, password) for host, each in of.items()}
+    targets = session.nodes(wiring.hosts)
+    answers = nodes.sh(targets, texts)
+    for node in targets:
+        if node.name in of and state_dir:
+            outcome = audit_log.DONE if answers[node.name].ok else "failed"
+            what = f"rdma: {'; '.join(change.what for change in of[node.name])}"
+            session.audit.record([node], state_dir, what, outcome)
+    fence.check(answers)
+    return answers
+
+
 def _give(rows: Sequence[tuple[str, str, str]]) -> bool:
     """Hand over what was done, where `--json` was asked for."""
     if envelope.current() is None:
         return False
     envelope.give({"changes": [{"host": n, "state": s, "what": what} for s, n, what in rows]})
     return True
-
-
-def _changes(todo: Sequence[Change]) -> str:
-    """What was to be changed on one host, for its audit log."""
-    return f"rdma: {'; '.join(change.what for change in todo)}"
 
 
 def _rows(host: str, todo: Sequence[Change], answer: CommandResult) -> list[tuple[str, str, str]]:
