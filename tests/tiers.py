@@ -36,7 +36,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """In a new checkout what all workers and ranks import is compiled once, and not by each."""
-    if sys.dont_write_bytecode or [*UNIT.glob("__pycache__/test_*.pyc")]:
+    is_all = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if not is_all or sys.dont_write_bytecode or [*UNIT.glob("__pycache__/test_*.pyc")]:
         return
     mark, nowhere = config.option.markexpr, subprocess.DEVNULL
     lines = [["-m", "pytest", "-n0", "--collect-only", "-qq", "-m", mark]]

@@ -52,15 +52,19 @@ def _cycle(session: Session, cluster: Cluster, copy: Copy, timeout: float | None
         except Ended as error:
             failed = str(error.message or error)
     took = f"{time.strftime('%H:%M:%S')}  {time.monotonic() - begun:.1f} s  {why}"
-    if not failed:
-        phases = (f"{name} {seconds:.1f}" for name, seconds in session.phases.items())
-        screen.out(f"{took}: {', '.join(phases)}")
+    if failed:
+        for line in said()[-LINES:]:
+            screen.say(f"{screen.INDENT}{line}")
+        now = f"the server is now {_state(cluster)}"
+        screen.out(f"{took}: failed: {failed}; {now}: mend it and save")
         return
-    for line in said()[-LINES:]:
-        screen.say(f"{screen.INDENT}{line}")
+    phases = (f"{name} {seconds:.1f}" for name, seconds in session.phases.items())
+    screen.out(f"{took}: {', '.join(phases)}")
+
+
+def _state(cluster: Cluster) -> str:
     read = snapshots.states(cluster)
-    state = readiness.judge(read, readiness.size(read, len(cluster.ranks))).state
-    screen.out(f"{took}: failed: {failed}; the server is now {state}: mend it and save")
+    return readiness.judge(read, readiness.size(read, len(cluster.ranks))).state
 
 
 def _watched(copy: Copy, stop: threading.Event) -> tuple[Saves, Future[None]]:

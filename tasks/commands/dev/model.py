@@ -56,8 +56,7 @@ def _read(cluster: Cluster, path: str, ranks: Sequence[int]) -> Snapshot:
 def _print(
     findings: Sequence[Finding], said: Split | None, ranks: Sequence[int], tokens: int
 ) -> None:
-    rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
-    screen.table(rows, sys.stdout)
+    screen.table([(f.level, f.check, f.node, with_fix(f)) for f in findings], sys.stdout)
     if said and said.version and ranks:
         screen.out("")
         screen.table(

@@ -60,12 +60,15 @@ def wanted(
             raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
     patterns = (*settings.exclude, *exclude)
     excludes.matcher(patterns)
-    folder = Path(str(source)).expanduser().resolve()
-    if not folder.is_dir():
-        raise BadInput(
-            f"--source {source}: {'is a file, not a' if folder.exists() else 'no such'} folder here"
-        )
-    return Copy(str(folder), _from_home(str(target)), patterns, delete, state_dir)
+    return Copy(_folder(str(source)), _from_home(str(target)), patterns, delete, state_dir)
+
+
+def _folder(source: str) -> str:
+    folder = Path(source).expanduser().resolve()
+    if folder.is_dir():
+        return str(folder)
+    wrong = "is a file, not a" if folder.exists() else "no such"
+    raise BadInput(f"--source {source}: {wrong} folder here")
 
 
 def _from_home(target: str) -> str:
@@ -286,13 +289,9 @@ class _Work:
 
     def doomed(self, targets: Sequence[Node]) -> dict[str, dict[str, int]]:
         """Node -> name -> bytes of what is there and not here; raise where that can't be told."""
-        there = [
-            node
-            for node in targets
-            if self.places[node.name].is_there and not self.places[node.name].is_source
-        ]
-        read = snapshots.read(there, self._listing, LIST_TIMEOUT)
-        found = {}
+        of = {node: self.places[node.name] for node in targets}
+        there = [node for node, place in of.items() if place.is_there and not place.is_source]
+        read, found = snapshots.read(there, self._listing, LIST_TIMEOUT), {}
         for node in there:
             if error := read.on(node.name).lacks(files.KEY):
                 what = "what --delete would delete can't be told"

@@ -38,8 +38,7 @@ def run(cluster: Cluster, path: str, as_json: bool) -> None:
         told = {node: {name: asdict(f) for name, f in each.items()} for node, each in files.items()}
         envelope.give({"verify": told}, findings)
     else:
-        rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
-        screen.table(rows, sys.stdout)
+        screen.table([(f.level, f.check, f.node, with_fix(f)) for f in findings], sys.stdout)
     if lost := [node for node, answer in answers.items() if answer.failure]:
         raise Unreachable(f"{', '.join(lost)}: can't be reached, see above")
     if failed := [each for each in findings if each.level == FAIL]:
