@@ -29,7 +29,6 @@ def unbridge(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
-    json: bool = False,
 ) -> None:
     """Take the links' interfaces out of every bridge.
 
@@ -47,7 +46,6 @@ def address(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
-    json: bool = False,
 ) -> None:
     """Give the links' interfaces their IPv4 addresses.
 
@@ -64,7 +62,6 @@ def devices(
     wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
-    json: bool = False,
 ) -> None:
     """Write MLX's matrix of devices to every node.
 
@@ -74,23 +71,23 @@ def devices(
 
 
 @cluster_task(*LINK_OPTIONS, of=options.wiring)
-def status(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
+def status(session: Session, wiring: LinkPlan, dry_run: bool = False) -> None:
     """Every link's device, port, address and GID.
 
     Exit 3 if one is not as wanted.
     """
     if not session.dry:
-        commands.rdma.status.run(session, wiring, json)
+        commands.rdma.status.run(session, wiring)
 
 
 @cluster_task(*LINK_OPTIONS, of=options.wiring)
-def ping(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
+def ping(session: Session, wiring: LinkPlan, dry_run: bool = False) -> None:
     """Ping over every link, both ways, all at once.
 
     Of each round trip the least, mean and most.
     """
     if not session.dry:
-        commands.rdma.ping.run(session, wiring, json)
+        commands.rdma.ping.run(session, wiring)
 
 
 @cluster_task(*LINK_OPTIONS, of=options.wiring, post=[status, ping])
@@ -100,7 +97,6 @@ def setup(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
-    json: bool = False,
 ) -> None:
     """Make the links ready for RDMA, then look and ping.
 
@@ -122,7 +118,6 @@ def persist(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
-    json: bool = False,
 ) -> None:
     """A LaunchDaemon does at boot what rdma.setup does.
 
@@ -141,7 +136,6 @@ def unpersist(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
-    json: bool = False,
 ) -> None:
     """Take the LaunchDaemon of rdma.persist away.
 
@@ -159,7 +153,6 @@ def undo(
     dry_run: bool = False,
     verbose: bool = False,
     ask_sudo: bool = False,
-    json: bool = False,
 ) -> None:
     """Give back what rdma.setup and rdma.persist changed.
 
@@ -174,9 +167,7 @@ def undo(
 
 
 @cluster_task(*SERVER_OPTIONS, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
-def verify(
-    session: Session, cluster: Cluster, timeout: Seconds | None = None, json: bool = False
-) -> None:
+def verify(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """Run a real collective (all_sum) over the backend.
 
     Its ranks are started as tp.start would start them.
@@ -186,7 +177,7 @@ def verify(
 
     inv rdma.verify --hostfile hosts/hwstudio.json
     """
-    commands.rdma.verify.run(session, cluster, timeout or commands.rdma.verify.TIMEOUT, json)
+    commands.rdma.verify.run(session, cluster, timeout or commands.rdma.verify.TIMEOUT)
 
 
 @cluster_task(
@@ -205,7 +196,6 @@ def discover(
     write: File | None = None,
     diff: bool = False,
     dry_run: bool = False,
-    json: bool = False,
 ) -> None:
     """Find the cables; pick addresses and backend; --write it.
 
@@ -215,11 +205,11 @@ def discover(
     inv rdma.discover --hostfile hosts/mine.json --diff
     """
     if not diff:
-        commands.rdma.discover.run(session, machines.hosts, write, json)
+        commands.rdma.discover.run(session, machines.hosts, write)
     elif write or machines.hostfile is None:
         raise BadInput("--diff compares with --hostfile: give it without --write and --hosts")
     else:
-        commands.rdma.discover.diff(session, machines.hosts, machines.hostfile, json)
+        commands.rdma.discover.diff(session, machines.hosts, machines.hostfile)
 
 
 @cluster_task(
@@ -229,11 +219,9 @@ def discover(
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},
 )
-def topology(
-    session: Session, machines: Machines, svg: File | None = None, json: bool = False
-) -> None:
+def topology(session: Session, machines: Machines, svg: File | None = None) -> None:
     """Draw the cabling: interfaces, addresses, speed, state.
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
     """
-    commands.rdma.topology.run(session, machines.hosts, svg, machines.hostfile, json)
+    commands.rdma.topology.run(session, machines.hosts, svg, machines.hostfile)

@@ -17,16 +17,14 @@ from ...cluster.ssh.node import CommandResult, Node
 TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 
 
-def run(cluster: Cluster, save: str | None, as_json: bool) -> None:
+def run(cluster: Cluster, save: str | None) -> None:
     """Ask all hosts at once; raise Unreachable or CheckFailed where one does, or differs."""
     read = _read(cluster)
     wanted = {node.name: _wanted(cluster, node) for node in cluster.nodes}
     rows = [row for name, said in read.nodes.items() for row in judge.judge(wanted[name], said)]
     if save:
         _save(Path(save).expanduser(), read)
-    if as_json:
-        envelope.give({"rows": [asdict(row) for row in rows], "saved": save})
-    else:
+    if not envelope.given({"rows": [asdict(row) for row in rows], "saved": save}):
         screen.table([("", "what", "host", "found"), *_told(rows)])
     _raise(read, rows)
 
