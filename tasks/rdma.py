@@ -34,7 +34,6 @@ def changes(*after: Task[Body]) -> Callable[[Change], ClusterTask]:
             dry_run: bool = False,
             verbose: bool = False,
             ask_sudo: bool = False,
-            json: bool = False,
         ) -> None:
             body(session, wiring, how(session, f"rdma.{body.__name__}", verbose, ask_sudo))
 
@@ -72,7 +71,6 @@ def devices(
     wiring: LinkPlan,
     dry_run: bool = False,
     verbose: bool = False,
-    json: bool = False,
 ) -> None:
     """Write MLX's matrix of devices to every node.
 
@@ -82,23 +80,23 @@ def devices(
 
 
 @cluster_task(*LINK_OPTIONS, of=options.wiring)
-def status(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
+def status(session: Session, wiring: LinkPlan, dry_run: bool = False) -> None:
     """Every link's device, port, address and GID.
 
     Exit 3 if one is not as wanted.
     """
     if not session.dry:
-        commands.rdma.status.run(session, wiring, json)
+        commands.rdma.status.run(session, wiring)
 
 
 @cluster_task(*LINK_OPTIONS, of=options.wiring)
-def ping(session: Session, wiring: LinkPlan, dry_run: bool = False, json: bool = False) -> None:
+def ping(session: Session, wiring: LinkPlan, dry_run: bool = False) -> None:
     """Ping over every link, both ways, all at once.
 
     Of each round trip the least, mean and most.
     """
     if not session.dry:
-        commands.rdma.ping.run(session, wiring, json)
+        commands.rdma.ping.run(session, wiring)
 
 
 @changes(status, ping)
@@ -152,9 +150,7 @@ def undo(session: Session, wiring: LinkPlan, how: ApplyOptions) -> None:
 
 
 @cluster_task(*SERVER_OPTIONS, help={"timeout": "seconds for the ranks to meet, and for all sizes"})
-def verify(
-    session: Session, cluster: Cluster, timeout: Seconds | None = None, json: bool = False
-) -> None:
+def verify(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """Run a real collective (all_sum) over the backend.
 
     Its ranks are started as tp.start would start them.
@@ -164,7 +160,7 @@ def verify(
 
     inv rdma.verify --hostfile hosts/hwstudio.json
     """
-    commands.rdma.verify.run(session, cluster, timeout or commands.rdma.verify.TIMEOUT, json)
+    commands.rdma.verify.run(session, cluster, timeout or commands.rdma.verify.TIMEOUT)
 
 
 @cluster_task(
@@ -181,7 +177,6 @@ def discover(
     write: File | None = None,
     diff: bool = False,
     dry_run: bool = False,
-    json: bool = False,
 ) -> None:
     """Find the cables; pick addresses and backend; --write it.
 
@@ -191,11 +186,11 @@ def discover(
     inv rdma.discover --hostfile hosts/mine.json --diff
     """
     if not diff:
-        commands.rdma.discover.run(session, machines.hosts, write, json)
+        commands.rdma.discover.run(session, machines.hosts, write)
     elif write or machines.hostfile is None:
         raise BadInput("--diff compares with --hostfile: give it without --write and --hosts")
     else:
-        commands.rdma.discover.diff(session, machines.hosts, machines.hostfile, json)
+        commands.rdma.discover.diff(session, machines.hosts, machines.hostfile)
 
 
 @cluster_task(
@@ -203,11 +198,9 @@ def discover(
     of=options.machines,
     help={"svg": "also draw it into this file, such as topology.svg"},
 )
-def topology(
-    session: Session, machines: Machines, svg: File | None = None, json: bool = False
-) -> None:
+def topology(session: Session, machines: Machines, svg: File | None = None) -> None:
     """Draw the cabling: interfaces, addresses, speed, state.
 
     inv rdma.topology --hosts mac1,mac2,mac3 --svg topology.svg
     """
-    commands.rdma.topology.run(session, machines.hosts, svg, machines.hostfile, json)
+    commands.rdma.topology.run(session, machines.hosts, svg, machines.hostfile)

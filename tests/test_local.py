@@ -102,11 +102,13 @@ def test_again(light: Inv) -> None:
 
 def test_steps_alone(light: Inv) -> None:
     light("tp.preflight")
-    light("tp.launch")
-    light("tp.wait", "--timeout", "60")
-    light("tp.health")
+    launched = light("tp.launch", "--json").json()
+    assert (launched["ranks"], launched["backend"]) == (2, "ring")
+    waited = light("tp.wait", "--timeout", "60", "--json").json()
+    healthy = light("tp.health", "--json").json()
+    assert (waited["url"], waited["model"]) == (healthy["url"], healthy["model"])
     light("tp.memory")
-    light("tp.cooldown")
+    assert light("tp.cooldown", "--json").json()["cooldown"] == 0
     # A second start is refused by its checks, and even without them: nothing is lost.
     before = pids(light)
     refused = light("tp.start", code=3)

@@ -93,7 +93,7 @@ def test_answers_of_many_servers(light: Inv) -> None:
     assert re.search(once, said.err), said.err
     few = ("--concurrency", "1", "--requests", "2", "--repeats", "1")
     bench = light("tp.bench", *few, "--prompt-tokens", "10")
-    assert "  2 of 2 answers came at once: no tokens/s of them" in bench.err
+    assert "  2 of 2 answers came in one piece: no tokens/s of them" in bench.err
     assert re.search(r" s +- +- +\d\d\.\d$", bench.out, re.MULTILINE), bench.out
     stream.write_text((ANSWERS / "error.json").read_text())
     told = "the server said: prompt too long: 999 > 512"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import sys
 import time
@@ -30,12 +31,13 @@ _COLOURS = {
 }  # fmt: skip
 LEAST = 24  # cells of a last column that can still be read
 INDENT = "    "
+HELD = "\xa0"  # a blank at which no line ends
 _RANKS = (36, 35, 34, 33, 32, 31)
 
 
 def say(text: str) -> None:
     """A line of narration, on stderr."""
-    print(plain(text), file=sys.stderr, flush=True)
+    print(wrapped(plain(text), sys.stderr), file=sys.stderr, flush=True)
 
 
 def out(text: str) -> None:
@@ -196,6 +198,30 @@ def stacked(row: Sequence[str], room: int) -> list[str]:
         else:
             lines += [f"{INDENT}{each}" for each in _wrapped(cell, room - len(INDENT))]
     return [line for line in lines if line.strip()]
+
+
+def wrapped(text: str, stream: IO[str]) -> str:
+    """In a terminal as lines of its width, which break no word, and no command that fits on one.
+
+    What can't be broken elsewhere (a pipe, a file) stays whole; so does what is copied in a line.
+    """
+    if not stream.isatty():
+        return text
+    room = width()
+    lines = (_lines(line, room) for line in text.split("\n"))
+    return "\n".join(each for line in lines for each in line)
+
+
+def _lines(line: str, room: int) -> list[str]:
+    if cells(line) <= room:
+        return [line]
+
+    def held(found: re.Match[str]) -> str:
+        return found[0].replace(" ", HELD) if cells(found[0]) <= room else found[0]
+
+    indent = line[: len(line) - len(line.lstrip())]
+    words = re.sub(r"\binv [^,;:]+", held, line.lstrip())
+    return [indent + each.replace(HELD, " ") for each in _wrapped(words, room - len(indent))]
 
 
 def _wrapped(text: str, room: int) -> list[str]:

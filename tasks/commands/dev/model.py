@@ -22,7 +22,7 @@ from ..tp import speed
 TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 
 
-def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: bool) -> None:
+def run(cluster: Cluster, path: str, tokens: int | None, is_one: bool) -> None:
     """Tell whether the model can run, and unless `is_one` by what numbers of ranks; or raise."""
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
@@ -34,9 +34,7 @@ def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: 
     findings = lost(read) + model.same_files(expected, read)
     findings += model.shares(expected, read, context)
     failed = [finding for finding in findings if finding.level == FAIL]
-    if as_json:
-        envelope.give({"split": _document(said), "context": context}, findings)
-    else:
+    if not envelope.given({"split": _document(said), "context": context}, findings):
         _print(findings, said, ranks, context)
     speed.tell_fewer(cluster, read, path)
     unreachable(read)

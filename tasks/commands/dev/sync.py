@@ -122,9 +122,7 @@ def _sync(
 def _tell(site: Site, rows: list[SyncRow]) -> None:
     order = [node.name for node in site.nodes]
     rows.sort(key=lambda row: order.index(row[1]))
-    if envelope.current() is not None:
-        envelope.give({"rows": [{"host": n, "state": s, "what": w} for s, n, w in rows]})
-    else:
+    if not envelope.given({"rows": [{"host": n, "state": s, "what": w} for s, n, w in rows]}):
         screen.table(rows)
     if all(node.host.is_local for node in site.nodes):
         screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")

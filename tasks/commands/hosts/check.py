@@ -22,18 +22,16 @@ from .. import findings as telling
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
 
-def run(session: Session, cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster) -> None:
     """Judge every host; raise CheckFailed or Unreachable where a server could not run."""
     begun = time.time()
     with session.waiting.rows(lambda read: telling.rows(_judge(cluster, read, begun))):
         read = snapshots.read(cluster.nodes, lambda node: _facts(cluster, node))
     findings = _judge(cluster, read, begun)
     failed = [finding for finding in findings if finding.level == FAIL]
-    if as_json:
-        found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
-        told = {node: value for node, value in found.items() if value}
-        envelope.give({"versions": told}, findings)
-    else:
+    found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
+    told = {node: value for node, value in found.items() if value}
+    if not envelope.given({"versions": told}, findings):
         _print(read, findings)
     telling.unreachable(read)
     if failed:

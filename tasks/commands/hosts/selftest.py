@@ -18,17 +18,15 @@ from ...cluster.version import VERSION, WRITER
 TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 
 
-def run(cluster: Cluster, save: str | None, as_json: bool) -> None:
+def run(cluster: Cluster, save: str | None) -> None:
     """Ask all hosts at once; raise Unreachable or CheckFailed where one does, or differs."""
     read = _read(cluster)
     wanted = {node.name: _wanted(cluster, node) for node in cluster.nodes}
     rows = [row for name, said in read.nodes.items() for row in judge.judge(wanted[name], said)]
     if save:
         _save(Path(save).expanduser(), read)
-    if as_json:
-        found = [asdict(row) for row in rows]
-        envelope.give({"rows": found, "saved": save, "version": VERSION})
-    else:
+    found = [asdict(row) for row in rows]
+    if not envelope.given({"rows": found, "saved": save, "version": VERSION}):
         screen.table([("", "what", "host", "found"), *_told(rows)])
     _raise(read, rows)
 

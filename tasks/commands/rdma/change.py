@@ -75,7 +75,7 @@ def carry_out(
     if session.dry or how.verbose:
         _print_commands(todo)
     if session.dry:
-        _give([])
+        envelope.given(_document([]))
         return
     password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
@@ -84,7 +84,7 @@ def carry_out(
     for host, words in right.items():
         made += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
         failed += [f"{host}: {row[2]}" for row in made if row[:2] == ("fail", host)]
-    if not _give(made):
+    if not envelope.given(_document(made)):
         screen.table(made)
     if failed:
         raise ActionFailed(f"{failed[0]}; run it again when that is mended: it goes on from there")
@@ -111,12 +111,8 @@ def _act(
     return answers
 
 
-def _give(rows: Sequence[tuple[str, str, str]]) -> bool:
-    """Hand over what was done, where `--json` was asked for."""
-    if envelope.current() is None:
-        return False
-    envelope.give({"changes": [{"host": n, "state": s, "what": what} for s, n, what in rows]})
-    return True
+def _document(rows: Sequence[tuple[str, str, str]]) -> dict[str, object]:
+    return {"changes": [{"host": n, "state": s, "what": what} for s, n, what in rows]}
 
 
 def _rows(host: str, todo: Sequence[Change], answer: CommandResult) -> list[tuple[str, str, str]]:
@@ -203,7 +199,5 @@ def _print_commands(todo: Sequence[Change]) -> None:
 
 
 def print_findings(findings: Sequence[Finding], stream: TextIO | None = None) -> None:
-    if envelope.current() is not None:
-        envelope.give({}, findings)
-        return
-    screen.table(by_node(findings), stream or sys.stderr)
+    if not envelope.given({}, findings):
+        screen.table(by_node(findings), stream or sys.stderr)

@@ -75,7 +75,7 @@ def named(c: Context, cluster: str | None = None, **given: object) -> list[Clust
     return [session.cluster({"cluster": name, **given}) for name in (DEFAULT, *configured)]
 
 
-def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> None:
+def run_all(session: Session, clusters: Sequence[Cluster]) -> None:
     """A row per cluster, asked all at once: how it does, what it serves; raise for the worst."""
     asked = {cluster.name: background.begin(_look, cluster) for cluster in clusters}
     with session.waiting.rows(_cluster_rows):
@@ -83,9 +83,7 @@ def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> Non
     told = {name: each.result() for name, each in asked.items()}
     found = {name: each for name, (each, _) in told.items()}
     lost = list(dict.fromkeys(node for _, nodes in told.values() for node in nodes))
-    if as_json:
-        envelope.give({"clusters": found})
-    else:
+    if not envelope.given({"clusters": found}):
         screen.table(_cluster_rows(found))
     if lost:
         raise Unreachable(f"{', '.join(lost)}: can't be reached")
@@ -111,14 +109,12 @@ def _cluster_row(name: str, found: Status) -> tuple[str, ...]:
     return found["state"], name, ranks, model, where
 
 
-def run(session: Session, cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
     with session.waiting.rows(lambda read: _rank_rows(_recorded(read))):
         cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
     found = summary(cluster, read)
-    if as_json:
-        envelope.give(found)
-    else:
+    if not envelope.given(found):
         _print_status(found)
     unreachable(read)
     if found["state"] in (*readiness.FAILED, readiness.UNASKED):
