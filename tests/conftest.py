@@ -264,7 +264,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # it takes seconds to import what makes it
         if not (folder / "config.json").exists():  # which is written last
-            folder.mkdir(mode=0o755, exist_ok=True)  # for users of test hosts, too
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)  # for users of test hosts, too
             tiny_model.make(folder)
     return folder
 
