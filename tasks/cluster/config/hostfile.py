@@ -226,21 +226,18 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _json(text: str, source: str) -> object:
+    see = "see hosts/hwstudio.json for an example"
     if not text.strip():
-        raise BadInput(f"{source}: is empty: see hosts/hwstudio.json for an example")
+        raise BadInput(f"{source}: is empty: {see}")
     try:
         return json.loads(text, object_pairs_hook=_once)
     except _TwiceError as error:
         raise BadInput(f"{source}: {error} is in it twice: keep one of them") from None
     except json.JSONDecodeError as error:
-        raise BadInput(
-            f"{source}:{error.lineno}: not JSON ({error.msg}, column {error.colno}):"
-            " see hosts/hwstudio.json for an example"
-        ) from None
+        why = f"not JSON ({error.msg}, column {error.colno})"
+        raise BadInput(f"{source}:{error.lineno}: {why}: {see}") from None
     except RecursionError:
-        raise BadInput(
-            f"{source}: not a hostfile (nested too deeply): see hosts/hwstudio.json for an example"
-        ) from None
+        raise BadInput(f"{source}: not a hostfile (nested too deeply): {see}") from None
     except ValueError as error:
         raise BadInput(f"{source}: a number has too many digits: write a shorter one") from error
 
@@ -326,8 +323,7 @@ def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
     named: dict[str, Host] = {}
     owner: dict[str, Host] = {}
     for index, host in enumerate(hosts):
-        # A name is a machine whoever logs in there, and in whatever letters; not so a port of it.
-        name = "127.0.0.1" if host.is_local else host.ssh.rpartition("@")[2].lower().rstrip(".")
+        name = _machine(host)
         firsts = (named.setdefault(host.ssh, host), machine.setdefault((name, host.port), host))
         for first in firsts:
             if first.ssh != host.ssh or (first is not host and not host.is_local):
@@ -339,6 +335,11 @@ def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
                     f"{source}: hosts[{index}].ips: {ip} is the address of two hosts, {other.ssh}"
                     f" and {host.ssh}: give each its own (ifconfig on it tells)"
                 )
+
+
+def _machine(host: Host) -> str:
+    """A name is a machine whoever logs in there, and in whatever letters; not so a port of it."""
+    return "127.0.0.1" if host.is_local else host.ssh.rpartition("@")[2].lower().rstrip(".")
 
 
 def _twice(first: Host, host: Host) -> str:
