@@ -145,7 +145,8 @@ def first_known(lines: Iterable[str]) -> KnownError | None:
 
 def _entry(row: dict[str, Any]) -> KnownError:
     if "frame" in row:
-        row = {"text": ["Error", "Exception"], "pattern": _RAISED, "general": True} | row
+        raised: dict[str, Any] = {"text": ["Error", "Exception"], "pattern": _RAISED}
+        row = raised | {"general": True} | row
         row["unless"] = [*_TOLD_BETTER, *row.get("unless", ())]
     text = row.pop("text")
     texts = (text,) if isinstance(text, str) else tuple(text)
