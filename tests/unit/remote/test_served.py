@@ -100,6 +100,15 @@ def test_a_server_that_is_made_otherwise(served: ModuleType) -> None:
     assert "no attribute" in why
 
 
+class Model(list[Any]):
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(parts)
+
+    model = property(lambda self: self[0], lambda self, value: self.__setitem__(0, value))
+    draft = property(lambda self: self[1])
+    adapter = property(lambda self: self[2])
+
+
 @pytest.mark.parametrize("others", [False, True])
 def test_parts_of_a_model(served: ModuleType, others: bool) -> None:
     """An adapter or draft model that is not loaded: refused, or, where that is allowed, passed."""
@@ -118,14 +127,6 @@ def test_parts_of_a_model(served: ModuleType, others: bool) -> None:
             return None, []
 
         def _serve_single(self, request: Any) -> None: ...
-
-    class Model(list[Any]):
-        def __init__(self, *parts: Any) -> None:
-            super().__init__(parts)
-
-        model = property(lambda self: self[0], lambda self, value: self.__setitem__(0, value))
-        draft = property(lambda self: self[1])
-        adapter = property(lambda self: self[2])
 
     class Handler:
         connection = stream_options = None
@@ -272,3 +273,16 @@ def test_what_can_not_be_read(served: ModuleType) -> None:
         with pytest.raises(TypeError):
             asked.do_POST()
         assert said == [kept]
+
+
+def test_too_deep_for_the_ranks(served: ModuleType) -> None:
+    """Rank 0 alone would fail at it, and the others wait for ever."""
+    deep: list[Any] = []
+    for _ in range(10**5):
+        deep = [deep]
+    args = SimpleNamespace(
+        logits=SimpleNamespace(logit_bias=None), sampling=SimpleNamespace(top_k=0), stop_words=[]
+    )
+    provider = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=9))
+    with pytest.raises(RecursionError):
+        served.check_request(SimpleNamespace(request_type="chat", messages=deep), args, provider)
