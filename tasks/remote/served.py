@@ -113,7 +113,7 @@ def answer_unreadable(handler: Any) -> None:
         self.is_read = False
         try:
             post(self)
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
             if self.is_read:  # its answer may have begun
                 raise
             self._set_completion_headers(400)
