@@ -260,13 +260,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tasks.commands.dev import tiny_model
 
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
-    with folder.with_suffix(".lock").open("w") as lock:
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+    with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # it takes seconds to import what makes it
-        if not (folder / "config.json").exists():  # which is written last
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o755)  # for users of test hosts, too
-            tiny_model.make(folder)
+        if not (made / "config.json").exists():  # which is written last
+            made.mkdir(exist_ok=True)
+            tiny_model.make(made)
+    folder = base / "tiny"  # of another worker's files test hosts see nothing
+    shutil.copytree(made, folder)
+    folder.chmod(0o755)  # for users of test hosts, too
     return folder
 
 

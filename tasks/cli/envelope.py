@@ -73,6 +73,16 @@ def opened(wanted: bool, is_stream: bool = False) -> Iterator[None]:
         _open.reset(token)
 
 
+@contextmanager
+def aside() -> Iterator[None]:
+    """Leave out of the document what is done meanwhile: it is of another server, say."""
+    token = _open.set(current() and Envelope())
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
 def begin(owner: object, is_stream: bool = False) -> None:
     """An asked task (`owner`) or a hook of it begins: what an earlier one gave is printed."""
     envelope = current()

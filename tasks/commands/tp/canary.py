@@ -289,8 +289,9 @@ def _reference(
         screen.say(f"the reference: {what}")
         run = None
         try:
-            run = launch.run(session, fewer)
-            wait.run(session, fewer, None, run)
+            with envelope.aside():
+                run = launch.run(session, fewer)
+                wait.run(session, fewer, None, run)
             yield Api.of(fewer), chat.engine_of(cluster, server.record).model, (model, size, what)
         finally:
             if run:
