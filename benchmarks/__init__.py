@@ -1,10 +1,8 @@
 """Measured against what people would use instead: `uv run inv bench.all`.
 
 Each module is one benchmark: `run()` gives its rows. Nodes are real OpenSSH servers on loopback,
-each with processes and a home of its own, as the tests have them.
+each with processes and a home of its own, as the tests have them; `big` is `inv maintain.big`.
 """
-
-import os
 
 # Name -> module, in the order in which they run.
 NAMES = {
@@ -22,6 +20,3 @@ NAMES = {
     "flood": "flood",
     "standins": "standins",
 }
-
-# Cold is without a process, not without compiled modules: a user has these.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

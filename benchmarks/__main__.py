@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 
 from . import NAMES, measure, page
+
+# Cold is without a process, not without compiled modules: a user has these.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def main(names: list[str]) -> None:

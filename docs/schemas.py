@@ -27,26 +27,37 @@ VERSIONS = {"*": "text?"}
 CHANGES = {"changes": [{"host": "text", "state": "text", "what": "text"}]}
 PORT = {"host": "text", "interface": "text", "address": "text?"}
 
+SYNCED = [{"host": "text", "state": "text", "what": "text"}]
+STOPPED = {"nodes?": ["any"], "strangers?": ["any"]}
+# Nothing of its own where --dry-run starts nothing; `cooldown` are seconds that were waited.
+START = {
+    "url?": "text", "model?": "text", "ranks?": "whole", "backend?": "text", "run?": "text",
+    "phases?": {"*": "number"}, "first_token?": "number", "curl?": "text", "cooldown?": "number",
+}  # fmt: skip
 STATUS = {
     "state": "text", "why": "text", "url": "text?", "model": "text?", "engine": "text",
     "fast_synch": "text?",
     "ranks": [{"rank": "whole?", "host": "text", "pid": "whole?", "state": "text",
                "exit": "text?", "uptime": "number?", "memory": "whole?"}],
     "unreachable": {"*": "text"}, "later": {"*": ["text"]},
+    "version": "text",
 }  # fmt: skip
 
 TASKS: dict[str, dict[str, Any]] = {
     "version": {"version": "text", "commit": "text?", "libraries": {"*": "text"}},
     "tp.preflight": {},
-    # Nothing of its own where --dry-run starts nothing.
-    "tp.start": {"url?": "text", "model?": "text", "ranks?": "whole", "backend?": "text",
-                 "run?": "text", "phases?": {"*": "number"}, "first_token?": "number",
-                 "curl?": "text"},
+    "tp.start": START,
+    "tp.restart": {**START, **STOPPED, "rows?": SYNCED},
+    "tp.launch": {"run?": "text", "ranks?": "whole", "backend?": "text"},
+    "tp.wait": {"url": "text", "model": "text", "first_token": "number"},
+    "tp.cooldown": {"cooldown?": "number"},
+    "tp.unlock": {"holder?": "text?", "unreachable?": ["text"]},
+    "tp.model": {},
     "tp.health": {"url": "text", "model": "text", "first_token": "number", "curl": "text"},
     # One cluster's keys, or those of all by name (--cluster all).
     "tp.status": {**{f"{key}?": value for key, value in STATUS.items()},
                   "clusters?": {"*": STATUS}},
-    "tp.stop": {"nodes?": ["any"], "strangers?": ["any"]},
+    "tp.stop": STOPPED,
     "tp.memory": {"nodes": {"*": {"wired": "whole?", "total": "whole?", "baseline": "whole?"}}},
     "tp.audit": {"actions": ["any"], "unreachable": {"*": "text"}},
     "tp.chat": {
@@ -56,8 +67,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "speed": "number?", "piece_speed": "number?", "overall": "number?", "came_at_once": "flag",
     },
     "tp.bench": {
-        "format?": "whole", "label?": "text", "date?": "text", "model?": "text?", "engine?": "text",
-        "backend?": "text", "fast_synch?": "text?", "ranks?": "whole", "run?": "text",
+        "format?": "whole", "version?": "text", "label?": "text", "date?": "text",
+        "model?": "text?", "engine?": "text", "backend?": "text", "fast_synch?": "text?",
+        "ranks?": "whole", "run?": "text",
         "max_tokens?": "whole",
         "nodes?": ["any"],
         "rows?": [{
@@ -91,7 +103,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "hosts.check": {"versions": {"*": VERSIONS}},
     "hosts.selftest": {
         "rows": [{"what": "text", "host": "text", "state": "text", "found": "text"}],
-        "saved": "text?",
+        "saved": "text?", "version": "text",
     },
     "hosts.trust": {
         "hosts": [{"host": "text", "state": "text", "why": "text",
@@ -107,7 +119,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "hosts": ["text"],
         "cables": [{"a": PORT, "b": PORT, "speed": "number?", "state": "text"}],
     },
-    "dev.sync": {"rows": [{"host": "text", "state": "text", "what": "text"}]},
+    "dev.sync": {"rows": SYNCED},
+    "hosts.clean": CHANGES,
     "rdma.discover": {
         "cables?": ["any"], "why?": "text", "setup?": "text?", "hostfile?": "any",
         "moved?": ["text"],
@@ -115,6 +128,8 @@ TASKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 STREAMS: dict[str, dict[str, Any]] = {
     "tp.logs": {"rank": "whole?", "text": "text"},
+    "dev.loop": {"time": "text", "seconds": "number", "saved": ["text"], "phases": {"*": "number"},
+                 "state": "text"},
     "tp.watch": {"time": "text", "state": "text", "why": "text"},
     "tp.top": {
         "time": "text", "host": "text", "state": "text", "why?": "text", "cpu?": "number?",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import commands, tp
 from .cli import options
-from .cli.options import SERVER_OPTIONS, cluster_task
+from .cli.options import MACHINE_OPTIONS, SERVER_OPTIONS, TARGET_OPTIONS, cluster_task
 from .cluster.config.values import Count, Path, Patterns, Seconds
 from .cluster.errors import BadInput, CheckFailed
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
+    *MACHINE_OPTIONS,
     of=options.machines,
     help={
         "delete": "delete what is in the target and not in the source",
@@ -35,7 +33,6 @@ def sync(
     delete: bool = False,
     yes: bool = False,
     dry_run: bool = False,
-    json: bool = False,
 ) -> None:
     """Copy a folder to all nodes at once by rsync, then compare.
 
@@ -58,7 +55,15 @@ def sync(
         commands.dev.sync.run(session, machines.hosts, copy, yes)
 
 
-@cluster_task(*SERVER_OPTIONS, "with_", "keep_logs", "lock_wait", of=tp.last)
+@cluster_task(
+    *SERVER_OPTIONS,
+    "with_",
+    "keep_logs",
+    "lock_wait",
+    of=tp.last,
+    help={"json": "a JSON document per cycle, each on a line"},
+    streams=True,
+)
 def loop(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> None:
     """On each save: copy dev.source, restart; a line each time.
 
@@ -72,10 +77,7 @@ def loop(session: Session, cluster: Cluster, timeout: Seconds | None = None) -> 
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
-    "engine",
+    *TARGET_OPTIONS,
     "num_ranks",
     "python",
     "cwd",
@@ -92,7 +94,6 @@ def model(
     path: str,
     context: Count | None = None,
     verify: bool = False,
-    json: bool = False,
 ) -> None:
     """Will a model run on these ranks?
 
@@ -110,7 +111,7 @@ def model(
     inv dev.model models/Llama-3.3-70B-Instruct-4bit -n 4 -- --pipeline
     """
     if verify:
-        commands.dev.verify.run(cluster, path, json)
+        commands.dev.verify.run(cluster, path)
         return
     asked = session.call.passed.get("num_ranks") if session.call else None
-    commands.dev.model.run(cluster, path, context, json, is_one=asked is not None)
+    commands.dev.model.run(cluster, path, context, is_one=asked is not None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from . import commands
 from .cli import options
-from .cli.options import TARGET_OPTIONS, NewFolder, cluster_task
+from .cli.options import MACHINE_OPTIONS, TARGET_OPTIONS, NewFolder, cluster_task
 
 if TYPE_CHECKING:
     from .cli.options import Machines
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     name="list",
     help={"verbose": "also what ssh makes of each host: the way to it, keys, known_hosts"},
 )
-def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool = False) -> None:
+def list_(session: Session, cluster: Cluster, verbose: bool = False) -> None:
     """The configured cluster: ranks, hosts, addresses, python.
 
     Interfaces, user and gateway, too; no host is asked: user and port are what ssh's configuration
@@ -30,11 +30,11 @@ def list_(session: Session, cluster: Cluster, verbose: bool = False, json: bool 
     inv hosts.list --hostfile hosts/hwstudio.json
     inv hosts.list --hosts mac1,mac2 --verbose
     """
-    commands.hosts.list.run(cluster, verbose, json)
+    commands.hosts.list.run(cluster, verbose)
 
 
 @cluster_task(*TARGET_OPTIONS, "python", "cwd")
-def check(session: Session, cluster: Cluster, json: bool = False) -> None:
+def check(session: Session, cluster: Cluster) -> None:
     """Hosts side by side: versions, sudo, clock, sleep, firewall.
 
     Local Network privacy, too, and what will keep a Mac from being there tomorrow: FileVault,
@@ -45,7 +45,7 @@ def check(session: Session, cluster: Cluster, json: bool = False) -> None:
 
     inv hosts.check --hosts mac1,mac2
     """
-    commands.hosts.check.run(session, cluster, json)
+    commands.hosts.check.run(session, cluster)
 
 
 @cluster_task(
@@ -58,7 +58,6 @@ def selftest(
     session: Session,
     cluster: Cluster,
     save: Annotated[str | None, NewFolder("DIR")] = None,
-    json: bool = False,
 ) -> None:
     """What we take for granted of hosts, asked of each.
 
@@ -70,13 +69,11 @@ def selftest(
     inv hosts.selftest --hosts localhost
     inv hosts.selftest --hosts mac1,mac2 --save sample
     """
-    commands.hosts.selftest.run(cluster, save, json)
+    commands.hosts.selftest.run(cluster, save)
 
 
 @cluster_task(
-    "hosts",
-    "cluster",
-    "hostfile",
+    *MACHINE_OPTIONS,
     of=options.machines,
     help={"yes": "accept the keys that are shown without asking"},
 )
@@ -85,7 +82,6 @@ def trust(
     machines: Machines,
     yes: bool = False,
     dry_run: bool = False,
-    json: bool = False,
 ) -> None:
     """Show host keys that are new, and accept them on a yes.
 
@@ -96,10 +92,10 @@ def trust(
 
     inv hosts.trust --hosts mac1,mac2
     """
-    commands.hosts.trust.run(session, machines.hosts, yes, json)
+    commands.hosts.trust.run(session, machines.hosts, yes)
 
 
-@cluster_task("hosts", "cluster", "hostfile", of=options.machines)
+@cluster_task(*MACHINE_OPTIONS, of=options.machines)
 def clean(
     session: Session, machines: Machines, dry_run: bool = False, ask_sudo: bool = False
 ) -> None:

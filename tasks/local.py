@@ -165,6 +165,14 @@ def _loaded(c: Context, name: str, host: str) -> tuple[ModuleType, Rig]:
 
 def _write(made: Rig) -> None:
     """The hostfile and the configuration that make `inv -f .rig/invoke.yaml` work on the hosts."""
+    (made.base / "hosts.json").write_text(json.dumps(_hostfile(made), indent=2) + "\n")
+    tp = {"hostfile": str(made.base / "hosts.json"), "ssh_config": str(made.ssh_config)}
+    # JSON is YAML too.
+    (made.base / "invoke.yaml").write_text(json.dumps({"tp": tp}, indent=2) + "\n")
+    _hand_over(made.base)
+
+
+def _hostfile(made: Rig) -> dict[str, object]:
     from .commands.dev import tiny_model
 
     hosts = [
@@ -175,7 +183,7 @@ def _write(made: Rig) -> None:
         }
         for name in made.names
     ]
-    hostfile = {
+    return {
         "$schema": str(ROOT / "hosts" / "schema.json"),
         "backend": "ring",
         "engine": "mlx-lm",
@@ -183,11 +191,6 @@ def _write(made: Rig) -> None:
         "python": sys.executable,
         "hosts": hosts,
     }
-    (made.base / "hosts.json").write_text(json.dumps(hostfile, indent=2) + "\n")
-    tp = {"hostfile": str(made.base / "hosts.json"), "ssh_config": str(made.ssh_config)}
-    # JSON is YAML too.
-    (made.base / "invoke.yaml").write_text(json.dumps({"tp": tp}, indent=2) + "\n")
-    _hand_over(made.base)
 
 
 def _hand_over(base: Path) -> None:

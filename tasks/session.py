@@ -162,6 +162,11 @@ class Session:
         return cluster.state_dir(self.settings)
 
     @property
+    def asked(self) -> SessionCall | None:
+        """The call of the command line that all that runs now is for."""
+        return self.outer.asked if self.outer else self.call and self.call.asked
+
+    @property
     def is_asked(self) -> bool:
         """Whether the task that runs was asked for: what it finds is the result, on stdout."""
         return bool(getattr(self.context, "is_asked", False))

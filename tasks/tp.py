@@ -9,6 +9,7 @@ from invoke.tasks import call
 
 from . import commands
 from . import session as sessions
+from .cli import envelope
 from .cli.executor import server_arguments
 from .cli.options import SERVER_OPTIONS, TARGET_OPTIONS, Checks, cluster_task, options_task
 from .cluster.config.values import (
@@ -76,7 +77,6 @@ def preflight(
     cluster: Cluster,
     skip: Checks = (),
     skip_checks: bool = False,
-    json: bool = False,
 ) -> None:
     """Check all nodes at once; nothing is changed.
 
@@ -87,7 +87,7 @@ def preflight(
     """
     if not skip_checks:
         cluster.connect()
-        commands.tp.preflight.run(session, cluster, skip, json, session.is_asked)
+        commands.tp.preflight.run(session, cluster, skip, session.is_asked)
 
 
 @cluster_task(*TARGET_OPTIONS, "num_ranks")
@@ -131,7 +131,6 @@ def health(
     timeout: Seconds | None = None,
     foreground: bool = False,
     dry_run: bool = False,
-    json: bool = False,
 ) -> None:
     """Ask the server for one real token.
 
@@ -140,7 +139,7 @@ def health(
     A health page may be green over an engine that is dead: only a token proves it.
     """
     if not foreground and not session.dry:
-        commands.tp.health.run(session, cluster, timeout, json)
+        commands.tp.health.run(session, cluster, timeout)
 
 
 @cluster_task(
@@ -158,7 +157,6 @@ def start(
     skip_checks: bool = False,
     foreground: bool = False,
     dry_run: bool = False,
-    json: bool = False,
 ) -> None:
     """Check, start all ranks, wait until one real token.
 
@@ -172,7 +170,7 @@ def start(
     inv tp.start --hosts mac1,mac2 --backend ring --engine mlx-lm -- --model M --port 8000
     inv tp.start --hostfile hosts/hwstudio.json --fast-synch on -- --model M
     """
-    if json and foreground:
+    if foreground and envelope.current():
         raise BadInput("--json is for a start that comes to an end: leave out --foreground")
     commands.tp.start.run(session, cluster, timeout, foreground)
 
@@ -198,7 +196,6 @@ def stop(
     all: bool = False,
     yes: bool = False,
     dry_run: bool = False,
-    json: bool = False,
 ) -> None:
     """Stop the server, rank 0 first; SIGKILL only in need.
 
@@ -214,7 +211,7 @@ def stop(
     inv tp.stop --hosts mac1,mac2 --timeout 30
     """
     cluster.connect()
-    commands.tp.stop.run(session, cluster, order, force, timeout, json, all, yes)
+    commands.tp.stop.run(session, cluster, order, force, timeout, all, yes)
 
 
 @cluster_task(
@@ -267,7 +264,7 @@ def unlock(session: Session, cluster: Cluster, dry_run: bool = False) -> None:
 
 
 @cluster_task(*TARGET_OPTIONS, of=_named)
-def status(session: Session, clusters: Sequence[Cluster], json: bool = False) -> None:
+def status(session: Session, clusters: Sequence[Cluster]) -> None:
     """Is it ready, which model and URL; each rank's state.
 
     Per rank: host, pid, state, uptime, memory. Exit 3 for a degraded server (a rank gone, or no
@@ -278,10 +275,10 @@ def status(session: Session, clusters: Sequence[Cluster], json: bool = False) ->
     """
     status = commands.tp.status
     if session.call and session.call.kwargs.get("cluster") == status.EVERY:
-        status.run_all(session, clusters, json)
+        status.run_all(session, clusters)
     else:
         clusters[0].connect()
-        status.run(session, clusters[0], json)
+        status.run(session, clusters[0])
 
 
 @cluster_task(
@@ -305,7 +302,6 @@ def logs(
     rank: RankNumber | None = None,
     grep: Pattern | None = None,
     previous: Count | None = None,
-    json: bool = False,
 ) -> None:
     """All ranks' logs of the last run, tagged by rank.
 
@@ -346,7 +342,7 @@ def explain(
 
 
 @cluster_task(*TARGET_OPTIONS, help={"lines": "how many of the last actions (0: all)"})
-def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = False) -> None:
+def audit(session: Session, cluster: Cluster, lines: Lines = 20) -> None:
     """What was done to the nodes, by whom, and how it ended.
 
     From where, too; the nodes' lines are merged by time.
@@ -356,17 +352,17 @@ def audit(session: Session, cluster: Cluster, lines: Lines = 20, json: bool = Fa
     inv tp.audit --lines 50
     """
     cluster.connect()
-    commands.tp.audit.run(cluster, lines, json)
+    commands.tp.audit.run(cluster, lines)
 
 
 @cluster_task(*TARGET_OPTIONS)
-def memory(session: Session, cluster: Cluster, json: bool = False) -> None:
+def memory(session: Session, cluster: Cluster) -> None:
     """Wired memory of every node, and what has leaked.
 
     What a killed server left, only a reboot frees (exit 3).
     """
     cluster.connect()
-    commands.tp.memory.run(session, cluster, json)
+    commands.tp.memory.run(session, cluster)
 
 
 @cluster_task(
@@ -388,7 +384,6 @@ def watch(
     max_restarts: Restarts = 3,
     interval: Interval = 1,
     patience: TokenPatience = 600,
-    json: bool = False,
 ) -> None:
     """Watch the server: tell a dead rank or engine at once.
 
@@ -422,7 +417,6 @@ def chat(
     max_tokens: Tokens = 512,
     temperature: Temperature | None = None,
     timeout: Seconds = 60,
-    json: bool = False,
 ) -> None:
     """Ask the running server; how fast it answered.
 
@@ -434,7 +428,7 @@ def chat(
     inv tp.chat "Why is the sky blue?" --max-tokens 100 --temperature 0
     """
     question = commands.tp.chat.ChatRequest(prompt, system, max_tokens, temperature, timeout)
-    commands.tp.chat.run(session, cluster, question, json)
+    commands.tp.chat.run(session, cluster, question)
 
 
 @cluster_task(
@@ -478,7 +472,6 @@ def bench(
     record: File | None = None,
     against: File | None = None,
     thorough: bool = False,
-    json: bool = False,
 ) -> None:
     """Load the running server: first token, tokens/s, p50, p95.
 
@@ -509,13 +502,13 @@ def bench(
         options = commands.tp.canary.CanaryOptions(
             canary_url, record, against, thorough, requests, size, max_tokens, timeout
         )
-        commands.tp.canary.run(session, cluster, options, json)
+        commands.tp.canary.run(session, cluster, options)
     else:
         sizes = prompt_tokens or commands.tp.bench.PROMPTS
         plan = commands.tp.bench.plan(
             concurrency, sizes, requests, max_tokens, timeout, label, repeats
         )
-        commands.tp.bench.run(session, cluster, plan, out, json)
+        commands.tp.bench.run(session, cluster, plan, out)
 
 
 @cluster_task(
@@ -532,7 +525,6 @@ def top(
     cluster: Cluster,
     interval: WholeSeconds = 1,
     count: Count | None = None,
-    json: bool = False,
 ) -> None:
     """All nodes live: CPU, memory, links, ranks, requests.
 
@@ -544,4 +536,4 @@ def top(
     inv tp.top
     inv tp.top --interval 5 --count 12 --json
     """
-    commands.tp.top.run(cluster, interval, count, json)
+    commands.tp.top.run(cluster, interval, count)

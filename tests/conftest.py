@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import getpass
 import itertools
@@ -37,6 +38,7 @@ from tiers import pytest_deselected as pytest_deselected
 from tiers import pytest_ignore_collect as pytest_ignore_collect
 from tiers import pytest_terminal_summary as pytest_terminal_summary
 from tiers import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
+from tiers import pytest_xdist_setupnodes as pytest_xdist_setupnodes
 
 from tasks.cluster import facts
 
@@ -49,10 +51,12 @@ for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 for name in ("SHELL", "TERM", "USER", "LOGNAME", "EDITOR", "PAGER", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 # Nothing is timed in tests: neither an example, nor how long it takes to make one. In CI as well
-# examples are random, and one that failed is printed, kept, and the first to be tried again.
+# examples are random, and one that failed is printed, kept, and the first to be tried again; there
+# are as many as hypothesis has by default there, and fewer where somebody waits for them.
 hypothesis.settings.register_profile(
     "untimed",
     hypothesis.settings.get_profile("default"),
+    max_examples=100 if os.environ.get("MLX_TP_REQUIRE_ALL") else 30,
     deadline=None,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
@@ -252,12 +256,19 @@ def inv(home: Path) -> Inv:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's tiny model, made anew for this run."""
-    from tasks.commands.dev import tiny_model as tiny
+    """The demo's tiny model, made anew for this run: by one of its workers, for all of them."""
+    from tasks.commands.dev import tiny_model
 
-    folder = tmp_path_factory.mktemp("tiny")
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it takes seconds to import what makes it
+        if not (made / "config.json").exists():  # which is written last
+            made.mkdir(exist_ok=True)
+            tiny_model.make(made)
+    folder = base / "tiny"  # of another worker's files test hosts see nothing
+    shutil.copytree(made, folder)
     folder.chmod(0o755)  # for users of test hosts, too
-    tiny.make(folder)
     return folder
 
 

@@ -127,3 +127,14 @@ def test_too_many(ci: Run) -> None:
 def test_what_is_no_failed_test(ci: Run, tests: str, expected: int) -> None:
     code, shown = ci(tests, "-n", "1" if tests.endswith(CRASH) else "0")
     assert code == expected, shown
+
+
+def test_what_is_committed_is_linted_as_in_ci() -> None:
+    """Each linter that .ci/run has is a hook of pre-commit, too."""
+    linters = re.findall(
+        r"\.venv/bin/([a-z-]+(?: (?:check|format))?)", (ROOT / ".ci" / "run").read_text()
+    )
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    missing = {each for each in linters if f"uv run {each}" not in hooks}
+    assert missing == {"inv", "python"}  # the demo, and the tests
+    assert "ruff check" in linters

@@ -58,7 +58,8 @@ def test_all_of_ours_and_nothing_else(light_remote: Inv, sshd: Sshd) -> None:
     assert not (sshd.node_home("mac2") / layout.STATE).exists()
     assert not log.exists()
     assert other.exists()
-    assert inv("hosts.clean").out.count("unchanged") == 2
+    again = inv("hosts.clean", "--json").json()
+    assert [each["state"] for each in again["changes"]] == ["unchanged"] * 2
 
 
 def test_what_is_roots(inv: Inv, macs: Callable[..., Rig]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import layout
 import pytest
 from conftest import DEADLINE, ROOT, Inv, Sshd, read_here, require, wait_for
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rig import Rig
 
@@ -120,7 +120,6 @@ PIECES = ["a", "b", ".", "*", "**", "?", "/", "[ab]", "[!a]", "[^b]", "[a-c]", "
 PIECES += [" ", "[", "]", "-", "!", "\\", "git", "c"]
 
 
-@settings(max_examples=150)
 @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join), max_size=2))
 def test_excludes_are_those_of_rsync(patterns: list[str]) -> None:
     require(shutil.which("rsync"), "needs rsync")
@@ -131,7 +130,6 @@ def test_excludes_are_those_of_rsync(patterns: list[str]) -> None:
     assert {name for name in TREE if is_left_out(name)} == matched(patterns, TREE)
 
 
-@settings(max_examples=100)
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join))
 def test_what_is_not_read_is_left_out(pattern: str) -> None:
     """`find -name` skips what the pattern is for, no more and no less."""

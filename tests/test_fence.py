@@ -118,8 +118,9 @@ def test_a_node_that_was_wiped(light_remote: Inv, sshd: Sshd) -> None:
     light_remote("tp.unlock")
     assert fences(sshd) == [5, 5]
     sshd.stop("mac2")
-    missed = light_remote("tp.unlock", code=5)
-    assert "mac2: can't be reached: there, whoever had the lock may still act" in missed.err
+    missed = light_remote("tp.unlock", "--json", code=5).json()
+    assert (missed["holder"], missed["unreachable"]) == (None, ["mac2"])
+    assert "mac2: can't be reached: there, whoever had the lock may still" in missed["error"]
     assert fences(sshd) == [6, 5]
 
 

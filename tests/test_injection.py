@@ -41,7 +41,7 @@ from tasks.cluster.facts.models import model, split
 from tasks.cluster.facts.server import state
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.http import api as apis
-from tasks.cluster.rdma import launchd, links, setup
+from tasks.cluster.rdma import launchd, links, setup, sudo
 from tasks.cluster.server import launch, lock, log_paths, logs, stop, targets, wait
 from tasks.cluster.server.fence import Fence
 from tasks.cluster.server.launch import Run
@@ -322,8 +322,8 @@ def test_acting_as_root(sh: str, home: str, password: str, owner: str) -> None:
         installed = launchd.Daemon(None, False)
         todo = launchd.changes("mac1", absolute, installed, launchd.plist(wiring(), "mac1", owner))
         asked = [change.command for change in todo if change.command]
-        place.run(setup.may_script(asked, password))
-        out = place.run(setup.act_script(todo, password))
+        place.run(sudo.may_script(asked, password))
+        out = place.run(sudo.act_script(todo, password))
         assert out == "done\n" * len(todo)
         draft = Path(absolute) / ".mlx-tp" / f"{launchd.LABEL}.plist"
         assert draft.read_text().startswith("<?xml")
@@ -341,9 +341,9 @@ def test_acting_as_root(sh: str, home: str, password: str, owner: str) -> None:
 @example([["a b"], ["a", "b"]])
 def test_sudoers(commands: list[list[str]]) -> None:
     """A line of sudoers allows the commands that were asked for, and none by pattern or comma."""
-    allowed = setup.sudoers("me", commands).removeprefix("me ALL=(root) NOPASSWD: ")
+    allowed = sudo.sudoers("me", commands).removeprefix("me ALL=(root) NOPASSWD: ")
     parts = re.findall(r"(?:\\.|[^,\\])+", allowed)
-    expected = [" ".join(each) for each in dict.fromkeys(map(tuple, [setup.PROBE, *commands]))]
+    expected = [" ".join(each) for each in dict.fromkeys(map(tuple, [sudo.PROBE, *commands]))]
     assert [re.sub(r"\\(.)", r"\1", part[part.startswith(" ") :]) for part in parts] == expected
     assert not re.search(r"[*?\[\]!#=:]", re.sub(r"\\.", "", allowed))
 

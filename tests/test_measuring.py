@@ -24,6 +24,7 @@ from tasks.cluster.facts.machine import vitals
 from tasks.cluster.facts.machine.memory import Memory
 from tasks.cluster.http import api as apis
 from tasks.cluster.http import load
+from tasks.cluster.version import VERSION
 from tasks.commands.tp import top as topping
 
 STREAMS = [
@@ -92,7 +93,7 @@ def test_answers_of_many_servers(light: Inv) -> None:
     assert re.search(once, said.err), said.err
     few = ("--concurrency", "1", "--requests", "2", "--repeats", "1")
     bench = light("tp.bench", *few, "--prompt-tokens", "10")
-    assert "  2 of 2 answers came at once: no tokens/s of them" in bench.err
+    assert "  2 of 2 answers came in one piece: no tokens/s of them" in bench.err
     assert re.search(r" s +- +- +\d\d\.\d$", bench.out, re.MULTILINE), bench.out
     stream.write_text((ANSWERS / "error.json").read_text())
     told = "the server said: prompt too long: 999 > 512"
@@ -457,7 +458,7 @@ def test_bench(served: Inv, home: Path) -> None:
     assert [row["concurrency"] for row in run["rows"]] == [1, 2]
     assert all(row["prompt_tokens"] in range(62, 67) for row in run["rows"])
     assert all(sample["tokens"] == 4 for row in run["rows"] for sample in row["samples"])
-    assert (run["ranks"], run["fast_synch"]) == (2, "unset")
+    assert (run["ranks"], run["fast_synch"], run["version"]) == (2, "unset", VERSION)
     assert run["nodes"][0]["versions"]["mlx"]
     plot = home / "change.svg"
     files = f"{home}/before.json,{home}/after.json"

@@ -15,7 +15,7 @@ from rig import Rig
 from test_rdma import MATRIX, cycled, nodes
 from unit.cluster.rdma.test_links import TWO, wired
 
-from tasks.cluster.rdma import launchd, setup
+from tasks.cluster.rdma import launchd, sudo
 
 Macs = Callable[..., Rig]
 LONG = 60.0  # seconds to wait for what the daemon will do
@@ -172,7 +172,7 @@ def test_loading_is_tried_again_where_that_may_help(
     todo = launchd.changes("mac1", str(tmp_path), launchd.Daemon(None, False), "text")
     done = subprocess.run(
         ["sh"],
-        input=setup.act_script([todo[-1]], None),
+        input=sudo.act_script([todo[-1]], None),
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         cwd=tmp_path,
         capture_output=True,

@@ -229,7 +229,7 @@ def both(backend: str, data: Any, more: dict[str, Any]) -> tuple[Any, Any]:
     return seen_by_process(expected), seen_by_process(found)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(case(good))
 def test_same_as_mlx_launch(case: tuple[str, Any, dict[str, Any]]) -> None:
     expected, found = both(*case)
@@ -237,7 +237,7 @@ def test_same_as_mlx_launch(case: tuple[str, Any, dict[str, Any]]) -> None:
     assert found == expected
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(case(lacking))
 def test_refused_as_by_mlx_launch(case: tuple[str, Any, dict[str, Any]]) -> None:
     assert both(*case) == (None, None)

@@ -26,15 +26,16 @@ def test_the_same_again(light: Inv, home: Path) -> None:
     port = str(free_ports(1))
     light("tp.start", "-n", "4", args=("--port", port, *odd))
     before, pids = record(home), [row["pid"] for row in status(light)["ranks"]]
-    done = light("tp.restart")
-    assert "healthy: a token" in done.err
+    done = light("tp.restart", "--json").json()
+    assert (done["ranks"], done["nodes"][0]["node"]) == (4, "127.0.0.1")
+    assert {"checks", "stop", "launch", "load"} <= done["phases"].keys()
     again = status(light)
     assert again["url"].endswith(f":{port}")
     assert len(again["ranks"]) == 4
     assert not {row["pid"] for row in again["ranks"]} & set(pids)
     assert record(home)["command"] == before["command"]
     light("tp.stop")
-    light("tp.restart")
+    assert "healthy: a token" in light("tp.restart").err
     assert record(home)["command"] == before["command"]
 
 
@@ -74,8 +75,10 @@ def test_values_of_env_are_kept_nowhere(light: Inv) -> None:
 def test_what_would_not_run_is_found_before_the_stop(light: Inv, home: Path) -> None:
     light("tp.start")
     pids = [row["pid"] for row in status(light)["ranks"]]
-    refused = light("tp.restart", "--with", "--model /no/such/model", code=3)
-    assert "/no/such/model is not there" in refused.err
+    refused = light("tp.restart", "--with", "--model /no/such/model", "--json", code=3).json()
+    found = {each["what"] for each in refused["findings"] if each["level"] == "fail"}
+    assert "/no/such/model is not there" in found
+    assert "leave out --follow" in light("tp.restart", "--json", "--follow", code=2).one_line()
     assert light("tp.restart", "--with", "'", code=2).one_line().startswith("--with")
     assert [row["pid"] for row in status(light)["ranks"]] == pids
 

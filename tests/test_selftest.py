@@ -14,6 +14,7 @@ from rig import Rig
 
 from tasks.cluster.hosts import sample, selftest
 from tasks.cluster.hosts.judge import DIFFERS, NOT_HERE, OK
+from tasks.cluster.version import VERSION, WRITER
 
 # Where a strict test host is no Mac: its mlx is Linux's, which has no jaccl.
 KINDER = {"mlx: backends"}
@@ -35,7 +36,7 @@ def parse_all(folder: Path, missing: frozenset[str] = frozenset()) -> dict[str, 
 SAVED = Path(__file__).parent / "data" / "saved"
 
 
-@pytest.mark.parametrize("folder", sorted(SAVED.glob("*/*")), ids=lambda each: each.name)
+@pytest.mark.parametrize("folder", sorted(SAVED.glob("*/host*")), ids=lambda each: each.name)
 def test_saved(folder: Path) -> None:
     """Every parser takes it, but for what a command did not give."""
     said = sample.read(folder)
@@ -81,6 +82,8 @@ def test_this_machine(inv: Inv, tmp_path: Path) -> None:
     missing = frozenset(what for what, state in states.items() if state == NOT_HERE)
     values = parse_all(folder / "host1", missing)
     assert values["processes"]
+    assert (folder / "version.txt").read_text() == f"{WRITER}\n"
+    assert done.json()["version"] == VERSION
     again = inv("hosts.selftest", "--hosts", "localhost", "--save", str(folder), code=2)
     assert again.err.strip().endswith("is not empty: give a new folder")
 

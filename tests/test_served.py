@@ -27,6 +27,13 @@ class Client:
         body = {"messages": MESSAGES, "max_tokens": 2, **body}
         return requests.post(f"{self.url}/v1/chat/completions", json=body, timeout=DEADLINE)
 
+    def post(self, text: str) -> requests.Response:
+        """The text as it is: NaN, and what is no JSON; a request's fields where it has none."""
+        if text.startswith("{"):
+            text = json.dumps({"messages": MESSAGES, "max_tokens": 2})[:-1] + ", " + text[1:]
+        url = f"{self.url}/v1/chat/completions"
+        return requests.post(url, data=text.encode("latin-1"), timeout=DEADLINE)
+
     def leave(self, **body: Any) -> None:
         """Ask, and be gone before the answer has come."""
         with requests.Session() as session, suppress(requests.Timeout):
@@ -108,6 +115,13 @@ HOSTILE: list[dict[str, Any]] = [
     {"stop": ["\ud83d"]},
     {"top_k": 10**6, "temperature": 1.0},
     {"top_k": 10**6, "temperature": 1.0, "seed": 1},
+    {"seed": -1},
+    {"min_p": float("nan"), "temperature": 1},
+    {"xtc_probability": 0.5, "xtc_threshold": 0.9, "temperature": 1},
+    {"temperature": 10**400},
+    {"presence_penalty": 1, "presence_context_size": 10**30},
+    {"chat_template_kwargs": {"chat_template": ""}},
+    {"chat_template_kwargs": {"return_tensors": "np"}},
     {"adapters": "/Users/mac1/models/Other"},
     {"draft_model": "/Users/mac1/models/Other"},
 ]
@@ -115,7 +129,13 @@ HOSTILE: list[dict[str, Any]] = [
 
 def hostile(client: Client) -> None:
     for body in HOSTILE:
-        assert client.ask(**body).status_code == (200 if "top_k" in body else 404)
+        assert client.post(json.dumps(body)).status_code == (200 if "top_k" in body else 404)
+    deep = '{"messages": [{"role": "user", "content": "", "x": ' + "[" * 900 + "]" * 900 + "}]}"
+    assert client.post(deep).status_code == 404
+    for text in ('{"logit_bias": {"5": null}}', '{"x": ' + "9" * 5000 + "}", "[" * 10**5, "\xff"):
+        assert client.post(text).status_code == 400
+    ended = client.post('{"stream": true, "stream_options": {}}').text
+    assert ended.endswith("data: [DONE]\n\n")
     for prompt in ("", ["a"], "\ud83d"):
         answer = requests.post(
             f"{client.url}/v1/completions", json={"prompt": prompt}, timeout=DEADLINE

@@ -13,7 +13,7 @@ from conftest import DEADLINE, require
 from unit.cluster.rdma.test_links import BARE, RIGHT, TWO, but, facts, interface, wired
 
 from tasks.cluster.facts.machine import processes
-from tasks.cluster.rdma import launchd, setup, undo
+from tasks.cluster.rdma import launchd, setup, sudo, undo
 
 USER = "nobody"
 # What stands for the system's programs says who ran it, with which words and environment.
@@ -41,12 +41,12 @@ Try = Callable[..., subprocess.CompletedProcess[str]]
 
 def setup_line() -> str:
     todo = setup.changes(wired(TWO), {**RIGHT, "mac1": BARE}, setup.KINDS)
-    return setup.sudoers(USER, [change.command for change in todo if change.command])
+    return sudo.sudoers(USER, [change.command for change in todo if change.command])
 
 
 def unpersist_line() -> str:
     todo = launchd.changes("mac1", "/Users/me", launchd.Daemon("old", True), None)
-    return setup.sudoers(USER, [change.command for change in todo if change.command])
+    return sudo.sudoers(USER, [change.command for change in todo if change.command])
 
 
 def undo_line() -> str:
@@ -56,8 +56,8 @@ def undo_line() -> str:
     values = but(values, undo.KEY, undo.OurTraces(True, True, ""))
     todo = undo.changes(wired(TWO), "mac1", values, "/Users/me")
     commands = [change.command for change in todo if change.command]
-    assert setup.are_fixed(commands)
-    return setup.sudoers(USER, commands)
+    assert sudo.are_fixed(commands)
+    return sudo.sudoers(USER, commands)
 
 
 @pytest.fixture
@@ -205,14 +205,14 @@ def test_one_s_own_path_gets_nothing_of_one_s_own(attempt: Try) -> None:
 def test_what_is_installed_is_no_part_of_a_line() -> None:
     todo = launchd.changes("mac1", "/Users/me", launchd.Daemon(None, False), "text")
     commands = [change.command for change in todo if change.command]
-    assert not setup.are_fixed(commands)
-    assert setup.are_fixed([command for command in commands if command[0] != setup.INSTALL])
+    assert not sudo.are_fixed(commands)
+    assert sudo.are_fixed([command for command in commands if command[0] != setup.INSTALL])
 
 
 def test_the_line_before_this_one_made_its_account_root(attempt: Try) -> None:
     """So that the attempts above are known to tell: with that line, they succeed."""
     todo = launchd.changes("mac1", "/home", launchd.Daemon(None, False), "text")
-    line = setup.sudoers(USER, [change.command for change in todo if change.command])
+    line = sudo.sudoers(USER, [change.command for change in todo if change.command])
     install = f"/usr/bin/install -m 644 -o 0 -g 0 /home/.mlx-tp/{launchd.LABEL}.plist {PLIST}"
     assert is_root(attempt(line, "sudo", "-n", *install.split()))
     assert is_root(attempt(line, "sudo", "-n", "/bin/launchctl", "bootstrap", "system", PLIST))

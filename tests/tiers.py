@@ -7,12 +7,15 @@ test that asks for an sshd or for test hosts is of `hosts`, and all else starts 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parent / "unit"
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "tests" / "unit"
 # Fixtures that need root: sshd, network namespaces, other users.
 ROOTS = {"sshd", "rigs", "server", "attempt", "sticky", "everyones"}
 NAMES = ("unit", "local", "hosts", "long")
@@ -28,6 +31,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Tests wait for other processes more than half of the time; those of `unit` a third of it."""
     return (os.cpu_count() or 2) + 1 if config.option.markexpr == "unit" else 7
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """In a new checkout what all workers and ranks import is compiled once, and not by each."""
+    is_all = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if not is_all or sys.dont_write_bytecode or [*UNIT.glob("__pycache__/test_*.pyc")]:
+        return
+    mark, nowhere = config.option.markexpr, subprocess.DEVNULL
+    lines = [["-m", "pytest", "-n0", "--collect-only", "-qq", "-m", mark]]
+    lines += [["-c", "import mlx_lm.server"]] if mark != "unit" else []
+    for each in [
+        subprocess.Popen([sys.executable, *words], stdout=nowhere, stderr=nowhere, cwd=ROOT)
+        for words in lines
+    ]:
+        each.wait()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,6 +2,8 @@
 
     {"ok": true, "exit": 0, "error": null, "findings": [...], ...the task's own result}
 
+Every task of a cluster has the option, and of several on a command line all print theirs where one
+was asked for it.
 `ok` is whether the exit status (`exit`) is 0, `error` the line that stderr ends with. Sizes are
 bytes, durations seconds, points in time RFC 3339. A document is printed when all that belongs to
 its task has ended, hooks too; what the task would print besides is in `lines`.
@@ -32,7 +34,7 @@ class Envelope:
     result: dict[str, object] = field(default_factory=dict)
     findings: list[dict[str, object]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    is_begun: bool = False
+    owner: object = None
     is_stream: bool = False
 
     def document(self, error: BaseException | None = None) -> dict[str, object]:
@@ -71,15 +73,34 @@ def opened(wanted: bool, is_stream: bool = False) -> Iterator[None]:
         _open.reset(token)
 
 
-def begin(is_stream: bool = False) -> None:
-    """A task with `--json` begins: what an earlier one of this command line gave is printed."""
+@contextmanager
+def aside() -> Iterator[None]:
+    """Leave out of the document what is done meanwhile: it is of another server, say."""
+    token = _open.set(current() and Envelope())
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
+def begin(owner: object, is_stream: bool = False) -> None:
+    """An asked task (`owner`) or a hook of it begins: what an earlier one gave is printed."""
     envelope = current()
-    if envelope is None:
+    if envelope is None or envelope.owner is owner:
         return
-    if envelope.is_begun:
+    if envelope.owner is not None:
         _print()
         vars(envelope).update(vars(Envelope()))
-    envelope.is_begun, envelope.is_stream = True, is_stream
+    envelope.owner, envelope.is_stream = owner, is_stream
+
+
+def given(result: Mapping[str, object], findings: Iterable[Finding] = ()) -> bool:
+    """Hand over a task's result where `--json` was asked for: else it is to be told in words."""
+    envelope = current()
+    if envelope is None or envelope.is_stream:
+        return False
+    give(result, findings)
+    return True
 
 
 def give(result: Mapping[str, object], findings: Iterable[Finding] = ()) -> None:

@@ -147,7 +147,13 @@ def _named(tree: Collection) -> Iterator[tuple[str, Task[Any]]]:
 def run(config: Config, task: Task[Body], **options: object) -> None:
     """Run `task` with its hooks from code: a task that is called as a function skips them."""
     executor = Executor(Collection(task), config)
-    with executor.session.running(), executor.hooks.watching(executor.session):
+    is_first = bool(options.get("json")) and envelope.current() is None
+    is_stream = bool(getattr(task, "streams", False))
+    with (
+        envelope.opened(is_first, is_stream),
+        executor.session.running(),
+        executor.hooks.watching(executor.session),
+    ):
         for call in executor.dedupe(executor.expand_calls([Call(task, kwargs=options)])):
             call.task(call.make_context(config), *call.args, **call.kwargs)
 

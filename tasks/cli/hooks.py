@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -21,6 +22,9 @@ from .. import cli
 from ..cluster.errors import ActionFailed
 from ..session import Body, Session, SessionCall
 from . import signals
+
+if TYPE_CHECKING:
+    from ..cluster.cluster import Cluster
 
 PHASES = ("pre", "post", "failed")
 SKIP = "MLX_TP_SKIP_HOOKS"
@@ -39,16 +43,16 @@ def wrong(given: object, names: Sequence[str]) -> str | None:
             return f"hooks.{task} in the configuration: no such task: {hint}"
         if not isinstance(phases, Mapping) or set(phases) - set(PHASES):
             return f"hooks.{task} in the configuration is wrong: give pre, post or failed"
-        for phase, commands in phases.items():
-            is_list = isinstance(commands, (list, tuple))
-            if not is_list or not all(map(_is_command, commands)):
-                place = f"hooks.{task}.{phase}"
-                return f"{place} in the configuration is wrong: give a list of shell commands"
+        if bad := [phase for phase, commands in phases.items() if not _are_commands(commands)]:
+            place = f"hooks.{task}.{bad[0]}"
+            return f"{place} in the configuration is wrong: give a list of shell commands"
     return None
 
 
-def _is_command(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+def _are_commands(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(each, str) and each.strip() and "\0" not in each for each in value
+    )
 
 
 class _Step(Task[Body]):
@@ -169,24 +173,28 @@ def _facts(call: SessionCall, c: Context) -> dict[str, str]:
 
 def _of(made: object) -> dict[str, str]:
     """Facts of what a task works on: a cluster or several, or machines, or links between them."""
-    from ..cluster.cluster import Cluster
+    from ..cluster import cluster as clusters
 
     if isinstance(made, list):
         if len(made) == 1:
             return _of(made[0])
         return {"MLX_TP_HOSTS": ",".join(node.name for each in made for node in each.nodes)}
-    if isinstance(made, Cluster):
-        from ..cluster.http.api import Api
-
-        return {
-            "MLX_TP_HOSTS": ",".join(node.name for node in made.nodes),
-            "MLX_TP_URL": Api.of(made).url,
-            "MLX_TP_BACKEND": made.backend,
-            "MLX_TP_ENGINE": made.engine.name,
-            "MLX_TP_MODEL": made.model or "",
-        }
+    if isinstance(made, clusters.Cluster):
+        return _of_cluster(made)
     hosts = getattr(made, "hosts", ())
     return {"MLX_TP_HOSTS": ",".join(host.ssh for host in hosts)} if hosts else {}
+
+
+def _of_cluster(cluster: "Cluster") -> dict[str, str]:
+    from ..cluster.http.api import Api
+
+    return {
+        "MLX_TP_HOSTS": ",".join(node.name for node in cluster.nodes),
+        "MLX_TP_URL": Api.of(cluster).url,
+        "MLX_TP_BACKEND": cluster.backend,
+        "MLX_TP_ENGINE": cluster.engine.name,
+        "MLX_TP_MODEL": cluster.model or "",
+    }
 
 
 def _ended(error: BaseException) -> tuple[str, int, str]:

@@ -57,7 +57,9 @@ SERVER_OPTIONS = (
     "cwd",
     "log_dir",
 )
+JSON = inspect.Parameter("json", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
 CLUSTER = (*SERVER_OPTIONS, "keep_logs", "lock_wait")
+MACHINE_OPTIONS = ("hosts", "cluster", "hostfile")
 LINK_OPTIONS = ("node", "proxy", "netmask", "cluster", "hostfile")
 
 
@@ -197,27 +199,29 @@ def cluster_task(
     The body's own parameters become options too, of the type of their annotation, with their help
     from `help` or `HELP`. `of` makes what the body gets in place of a cluster. A body whose first
     parameter is called `session` gets the command's `Session`; its `dry` is what `dry_run` and
-    `inv -R` say.
+    `inv -R` say. All have `--json`: what the body hands to `envelope.given` is in the document.
     """
 
     def decorate(body: Body) -> ClusterTask:
         first, _, *own = inspect.signature(body).parameters.values()
         has_dry = any(parameter.name == "dry_run" for parameter in own)
+        with_json = own if any(each.name == "json" for each in own) else [*own, JSON]
 
         def run(c: Context, **options: object) -> object:
-            mine = made.typed({p.name: options[p.name] for p in own if p.name in options})
             session = _session(c)
             # A hook adds to the document of the task that it hangs on.
-            if mine.get("json") and getattr(c, "is_asked", True):
-                envelope.begin(made.streams)
+            if asked := session.asked:
+                envelope.begin(asked, getattr(asked.task, "streams", False))
+            mine = made.typed({p.name: options[p.name] for p in own if p.name in options})
             # A task without the option is never dry, whatever Invoke is told.
             is_dry = has_dry and (options.get("dry_run") or c.config.run.dry)
-            with session.at_work(c, bool(is_dry)):
+            is_first = bool(options.get("json")) and envelope.current() is None
+            with envelope.opened(is_first, made.streams), session.at_work(c, bool(is_dry)):
                 cluster = made.made(c, session, options, session.cluster_options(made, options))
                 return body(session if first.name == "session" else c, cluster, **mine)
 
         hooks = {"pre": list(pre), "post": list(post)}
-        made = _task(ClusterTask, body, run, own, shared, help, name=name, **hooks)
+        made = _task(ClusterTask, body, run, with_json, shared, help, name=name, **hooks)
         made.make, made.shared, made.streams = of, shared, streams
         return made
 

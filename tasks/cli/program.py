@@ -14,6 +14,8 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program as InvokeProgram
 from invoke.util import helpline
 
+from .. import cli
+
 UNKNOWN = "No idea what ", " is!"
 
 
@@ -29,6 +31,15 @@ class Program(InvokeProgram):
     groups: Mapping[str, str] = {}
     apart: Sequence[str] = ()
     values: Callable[[Sequence[str], ParserContext | None, Config], list[str] | None]
+
+    def execute(self) -> None:
+        try:
+            super().execute()
+        except Exit as error:
+            error.message = error.message and cli.screen.wrapped(error.message, sys.stderr)
+            raise
+        except ParseError as error:
+            raise self._told(error, []) from None
 
     def parse_tasks(self) -> None:
         words = list(self.core.unparsed)
@@ -77,10 +88,10 @@ class Program(InvokeProgram):
         # Invoke shows an option as Python has it: <Argument: config (f)>.
         text = re.sub(r"<Argument: ([\w-]+)[^>]*>", _dashed, str(error))
         if not text.startswith(UNKNOWN[0]) or not text.endswith(UNKNOWN[1]):
-            return ParseError(f"{text} {slips.lacking(text)}".rstrip(), error.context)
+            return _parse_error(f"{text} {slips.lacking(text)}", error)
         token = ast.literal_eval(text.removeprefix(UNKNOWN[0]).removesuffix(UNKNOWN[1]))
         hint = slips.hint(token, words, error.context, self.parser.contexts)
-        return ParseError(f"{text} {hint}".rstrip(), error.context)
+        return _parse_error(f"{text} {hint}", error)
 
     def no_tasks_given(self) -> None:
         """Say how the main job is done, and where the rest is."""
@@ -141,6 +152,10 @@ class Program(InvokeProgram):
             self.print_columns(options)
         else:
             print(f"{self.leading_indent}none\n")
+
+
+def _parse_error(text: str, error: ParseError) -> ParseError:
+    return ParseError(cli.screen.wrapped(text.rstrip(), sys.stderr), error.context)
 
 
 def paragraphs(text: str, width: int) -> Iterator[str]:

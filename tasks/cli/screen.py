@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import sys
 import time
@@ -18,6 +19,7 @@ from . import envelope
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
     from ..cluster.server.wait import Progress
 
@@ -29,12 +31,13 @@ _COLOURS = {
 }  # fmt: skip
 LEAST = 24  # cells of a last column that can still be read
 INDENT = "    "
+HELD = "\xa0"  # a blank at which no line ends
 _RANKS = (36, 35, 34, 33, 32, 31)
 
 
 def say(text: str) -> None:
     """A line of narration, on stderr."""
-    print(plain(text), file=sys.stderr, flush=True)
+    print(wrapped(plain(text), sys.stderr), file=sys.stderr, flush=True)
 
 
 def out(text: str) -> None:
@@ -197,6 +200,30 @@ def stacked(row: Sequence[str], room: int) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
+def wrapped(text: str, stream: IO[str]) -> str:
+    """In a terminal as lines of its width, which break no word, and no command that fits on one.
+
+    What can't be broken elsewhere (a pipe, a file) stays whole; so does what is copied in a line.
+    """
+    if not stream.isatty():
+        return text
+    room = width()
+    lines = (_lines(line, room) for line in text.split("\n"))
+    return "\n".join(each for line in lines for each in line)
+
+
+def _lines(line: str, room: int) -> list[str]:
+    if cells(line) <= room:
+        return [line]
+
+    def held(found: re.Match[str]) -> str:
+        return found[0].replace(" ", HELD) if cells(found[0]) <= room else found[0]
+
+    indent = line[: len(line) - len(line.lstrip())]
+    words = re.sub(r"\binv [^,;:]+", held, line.lstrip())
+    return [indent + each.replace(HELD, " ") for each in _wrapped(words, room - len(indent))]
+
+
 def _wrapped(text: str, room: int) -> list[str]:
     """Its words on lines of so many cells; a word that is wider is cut."""
     lines = [""]
@@ -288,6 +315,14 @@ def _phase(now: Progress) -> str:
 def _live(now: Progress) -> Group:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    head = Text(f"{now.seconds:.1f} s  {_phase(now)}", no_wrap=True, overflow="ellipsis")
+    bar = [ProgressBar(100, 100 * now.share, width=40)] if now.share is not None else []
+    return Group(head, *bar, _grid(now))
+
+
+def _grid(now: Progress) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -302,6 +337,4 @@ def _live(now: Progress) -> Group:
         style = "red" if view.state in ("dead", "unknown") else "green"
         word = Text(view.state, style=style)
         grid.add_row(Text(f"rank {view.rank}"), Text(view.host), word, Text(one_line(view.last)))
-    head = Text(f"{now.seconds:.1f} s  {_phase(now)}", no_wrap=True, overflow="ellipsis")
-    bar = [ProgressBar(100, 100 * now.share, width=40)] if now.share is not None else []
-    return Group(head, *bar, grid)
+    return grid

@@ -16,6 +16,7 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
+from .. import cli
 from ..cluster.config.settings import unreadable
 from ..cluster.text import one_line
 
@@ -79,7 +80,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if not (line := line or _of_own_file(error, trace)):
         sys.__excepthook__(kind, error, trace)
         return
-    print(one_line(line), file=sys.stderr)
+    print(cli.screen.wrapped(one_line(line), sys.stderr), file=sys.stderr)
     sys.exit(2)
 
 

@@ -202,28 +202,24 @@ def build(
         model=engines.option(words, "--model"),
         bind=bind,
         http_port=http_port,
-        fast_synch=settings.fast_synch,
-        keep_env=settings.keep_env,
         env_names=sorted({pair.partition("=")[0] for pair in envs}),
-        log_dir=settings.log_dir,
         log_dir_given="log_dir" in said,
-        keep_logs=settings.keep_logs,
         log_limit=settings.log_limit * 1_000_000,
         name=settings.cluster,
         state_dir=_folder(settings.state_dir),
-        timeout=settings.timeout,
-        join_timeout=settings.join_timeout,
-        stop_timeout=settings.stop_timeout,
-        unload_limit=settings.unload_limit,
-        lock_wait=settings.lock_wait,
-        cooldown=settings.cooldown,
         wired_limit=int(settings.wired_limit_gib * GIB),
         notes=notes,
         connections=connections,
         ssh_config=ssh,
-        api_key=settings.api_key,
-        other_models=settings.other_models,
+        **{name: getattr(settings, name) for name in _AS_SET},
     )
+
+
+# What a cluster has as its settings say it.
+_AS_SET = (
+    "api_key", "cooldown", "fast_synch", "join_timeout", "keep_env", "keep_logs", "lock_wait",
+    "log_dir", "other_models", "stop_timeout", "timeout", "unload_limit",
+)  # fmt: skip
 
 
 def _arguments(
@@ -392,25 +388,29 @@ def _resolved(
     Where one is needed and none given it is the address that the control machine finds. What
     mlx.distributed_config finds for 127.0.0.1 begins with 127.0.0.1, which is for nobody else.
     """
-    found, notes = [], []
     listening = hosts if backend == "ring" else hosts[: len(hosts[0].rdma) == len(hosts) > 1]
     bare = [host for host in listening if not host.ips]
     # In threads: nothing interrupts a lookup, and a name server may be silent for long.
     where = connections.of(bare, ssh) if bare else ()
     addresses = each(where, _lookup)
-    for host in hosts:
-        own = tuple(ip for ip in host.ips if not ranks.is_for_itself(ip))
-        if host in bare:
-            host = replace(host, ips=(addresses[host.ssh],))
-            notes.append(f"{host.ssh}: no ips given, using {host.ips[0]}")
-        elif own and own != host.ips and any(other.ssh != host.ssh for other in hosts):
-            notes.append(f"{host.ssh}: using {', '.join(own)}: others can't reach {host.ips[0]}")
-            host = replace(host, ips=own)
-        found.append(host)
-    notes = list(dict.fromkeys(notes))
+    looked_up = {host: addresses[host.ssh] for host in bare}
+    alone = len({host.ssh for host in hosts}) == 1
+    told = [_addressed(host, looked_up.get(host), alone) for host in hosts]
+    found, notes = [host for host, _ in told], list(dict.fromkeys(n for _, n in told if n))
     if not resolve.has_ssh() and not all(host.is_local for host in hosts):
         notes.append("there is no ssh here to ask: its configuration is read by Paramiko")
     return found, notes
+
+
+def _addressed(host: Host, looked_up: str | None, is_alone: bool) -> tuple[Host, str]:
+    """A host with the addresses that its ranks use, and a note where that was decided for it."""
+    if looked_up:
+        return replace(host, ips=(looked_up,)), f"{host.ssh}: no ips given, using {looked_up}"
+    own = tuple(ip for ip in host.ips if not ranks.is_for_itself(ip))
+    if not own or own == host.ips or is_alone:
+        return host, ""
+    note = f"{host.ssh}: using {', '.join(own)}: others can't reach {host.ips[0]}"
+    return replace(host, ips=own), note
 
 
 def _lookup(node: Node) -> str:

@@ -92,10 +92,10 @@ def _panel(
 ) -> None:
     values = [f(row) or 0 for table in tables for row in table.values() for f in panel[1:]]
     marks = ticks(max(values, default=0) or 1)
-    most = marks[-1]
+    scale = _HEIGHT / marks[-1]
     _text(root, panel.title, _GAP, base - _HEIGHT - 12, "start")
     for mark in marks:
-        y = base - mark / most * _HEIGHT
+        y = base - mark * scale
         _line(root, _LEFT, y, width - _GAP, y, _FAINT)
         _text(root, f"{mark:g}", _LEFT - 6, y + 4, "end")
     for place, key in enumerate(keys):
@@ -103,11 +103,9 @@ def _panel(
         middle = left + _BAR * len(tables) / 2
         _text(root, f"{key[0]}", middle, base + 16, "middle")
         _text(root, f"x{key[1]}", middle, base + 30, "middle")
-        for number, table in enumerate(tables):
-            row = table.get(key)
-            value = panel.value(row) if row else None
-            if row and value is not None:
-                scale = _HEIGHT / most
+        rows = {number: table[key] for number, table in enumerate(tables) if key in table}
+        for number, row in rows.items():
+            if (value := panel.value(row)) is not None:
                 _mark(root, left + number * _BAR, base, value, panel.tail(row), scale, number)
     _text(root, "prompt tokens x at once", width - _GAP, base + 46, "end")
 

@@ -104,9 +104,9 @@ def big(
     inv maintain.big --gb 70 --ranks 2
     inv maintain.big --gb 4 --steps start,loading --report docs/reports/mine.md
     """
-    from .big import run
-    from .big.steps import STEPS
-    from .big.trial import TrialOptions
+    from benchmarks.big import run
+    from benchmarks.big.steps import STEPS
+    from benchmarks.big.trial import TrialOptions
 
     if wrong := next((step for step in steps if step not in STEPS), None):
         raise BadInput(f"--steps {wrong}: choose from {', '.join(STEPS)}")

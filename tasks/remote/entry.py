@@ -294,7 +294,7 @@ def read_bytes() -> int:
 
 
 def take_orders() -> None:
-    """Let mlx_lm's server take the canary's orders, and its ranks end requests together."""
+    """Let mlx_lm's server take the canary's orders, and its ranks end and refuse together."""
     if sys.argv[1:3] != ["mlx_lm", "server"]:
         return
     # What is wrong with its package the server says itself, when it is run.
@@ -302,7 +302,9 @@ def take_orders() -> None:
         import mlx_lm.server
 
         beside("score").install(mlx_lm.server)
-        beside("served").end_together(mlx_lm.server)
+        served = beside("served")
+        served.end_together(mlx_lm.server)
+        served.refuse_no_tokens(mlx_lm.server)
 
 
 def serve(mark: Mark, given: dict[str, str]) -> None:

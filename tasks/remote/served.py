@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import select
 import socket
 import sys
@@ -19,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 TOGETHER = 16  # tokens after which ranks ask each other
+LARGEST = 2**31 - 1  # of a slice of MLX's, and more than any penalty or temperature
+LIMITS = {"seed": (0, 2**64 - 1), "xtc_threshold": (0, 0.5)}
 
 
 class Served:
@@ -99,6 +102,31 @@ def keep_mlx_lm(server: Any, served: Served) -> None:
     _ = handler.handle_models_request
     generator.generate, generator._serve_single = generate_loaded, serve_single
     handler.handle_completion, handler.handle_models_request = handle_completion, list_served
+    answer_unreadable(handler)
+
+
+def answer_unreadable(handler: Any) -> None:
+    """Answer 400 to what can't be read, where mlx_lm.server (0.32.2) drops the connection."""
+    post, complete = handler.do_POST, handler.handle_completion
+
+    def do_post(self: Any) -> None:
+        self.is_read = False
+        try:
+            post(self)
+        except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+            if self.is_read:  # its answer may have begun
+                raise
+            self._set_completion_headers(400)
+            self.end_headers()
+            self.wfile.write(json.dumps({"error": f"it can't be read: {error}"}).encode())
+
+    def handle_completion(self: Any, *given: Any) -> Any:
+        self.is_read, options = True, self.stream_options
+        if not isinstance(options, dict) or "include_usage" not in options:
+            self.stream_options = None  # its stream would break off before the end
+        return complete(self, *given)
+
+    handler.do_POST, handler.handle_completion = do_post, handle_completion
 
 
 def while_asked(answer: Iterator[Any], connection: socket.socket) -> Iterator[Any]:
@@ -142,10 +170,12 @@ def check_request(request: Any, args: Any, provider: Any) -> None:
     words = args.stop_words
     if not isinstance(words, list) or not all(map(is_text, words)):
         raise ValueError("stop: give a text, or a list of texts")
-    if request.request_type == "text":
-        check_prompt(request.prompt, provider.tokenizer)
+    if request.request_type == "text" and not isinstance(request.prompt, str):
+        raise ValueError("prompt: give one text")
     if args.sampling.top_k >= provider.tokenizer.vocab_size:
         args.sampling.top_k = 0  # of all
+    pickle.dumps((request, args))  # as rank 0 does for the others: it fails for too deep a JSON
+    check_numbers({"seed": args.seed, **vars(args.sampling), **vars(args.logits)})
     most = getattr(getattr(provider.model, "args", None), "max_position_embeddings", None)
     if isinstance(most, int):
         args.max_tokens = min(args.max_tokens, most)
@@ -156,12 +186,12 @@ def is_text(word: object) -> bool:
     return isinstance(word, str) and not any("\ud800" <= each <= "\udfff" for each in word)
 
 
-def check_prompt(prompt: object, tokenizer: Any) -> None:
-    """Raise ValueError for a prompt that is no text, or of which nothing is left."""
-    if not isinstance(prompt, str):
-        raise ValueError("prompt: give one text")
-    if not prompt.strip() and not tokenizer.encode(prompt):
-        raise ValueError("prompt: it is empty")
+def check_numbers(given: Mapping[str, object]) -> None:
+    """Raise ValueError for a number that MLX or mlx_lm does not take, as NaN or a huge one."""
+    for name, value in given.items():
+        limit = LIMITS.get(name, (-LARGEST, LARGEST))
+        if isinstance(value, (int, float)) and not limit[0] <= value <= limit[1]:
+            raise ValueError(f"{name}: give a number from {limit[0]:g} to {limit[1]:g}")
 
 
 def check_part(what: str, asked: object, loaded: object) -> None:
@@ -207,6 +237,23 @@ def end_together(server: Any) -> None:
                     return
 
     server.stream_generate = generate_together
+
+
+def refuse_no_tokens(server: Any) -> None:
+    """Let all ranks refuse a prompt that is no list of tokens, or has none (0.32.2).
+
+    What a request's own chat template makes is known only then, and would end their generation.
+    """
+    tokenize = server.ResponseGenerator._tokenize
+
+    def tokenize_checked(*given: Any) -> Any:
+        made = tokenize(*given)
+        tokens = made[0] if isinstance(made, tuple) else made  # before 0.31 it is the prompt alone
+        if not isinstance(tokens, list) or not tokens:
+            raise ValueError("nothing is left of the prompt, or it is no list of tokens")
+        return made
+
+    server.ResponseGenerator._tokenize = tokenize_checked
 
 
 def keep_vllm_mlx(server: Any, served: Served) -> None:

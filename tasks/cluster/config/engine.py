@@ -193,23 +193,17 @@ def _apart(word: str) -> tuple[str, ...]:
     return (path, value) if path and value[:1] not in ("-", "") else (word,)
 
 
+_KEYS = (
+    "command", "defaults", "entry", "env", "model", "prepare", "process", "ready", "stop_signal",
+)  # fmt: skip
+
+
 def _configured(where: str, name: str, entry: object) -> Engine:
     """An entry of `tp.engines`: an engine of its own, or changes to a built-in one."""
     if not isinstance(entry, Mapping) or not (entry.get("command") or name in BUILT_IN):
         raise ValueError(f'{where}: give command, as in ["-m", "my.server"]')
-    known = {
-        "command",
-        "ready",
-        "process",
-        "model",
-        "env",
-        "defaults",
-        "prepare",
-        "entry",
-        "stop_signal",
-    }
-    if unknown := sorted(str(key) for key in entry if key not in known):
-        raise ValueError(f"{where}.{unknown[0]} is unknown: {', '.join(sorted(known))}")
+    if unknown := sorted(str(key) for key in entry if key not in _KEYS):
+        raise ValueError(f"{where}.{unknown[0]} is unknown: {', '.join(_KEYS)}")
     made: dict[str, Any] = {
         key: _setting(f"{where}.{key}", key, value) for key, value in entry.items()
     }

@@ -135,6 +135,18 @@ def parse(text: str, source: str) -> Hostfile:
         raise BadInput(f"{source}: backend {data['backend']!r}: {NOT_HERE}")
     cluster = as_dict(_validated(data, source))
     _refuse_typos(cluster, source)
+    return Hostfile(
+        source=source,
+        hosts=_hosts(cluster, source),
+        backend=cluster.get("backend", ""),
+        envs=tuple(cluster.get("envs", ())),
+        engine=cluster.get("engine"),
+        model=cluster.get("model"),
+        args=tuple(cluster.get("args", ())),
+    )
+
+
+def _hosts(cluster: HostfileData, source: str) -> tuple[Host, ...]:
     for index, entry in enumerate(cluster["hosts"]):
         if "@" in entry["ssh"] and "user" in entry:
             raise BadInput(f"{source}: hosts[{index}].user is also in its ssh: write it once")
@@ -144,15 +156,7 @@ def parse(text: str, source: str) -> Hostfile:
     _refuse_duplicates(hosts, source)
     for index, host in enumerate(hosts):
         _check_row(index, host.rdma, len(hosts), source)
-    return Hostfile(
-        source=source,
-        hosts=hosts,
-        backend=cluster.get("backend", ""),
-        envs=tuple(cluster.get("envs", ())),
-        engine=cluster.get("engine"),
-        model=cluster.get("model"),
-        args=tuple(cluster.get("args", ())),
-    )
+    return hosts
 
 
 def from_names(names: Sequence[str]) -> Hostfile:
@@ -222,21 +226,18 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _json(text: str, source: str) -> object:
+    see = "see hosts/hwstudio.json for an example"
     if not text.strip():
-        raise BadInput(f"{source}: is empty: see hosts/hwstudio.json for an example")
+        raise BadInput(f"{source}: is empty: {see}")
     try:
         return json.loads(text, object_pairs_hook=_once)
     except _TwiceError as error:
         raise BadInput(f"{source}: {error} is in it twice: keep one of them") from None
     except json.JSONDecodeError as error:
-        raise BadInput(
-            f"{source}:{error.lineno}: not JSON ({error.msg}, column {error.colno}):"
-            " see hosts/hwstudio.json for an example"
-        ) from None
+        why = f"not JSON ({error.msg}, column {error.colno})"
+        raise BadInput(f"{source}:{error.lineno}: {why}: {see}") from None
     except RecursionError:
-        raise BadInput(
-            f"{source}: not a hostfile (nested too deeply): see hosts/hwstudio.json for an example"
-        ) from None
+        raise BadInput(f"{source}: not a hostfile (nested too deeply): {see}") from None
     except ValueError as error:
         raise BadInput(f"{source}: a number has too many digits: write a shorter one") from error
 
@@ -322,8 +323,7 @@ def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
     named: dict[str, Host] = {}
     owner: dict[str, Host] = {}
     for index, host in enumerate(hosts):
-        # A name is a machine whoever logs in there, and in whatever letters; not so a port of it.
-        name = "127.0.0.1" if host.is_local else host.ssh.rpartition("@")[2].lower().rstrip(".")
+        name = _machine(host)
         firsts = (named.setdefault(host.ssh, host), machine.setdefault((name, host.port), host))
         for first in firsts:
             if first.ssh != host.ssh or (first is not host and not host.is_local):
@@ -335,6 +335,11 @@ def _refuse_duplicates(hosts: tuple[Host, ...], source: str) -> None:
                     f"{source}: hosts[{index}].ips: {ip} is the address of two hosts, {other.ssh}"
                     f" and {host.ssh}: give each its own (ifconfig on it tells)"
                 )
+
+
+def _machine(host: Host) -> str:
+    """A name is a machine whoever logs in there, and in whatever letters; not so a port of it."""
+    return "127.0.0.1" if host.is_local else host.ssh.rpartition("@")[2].lower().rstrip(".")
 
 
 def _twice(first: Host, host: Host) -> str:

@@ -68,15 +68,8 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     if backend == "ring":
         bare = [i for i, host in enumerate(hosts) if not host.ips]
         return f'hosts[{bare[0]}] has no "ips": ring needs an address per host' if bare else None
-    names = list(dict.fromkeys(host.ssh for host in hosts))
-    if not any(host.rdma for host in hosts):
-        if 1 < len(names) < len(hosts):
-            return f"{backend} runs one rank on a host: -n {len(names)} at most, or {_with('ring')}"
-        if len(names) > 1:
-            return (
-                f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
-                f" inv rdma.discover --hosts {','.join(names)} --write FILE, or {_with('ring')}"
-            )
+    if not any(host.rdma for host in hosts) and (wrong := _without_rows(backend, hosts)):
+        return wrong
     if not hosts[0].ips:
         return f'hosts[0] has no "ips": {backend} needs the address of the coordinator'
     for index, host in enumerate(hosts):
@@ -91,6 +84,18 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
         return (
             f"hosts[{i}].rdma[{j}] is null: {backend} needs a device from host {i} to host {j}"
             f", or {_with(other)}"
+        )
+    return None
+
+
+def _without_rows(backend: str, hosts: Sequence[Host]) -> str | None:
+    names = list(dict.fromkeys(host.ssh for host in hosts))
+    if 1 < len(names) < len(hosts):
+        return f"{backend} runs one rank on a host: -n {len(names)} at most, or {_with('ring')}"
+    if len(names) > 1:
+        return (
+            f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
+            f" inv rdma.discover --hosts {','.join(names)} --write FILE, or {_with('ring')}"
         )
     return None
 

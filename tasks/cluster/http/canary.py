@@ -141,11 +141,7 @@ def judge(
     apart = differences(reference.positions, found)
     ways = {name: statistics.fmean(each) for name, each in reference.noise.items()}
     noise, largest = max(ways.values()), max(max(each) for each in reference.noise.values())
-    turned = [
-        one.preferred(other.best)
-        for one, other in zip(reference.positions, found, strict=True)
-        if one.best != other.best
-    ]
+    turned = _turned(reference, found)
     most = max(TURNED, 2 * largest)
     verdict = Verdict(
         RIGHT,
@@ -164,6 +160,12 @@ def judge(
     )
     why = _wrong(verdict)
     return replace(verdict, verdict=WRONG, why=why) if why else verdict
+
+
+def _turned(reference: Reference, found: Sequence[Position]) -> list[float]:
+    """Of each token that another one has won over: the nats by which it was ahead."""
+    pairs = zip(reference.positions, found, strict=True)
+    return [one.preferred(other.best) for one, other in pairs if one.best != other.best]
 
 
 def _wrong(found: Verdict) -> str:

@@ -182,18 +182,20 @@ class Api:
             raise ApiTimeoutError(f"{method} {path}: no answer in time") from None
         except (requests.RequestException, OSError, EOFError) as error:
             raise self._unanswered(f"{method} {path}", error) from None
-        if answer.status_code in (401, 403):
+        if refused := self._refused(f"{method} {path}", answer):
             answer.close()
-            raise ApiError(self._wants_key(answer.status_code), Why.KEY)
-        if answer.is_redirect:
-            answer.close()
-            away = one_line(answer.headers["Location"])[:200]
-            raise ApiError(
-                f"{method} {path}: it answers {answer.status_code} and sends us to {away}: is it"
-                " the server itself that listens there?",
-                Why.STATUS,
-            )
+            raise refused
         return answer
+
+    def _refused(self, what: str, answer: requests.Response) -> ApiError | None:
+        status = answer.status_code
+        if status in (401, 403):
+            return ApiError(self._wants_key(status), Why.KEY)
+        if answer.is_redirect:
+            away = f"sends us to {one_line(answer.headers['Location'])[:200]}"
+            who = "is it the server itself that listens there?"
+            return ApiError(f"{what}: it answers {status} and {away}: {who}", Why.STATUS)
+        return None
 
     def _unanswered(self, what: str, error: BaseException) -> ApiError:
         from . import session

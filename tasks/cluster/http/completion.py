@@ -89,28 +89,34 @@ def ask(
     **sampling: object,
 ) -> ChatResult:
     """Ask, `show` each piece, time it; all must come by `until` (monotonic). Raise ApiError."""
-    start = last = time.monotonic()
-    first, finish, told = None, None, None
-    pieces: list[StreamChunk] = []
-    usage: dict[str, int] = {}
+    start = time.monotonic()
+    came: list[tuple[float, StreamChunk]] = []
     for piece in api.stream(model, messages, max_tokens, timeout, **sampling):
-        now = time.monotonic()
-        if until is not None and now > until:
+        came.append((time.monotonic() - start, piece))
+        if until is not None and time.monotonic() > until:
             raise ApiTimeoutError("the answer was not whole in time")
-        usage |= piece.usage
-        finish = piece.finish or finish
         if piece.size:
-            first, last = first or now, now
+            show(piece)
+    return _result(came)
+
+
+def _result(came: Sequence[tuple[float, StreamChunk]]) -> ChatResult:
+    """What pieces come to, each with the seconds after which it was there."""
+    usage: dict[str, int] = {}
+    told, pieces, times = None, list[StreamChunk](), list[float]()
+    for at, piece in came:
+        usage |= piece.usage
+        if piece.size:
             told = told if pieces else usage.get("completion_tokens")
             pieces.append(piece)
-            show(piece)
+            times.append(at)
     tokens = usage.get("completion_tokens") or None
     return ChatResult(
         text="".join(piece.text for piece in pieces),
         thought="".join(piece.thought for piece in pieces),
-        finish=finish,
-        first=None if first is None else first - start,
-        seconds=last - start,
+        finish=next((piece.finish for _, piece in reversed(came) if piece.finish), None),
+        first=times[0] if times else None,
+        seconds=times[-1] if times else 0.0,
         prompt_tokens=usage.get("prompt_tokens"),
         tokens=tokens,
         cached=usage.get("cached_tokens"),

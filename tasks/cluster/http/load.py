@@ -265,8 +265,8 @@ class LoadTest:
             if worker.done():
                 worker.result()
         seconds = time.monotonic() - start
-        found = list(samples)
         missing = Sample(seconds=seconds, error="no answer in time")
+        found = [*samples]
         found += [missing] * (requests - len(found))
         return LoadRow(concurrency, wanted, words, requests, seconds, found)
 
@@ -274,17 +274,10 @@ class LoadTest:
         start = time.monotonic()
         if start >= until:
             return Sample(error="not asked: the time was over")
-        messages = [{"role": "user", "content": text}]
+        said, left = [{"role": "user", "content": text}], until - start
+        most = self.max_tokens
         try:
-            answer = ask(
-                api,
-                self.model,
-                messages,
-                self.max_tokens,
-                until - start,
-                until=until,
-                temperature=0,
-            )
+            answer = ask(api, self.model, said, most, left, until=until, temperature=0)
         except ApiError as error:
             return Sample(seconds=time.monotonic() - start, error=str(error))
         return _sample(answer)

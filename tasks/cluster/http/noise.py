@@ -12,6 +12,7 @@ from typing import TypedDict
 
 DOUBT = 0.05  # how often an interval may miss the true value
 NORMAL = statistics.NormalDist().inv_cdf(1 - DOUBT / 2)  # standard deviations of an interval
+LEAST = 0.02  # two runs of the same differ by as much: a machine is not the same an hour later
 MANY = 40  # values from which on a normal distribution is near enough (and the exact one slow)
 
 
@@ -25,7 +26,8 @@ class Effect(TypedDict):
 
 
 def between(ratio: float, low: float, high: float) -> Effect:
-    return {"ratio": ratio, "low": low, "high": high, "is_noise": low <= 1 <= high}
+    is_noise = low <= 1 + LEAST and high >= 1 - LEAST
+    return {"ratio": ratio, "low": low, "high": high, "is_noise": is_noise}
 
 
 def effect(before: Sequence[float], after: Sequence[float]) -> Effect | None:

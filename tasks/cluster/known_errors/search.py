@@ -7,6 +7,7 @@ from functools import cache
 from typing import BinaryIO
 
 from ..text import plain
+from .frames import Frames
 from .hints import first_error
 from .table import LIMIT, KnownError, claimant, table
 
@@ -22,11 +23,12 @@ _TAG = re.compile(
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of a log, by its number from 1, without the tag that says whose it is."""
+    """A line of a log, by its number from 1, without its tag; the file that raised it, if known."""
 
     number: int
     text: str
     tag: str = ""
+    frame: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ def search(stream: BinaryIO) -> FoundError:
         found = _known(rows, candidates)
         grave = found.known is not None and not found.known.harmless
         if wanted:
-            last = rows.index(found.line) + 1 if found.line and grave else len(rows)
-            error = _error(rows[:last])
+            error = _error(rows)
+            if grave and found.line and error and error.number > found.line.number:
+                error = None
         if grave:
             return replace(found, error=error)
         mild = mild if mild.known else found
@@ -65,7 +68,7 @@ def search(stream: BinaryIO) -> FoundError:
 def _known(rows: Sequence[LogLine], candidates: Sequence[KnownError]) -> FoundError:
     mild = FoundError()
     for row in rows:
-        known = claimant(row.text, candidates)
+        known = claimant(row.text, candidates, row.frame)
         if known and not known.harmless:
             return FoundError(known, row)
         if known and not mild.known:
@@ -129,11 +132,13 @@ def _blocks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _rows(number: int, block: str) -> Iterator[LogLine]:
-    for offset, line in enumerate(block.split("\n")):
+    frames = Frames()
+    for at, line in enumerate(block.split("\n"), number):
         for part in line.split("\r"):
             if part:
                 text = part[:LIMIT]
                 text = text if text.isprintable() else plain(text)
                 tag = _TAG.match(text)
                 whose = tag[0] if tag else ""
-                yield LogLine(number + offset, text[len(whose) :], whose)
+                frame = frames.of(text, whose)
+                yield LogLine(at, text[len(whose) :], whose, frame)

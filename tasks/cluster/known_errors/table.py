@@ -10,6 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from .frames import Frames
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -17,6 +19,10 @@ else:
 
 FILE = Path(__file__).with_name("errors.toml")
 LIMIT = 4096  # characters of a line that are looked at
+# What an entry has that goes by the frame alone: any exception, but those that others tell better.
+_RAISED = r"\b\w{0,60}(?:Error|Exception)(?:: |\(|$)"
+_TOLD_BETTER = ("rror: [", "HTTPException", "ImportError", "OSError", "FileExistsError",
+                "PermissionError", "imeout", "Cancelled", "emory", "rror: (")  # fmt: skip
 
 KnownFacts = Mapping[str, str]
 
@@ -62,20 +68,34 @@ class KnownError:
     versions: str = ""
     harmless: bool = False
     general: bool = False
+    frame: str = ""
+    at: str = ""
     when: Sequence[When] = ()
 
     @cached_property
     def _expression(self) -> re.Pattern[str]:
         return re.compile(self.pattern)
 
-    def claims(self, line: str) -> bool:
+    @cached_property
+    def _raised_in(self) -> re.Pattern[str]:
+        return re.compile(self.frame)
+
+    def claims(self, line: str, frame: str = "") -> bool:
         """Tell whether the line is this error; of a long line only its beginning counts."""
         line = line[:LIMIT]
         return (
-            any(text in line for text in self.text)
+            (not self.frame or bool(frame and self._raised_in.search(frame)))
+            and any(text in line for text in self.text)
             and self._expression.search(line) is not None
             and not any(text in line for text in self.unless)
         )
+
+    def named(self, frame: str) -> KnownError:
+        """Give the entry with the words of the frame's path that its sentences ask for."""
+        found = self._raised_in.search(frame) if self.frame else None
+        words = found.groupdict() if found else {}
+        told = {key: getattr(self, key).format(**words) for key in ("means", "first") if words}
+        return replace(self, **told) if told else self
 
     def told(self, facts: KnownFacts) -> KnownError:
         """Give the entry with the sentences that these facts make of it: the first that holds."""
@@ -94,20 +114,29 @@ class KnownError:
 def table() -> tuple[KnownError, ...]:
     """Read errors.toml, once; what is general stands last."""
     rows = tomllib.loads(FILE.read_text(encoding="utf-8"))["error"]
-    return tuple(sorted((_entry(row) for row in rows), key=lambda known: known.general))
+    return tuple(sorted((_entry(row) for row in rows), key=_order))
 
 
-def claimant(line: str, among: Sequence[KnownError] | None = None) -> KnownError | None:
+def _order(known: KnownError) -> int:
+    """Give the place: by words, by the frame, by its kind."""
+    return 2 * known.general - bool(known.frame)
+
+
+def claimant(
+    line: str, among: Sequence[KnownError] | None = None, frame: str = ""
+) -> KnownError | None:
     """Find the entry to which the line belongs: a general one where no other claims it."""
     candidates = table() if among is None else among
-    return next((known for known in candidates if known.claims(line)), None)
+    found = next((known for known in candidates if known.claims(line, frame)), None)
+    return found.named(frame) if found else None
 
 
 def first_known(lines: Iterable[str]) -> KnownError | None:
     """Find the first error that is known; a harmless one only where there is no other."""
     harmless = None
+    frames = Frames()
     for line in lines:
-        known = claimant(line)
+        known = claimant(line, frame=frames.of(line))
         if known and not known.harmless:
             return known
         harmless = harmless or known
@@ -115,6 +144,10 @@ def first_known(lines: Iterable[str]) -> KnownError | None:
 
 
 def _entry(row: dict[str, Any]) -> KnownError:
+    if "frame" in row:
+        raised: dict[str, Any] = {"text": ["Error", "Exception"], "pattern": _RAISED}
+        row = raised | {"general": True} | row
+        row["unless"] = [*_TOLD_BETTER, *row.get("unless", ())]
     text = row.pop("text")
     texts = (text,) if isinstance(text, str) else tuple(text)
     when = tuple(When(**each) for each in row.pop("when", ()))

@@ -194,17 +194,12 @@ def _wrong(one: _Receptacle, two: _Receptacle) -> Finding | None:
 def _cable(
     one: _Receptacle, two: _Receptacle, facts: Mapping[str, NodeFacts]
 ) -> tuple[Cable | None, list[Finding]]:
-    findings = []
-    for here, there in ((one, two), (two, one)):
-        if here.interface is None:
-            what = f"{here} has no known interface, so its cable to {there.host} can't be used"
-            fix = "networksetup -listallhardwareports on the node"
-            findings.append(Finding("cabling", FAIL, here.host, what, fix))
-    if findings:
+    ends = ((one, two), (two, one))
+    if findings := [_nowhere(*pair) for pair in ends if pair[0].interface is None]:
         return None, findings
     speeds = [socket.port.speed for socket in (one, two) if socket.port.speed]
     cable = Cable(_plug(one), _plug(two), min(speeds, default=None))
-    for here, there in ((one, two), (two, one)):
+    for here, there in ends:
         if wrong := misplaced(here.interface or "", facts[here.host]):
             fix = f"move its cable (to {there.host}) to another port"
             findings.append(Finding("cabling", WARN, here.host, wrong, fix))
@@ -214,6 +209,12 @@ def _cable(
         fix = "use a Thunderbolt 5 cable, and no older dock"
         findings.append(Finding("cabling", WARN, one.host, what, fix))
     return cable, findings
+
+
+def _nowhere(here: _Receptacle, there: _Receptacle) -> Finding:
+    what = f"{here} has no known interface, so its cable to {there.host} can't be used"
+    fix = "networksetup -listallhardwareports on the node"
+    return Finding("cabling", FAIL, here.host, what, fix)
 
 
 def _plug(socket: _Receptacle) -> Plug:

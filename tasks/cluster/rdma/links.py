@@ -116,16 +116,7 @@ def from_hostfile(file: Hostfile) -> LinkPlan:
     told = are_told(file.hosts)
     ends = [end for i, host in enumerate(file.hosts) if told for end in _ends(file, i, host)]
     rows = tuple(host.rdma for host in file.hosts)
-    names = ",".join(dict.fromkeys(host.ssh for host in file.hosts))
-    backend = file.backend if file.backend.startswith("jaccl") else "jaccl"
-    is_whole = all(len(row) == len(rows) > 1 for row in rows)
-    if not ends and not is_whole:
-        raise BadInput(
-            f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
-            f" the cables with inv rdma.discover --hosts {names} --write FILE"
-        )
-    if wrong := forked(backend, file.hosts) if is_whole and file.backend != "ring" else None:
-        raise BadInput(f"{file.source}: {wrong}")
+    _refuse(file, bool(ends))
     if not ends:
         rdma = file.backend != "ring"
         return LinkPlan(file.source, file.hosts, (), rows, rdma, _cables(file.hosts))
@@ -134,6 +125,20 @@ def from_hostfile(file: Hostfile) -> LinkPlan:
         _compare(file, wiring, rows)
         return replace(wiring, matrix=rows)
     return wiring
+
+
+def _refuse(file: Hostfile, has_links: bool) -> None:
+    """Raise where neither links nor devices tell of cables, or one device leads to two hosts."""
+    is_whole = all(len(host.rdma) == len(file.hosts) > 1 for host in file.hosts)
+    if not has_links and not is_whole:
+        names = ",".join(dict.fromkeys(host.ssh for host in file.hosts))
+        raise BadInput(
+            f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
+            f" the cables with inv rdma.discover --hosts {names} --write FILE"
+        )
+    backend = file.backend if file.backend.startswith("jaccl") else "jaccl"
+    if is_whole and file.backend != "ring" and (wrong := forked(backend, file.hosts)):
+        raise BadInput(f"{file.source}: {wrong}")
 
 
 def _cables(hosts: Sequence[Host]) -> tuple[tuple[PlugName, PlugName], ...]:

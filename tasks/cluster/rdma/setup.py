@@ -5,7 +5,6 @@ would corrupt the kernel's GID table.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,11 +19,6 @@ from .links import LinkEnd, LinkPlan, collision
 KINDS = ("unbridge", "address", "devices")
 IFCONFIG = "/sbin/ifconfig"
 INSTALL = "/usr/bin/install"
-# Reads only: it shows whether sudo lets us run ifconfig, before anything is changed.
-PROBE = (IFCONFIG, "lo0")
-# Where root would run what no line names. `sudo -v` wants a password as long as any rule does, as
-# the %admin of every Mac (sudoers(5), verifypw), whatever another one lets run without.
-ANY = ("/usr/bin/true",)
 
 
 @dataclass(frozen=True)
@@ -136,48 +130,6 @@ def no_port(end: LinkEnd, hardware: Mapping[str, str]) -> list[Finding]:
         return []
     what = f"{end.interface} is no Thunderbolt port (those are {', '.join(ports) or 'none'})"
     return [Finding("interface", FAIL, end.host, what, "inv rdma.discover tells which")]
-
-
-def are_fixed(commands: Iterable[Sequence[str]]) -> bool:
-    """Whether the commands' words say all that they do, so that a line of sudoers may allow them.
-
-    `install` does not: it makes root's what the user has written, and what launchd then runs as
-    root would be up to whoever has that account.
-    """
-    return all(command[0] != INSTALL for command in commands)
-
-
-def sudoers(user: str, commands: Iterable[Sequence[str]]) -> str:
-    """The sudoers line that allows `user` just these commands, and the probe, without password."""
-    every = dict.fromkeys(" ".join(map(_sudoers_word, each)) for each in (PROBE, *commands))
-    return f"{user} ALL=(root) NOPASSWD: {', '.join(every)}"
-
-
-def _sudoers_word(word: str) -> str:
-    """A word of a command as sudoers(5) takes it for itself, and for no pattern or end."""
-    return re.sub(r"([,:=\\*?\[\]!^# ])", r"\\\1", word)
-
-
-def as_root(password: str | None) -> str:
-    """/bin/sh text that defines `root`: it runs its words by sudo, never asking on a terminal."""
-    by = "-n" if password is None else "-S"
-    return scripts.script("sudo/root.sh", by=by, tp_password=password or "")
-
-
-def may_script(commands: Sequence[Sequence[str]], password: str | None) -> str:
-    """Ends with 0 if sudo would run the commands; it runs none but what changes nothing."""
-    # Once a line of sudoers lets anything without a password, `-l` says yes to what needs one too.
-    asked = [PROBE, *([] if are_fixed(commands) else [ANY]), *(("-l", *c) for c in commands)]
-    asks = [scripts.script("sudo/ask.sh", words, after="sudo/root.sh") for words in asked]
-    return "".join([as_root(password), *asks])
-
-
-def act_script(todo: Sequence[Change], password: str | None) -> str:
-    """Does one host's changes in their order; it stops at the first that fails."""
-    parts = [as_root(password)]
-    for change in todo:
-        parts += [change.script, scripts.script(change.by, change.command, "sudo/root.sh")]
-    return "".join(parts)
 
 
 def write_matrix(wiring: LinkPlan, owner: str | None = None) -> str:

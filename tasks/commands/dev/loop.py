@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.errors import ActionFailed, Ended
 from ...cluster.server import readiness, snapshots
@@ -34,14 +34,16 @@ def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
     # What is saved while a cycle runs is the next one's.
     saves, watcher = _watched(copy, stop)
     try:
-        _cycle(session, cluster, copy, timeout, "begun")
+        _cycle(session, cluster, copy, timeout, [])
         for names in _each(saves, watcher):
-            _cycle(session, cluster, copy, timeout, few(names))
+            _cycle(session, cluster, copy, timeout, names)
     finally:
         stop.set()
 
 
-def _cycle(session: Session, cluster: Cluster, copy: Copy, timeout: float | None, why: str) -> None:
+def _cycle(
+    session: Session, cluster: Cluster, copy: Copy, timeout: float | None, saved: Sequence[str]
+) -> None:
     """Copy and restart, and say in one line how long it took; or what failed, and what is left."""
     session.phases.clear()
     begun, failed = time.monotonic(), ""
@@ -51,16 +53,24 @@ def _cycle(session: Session, cluster: Cluster, copy: Copy, timeout: float | None
             tp.restart.again(session, cluster, "dev.loop", timeout, bring)
         except Ended as error:
             failed = str(error.message or error)
-    took = f"{time.strftime('%H:%M:%S')}  {time.monotonic() - begun:.1f} s  {why}"
-    if not failed:
-        phases = (f"{name} {seconds:.1f}" for name, seconds in session.phases.items())
-        screen.out(f"{took}: {', '.join(phases)}")
+    seconds, state = time.monotonic() - begun, readiness.READY
+    if failed:
+        for line in said()[-LINES:]:
+            screen.say(f"{screen.INDENT}{line}")
+        state = _state(cluster)
+    if envelope.current():
+        told = {"seconds": seconds, "saved": saved, "phases": session.phases, "state": state}
+        envelope.line({"time": envelope.now(), **told}, failed)
         return
-    for line in said()[-LINES:]:
-        screen.say(f"{screen.INDENT}{line}")
+    took = f"{time.strftime('%H:%M:%S')}  {seconds:.1f} s  {few(saved) if saved else 'begun'}"
+    phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in session.phases.items())
+    failure = f"failed: {failed}; the server is now {state}: mend it and save"
+    screen.out(f"{took}: {failure if failed else phases}")
+
+
+def _state(cluster: Cluster) -> str:
     read = snapshots.states(cluster)
-    state = readiness.judge(read, readiness.size(read, len(cluster.ranks))).state
-    screen.out(f"{took}: failed: {failed}; the server is now {state}: mend it and save")
+    return readiness.judge(read, readiness.size(read, len(cluster.ranks))).state
 
 
 def _watched(copy: Copy, stop: threading.Event) -> tuple[Saves, Future[None]]:

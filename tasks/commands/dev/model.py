@@ -13,6 +13,7 @@ from ...cluster.facts import known
 from ...cluster.facts.machine.memory import gigabytes
 from ...cluster.facts.models import rates, split
 from ...cluster.facts.models.split import PIPELINE, TENSOR, Split, SplitRow
+from ...cluster.facts.snapshot import Snapshot
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import SCRIPT_TIMEOUT
 from ..findings import lost, unreachable, with_fix
@@ -21,29 +22,19 @@ from ..tp import speed
 TABLE = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks
 
 
-def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: bool) -> None:
+def run(cluster: Cluster, path: str, tokens: int | None, is_one: bool) -> None:
     """Tell whether the model can run, and unless `is_one` by what numbers of ranks; or raise."""
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
-    count = len(cluster.ranks)
-    ranks = () if is_one else sorted({*TABLE, count})
-    read = snapshots.read(
-        cluster.nodes,
-        lambda node: [
-            *model.of_model(cluster, node, path, ranks),
-            rates.fact(cluster.state_dir, cluster.name),
-        ],
-        SCRIPT_TIMEOUT if is_one else split.TABLE_SECONDS + 10,
-    )
+    ranks = () if is_one else sorted({*TABLE, len(cluster.ranks)})
+    read = _read(cluster, path, ranks)
     said = next((s for each in read.nodes.values() if (s := known(each, split.KEY))), None)
     context = tokens or (said.context if said else None) or CONTEXT
     expected = replace(cluster.expected, model=path)
     findings = lost(read) + model.same_files(expected, read)
     findings += model.shares(expected, read, context)
     failed = [finding for finding in findings if finding.level == FAIL]
-    if as_json:
-        envelope.give({"split": _document(said), "context": context}, findings)
-    else:
+    if not envelope.given({"split": _document(said), "context": context}, findings):
         _print(findings, said, ranks, context)
     speed.tell_fewer(cluster, read, path)
     unreachable(read)
@@ -51,11 +42,19 @@ def run(cluster: Cluster, path: str, tokens: int | None, as_json: bool, is_one: 
         raise CheckFailed(f"{path}: {failed[0].node}: {failed[0].what}")
 
 
+def _read(cluster: Cluster, path: str, ranks: Sequence[int]) -> Snapshot:
+    speeds = rates.fact(cluster.state_dir, cluster.name)
+    return snapshots.read(
+        cluster.nodes,
+        lambda node: [*model.of_model(cluster, node, path, ranks), speeds],
+        split.TABLE_SECONDS + 10 if ranks else SCRIPT_TIMEOUT,
+    )
+
+
 def _print(
     findings: Sequence[Finding], said: Split | None, ranks: Sequence[int], tokens: int
 ) -> None:
-    rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
-    screen.table(rows, sys.stdout)
+    screen.table([(f.level, f.check, f.node, with_fix(f)) for f in findings], sys.stdout)
     if said and said.version and ranks:
         screen.out("")
         screen.table(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...cli import envelope, screen
 from ...cluster.checks.finding import more
@@ -27,6 +28,9 @@ from ...cluster.sync import excludes, rsync
 from ...cluster.sync.rsync import Copy, CopyProgress
 from ...cluster.text import counted, few, one_line
 from ...session import Session
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 MANY = 100, 1_000_000_000  # files, and bytes, that --delete deletes on a node without asking
 LIST_TIMEOUT = 600  # seconds to list a folder and read what is small in it
@@ -56,12 +60,15 @@ def wanted(
             raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
     patterns = (*settings.exclude, *exclude)
     excludes.matcher(patterns)
-    folder = Path(str(source)).expanduser().resolve()
-    if not folder.is_dir():
-        raise BadInput(
-            f"--source {source}: {'is a file, not a' if folder.exists() else 'no such'} folder here"
-        )
-    return Copy(str(folder), _from_home(str(target)), patterns, delete, state_dir)
+    return Copy(_folder(str(source)), _from_home(str(target)), patterns, delete, state_dir)
+
+
+def _folder(source: str) -> str:
+    folder = Path(source).expanduser().resolve()
+    if folder.is_dir():
+        return str(folder)
+    wrong = "is a file, not a" if folder.exists() else "no such"
+    raise BadInput(f"--source {source}: {wrong} folder here")
 
 
 def _from_home(target: str) -> str:
@@ -108,15 +115,17 @@ def _sync(
         if asked is not None:
             _hold_to(asked, work.doomed(targets))
         rows += work.show(targets) if session.dry else work.do(targets)
+    _tell(site, rows)
+    _raise(rows)
+
+
+def _tell(site: Site, rows: list[SyncRow]) -> None:
     order = [node.name for node in site.nodes]
     rows.sort(key=lambda row: order.index(row[1]))
-    if envelope.current() is not None:
-        envelope.give({"rows": [{"host": n, "state": s, "what": w} for s, n, w in rows]})
-    else:
+    if not envelope.given({"rows": [{"host": n, "state": s, "what": w} for s, n, w in rows]}):
         screen.table(rows)
     if all(node.host.is_local for node in site.nodes):
         screen.say("warn: only this machine was reached: name your nodes: --hosts, or tp.hostfile")
-    _raise(rows)
 
 
 def _places(site: Site, copy: Copy, boot: str) -> tuple[list[SyncRow], dict[str, SyncTarget]]:
@@ -278,13 +287,9 @@ class _Work:
 
     def doomed(self, targets: Sequence[Node]) -> dict[str, dict[str, int]]:
         """Node -> name -> bytes of what is there and not here; raise where that can't be told."""
-        there = [
-            node
-            for node in targets
-            if self.places[node.name].is_there and not self.places[node.name].is_source
-        ]
-        read = snapshots.read(there, self._listing, LIST_TIMEOUT)
-        found = {}
+        of = {node: self.places[node.name] for node in targets}
+        there = [node for node, place in of.items() if place.is_there and not place.is_source]
+        read, found = snapshots.read(there, self._listing, LIST_TIMEOUT), {}
         for node in there:
             if error := read.on(node.name).lacks(files.KEY):
                 what = "what --delete would delete can't be told"
@@ -374,6 +379,19 @@ def _shown(total: int) -> Iterator[Tell]:
     if not screen.is_colourful(sys.stderr):
         yield _PlainProgress(total)
         return
+    with screen.shown(), _bars() as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(node: str, seen: CopyProgress) -> None:
+            if node not in tasks:
+                tasks[node] = bars.add_task(node, total=total, file="")
+            file = one_line(seen.sent[-1]) if seen.sent else ""
+            bars.update(tasks[node], completed=seen.bytes, file=file)
+
+        yield tell
+
+
+def _bars() -> "Progress":
     import rich.progress as progress
     from rich.console import Console
 
@@ -384,17 +402,7 @@ def _shown(total: int) -> Iterator[Tell]:
         progress.TransferSpeedColumn(),
         progress.TextColumn("{task.fields[file]}", markup=False),
     )
-    bars = progress.Progress(*columns, console=Console(stderr=True), transient=True)
-    with screen.shown(), bars:
-        tasks: dict[str, progress.TaskID] = {}
-
-        def tell(node: str, seen: CopyProgress) -> None:
-            if node not in tasks:
-                tasks[node] = bars.add_task(node, total=total, file="")
-            file = one_line(seen.sent[-1]) if seen.sent else ""
-            bars.update(tasks[node], completed=seen.bytes, file=file)
-
-        yield tell
+    return progress.Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 class _PlainProgress:

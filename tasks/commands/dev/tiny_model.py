@@ -51,16 +51,21 @@ def ensure(model: str | None, dry: bool = False) -> None:
         screen.out(f"# would make the tiny model in {os.path.relpath(PATH)}")
         return
     screen.say(f"making the tiny model in {os.path.relpath(PATH)}")
+    try:
+        _make_whole()
+    except ImportError as error:
+        raise ActionFailed(f"{error.name} is not installed: uv sync") from None
+
+
+def _make_whole() -> None:
+    """Make it beside and move it: one that was interrupted must not be taken for a whole one."""
     PATH.parent.mkdir(parents=True, exist_ok=True)
-    # Made beside and moved: one that was interrupted must not be taken for a whole one.
     work = Path(tempfile.mkdtemp(dir=PATH.parent))
     work.chmod(0o755)  # for the user of test hosts, too
     try:
         make(work)
         shutil.rmtree(PATH, ignore_errors=True)
         work.rename(PATH)
-    except ImportError as error:
-        raise ActionFailed(f"{error.name} is not installed: uv sync") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -87,16 +92,8 @@ def tokenizer() -> dict[str, object]:
     return {
         "version": "1.0",
         "added_tokens": [
-            {
-                "id": 256 + i,
-                "content": text,
-                "special": True,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-            }
-            for i, text in enumerate(SPECIAL)
+            {"id": number, "content": text, "special": True, **dict.fromkeys(_EXACT, False)}
+            for number, text in enumerate(SPECIAL, 256)
         ],
         "normalizer": None,
         "pre_tokenizer": {**level, "use_regex": False},
@@ -104,6 +101,9 @@ def tokenizer() -> dict[str, object]:
         "decoder": {**level, "use_regex": True},
         "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
     }
+
+
+_EXACT = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 def _letter(byte: int) -> str:

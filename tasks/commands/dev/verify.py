@@ -21,7 +21,7 @@ from ..findings import with_fix
 QUIET = 10.0  # seconds between two lines of a node
 
 
-def run(cluster: Cluster, path: str, as_json: bool) -> None:
+def run(cluster: Cluster, path: str) -> None:
     """Hash all nodes' files at once; raise if one is wrong. What is interrupted goes on later."""
     if not path or not path.isprintable():
         raise BadInput(f"{path!r}: give a model's folder or its Hugging Face name")
@@ -34,12 +34,9 @@ def run(cluster: Cluster, path: str, as_json: bool) -> None:
         else:
             files[node] = found
     findings += judge(files)
-    if as_json:
-        told = {node: {name: asdict(f) for name, f in each.items()} for node, each in files.items()}
-        envelope.give({"verify": told}, findings)
-    else:
-        rows = [(each.level, each.check, each.node, with_fix(each)) for each in findings]
-        screen.table(rows, sys.stdout)
+    told = {node: {name: asdict(f) for name, f in each.items()} for node, each in files.items()}
+    if not envelope.given({"verify": told}, findings):
+        screen.table([(f.level, f.check, f.node, with_fix(f)) for f in findings], sys.stdout)
     if lost := [node for node, answer in answers.items() if answer.failure]:
         raise Unreachable(f"{', '.join(lost)}: can't be reached, see above")
     if failed := [each for each in findings if each.level == FAIL]:

@@ -13,7 +13,7 @@ from ...cluster.facts import Fact, known
 from ...cluster.facts.links import reach
 from ...cluster.facts.machine import clock, firewall, hardware, power, restarts, sudo, versions
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.rdma import setup
+from ...cluster.rdma.sudo import PROBE
 from ...cluster.server import snapshots
 from ...cluster.ssh.node import Node
 from ...session import Session
@@ -22,18 +22,16 @@ from .. import findings as telling
 TITLES = ("rank", "host", "address", "interfaces", "user", "python", "via")
 
 
-def run(session: Session, cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster) -> None:
     """Judge every host; raise CheckFailed or Unreachable where a server could not run."""
     begun = time.time()
     with session.waiting.rows(lambda read: telling.rows(_judge(cluster, read, begun))):
         read = snapshots.read(cluster.nodes, lambda node: _facts(cluster, node))
     findings = _judge(cluster, read, begun)
     failed = [finding for finding in findings if finding.level == FAIL]
-    if as_json:
-        found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
-        told = {node: value for node, value in found.items() if value}
-        envelope.give({"versions": told}, findings)
-    else:
+    found = {node: known(values, versions.KEY) for node, values in read.nodes.items()}
+    told = {node: value for node, value in found.items() if value}
+    if not envelope.given({"versions": told}, findings):
         _print(read, findings)
     telling.unreachable(read)
     if failed:
@@ -51,7 +49,7 @@ def _facts(cluster: Cluster, node: Node) -> Sequence[Fact[object]]:
     rank = cluster.on(node)[0]
     python, cwd = rank.command[0], rank.cwd
     wanted: list[Fact[object]]
-    wanted = [versions.fact(python, cwd), sudo.fact(" ".join(setup.PROBE)), clock.FACT]
+    wanted = [versions.fact(python, cwd), sudo.fact(" ".join(PROBE)), clock.FACT]
     wanted += [power.FACT, restarts.FILEVAULT, restarts.UPDATES, firewall.FACT, hardware.IDENTITY]
     if len(cluster.nodes) > 1:
         peer = cluster.nodes[(list(cluster.nodes).index(node) + 1) % len(cluster.nodes)]

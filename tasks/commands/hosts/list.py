@@ -12,15 +12,14 @@ from ...cluster.ssh.node import Node
 from .check import TITLES
 
 
-def run(cluster: Cluster, verbose: bool, as_json: bool) -> None:
+def run(cluster: Cluster, verbose: bool) -> None:
     """A row per rank, as the configuration has it; `verbose` adds what ssh makes of each host."""
     by_name = {node.name: node for node in cluster.nodes}
     rows = [_row(rank, by_name[rank.host.ssh]) for rank in cluster.ranks]
     remote = [node for node in cluster.nodes if verbose and not node.host.is_local]
     ways = nodes.each(remote, lambda node: _way(node.way))
-    if as_json:
-        more = {"ssh": ways} if verbose else {}
-        envelope.give({"source": cluster.source, "backend": cluster.backend, "hosts": rows, **more})
+    about = {"source": cluster.source, "backend": cluster.backend, "hosts": rows}
+    if envelope.given({**about, "ssh": ways} if verbose else about):
         return
     screen.table([TITLES, *([str(value or "-") for value in row.values()] for row in rows)])
     for name, way in ways.items():

@@ -13,20 +13,20 @@ from ...cluster.hosts import judge, sample, selftest
 from ...cluster.hosts.judge import DIFFERS, SelftestRow
 from ...cluster.ssh import nodes
 from ...cluster.ssh.node import CommandResult, Node
+from ...cluster.version import VERSION, WRITER
 
 TIMEOUT = 120  # seconds: of a Mac, importing mlx and system_profiler take most
 
 
-def run(cluster: Cluster, save: str | None, as_json: bool) -> None:
+def run(cluster: Cluster, save: str | None) -> None:
     """Ask all hosts at once; raise Unreachable or CheckFailed where one does, or differs."""
     read = _read(cluster)
     wanted = {node.name: _wanted(cluster, node) for node in cluster.nodes}
     rows = [row for name, said in read.nodes.items() for row in judge.judge(wanted[name], said)]
     if save:
         _save(Path(save).expanduser(), read)
-    if as_json:
-        envelope.give({"rows": [asdict(row) for row in rows], "saved": save})
-    else:
+    found = [asdict(row) for row in rows]
+    if not envelope.given({"rows": found, "saved": save, "version": VERSION}):
         screen.table([("", "what", "host", "found"), *_told(rows)])
     _raise(read, rows)
 
@@ -36,6 +36,7 @@ def _save(folder: Path, read: Snapshot) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in sample.write(folder, read):
             screen.say(f"written: {path}")
+        (folder / "version.txt").write_text(f"{WRITER}\n", encoding="utf-8")
     except OSError as error:
         raise ActionFailed(f"{folder}: {error.strerror or error}") from None
 

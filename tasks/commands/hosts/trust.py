@@ -11,13 +11,11 @@ from ...cluster.ssh.keyscan import Scanned
 from ...session import Session
 
 
-def run(session: Session, hosts: Sequence[Host], yes: bool, as_json: bool) -> None:
+def run(session: Session, hosts: Sequence[Host], yes: bool) -> None:
     """Accept the keys of hosts that are not known; raise for a key that is wrong, or no answer."""
     remote = [node for node in session.nodes(hosts) if not node.host.is_local]
     found = list(nodes.each(remote, keyscan.scan).values())
-    if as_json:
-        envelope.give({"hosts": [each.document for each in found]})
-    else:
+    if not envelope.given({"hosts": [each.document for each in found]}):
         screen.table([row for each in found for row in each.rows])
     new = [each for each in found if each.state == keyscan.NEW]
     if new and not session.dry and _is_accepted(new, yes):

@@ -13,7 +13,7 @@ from ...cluster.checks import FAIL, Finding
 from ...cluster.errors import ActionFailed, BadInput, CheckFailed, Unreachable
 from ...cluster.facts import Fact, Key
 from ...cluster.facts.snapshot import Snapshot
-from ...cluster.rdma import setup
+from ...cluster.rdma import sudo
 from ...cluster.rdma.links import LinkPlan
 from ...cluster.rdma.setup import Change
 from ...cluster.server import audit_log, fence, snapshots
@@ -75,41 +75,44 @@ def carry_out(
     if session.dry or how.verbose:
         _print_commands(todo)
     if session.dry:
-        _give([])
+        envelope.given(_document([]))
         return
     password = _password(session, wiring, read, todo, how.ask_sudo)
     of = {change.host: [each for each in todo if each.host == change.host] for change in todo}
-    begin = fence.begin(session.site(wiring.hosts))
-    texts = {host: begin + setup.act_script(each, password) for host, each in of.items()}
-    targets = session.nodes(wiring.hosts)
-    answers = nodes.sh(targets, texts)
-    for node in targets:
-        if node.name in of and how.state_dir:
-            outcome = audit_log.DONE if answers[node.name].ok else "failed"
-            what = _changes(of[node.name])
-            session.audit.record([node], how.state_dir, what, outcome)
-    fence.check(answers)
+    answers = _act(session, wiring, of, password, how.state_dir)
     made, failed = [], []
     for host, words in right.items():
         made += _rows(host, of[host], answers[host]) if host in of else [("unchanged", host, words)]
         failed += [f"{host}: {row[2]}" for row in made if row[:2] == ("fail", host)]
-    if not _give(made):
+    if not envelope.given(_document(made)):
         screen.table(made)
     if failed:
         raise ActionFailed(f"{failed[0]}; run it again when that is mended: it goes on from there")
 
 
-def _give(rows: Sequence[tuple[str, str, str]]) -> bool:
-    """Hand over what was done, where `--json` was asked for."""
-    if envelope.current() is None:
-        return False
-    envelope.give({"changes": [{"host": n, "state": s, "what": what} for s, n, what in rows]})
-    return True
+def _act(
+    session: Session,
+    wiring: LinkPlan,
+    of: Mapping[str, Sequence[Change]],
+    password: str | None,
+    state_dir: str,
+) -> Mapping[str, CommandResult]:
+    """Have each host do what is to be done `of` it, and note it in its audit log."""
+    begin = fence.begin(session.site(wiring.hosts))
+    texts = {host: begin + sudo.act_script(each, password) for host, each in of.items()}
+    targets = session.nodes(wiring.hosts)
+    answers = nodes.sh(targets, texts)
+    for node in targets:
+        if node.name in of and state_dir:
+            outcome = audit_log.DONE if answers[node.name].ok else "failed"
+            what = f"rdma: {'; '.join(change.what for change in of[node.name])}"
+            session.audit.record([node], state_dir, what, outcome)
+    fence.check(answers)
+    return answers
 
 
-def _changes(todo: Sequence[Change]) -> str:
-    """What was to be changed on one host, for its audit log."""
-    return f"rdma: {'; '.join(change.what for change in todo)}"
+def _document(rows: Sequence[tuple[str, str, str]]) -> dict[str, object]:
+    return {"changes": [{"host": n, "state": s, "what": what} for s, n, what in rows]}
 
 
 def _rows(host: str, todo: Sequence[Change], answer: CommandResult) -> list[tuple[str, str, str]]:
@@ -138,7 +141,7 @@ def _password(
     if not (commands := _commands(todo)):
         return None
     password = _ask(list(commands)) if ask_sudo else None
-    texts = {host: setup.may_script(each, password) for host, each in commands.items()}
+    texts = {host: sudo.may_script(each, password) for host, each in commands.items()}
     refused = [
         _no_sudo(answer, read, commands[host], password)
         for host, answer in nodes.sh(session.nodes(wiring.hosts), texts).items()
@@ -179,10 +182,10 @@ def _no_sudo(
     why = answer.failure or said(answer.err) or "sudo refused"
     if password is not None:
         return Finding("sudo", FAIL, answer.node, why, "is it the password of that node?")
-    if not setup.are_fixed(commands):
+    if not sudo.are_fixed(commands):
         fix = "--ask-sudo: no line of sudoers may allow it, since it would allow all that root may"
         return Finding("sudo", FAIL, answer.node, why, fix)
-    line = setup.sudoers(read.on(answer.node)[USER.key][0], commands)
+    line = sudo.sudoers(read.on(answer.node)[USER.key][0], commands)
     fix = f"--ask-sudo, or by sudo visudo -f /etc/sudoers.d/mlx-tp: {line}"
     return Finding("sudo", FAIL, answer.node, why, fix)
 
@@ -196,7 +199,5 @@ def _print_commands(todo: Sequence[Change]) -> None:
 
 
 def print_findings(findings: Sequence[Finding], stream: TextIO | None = None) -> None:
-    if envelope.current() is not None:
-        envelope.give({}, findings)
-        return
-    screen.table(by_node(findings), stream or sys.stderr)
+    if not envelope.given({}, findings):
+        screen.table(by_node(findings), stream or sys.stderr)

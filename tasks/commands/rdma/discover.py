@@ -38,15 +38,13 @@ class Discovered:
     why: str
 
 
-def run(session: Session, hosts: Sequence[Host], path: str | None, as_json: bool) -> None:
+def run(session: Session, hosts: Sequence[Host], path: str | None) -> None:
     """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
     output_file.check(path, "--write")
     old = _json(path) if path and Path(path).exists() else None
     found = _look(session, hosts, ends_of(path) if path and old else ())
     merged = drift.merged(old, found.hostfile) if old else found.hostfile
-    if as_json:
-        envelope.give(_document(found, merged), found.findings)
-    else:
+    if not envelope.given(_document(found, merged), found.findings):
         _tell(found, merged)
     refuse_faults(found.findings)
     if path and not session.dry:
@@ -55,20 +53,18 @@ def run(session: Session, hosts: Sequence[Host], path: str | None, as_json: bool
         screen.say(f"tp.hostfile: {path} in invoke.yaml makes it the cluster of every task")
 
 
-def diff(session: Session, hosts: Sequence[Host], path: str, as_json: bool) -> None:
+def diff(session: Session, hosts: Sequence[Host], path: str) -> None:
     """Tell what has moved since the hostfile at `path` was written; raise if anything has."""
     old = _json(path)
     found = _look(session, hosts, ends_of(path))
     moved = drift.diff(old, found.hostfile)
-    if as_json:
-        envelope.give({"moved": moved}, found.findings)
-    else:
+    if not envelope.given({"moved": moved}, found.findings):
         for line in moved:
             screen.out(line)
     refuse_faults(found.findings)
     if moved:
         raise CheckFailed(f"{path} is out of date: inv rdma.discover --write {path}")
-    if not as_json:
+    if not envelope.current():
         screen.out(f"nothing has moved since {path} was written")
 
 

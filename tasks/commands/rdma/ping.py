@@ -10,7 +10,7 @@ from .addressed import as_addressed
 from .status import tell
 
 
-def run(session: Session, wiring: LinkPlan, as_json: bool) -> None:
+def run(session: Session, wiring: LinkPlan) -> None:
     """A row per direction of every link, with round trips in ms; raise unless all answer."""
     if wiring.cables:
         wiring = as_addressed(session, wiring)
@@ -23,4 +23,4 @@ def run(session: Session, wiring: LinkPlan, as_json: bool) -> None:
     read = snapshots.read(
         targets, lambda node: [pings.fact(peers.get(node.name, [])), rdma.INTERFACES]
     )
-    tell("ping", read, link_checks.pings(wiring, read.nodes), as_json)
+    tell("ping", read, link_checks.pings(wiring, read.nodes))

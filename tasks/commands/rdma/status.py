@@ -18,12 +18,12 @@ from .addressed import with_interfaces
 from .change import print_findings
 
 
-def run(session: Session, wiring: LinkPlan, as_json: bool) -> None:
+def run(session: Session, wiring: LinkPlan) -> None:
     """A row per node and per end of a link; raise unless all is as wanted."""
     facts = [*rdma.FACTS, rdma.MATRIX_FACT, routes.FACT, hardware.FACT]
     with session.waiting.rows(lambda read: by_node(_judge(wiring, read))):
         read = snapshots.read(session.nodes(wiring.hosts), lambda node: facts)
-    tell("status", read, _judge(wiring, read), as_json)
+    tell("status", read, _judge(wiring, read))
 
 
 def _judge(wiring: LinkPlan, read: Snapshot) -> list[Finding]:
@@ -32,12 +32,10 @@ def _judge(wiring: LinkPlan, read: Snapshot) -> list[Finding]:
     return [*found, *link_checks.self_assigned(wiring)]
 
 
-def tell(what: str, read: Snapshot, found: Sequence[Finding], as_json: bool) -> None:
+def tell(what: str, read: Snapshot, found: Sequence[Finding]) -> None:
     findings = [*lost(read), *found]
     failed = [finding for finding in findings if finding.level == FAIL]
-    if as_json:
-        envelope.give({}, findings)
-    else:
+    if not envelope.given({}, findings):
         print_findings(findings, sys.stdout)
     unreachable(read)
     if failed:

@@ -29,7 +29,6 @@ def run(
     hosts: Sequence[Host],
     path: str | None,
     hostfile: str | None,
-    as_json: bool = False,
 ) -> None:
     """Draw the cables as they are, and those of the hostfile that are missing."""
     output_file.check(path, "--svg")
@@ -41,9 +40,8 @@ def run(
     picture = drawing.Picture(
         tuple(host.ssh for host in hosts), tuple(_lines(cables, read, wanted))
     )
-    if as_json:
-        envelope.give({"hosts": list(picture.hosts), "cables": [asdict(e) for e in picture.lines]})
-    else:
+    told = {"hosts": list(picture.hosts), "cables": [asdict(each) for each in picture.lines]}
+    if not envelope.given(told):
         _draw(picture)
     if path:
         output_file.write(path, svg.svg(picture), "--svg")

@@ -40,13 +40,13 @@ class Report(TypedDict):
     sums: list[SizeSum]
 
 
-def run(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster, seconds: float) -> None:
     """Run it on all ranks and tell; raise unless every rank saw all ranks and right sums."""
     with lock.locked(session, cluster, "rdma.verify"):
-        _verify(session, cluster, seconds, as_json)
+        _verify(session, cluster, seconds)
 
 
-def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -> None:
+def _verify(session: Session, cluster: Cluster, seconds: float) -> None:
     _check_free(cluster)
     pings = _pings(cluster)
     ended: dict[int, CommandResult] = {}
@@ -65,7 +65,7 @@ def _verify(session: Session, cluster: Cluster, seconds: float, as_json: bool) -
     if failed := _failed(ended):
         raise ActionFailed(_why(failed[0], ended))
     reports = [_report(answer.out) for answer in ended.values()]
-    _tell(cluster, reports, pings, as_json)
+    _tell(cluster, reports, pings)
     _judge(reports, len(cluster.ranks))
 
 
@@ -142,16 +142,13 @@ def _judge(reports: Sequence[Report], size: int) -> None:
     screen.say(f"right sums on all {size} ranks")
 
 
-def _tell(
-    cluster: Cluster, reports: Sequence[Report], pings: Mapping[str, float], as_json: bool
-) -> None:
+def _tell(cluster: Cluster, reports: Sequence[Report], pings: Mapping[str, float]) -> None:
     """Per size the slowest rank's time, as latency and as bandwidth."""
     slowest = [
         max(each, key=lambda one: one["seconds"])
         for each in zip(*(report["sums"] for report in reports), strict=True)
     ]
-    if as_json:
-        envelope.give({"backend": cluster.backend, "ranks": list(reports), "ping_ms": pings})
+    if envelope.given({"backend": cluster.backend, "ranks": list(reports), "ping_ms": pings}):
         return
     rows = [("all_sum", "latency", "bandwidth")]
     for each in slowest:

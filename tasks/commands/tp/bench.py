@@ -20,6 +20,7 @@ from ...cluster.server import snapshots
 from ...cluster.ssh import background
 from ...cluster.ssh.node import Node
 from ...cluster.text import counted
+from ...cluster.version import VERSION
 from ...session import Session
 from .. import output_file
 from ..version import commit_of
@@ -68,9 +69,7 @@ def plan(
     return LoadPlan(concurrency, prompt_tokens, requests, max_tokens, timeout, named, repeats)
 
 
-def run(
-    session: Session, cluster: Cluster, wanted: LoadPlan, file: str | None, as_json: bool
-) -> None:
+def run(session: Session, cluster: Cluster, wanted: LoadPlan, file: str | None) -> None:
     """Measure, tell, write the file; raise when a request failed."""
     output_file.check(file)
     server = chat.running(cluster)
@@ -85,9 +84,7 @@ def run(
     document["rows"] = documents
     if file:
         output_file.write(file, json.dumps(document, indent=2) + "\n")
-    if as_json:
-        envelope.give(document)
-    else:
+    if not envelope.given(document):
         screen.table(table(documents))
     if any(row.good for row in rows):
         compare.keep(cluster, document, documents)
@@ -151,7 +148,7 @@ def _tell(row: LoadRow, wanted: LoadPlan) -> None:
     for error, count in row.errors.items():
         screen.say(f"  {count} of {row.requests} failed: {error}")
     if at_once := sum(sample.came_at_once for sample in row.good):
-        screen.say(f"  {at_once} of {row.requests} answers came at once: no tokens/s of them")
+        screen.say(f"  {at_once} of {row.requests} answers came in one piece: no tokens/s of them")
     if wanted.repeats > 1 and not row.errors and not row.is_narrow:
         times = counted(len(row.repeats), "repeat")
         known = f", total ±{100 * row.doubt:.0f} %" if row.doubt else ""
@@ -186,6 +183,7 @@ def _about(cluster: Cluster, server: Server, wanted: LoadPlan) -> dict[str, obje
     ]
     return {
         "format": FORMAT,
+        "version": VERSION,
         "label": wanted.label,
         "date": envelope.now(),
         "model": record.model or server.model,

@@ -81,9 +81,7 @@ class CanaryOptions:
         return max(self.prompts or -(-wanted // self.max_tokens), least)
 
 
-def run(
-    session: Session, cluster: Cluster, options: CanaryOptions, as_json: bool = False
-) -> Verdict | None:
+def run(session: Session, cluster: Cluster, options: CanaryOptions) -> Verdict | None:
     """Hold the running server against a reference, and tell; None where one was recorded.
 
     Raise ActionFailed where its answers are wrong or missing, CheckFailed where none serves or no
@@ -103,7 +101,7 @@ def run(
     if reference.model != server.record.model:
         screen.say(f"warn: {reference.what} is of {reference.model}")
     found = verdict(Orders(server.api, server.model, options.timeout), reference, options)
-    _tell(server, reference, found, as_json)
+    _tell(server, reference, found)
     if found.verdict == WRONG:
         raise ActionFailed(f"canary: wrong: {found.why}")
     return found
@@ -241,12 +239,11 @@ def _told(who: str) -> Iterator[None]:
 # Telling.
 
 
-def _tell(server: Server, reference: Reference, found: Verdict, as_json: bool) -> None:
-    if as_json:
-        about = {"what": reference.what, "ranks": reference.ranks, "model": reference.model}
-        more = {"model": server.record.model, "ranks": server.record.size}
-        more["prompts"] = len(reference.tokens or reference.texts)
-        envelope.give({"canary": {**found.document(), **more, "reference": about}})
+def _tell(server: Server, reference: Reference, found: Verdict) -> None:
+    about = {"what": reference.what, "ranks": reference.ranks, "model": reference.model}
+    more = {"model": server.record.model, "ranks": server.record.size}
+    more["prompts"] = len(reference.tokens or reference.texts)
+    if envelope.given({"canary": {**found.document(), **more, "reference": about}}):
         return
     if found.positions:
         screen.table(_rows(found))
@@ -292,8 +289,9 @@ def _reference(
         screen.say(f"the reference: {what}")
         run = None
         try:
-            run = launch.run(session, fewer)
-            wait.run(session, fewer, None, run)
+            with envelope.aside():
+                run = launch.run(session, fewer)
+                wait.run(session, fewer, None, run)
             yield Api.of(fewer), chat.engine_of(cluster, server.record).model, (model, size, what)
         finally:
             if run:

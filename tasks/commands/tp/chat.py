@@ -77,15 +77,13 @@ class ChatRequest:
         return [*system, {"role": "user", "content": self.prompt}]
 
 
-def run(session: Session, cluster: Cluster, question: ChatRequest, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster, question: ChatRequest) -> None:
     """Stream the answer to stdout, what the model thinks and the times to stderr."""
     server = running(cluster)
-    answer = _streamed(session, server, question, _Shown(silent=as_json))
-    if as_json:
-        url, model = server.api.url, server.record.model or server.model
-        rates = {name: getattr(answer, name) for name in RATES}
-        envelope.give({"url": url, "model": model, **asdict(answer), **rates})
-    else:
+    answer = _streamed(session, server, question, _Shown(silent=envelope.current() is not None))
+    url, model = server.api.url, server.record.model or server.model
+    rates = {name: getattr(answer, name) for name in RATES}
+    if not envelope.given({"url": url, "model": model, **asdict(answer), **rates}):
         for call in answer.calls:
             screen.out(f"tool call: {one_line(str(call))}")
         screen.say(in_words(answer))

@@ -63,11 +63,9 @@ def run(files: Sequence[str], out: str | None) -> None:
     output_file.check(out)
     runs = [load(file) for file in files]
     rows = _rows(runs)
-    if envelope.current() is not None:
-        told = ("label", "date", "model", "ranks", "backend", "fast_synch")
-        heads = [{key: each.get(key) for key in told} for each in runs]
-        envelope.give({"runs": heads, "compared": rows})
-    else:
+    told = ("label", "date", "model", "ranks", "backend", "fast_synch")
+    heads = [{key: each.get(key) for key in told} for each in runs]
+    if not envelope.given({"runs": heads, "compared": rows}):
         _tell(runs, rows)
     if out:
         output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs]))
@@ -121,7 +119,10 @@ def _tell(runs: Sequence[WrittenRun], rows: Sequence[Compared]) -> None:
         )
         table.append(("", "", "in total", _per_second(total), "" if is_base else of_total))
     screen.table(table)
-    screen.say("prompt: its tokens, and how many at a time; changes are sure to 95 %")
+    screen.say("prompt: its tokens, and how many at a time")
+    least = f"{100 * noise.LEAST:.0f} %"
+    screen.say(f"noise: may be less than {least}; intervals are sure to 95 %, so of 20")
+    screen.say("comparisons of the same one looks like a change all the same")
     for line in _speed_ups(rows):
         screen.out(line)
 
@@ -257,9 +258,7 @@ def history(cluster: Cluster, out: str | None) -> None:
     output_file.check(out)
     if not (runs := _kept(_file(cluster))):
         raise CheckFailed("no run of tp.bench is kept here: inv tp.bench makes the first one")
-    if envelope.current() is not None:
-        envelope.give({"history": runs})
-    else:
+    if not envelope.given({"history": runs}):
         screen.table(_history(runs)[-SHOWN:])
     if out:
         output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))

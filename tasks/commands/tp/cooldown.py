@@ -2,7 +2,7 @@
 
 import time
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.checks import cooldown
 from ...cluster.cluster import Cluster
 from ...cluster.server import snapshots
@@ -23,6 +23,7 @@ def cooling(session: Session, cluster: Cluster) -> float:
 def run(session: Session, cluster: Cluster) -> None:
     """Wait out what is left of the cooldown, with a countdown."""
     left = cooling(session, cluster)
+    envelope.given({"cooldown": max(left, 0.0)})
     if left <= 0:
         return
     if session.dry:

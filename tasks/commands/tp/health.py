@@ -20,7 +20,7 @@ from .wait import failed, leave, unasked
 HEALTH_TIMEOUT = 60  # seconds for one token: the first one may compile kernels
 
 
-def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool = False) -> None:
+def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
     """One real token, then what one needs to use it; raise CheckFailed if there is none."""
     seconds = timeout or HEALTH_TIMEOUT
     # What this command has started itself need not be read.
@@ -42,9 +42,7 @@ def run(session: Session, cluster: Cluster, timeout: float | None, as_json: bool
     except KeyboardInterrupt as interrupt:
         leave(session, cluster, interrupt)
         raise
-    if as_json:
-        _give_ready(session, cluster, api, model, run)
-    else:
+    if not envelope.given(_document(session, cluster, api, model, run)):
         _tell_ready(session, cluster, api, model, run)
     if before := session.known(cluster).last:
         speed.tell_fewer(cluster, before, cluster.model)
@@ -73,7 +71,9 @@ def _tell_ready(session: Session, cluster: Cluster, api: Api, model: str, run: s
     screen.out(curl(api, model))
 
 
-def _give_ready(session: Session, cluster: Cluster, api: Api, model: str, run: str | None) -> None:
+def _document(
+    session: Session, cluster: Cluster, api: Api, model: str, run: str | None
+) -> dict[str, object]:
     found = {
         "url": api.url,
         "model": model,
@@ -83,7 +83,7 @@ def _give_ready(session: Session, cluster: Cluster, api: Api, model: str, run: s
     if run:
         found |= {"ranks": len(cluster.ranks), "backend": cluster.backend, "run": run}
         found |= {"phases": dict(session.phases)}
-    envelope.give(found)
+    return found
 
 
 def _loaded(session: Session, cluster: Cluster, timeout: float | None) -> Api:

@@ -1,6 +1,6 @@
 """What inv tp.launch does: all ranks are started, rank 0 first."""
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.config import engine
 from ...cluster.config.ranks import FAST_SYNCH, fast_synch_of
@@ -35,6 +35,8 @@ def run(session: Session, cluster: Cluster) -> str:
         with session.phase("launch"):
             launching.launch(cluster, run)
         known.started = run.id
+        ranks = len(cluster.ranks)
+        envelope.given({"run": run.id, "ranks": ranks, "backend": cluster.backend})
     except (ActionFailed, CheckFailed, Unreachable) as error:
         left = stop_quietly(session, cluster, run.id)
         raise type(error)(

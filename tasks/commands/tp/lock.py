@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from ...cli import screen
+from ...cli import envelope, screen
 from ...cluster.cluster import Cluster
 from ...cluster.errors import Unreachable
 from ...cluster.server import lock
@@ -42,7 +42,9 @@ def unlock(session: Session, cluster: Cluster) -> None:
     was, missed = lock.unlock(cluster)
     what = f"tp.unlock: {was or 'there was no lock'}"
     session.audit.record([cluster.leader], cluster.state_dir, what)
-    if was is None:
+    if envelope.given({"holder": str(was) if was else None, "unreachable": list(missed)}):
+        pass
+    elif was is None:
         screen.out(f"{name}: there is no lock")
     else:
         screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))

@@ -13,7 +13,7 @@ from ...session import Session
 from ..findings import by_node, unreachable
 
 
-def run(session: Session, cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster) -> None:
     """Wired memory per node against the limit."""
 
     def judged(read: Snapshot) -> list[Finding]:
@@ -23,9 +23,7 @@ def run(session: Session, cluster: Cluster, as_json: bool) -> None:
         read = snapshots.running(cluster)
     findings = judged(read)
     findings += [Finding("memory", FAIL, node, *why) for node, why in read.unreachable.items()]
-    if as_json:
-        envelope.give({"nodes": _sizes(read)}, findings)
-    else:
+    if not envelope.given({"nodes": _sizes(read)}, findings):
         screen.table(by_node(findings))
     unreachable(read)
     if any(finding.level == FAIL for finding in findings):

@@ -22,7 +22,6 @@ def check(
     session: Session,
     cluster: Cluster,
     skip: Sequence[str],
-    as_json: bool,
     is_result: bool = False,
     read: Snapshot | None = None,
 ) -> Snapshot:
@@ -31,9 +30,7 @@ def check(
         with session.waiting.rows(lambda read: rows(judge(cluster, read, skip))):
             read = snapshots.preflight(cluster, skip)
     findings = judge(cluster, read, skip)
-    if as_json:
-        envelope.give({}, findings)
-    else:
+    if not envelope.given({}, findings):
         screen.table(rows(findings), sys.stdout if is_result else sys.stderr)
     failed = [finding for finding in findings if finding.level == FAIL]
     unreachable(read)
@@ -52,14 +49,12 @@ def judge(cluster: Cluster, read: Snapshot, skip: Sequence[str]) -> list[Finding
     return findings
 
 
-def run(
-    session: Session, cluster: Cluster, skip: Sequence[str], as_json: bool, is_result: bool = False
-) -> None:
+def run(session: Session, cluster: Cluster, skip: Sequence[str], is_result: bool = False) -> None:
     """All checks; under our lock what was read is kept for the steps that follow."""
     if not is_result and not cluster.leader.host.is_local:
         # For a start, while the nodes are at it; on this machine only the ranks wait for it.
         background.begin(import_module, "requests")
     begun = time.monotonic()
     with session.phase("checks"):
-        read = check(session, cluster, skip, as_json, is_result)
+        read = check(session, cluster, skip, is_result)
     session.known(cluster).reading = begun, read

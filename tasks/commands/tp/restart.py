@@ -9,6 +9,7 @@ from dataclasses import replace
 from invoke.context import Context
 
 from ... import session as sessions
+from ...cli import envelope
 from ...cli.executor import server_arguments
 from ...cluster import checks
 from ...cluster import cluster as clusters
@@ -32,12 +33,14 @@ def run(
     session: Session, cluster: Cluster, timeout: float | None, with_sync: bool, follow: bool = False
 ) -> None:
     """Copy what is wanted, stop and start; with `follow` lines are shown until the first error."""
+    if follow and envelope.current():
+        raise BadInput("--json is for a restart that comes to an end: leave out --follow")
     config = session.context.config.get("dev", {})
     copy = dev.sync.wanted(config, state_dir=session.state_dir) if with_sync else None
     bring = bringing(session, cluster, copy)
     if session.dry:
         bring()
-        stop.run(session, cluster, "leader", False, None, False)
+        stop.run(session, cluster, "leader", False, None)
         launch.run(session, cluster)
     else:
         if follower := again(session, cluster, "tp.restart", timeout, bring, follow):
@@ -148,13 +151,11 @@ def again(
         later = [*CHANGED, "cooldown"]
         with session.phase("checks"):
             before = snapshots.ahead(cluster, later)
-            preflight.check(session, cluster, later, False, read=before)
+            preflight.check(session, cluster, later, read=before)
         _check_ports(cluster, before)
         begun = time.monotonic()
         with session.phase("stop"):
-            after = stop.run(
-                session, cluster, "leader", False, None, False, before=before, keep=True
-            )
+            after = stop.run(session, cluster, "leader", False, None, before=before, keep=True)
         cooldown.run(session, cluster)
         _check_again(session, cluster, begun, after)
         run = launch.run(session, cluster)
@@ -175,9 +176,9 @@ def _check_again(session: Session, cluster: Cluster, begun: float, after: Snapsh
     rest = [name for name in checks.CHECKS if name not in CHANGED]
     is_whole = after and after.nodes.keys() == {node.name for node in cluster.nodes}
     if after is None or not is_whole or cluster.has_rdma or _fails(cluster, after, rest):
-        preflight.run(session, cluster, ["model", "versions", "cooldown"], False)
+        preflight.run(session, cluster, ["model", "versions", "cooldown"])
         return
-    preflight.check(session, cluster, rest, False, read=after)
+    preflight.check(session, cluster, rest, read=after)
     session.known(cluster).reading = begun, after
 
 

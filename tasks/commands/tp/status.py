@@ -26,6 +26,7 @@ from ...cluster.server import wait as waiting
 from ...cluster.server.readiness import Health
 from ...cluster.ssh import background
 from ...cluster.text import counted, one_line
+from ...cluster.version import VERSION
 from ...session import Session
 from ..findings import unreachable
 from .recorded import api_of
@@ -50,7 +51,7 @@ class RankRow(TypedDict):
 
 
 class Status(TypedDict):
-    """The document of --json."""
+    """The document of --json; `version` is that of these tasks."""
 
     state: str
     why: str
@@ -61,6 +62,7 @@ class Status(TypedDict):
     ranks: list[RankRow]
     unreachable: dict[str, str]
     later: dict[str, list[str]]
+    version: str
 
 
 def named(c: Context, cluster: str | None = None, **given: object) -> list[Cluster]:
@@ -73,7 +75,7 @@ def named(c: Context, cluster: str | None = None, **given: object) -> list[Clust
     return [session.cluster({"cluster": name, **given}) for name in (DEFAULT, *configured)]
 
 
-def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> None:
+def run_all(session: Session, clusters: Sequence[Cluster]) -> None:
     """A row per cluster, asked all at once: how it does, what it serves; raise for the worst."""
     asked = {cluster.name: background.begin(_look, cluster) for cluster in clusters}
     with session.waiting.rows(_cluster_rows):
@@ -81,9 +83,7 @@ def run_all(session: Session, clusters: Sequence[Cluster], as_json: bool) -> Non
     told = {name: each.result() for name, each in asked.items()}
     found = {name: each for name, (each, _) in told.items()}
     lost = list(dict.fromkeys(node for _, nodes in told.values() for node in nodes))
-    if as_json:
-        envelope.give({"clusters": found})
-    else:
+    if not envelope.given({"clusters": found}):
         screen.table(_cluster_rows(found))
     if lost:
         raise Unreachable(f"{', '.join(lost)}: can't be reached")
@@ -109,14 +109,12 @@ def _cluster_row(name: str, found: Status) -> tuple[str, ...]:
     return found["state"], name, ranks, model, where
 
 
-def run(session: Session, cluster: Cluster, as_json: bool) -> None:
+def run(session: Session, cluster: Cluster) -> None:
     """What runs, in one word and one row per rank; raise unless it is as it should be."""
     with session.waiting.rows(lambda read: _rank_rows(_recorded(read))):
         cluster, read = snapshots.whole(cluster, snapshots.alive(cluster))
     found = summary(cluster, read)
-    if as_json:
-        envelope.give(found)
-    else:
+    if not envelope.given(found):
         _print_status(found)
     unreachable(read)
     if found["state"] in (*readiness.FAILED, readiness.UNASKED):
@@ -141,6 +139,7 @@ def summary(cluster: Cluster, read: Snapshot) -> Status:
         "ranks": ranks + _strangers(cluster, read),
         "unreachable": {node: ": ".join(filter(None, w)) for node, w in read.unreachable.items()},
         "later": {node: list(each.later) for node in read.nodes if (each := read.state(node))},
+        "version": VERSION,
     }
     _complete(found, cluster, read, health)
     for node, values in read.nodes.items():

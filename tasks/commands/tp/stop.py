@@ -31,7 +31,6 @@ def run(
     order: str,
     force: bool,
     timeout: float | None,
-    as_json: bool,
     everything: bool = False,
     yes: bool = False,
     before: Snapshot | None = None,
@@ -53,7 +52,7 @@ def run(
     try:
         with noted(session, cluster, what):
             cluster, before = snapshots.whole(cluster, before or snapshots.alive(cluster))
-            return _stop(session, cluster, before, order, force, timeout, as_json, everything, keep)
+            return _stop(session, cluster, before, order, force, timeout, everything, keep)
     except KeyboardInterrupt:
         screen.say("\nmaybe not all is stopped: inv tp.status tells, inv tp.stop goes on")
         raise
@@ -96,7 +95,6 @@ def _stop(
     order: str,
     force: bool,
     timeout: float | None,
-    as_json: bool,
     everything: bool,
     keep: bool,
 ) -> Snapshot:
@@ -112,9 +110,7 @@ def _stop(
     unread = {node for node, values in after.nodes.items() if known(values, ports.KEY) is None}
     found = [*ports_checks.ports(cluster.expected, after), *rdma.domains(cluster.expected, after)]
     findings = [*wired, *(each for each in found if each.check != "ports" or each.node in unread)]
-    if as_json:
-        envelope.give(_stop_document(reports, strangers, after), findings)
-    else:
+    if not envelope.given(_stop_document(reports, strangers, after), findings):
         _print_reports(reports, wired)
     _notices(cluster, reports, findings)
     for each in strangers:

@@ -68,11 +68,11 @@ class NodeSigns(TypedDict, total=False):
     requests_per_second: float | None
 
 
-def run(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
+def run(cluster: Cluster, interval: int, rounds: int | None) -> None:
     """Show until Ctrl-C, or so many times."""
     try:
-        if as_json or not screen.is_colourful(sys.stdout):
-            _lines(cluster, interval, rounds, as_json)
+        if envelope.current() or not screen.is_colourful(sys.stdout):
+            _lines(cluster, interval, rounds)
         else:
             _live(cluster, interval, rounds)
     except KeyboardInterrupt:
@@ -96,7 +96,8 @@ def _rounds(cluster: Cluster, interval: int, rounds: int | None) -> Iterator[lis
             time.sleep(max(due - time.monotonic(), 0))
 
 
-def _lines(cluster: Cluster, interval: int, rounds: int | None, as_json: bool) -> None:
+def _lines(cluster: Cluster, interval: int, rounds: int | None) -> None:
+    as_json = envelope.current() is not None
     if not as_json:
         screen.say(SUDO)
     for nodes in _rounds(cluster, interval, rounds):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from ...cli import screen, signals
+from ...cli import envelope, screen, signals
 from ...cluster.cluster import Cluster
 from ...cluster.errors import ActionFailed
 from ...cluster.facts.snapshot import Snapshot
@@ -41,6 +41,7 @@ def run(
         with session.phase("load"), _shown(follower) as display:
             ready = waiting.until_ready(cluster, api, seconds, display, run)
         screen.say(f"ready after {ready.seconds:.1f} s")
+        envelope.given({"url": api.url, "model": ready.name, "first_token": ready.token})
         known = session.known(cluster)
         if run and run == known.started:  # health wants no other one
             known.proof = ready.name, ready.token

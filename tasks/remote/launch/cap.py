@@ -54,8 +54,8 @@ def copy(log: int, older: int, begin: int, most: int) -> int:
     return at
 
 
-def cut(path: str, log: int, first: int, before: int) -> int:
-    """Move what is after the `first` bytes to the older part; how many were ever cut off."""
+def older_part(path: str, log: int, first: int, before: int) -> tuple[int, int]:
+    """Copy what is after the `first` bytes to LOG.older; its file, or -1, and how far it came."""
     name, end, older = f"{path}.older", os.fstat(log).st_size, -1
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -66,8 +66,21 @@ def cut(path: str, log: int, first: int, before: int) -> int:
         end = copy(log, older, first, 2 * end)
     except OSError:  # a full disk: what there is of it has to do
         pass
-    os.ftruncate(log, first)
-    after = before + end - first
+    return older, end
+
+
+def cut(path: str, log: int, first: int, before: int, pid: int) -> int:
+    """Move what is after the `first` bytes to the older part; how many were ever cut off.
+
+    Not if the rank has ended meanwhile: who follows the log finds its last words there.
+    """
+    older, end = older_part(path, log, first, before)
+    after = before
+    if lives(pid):
+        os.ftruncate(log, first)
+        after += end - first
+    elif older >= 0:
+        os.ftruncate(older, len(head(before, "-")))
     if older >= 0:
         with contextlib.suppress(OSError):
             os.pwrite(older, head(before, after), 0)
@@ -84,7 +97,7 @@ def main() -> None:
     before = 0
     while lives(pid) and not os.path.exists(end):
         if os.fstat(log).st_size > limit * 15 // 32:  # not the half: more comes between two looks
-            before = cut(path, log, first, before)
+            before = cut(path, log, first, before, pid)
         time.sleep(PAUSE)
 
 

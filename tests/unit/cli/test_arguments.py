@@ -191,7 +191,7 @@ def test_options_of_a_users_own_task() -> None:
     kinds = {argument.name: argument.kind for argument in mine.get_arguments()}
     assert kinds == {
         **{"hosts": list, "timeout": str, "env": list, "loud": bool, "why": str},
-        **{"n": int, "x": tuple},
+        **{"n": int, "x": tuple, "json": bool},
     }
     assert mine.typed({"timeout": "900", "n": 7}) == {"timeout": "900", "n": 7}
 
@@ -202,7 +202,7 @@ def test_a_type_that_is_imported_for_types_alone() -> None:
         pass
 
     words = {each.name: getattr(each, "metavar", None) for each in mine.get_arguments()}
-    assert words == {"it": "IT", "rank": "RANK"}
+    assert words == {"it": "IT", "rank": "RANK", "json": ""}
 
 
 Rank = Annotated[int, Whole("RANK", 0, 1023)]

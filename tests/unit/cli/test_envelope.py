@@ -18,7 +18,7 @@ BAD = Finding("memory", FAIL, "mac1", "much", "reboot it")
 def run(*results: dict[str, object], error: BaseException | None = None) -> None:
     with envelope.opened(True):
         for result in results:
-            envelope.begin()
+            envelope.begin(object())
             envelope.give(result, [BAD] if error else [])
         if error:
             raise error
@@ -51,7 +51,7 @@ def test_each_task_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lines_end_without_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     with envelope.opened(True):
-        envelope.begin()
+        envelope.begin(object())
         envelope.line({"host": "mac1"})
         envelope.line({"host": "mac2"}, error="gone")
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 
 import pytest
@@ -82,3 +83,31 @@ def test_a_bar_on_a_terminal() -> None:
     assert shown(share=0.25, left=7).count("━") == 10
     assert "loading, about 7 s left" in shown(share=0.25, left=7)
     assert "━" not in shown()
+
+
+ERROR = (
+    "mac1: 33 different matters, the first of which is: inv rdma.discover --hosts mac1 --write FILE"
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        (120, [ERROR]),
+        (60, [ERROR[:50], ERROR[51:]]),
+        (80, [ERROR[:50], ERROR[51:]]),
+        (
+            30,
+            ["mac1: 33 different matters,", "the first of which is: inv",
+             "rdma.discover --hosts mac1", "--write FILE"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_long_line(columns: int, rows: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal breaks no word of it, and no command that fits on a line; a pipe has it whole."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = io.StringIO()
+    assert screen.wrapped(ERROR, stream) == ERROR
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert screen.wrapped(ERROR, stream).split("\n") == rows
+    assert screen.wrapped(f"\n  {ERROR}", stream).split("\n")[:2] == ["", f"  {rows[0]}"]

@@ -19,6 +19,8 @@ def test_version(inv: Inv) -> None:
     first, second = inv("version").out.splitlines()
     assert first.startswith(f"mlx-tp-tasks {told['version']} (")
     assert f"paramiko {version('paramiko')}" in second
+    # What runs is told by whoever asks, and which version asked.
+    assert inv("tp.status", "--hosts", "localhost", "--json").json()["version"] == told["version"]
 
 
 def test_the_commit_and_whether_files_differ(

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from conftest import DEADLINE, ROOT, Inv, wait_for
 
+from benchmarks.big import report, view
+from benchmarks.big.job import Job
+from benchmarks.big.plan import plan
+from benchmarks.big.view import Look, SeenRank
 from tasks.cluster.facts.server.marks import Marks
-from tasks.maintain.big import report, view
-from tasks.maintain.big.job import Job
-from tasks.maintain.big.plan import plan
-from tasks.maintain.big.view import Look, SeenRank
 
 NODE = ROOT / "tasks" / "remote" / "big" / "node.py"
 

@@ -45,8 +45,8 @@ class Log:
         self.all += data
         os.write(self.file, data)
 
-    def cut(self) -> None:
-        self.before = CAP.cut(str(self.path), self.file, len(HEADER), self.before)
+    def cut(self, rank: int = os.getpid()) -> None:
+        self.before = CAP.cut(str(self.path), self.file, len(HEADER), self.before, rank)
 
     def read(self, key: str, offset: int, limit: int, stream: bool = False) -> list[LogChunk]:
         script = logs.read_script([(0, str(self.path), key, offset)], "nonce", limit, stream)
@@ -100,6 +100,20 @@ def test_what_was_cut_off_twice_is_passed_over(log: Log) -> None:
     (new,) = log.read(rest.key, len(HEADER) + 150, 10_000)
     assert (new.offset, new.data) == (rest.offset, rest.data)
     assert log.read(rest.key, rest.end, 10_000) == []
+
+
+def test_what_a_rank_said_last_stays_in_its_log(log: Log) -> None:
+    """It ended while the log was about to be cut: nothing is, and nothing is there twice."""
+    log.write(b"old\n" * 100)
+    log.cut()
+    log.write(b"Fatal Python error\n")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    log.cut(gone.pid)
+    assert log.path.read_bytes() == HEADER + b"Fatal Python error\n"
+    header, rest = log.read("", 0, 10_000)
+    assert (header.data, rest.data) == (HEADER, b"Fatal Python error\n")
+    assert (rest.offset, rest.end) == (len(HEADER) + 400, len(log.all))
 
 
 def test_another_log_is_taken_from_its_begin(log: Log) -> None:

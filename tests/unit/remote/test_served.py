@@ -100,6 +100,15 @@ def test_a_server_that_is_made_otherwise(served: ModuleType) -> None:
     assert "no attribute" in why
 
 
+class Model(list[Any]):
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(parts)
+
+    model = property(lambda self: self[0], lambda self, value: self.__setitem__(0, value))
+    draft = property(lambda self: self[1])
+    adapter = property(lambda self: self[2])
+
+
 @pytest.mark.parametrize("others", [False, True])
 def test_parts_of_a_model(served: ModuleType, others: bool) -> None:
     """An adapter or draft model that is not loaded: refused, or, where that is allowed, passed."""
@@ -119,17 +128,10 @@ def test_parts_of_a_model(served: ModuleType, others: bool) -> None:
 
         def _serve_single(self, request: Any) -> None: ...
 
-    class Model(list[Any]):
-        def __init__(self, *parts: Any) -> None:
-            super().__init__(parts)
-
-        model = property(lambda self: self[0], lambda self, value: self.__setitem__(0, value))
-        draft = property(lambda self: self[1])
-        adapter = property(lambda self: self[2])
-
     class Handler:
-        connection = None
+        connection = stream_options = None
         handle_models_request = None
+        do_POST = None  # noqa: N815
 
         def handle_completion(self, request: Any, args: Any) -> None:
             Generator().generate(request, args)
@@ -145,7 +147,7 @@ def test_parts_of_a_model(served: ModuleType, others: bool) -> None:
     def ask(*names: Any) -> None:
         args = SimpleNamespace(
             model=Model(*names), logits=SimpleNamespace(logit_bias=None), stop_words=[],
-            sampling=SimpleNamespace(top_k=9), max_tokens=10**30,
+            sampling=SimpleNamespace(top_k=9), max_tokens=10**30, seed=None,
         )  # fmt: skip
         Handler().handle_completion(SimpleNamespace(request_type="chat"), args)
 
@@ -198,3 +200,89 @@ def test_what_is_served_alone_ends_on_all_ranks(
 )
 def test_what_a_tokenizer_takes(served: ModuleType, word: object, is_text: bool) -> None:
     assert served.is_text(word) is is_text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_taken"),
+    [
+        ("seed", 2**64 - 1, True),
+        ("seed", -1, False),
+        ("seed", 2**64, False),
+        ("xtc_threshold", 0.5, True),
+        ("xtc_threshold", 0.9, False),
+        ("min_p", float("nan"), False),
+        ("temperature", float("inf"), False),
+        ("temperature", 10**400, False),
+        ("presence_penalty", -(10**400), False),
+        ("presence_penalty", -2, True),
+        ("repetition_context_size", 2**40, False),
+        ("logit_bias", {1: 5.0}, True),
+        ("logit_bias", None, True),
+    ],
+)
+def test_numbers(served: ModuleType, name: str, value: object, is_taken: bool) -> None:
+    if is_taken:
+        served.check_numbers({name: value})
+        return
+    with pytest.raises(ValueError, match=f"{name}: give a number from"):
+        served.check_numbers({name: value})
+
+
+@pytest.mark.parametrize(
+    ("made", "is_taken"),
+    [([1], True), (([1], [[1]]), True), ([], False), (([],), False), ("a", False)],
+)
+def test_no_tokens(served: ModuleType, made: object, is_taken: bool) -> None:
+    generator = type("Generator", (), {"_tokenize": lambda self, request: made})
+    served.refuse_no_tokens(SimpleNamespace(ResponseGenerator=generator))
+    if is_taken:
+        assert generator()._tokenize(None) == made
+        return
+    with pytest.raises(ValueError, match="nothing is left"):
+        generator()._tokenize(None)
+
+
+def test_what_can_not_be_read(served: ModuleType) -> None:
+    """It has an answer, if none has begun; options of a stream that say nothing are none."""
+    said: list[Any] = []
+
+    class Handler:
+        wfile = SimpleNamespace(write=lambda body: said.append(json.loads(body)))
+        stream_options: object = {}
+
+        def do_POST(self) -> None:  # noqa: N802
+            if self.stream_options != {}:
+                self.handle_completion()
+            raise TypeError("no float")
+
+        def handle_completion(self) -> None:
+            said.append(self.stream_options)
+
+        def _set_completion_headers(self, status: int) -> None:
+            said.append(status)
+
+        def end_headers(self) -> None: ...
+
+    served.answer_unreadable(Handler)
+    Handler().do_POST()
+    assert said == [400, {"error": "it can't be read: no float"}]
+    for options, kept in (({"include_usage": False},) * 2, (5, None), ({"x": 1}, None)):
+        said.clear()
+        asked = Handler()
+        asked.stream_options = options
+        with pytest.raises(TypeError):
+            asked.do_POST()
+        assert said == [kept]
+
+
+def test_too_deep_for_the_ranks(served: ModuleType) -> None:
+    """Rank 0 alone would fail at it, and the others wait for ever."""
+    deep: list[Any] = []
+    for _ in range(10**5):
+        deep = [deep]
+    args = SimpleNamespace(
+        logits=SimpleNamespace(logit_bias=None), sampling=SimpleNamespace(top_k=0), stop_words=[]
+    )
+    provider = SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=9))
+    with pytest.raises(RecursionError):
+        served.check_request(SimpleNamespace(request_type="chat", messages=deep), args, provider)

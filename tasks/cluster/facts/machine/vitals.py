@@ -212,16 +212,12 @@ def rates(before: Vitals, after: Vitals, seconds: float) -> Rates:
     """`seconds` are those between the blocks; the node's own clock wins, where it is told."""
     if before.at is not None and after.at is not None and after.at > before.at:
         seconds = after.at - before.at
-    cpu = after.busy
-    if before.ticks and after.ticks and after.ticks[1] > before.ticks[1]:
-        busy, every = (new - old for old, new in zip(before.ticks, after.ticks, strict=True))
-        cpu = busy / every
     links = {
         name: (link.received - old.received, link.sent - old.sent)
         for name, link, old in _both(before.links, after.links)
     }
     return Rates(
-        cpu=cpu,
+        cpu=_busy(before, after),
         # A counter that has gone back was reset: nothing is known of the time between.
         links={n: (a / seconds, b / seconds) for n, (a, b) in links.items() if min(a, b) >= 0},
         processes={
@@ -231,6 +227,14 @@ def rates(before: Vitals, after: Vitals, seconds: float) -> Rates:
         },
         posts=_per_second(before.posts, after.posts, seconds),
     )
+
+
+def _busy(before: Vitals, after: Vitals) -> float | None:
+    """The share of all cores that was busy: as the node tells it, or between two counts."""
+    if before.ticks and after.ticks and after.ticks[1] > before.ticks[1]:
+        busy, every = (new - old for old, new in zip(before.ticks, after.ticks, strict=True))
+        return busy / every
+    return after.busy
 
 
 def _both(before: Mapping[K, V], after: Mapping[K, V]) -> Iterable[tuple[K, V, V]]:

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from conftest import ROOT
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mlx._distributed_utils import common
 from mlx._distributed_utils.config import save_hostfile
@@ -470,7 +470,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
 @given(JSON)
 def test_any_json(data: Any) -> None:
     judge(json.dumps(data))
@@ -481,7 +480,6 @@ def test_any_text(text: str) -> None:
     judge(text)
 
 
-@settings(max_examples=300)
 @given(st.data())
 def test_any_change_of_a_good_one(draw: st.DataObject) -> None:
     """One entry, anywhere in a good hostfile, is removed, added or something else."""

@@ -58,6 +58,15 @@ def test_how_often_noise_is_called_a_change(sizes: tuple[int, int]) -> None:
     assert wrong > 0
 
 
+def test_two_runs_of_the_same_are_never_quite_alike() -> None:
+    """Each is steady to a per mille; an hour later the machine is 1 % slower: that is noise."""
+    one = [100 + n / 10 for n in range(8)]
+    for times, is_noise in ((0.985, True), (1.015, True), (0.95, False), (1.05, False)):
+        found = noise.effect(one, [times * value for value in one])
+        assert found is not None
+        assert found["is_noise"] == is_noise
+
+
 @pytest.mark.parametrize(("many", "half"), [(3, 2.4843), (6, 1.0494), (31, 0.3668)])
 def test_interval_of_a_mean(many: int, half: float) -> None:
     """Student's: of values whose standard deviation is 1, against the table."""

@@ -42,9 +42,9 @@ RAISED = [
 ]
 
 
-def claimants(line: str) -> list[str]:
+def claimants(line: str, frame: str = "") -> list[str]:
     """Who has the line: all that are not general, else the first that is."""
-    claiming = [known for known in table() if known.claims(line)]
+    claiming = [known for known in table() if known.claims(line, frame)]
     return [known.id for known in claiming if not known.general] or [
         known.id for known in claiming[:1]
     ]
@@ -52,12 +52,13 @@ def claimants(line: str) -> list[str]:
 
 @pytest.mark.parametrize("known", table(), ids=lambda known: known.id)
 def test_every_sample_is_claimed_by_its_entry_alone(known: KnownError) -> None:
-    assert claimants(known.sample) == [known.id]
+    assert claimants(known.sample, known.at) == [known.id]
 
 
 @pytest.mark.parametrize("row", LINES + LATER, ids=lambda row: row["text"][:60])
 def test_every_collected_line_is_claimed_by_its_entry_alone(row: dict[str, Any]) -> None:
-    assert claimants(row["text"]) == ([row["entry"]] if row["entry"] else [])
+    expected = [row["entry"]] if row["entry"] else []
+    assert claimants(row["text"], row.get("at", "")) == expected
 
 
 @pytest.mark.parametrize("source", sorted({row[0] for row in RAISED}))
@@ -115,6 +116,7 @@ def test_every_task_that_is_named_exists() -> None:
 def test_patterns_are_linear(known: KnownError) -> None:
     """No repeat without a bound, none within another: the work per character has a limit."""
     assert widest(parser.parse(known.pattern)) <= 1000
+    assert widest(parser.parse(known.frame)) <= 1000
 
 
 def widest(pattern: Any) -> int:
@@ -286,6 +288,42 @@ def test_of_a_traceback_the_exception_is_the_error() -> None:
     assert found.error.number == 3
 
 
+RAISING = (
+    'Traceback (most recent call last):\n  File "/v/site-packages/{}", line 9, in f\n    x\n{}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "entry"),
+    [
+        ("mlx_lm/models/x.py", "ValueError: nobody knows", "in-model-code"),
+        ("mlx_lm/server.py", "RuntimeError: nobody knows", "in-server-code"),
+        ("transformers/models/x/configuration_x.py", "KeyError: 'a'", "in-config-code"),
+        ("huggingface_hub/file_download.py", "x.OddError: nobody knows", "in-hub-code"),
+        (
+            "mlx_lm/server.py",
+            "RuntimeError: [jaccl] Recv failed with errno=2",
+            "another-rank-failed",
+        ),
+        ("mlx_lm/server.py", "nobody.knows.This: at all", None),
+    ],
+)
+def test_the_file_that_raised_tells_what_the_line_does_not(
+    path: str, line: str, entry: str | None
+) -> None:
+    found = search(io.BytesIO(RAISING.format(path, line).encode()))
+    assert (found.known.id if found.known else None) == entry
+    assert claimants("ValueError: nobody knows") == []
+
+
+def test_a_package_that_raised_is_named() -> None:
+    log = RAISING.format("librosa/core.py", "ValueError: nobody knows")
+    found = search(io.BytesIO(log.encode()))
+    assert found.known is not None
+    assert "librosa" in found.known.means
+    assert "pip install -U librosa" in found.known.first
+
+
 @pytest.mark.parametrize("tag", [b"rank 1 | ", b"\x1b[31m[ERROR] ", b"Fetching 3 files\r"])
 def test_tags_colours_and_progress_are_no_part_of_a_line(tag: bytes) -> None:
     found = search(io.BytesIO(tag + ERROR))
@@ -394,10 +432,10 @@ def test_the_first_cause_of_a_whole_log(case: str, shape: Callable[[str], str]) 
 
 
 def test_tracebacks_of_ranks_do_not_run_into_each_other() -> None:
-    log = _interleaved("RuntimeError: nobody knows this")
+    log = _interleaved("nobody.knows.This: at all")
     found = search(io.BytesIO(log.encode()))
     assert found.error is not None
-    assert found.error.text == "RuntimeError: nobody knows this"
+    assert found.error.text == "nobody.knows.This: at all"
     assert found.error.tag == "rank 1 | "
 
 

@@ -22,7 +22,7 @@ from tasks.cluster.facts.links import rdma, thunderbolt
 from tasks.cluster.facts.links import routes as routing
 from tasks.cluster.facts.links.rdma import Interface
 from tasks.cluster.facts.links.routes import Route
-from tasks.cluster.rdma import launchd, link_checks, links, setup
+from tasks.cluster.rdma import launchd, link_checks, links, setup, sudo
 from tasks.cluster.rdma.links import LinkPlan
 
 TWO = ["mac1:en5:10.254.0.5", "mac2:en5:10.254.0.6"]
@@ -483,8 +483,8 @@ def test_own_and_harmless_routes_are_no_collision() -> None:
 @given(password=st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"])))
 def test_a_password_reaches_sudo_exactly(password: str) -> None:
     """By stdin, whatever it holds, and never among the words of a process."""
-    sudo = 'sudo() { [ "$*" = "-S -p  true" ] || exit 9; cat; }\n'
-    script = sudo + setup.as_root(password) + "root true\n"
+    stand_in = 'sudo() { [ "$*" = "-S -p  true" ] || exit 9; cat; }\n'
+    script = stand_in + sudo.as_root(password) + "root true\n"
     done = subprocess.run(
         ["/bin/sh", "-s"], input=script.encode(), capture_output=True, timeout=DEADLINE
     )
@@ -493,7 +493,7 @@ def test_a_password_reaches_sudo_exactly(password: str) -> None:
 
 def test_sudoers_line_is_just_these_commands() -> None:
     todo = setup.changes(wired(TWO), {**RIGHT, "mac1": BARE}, setup.KINDS)
-    line = setup.sudoers("me", [change.command for change in todo if change.command])
+    line = sudo.sudoers("me", [change.command for change in todo if change.command])
     assert line == (
         "me ALL=(root) NOPASSWD: /sbin/ifconfig lo0,"
         " /sbin/ifconfig en5 inet 10.254.0.5 netmask 255.255.255.252"
@@ -503,7 +503,7 @@ def test_sudoers_line_is_just_these_commands() -> None:
 def test_a_word_of_sudoers_is_no_pattern() -> None:
     """Nor the end of a command, nor a list of arguments: each is itself."""
     word = r"a,b:c=d\e*f?[g]!^h# i"
-    line = setup.sudoers("me", [("/bin/x", word)])
+    line = sudo.sudoers("me", [("/bin/x", word)])
     assert line.endswith(r", /bin/x a\,b\:c\=d\\e\*f\?\[g\]\!\^h\#\ i")
 
 

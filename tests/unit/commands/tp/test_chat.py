@@ -38,7 +38,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr(chat, "ask", ask)
         monkeypatch.setattr(chat, "running", lambda cluster: server)
-        chat.run(Session(), None, QUESTION, as_json=False)  # type: ignore[arg-type]
+        chat.run(Session(), None, QUESTION)  # type: ignore[arg-type]
 
     return tell
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...commands.dev import tiny_model
+from tasks.commands.dev import tiny_model
 
 # Bytes from which on: hidden, intermediate, heads, KV heads, size of a head, vocabulary. Heads and
 # widths divide by 2 and 4. The large one is Qwen3-32B's.

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ...cluster.http.load import LoadDocument
+from tasks.cluster.http.load import LoadDocument
+
 from . import view
 from .job import Job
 from .node import on_node

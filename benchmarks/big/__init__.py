@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ...cli import envelope, screen
-from ...cluster.cluster import ROOT, Cluster
-from ...cluster.errors import ActionFailed
-from ...cluster.text import counted
-from ...commands.version import commit_of
+from tasks.cli import envelope, screen
+from tasks.cluster.cluster import ROOT, Cluster
+from tasks.cluster.errors import ActionFailed
+from tasks.cluster.text import counted
+from tasks.commands.version import commit_of
+
 from .node import About, on_node
 from .plan import plan
 from .report import HEAD, page

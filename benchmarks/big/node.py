@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from ...cluster.cluster import Cluster
-from ...cluster.errors import ActionFailed
-from ...cluster.ssh import nodes, scripts
+from tasks.cluster.cluster import Cluster
+from tasks.cluster.errors import ActionFailed
+from tasks.cluster.ssh import nodes, scripts
 
 
 class About(TypedDict, total=False):

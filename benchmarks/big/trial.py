@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...cli import screen
-from ...cluster.cluster import Cluster
-from ...cluster.facts import known
-from ...cluster.facts.machine import memory
-from ...cluster.server import snapshots
+from tasks.cli import screen
+from tasks.cluster.cluster import Cluster
+from tasks.cluster.facts import known
+from tasks.cluster.facts.machine import memory
+from tasks.cluster.server import snapshots
+
 from . import view
 from .job import Job
 from .report import TrialRow

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ...cluster.cluster import Cluster
-from ...cluster.facts.server import marks
-from ...cluster.facts.server.marks import Marks
-from ...cluster.ssh import nodes, scripts
+from tasks.cluster.cluster import Cluster
+from tasks.cluster.facts.server import marks
+from tasks.cluster.facts.server.marks import Marks
+from tasks.cluster.ssh import nodes, scripts
 
 SOME = (
     12  # looks at a load: of a shorter one nothing can be said, for looks and marks are 0.2 s apart

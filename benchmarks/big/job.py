@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from ...cluster.cluster import ROOT
+from tasks.cluster.cluster import ROOT
 
 
 class Job:
