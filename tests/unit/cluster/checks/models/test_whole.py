@@ -59,7 +59,9 @@ def test_complete(
     expected: str,
 ) -> None:
     of = Weights(None if named is None else frozenset(named), implied)
-    values = facts_of(model=Model("/m", {"config.json": "9 1", **listed}), split=replace(SAID, weights=of))
+    values = facts_of(
+        model=Model("/m", {"config.json": "9 1", **listed}), split=replace(SAID, weights=of)
+    )
     (found,) = told(whole.complete({"n": values}))
     assert found.startswith(expected)
 
