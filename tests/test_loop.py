@@ -148,7 +148,7 @@ def test_strangers_live_through_it(
     lone = [stranger(inv.port + 5), stranger(inv.port + 6, "nobody")]
     first = stranger(inv.port)
     with running(inv, "dev.loop") as process:
-        held = rf"port {inv.port} is held by \S+ \(pid {{}}\), which is not ours; nothing was changed"
+        held = rf"port {inv.port} is held by \S+ \(pid {{}}\), which is not ours; nothing was"
         assert re.search(held.format(first.pid), until(process, "begun"))
         first.kill()
         first.wait(DEADLINE)
