@@ -86,7 +86,10 @@ def down(c: Context) -> None:
         cli.screen.say("no test hosts are up")
         return
     _check("local.down")
-    _rig().discard(base)
+    try:
+        _rig().discard(base)
+    except LookupError as error:
+        raise BadInput(str(error)) from None
     cli.screen.say("the test hosts are gone")
 
 

@@ -124,21 +124,46 @@ def test_a_node_that_was_wiped(light_remote: Inv, sshd: Sshd) -> None:
     assert fences(sshd) == [6, 5]
 
 
-def test_a_full_disk_on_rank_0_s_node(rig_commands: RigCommands) -> None:
-    """It can't write down which number it gave, while others have seen that: all can be stopped."""
+def test_full_disks(rig_commands: RigCommands, tmp_path: Path) -> None:
+    """The number moves on where there is no room for it: who slept changes nothing after tp.unlock.
+
+    Where it can't be written down at all that is said, by who deletes as well; and all can still be
+    stopped. What needs room says that there is none.
+    """
     commands, rig = rig_commands()
-    place = f"{rig.home('mac1')}/{layout.STATE}"
-    rig.run("mac1", f"mkdir -p {place}")
-    line = f"mount -t tmpfs -o mode=700,uid={UID},gid={GID},size=4m tmpfs {place}"
-    rig.run("mac1", line, root=True)
+    places = {name: f"{rig.home(name)}/{layout.STATE}" for name in rig.names}
+    for name, place in places.items():
+        rig.run(name, f"mkdir -p {place}")
+        line = f"mount -t tmpfs -o mode=700,uid={UID},gid={GID},size=4m tmpfs {place}"
+        rig.run(name, line, root=True)
     commands.run("ada", "tp.start")
-    rig.run("mac1", f"cat /dev/zero >{place}/full 2>/dev/null; true")
+    slept = asleep(commands, rig, "tp.stop")
+    fill = "cat /dev/zero >>{}/full 2>/dev/null; true"
+    for name, place in places.items():
+        rig.run(name, fill.format(place))
     commands.run("bob", "tp.unlock")
-    # Room for a lock, but not for its number.
-    rig.run("mac1", f"truncate -s -$((3 * $(getconf PAGESIZE))) {place}/full")
+    os.kill(slept.pid, signal.SIGCONT)
+    taken_over(slept.end(4), "tp.unlock of bob")
+    rig.run("mac1", fill.format(places["mac1"]))  # where the lock was
+    refused = commands.run("bob", "tp.restart", code=3).err.splitlines()[-1]
+    assert re.fullmatch("mac1: the lock can't be made: .*: No space left on device", refused)
+
+    # Room for a lock.
+    rig.run("mac1", f"truncate -s -$((3 * $(getconf PAGESIZE))) {places['mac1']}/full")
+    rig.run("mac2", f"mount -o remount,ro {places['mac2']}", root=True)
+    missed = commands.run("bob", "tp.unlock", code=5).err.splitlines()[-1]
+    why = "can't note its number: Read-only file system: there, whoever had the lock may still act"
+    assert missed == f"mac2: {why}"
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "one").touch()
+    words = ("--source", str(tmp_path / "source"), "--target", "copy", "--hosts", "mac1,mac2")
+    deleted = commands.run("bob", "dev.sync", *words, "--delete", code=4)
+    kept = "the number of this command can't be kept there, and so nothing deleted"
+    assert deleted.err.splitlines()[-1] == f"mac2: {kept}: Read-only file system"
     stopped = commands.run("bob", "tp.stop").out
     assert re.findall(r"^stopped +(mac\d)", stopped, re.MULTILINE) == ["mac1", "mac2"]
-    rig.unmount("mac1", place)
+    for name, place in places.items():
+        rig.unmount(name, place)
 
 
 def test_an_unlock_that_slept(light: Inv, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,17 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, Inv, wait_for
+from conftest import DEADLINE, ROOT, Inv, wait_for
 from test_watch import until
+
+Stranger = Callable[..., "subprocess.Popen[bytes]"]
 
 CYCLE = r"^\d\d:\d\d:\d\d  \d+\.\d s  "
 
@@ -104,6 +108,63 @@ def test_the_loop(light: Inv, source: Path) -> None:
     assert "    rank 1, first error: ValueError: broken" in err
     assert not re.search("^Traceback", err, re.MULTILINE)
     wait_for(lambda: ready(light))
+
+
+LISTENS = (
+    "use IO::Socket::INET; "
+    "IO::Socket::INET->new(LocalPort => shift, Listen => 5, ReuseAddr => 1) && sleep 600"
+)
+
+
+@pytest.fixture
+def stranger(light: Inv, network: tuple[str, ...]) -> Iterator[Stranger]:
+    """`stranger(port, user)`: a server of our engine and user, or what another user has."""
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def begin(port: int, user: str = "") -> subprocess.Popen[bytes]:
+        ours = [sys.executable, ROOT / "tests" / "light_rank.py", "--port", port]
+        ours += ["--model", light.home / "model"]
+        plain = ["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups"]
+        words = [*plain, "perl", "-e", LISTENS, port] if user else ours
+        env = {**os.environ, "LIGHT_RANK": str(light.home / "light")}
+        begun.append(subprocess.Popen([*network, *map(str, words)], env=env))
+        table = Path(f"/proc/{network[2]}/net/tcp")
+        wait_for(lambda: begun[-1].poll() or f":{port:04X} 00000000:0000 0A" in table.read_text())
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait(DEADLINE)
+
+
+def test_strangers_live_through_it(
+    light: Inv, source: Path, network: tuple[str, ...], stranger: Stranger
+) -> None:
+    """Ours and another user's servers; one on our port is named, and the loop goes on without."""
+    inv = replace(light, inside=network)
+    inv("tp.start")
+    inv("tp.stop")
+    lone = [stranger(inv.port + 5), stranger(inv.port + 6, "nobody")]
+    first = stranger(inv.port)
+    with running(inv, "dev.loop") as process:
+        held = rf"port {inv.port} is held by \S+ \(pid {{}}\), which is not ours; nothing was"
+        assert re.search(held.format(first.pid), until(process, "begun"))
+        first.kill()
+        first.wait(DEADLINE)
+        second = stranger(inv.port, "nobody")
+        (source / "server.py").write_text("two\n")
+        assert re.search(held.format(second.pid), until(process, CYCLE))
+        inv("dev.sync", "--delete")
+        assert [each.poll() for each in (*lone, second)] == [None] * 3
+        second.kill()
+        second.wait(DEADLINE)
+        (source / "server.py").write_text("three\n")
+        assert re.search(f"{CYCLE}server.py: copy .*, load ", until(process, CYCLE))
+    inv("tp.restart", "--sync")
+    left = inv("tp.stop").err
+    assert f"not ours, left alone: 127.0.0.1: pid {lone[0].pid}, root, since " in left
+    assert [each.poll() for each in lone] == [None, None]
 
 
 def test_no_loop_without_a_server_or_a_source(light: Inv) -> None:

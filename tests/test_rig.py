@@ -816,7 +816,12 @@ class TestLocal:
     """`inv local.*`: the same rig, which lives on without its command."""
 
     def test_life(self, inv: Inv, two_macs: Rig, home: Path) -> None:
+        """With servers of this machine's people beside it, which hosts know nothing of."""
         base = home / "my rig"
+        listens = "use IO::Socket::INET; IO::Socket::INET->new(Listen => 5) && sleep 600"
+        server = ["perl", "-e", listens, "--", "-m", "mlx_lm", "server"]
+        plain = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+        others = [subprocess.Popen(server), subprocess.Popen([*plain, *server])]
         inv.env["INVOKE_LOCAL_BASE"] = str(base)
         try:
             up = inv("local.up", "--strict", "--nodes", "3", "--topology", "ring")
@@ -841,6 +846,10 @@ class TestLocal:
         assert not any(map(machine.is_alive, keepers))
         assert not base.exists()
         assert f"at:{base}" not in network.owners().values()
+        assert [each.poll() for each in others] == [None, None]
+        for each in others:
+            each.kill()
+            each.wait(DEADLINE)
         inv("local.down")
         assert "inv local.up" in inv("local.fault", "mac1", "tb4", code=2).one_line()
 
@@ -852,6 +861,15 @@ class TestLocal:
         inv.env["INVOKE_LOCAL_BASE"] = str(home / "rig")
         assert words[0] in inv("local.up", *words, code=2).one_line()
         assert not (home / "rig").exists()
+
+    def test_a_folder_of_something_else_stays(self, inv: Inv, home: Path) -> None:
+        """Whatever `local.base` names: a home, or a checkout."""
+        (home / "notes.txt").write_text("mine")
+        inv.env["INVOKE_LOCAL_BASE"] = str(home)
+        assert inv("local.down", code=2).one_line() == (
+            f"{home} holds no test hosts: it is left as it is"
+        )
+        assert (home / "notes.txt").read_text() == "mine"
 
     def test_missing_ssh_configuration(self, inv: Inv) -> None:
         inv.env["INVOKE_TP_SSH_CONFIG"] = "nix"

@@ -3,7 +3,7 @@
 # its lock (a closed lid) changes nothing any more. Who acts without a number is not asked.
 : "${fence?}" "${fence_of?}" "${hold?}" "${holder?}"
 . ./runs.sh
-guarded=$state_dir/${fence_of:-$cluster}
+guarded=$state_dir/${fence_of:-$cluster} unwritten=''
 seen() { # $highest $of $when $whose: the highest number seen here, and whose it is
   highest='' of='' when='' whose=''
   is_own "$guarded/fence" && read -r highest of when whose <"$guarded/fence"
@@ -23,11 +23,9 @@ claim() { # whether we may act; if so, no lower number may any more
   [ "$hold" = "$of" ] || [ "$fence" -gt "$highest" ] || return
   [ "$fence" -le "$highest" ] || write_fence
 }
-write_fence() { # a disk that is full keeps nobody from stopping what runs
-  {
-    printf '%s %s %s %s\n' "$fence" "$hold" "$(date +%s)" "$holder" >"$guarded/fence.$$" &&
-      mv "$guarded/fence.$$" "$guarded/fence"
-  } 2>/dev/null || :
+write_fence() { # or $unwritten: why it can't be; that keeps nobody from stopping what runs
+  unwritten=$(note "$guarded/fence" "$fence $hold $(date +%s) $holder" 2>&1) && unwritten=''
+  unwritten=${unwritten##*: }
 }
 refuse() {
   printf 'fence %s %s %s %s\n' "$highest" "$of" "$when" "$whose" >&2

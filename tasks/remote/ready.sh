@@ -3,5 +3,5 @@
 . ./runs.sh
 for at in "$here"/runs/${run:-*}; do
   is_open "$at" && [ -e "$at/rank-0.pid" ] || continue
-  date +%s >"$at/token.$$" && mv "$at/token.$$" "$at/token"
+  note "$at/token" "$(date +%s)"
 done

@@ -26,10 +26,15 @@ living() { # pid files: whether a rank of them lives: $number and $pid
   done
   return 1
 }
+note() { # file line: as its first line, whole; what is there gives its place where a disk is full
+  printf '%s\n' "$2" >"$1.$$" && mv "$1.$$" "$1" && return
+  rm -f "$1.$$"
+  # By 3: of a function within $( ) bash takes 1<> for 0<>.
+  is_own "$1" && printf '%s\n' "$2" 3<>"$1" >&3
+}
 stamp() { # of a rank that has left what it had of RDMA to the kernel: the next start waits
   own "$state_dir" && mkdir -p "$state_dir" && chmod 700 "$state_dir" &&
-    printf '%s %s\n' "$(date +%s)" "$tp_boot" >"$state_dir/sigkill.$$" &&
-    mv "$state_dir/sigkill.$$" "$state_dir/sigkill"
+    note "$state_dir/sigkill" "$(date +%s) $tp_boot"
 }
 wanted() { # $want $want_run $since $by: what is wanted of the cluster, as it was written down
   want='' want_run='' since='' by=''
@@ -37,8 +42,7 @@ wanted() { # $want $want_run $since $by: what is wanted of the cluster, as it wa
   is_own "$here/wanted" && read -r want want_run since by <"$here/wanted"
 }
 want() { # running or stopped, run, by whom
-  printf '%s %s %s %s\n' "$1" "$2" "$(date +%s)" "$3" >"$here/wanted.$$" &&
-    mv "$here/wanted.$$" "$here/wanted"
+  note "$here/wanted" "$1 $2 $(date +%s) $3"
 }
 want_stopped() { # by whom: nobody is to start it again, but for who asks for it
   wanted

@@ -55,6 +55,7 @@ rank() { # number, base: what is known of the rank whose files begin so
   done <"$2.marks"
   [ -z "$loading" ] || printf 'mark %s\n' "$loading"
 }
+[ -z "$unwritten" ] || printf 'unwritten %s\n' "$unwritten"
 {
   seen
   [ -z "$of" ] || printf 'fence %s %s %s %s\n' "$highest" "$of" "$when" "$whose"

@@ -103,8 +103,10 @@ class Model:
         if code == 0 and command.kind in STARTS:
             self.stopped, self.was_started = "", True
             harmless = all(each.kind in ("dev.sync", "rdma.setup") for each in acting)
-            if harmless and not self.watch and not self.is_cut:
-                self.ready = frozenset(each.known for each in self.world.ranks())
+            there = frozenset(each.known for each in self.world.ranks())
+            # It may have ended some steps ago, and a rank since then.
+            if harmless and not self.watch and not self.is_cut and len(there) == 2:
+                self.ready = there
         if code == 0 and command.kind == "dev.sync":
             self.synced |= set(self.versions)
         said = err.strip().splitlines()[-1:] if code else []

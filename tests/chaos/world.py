@@ -381,7 +381,7 @@ class World:
         before = self._seen.get(host, (0, ""))
         wanted = self.read(host, "wanted")
         if wanted is not None and acted.get((host, "wanted")) != wanted:
-            match = re.fullmatch(r"(running|stopped) \S+ \d+ (\S+)@\S+\n", wanted)
+            match = re.match(r"(running|stopped) \S+ \d+ (\S+)@\S+\n", wanted)
             if not match:
                 raise BrokenError("no file is torn", f"{host}: wanted is {wanted!r}")
             acted[host, "wanted"] = wanted
@@ -396,7 +396,8 @@ class World:
                     "no file is lost", f"{host}: the fence is gone, it was {before[0]}"
                 )
             return
-        match = re.fullmatch(r"(\d+) \S+ \d+ .* of (\S+?)@\S+\n", text)
+        # Written in place, where a disk is full, the end of what was there may follow.
+        match = re.match(r"(\d+) \S+ \d+ .* of (\S+?)@\S+\n", text)
         if not match:
             raise BrokenError("no file is torn", f"{host}: fence is {text!r}")
         number, user = int(match[1]), match[2]

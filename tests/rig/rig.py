@@ -444,7 +444,12 @@ def _in(cables: Sequence[Cable], host: str, port: str) -> Cable:
 
 
 def discard(base: Path) -> None:
-    """Remove what is left of a detached rig in `base`, whatever of it still lives."""
+    """Remove what is left of a detached rig in `base`, whatever of it still lives.
+
+    LookupError where a folder holds something else, which is left as it is.
+    """
+    if not any((base / name).exists() for name in ("rig.json", "bin/gnu")):
+        raise LookupError(f"{base} holds no test hosts: it is left as it is")
     with contextlib.suppress(FileNotFoundError):
         data = state.read(base / "rig.json")
         for keeper in [data["cables_keeper"], *(keeper for keeper, _ in data["hosts"].values())]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from ..cluster import Site
 from ..errors import ActionFailed, CheckFailed, Unreachable
 from ..facts import Fact, Key, known
-from ..facts.server.state import NO_HOLD, HoldValues
+from ..facts.server.state import NO_HOLD, HoldValues, State
 from ..ssh import background, scripts
 from ..ssh.node import CONNECT_TIMEOUT, SCRIPT_TIMEOUT, CommandResult, Node
 from ..text import LINE, one_line
@@ -158,10 +158,10 @@ def _set(cluster: Site, held: Fence) -> None:
     cluster.leader.fences[cluster.folder] = held
 
 
-def take_over(cluster: Site, what: str) -> tuple[Holder | None, list[str]]:
+def take_over(cluster: Site, what: str) -> tuple[Holder | None, dict[str, str]]:
     """Get a number above all that the nodes have seen, without the lock; who has that acts no more.
 
-    Give who had it, and the nodes that could not be asked: on those it still may act.
+    Give who had it, and why some nodes could not be told: on those it still may act.
     """
     cluster.leader.fences.pop(cluster.folder, None)
     asked = [_holder(cluster)]
@@ -170,14 +170,23 @@ def take_over(cluster: Site, what: str) -> tuple[Holder | None, list[str]]:
     number = 1 + max((each.number for each in seen if each), default=0)
     names = frozenset(node.name for node in cluster.nodes)
     _set(cluster, replace(_fence(cluster, what, Run.new(), number), asked=names))
-    missed = [*snapshots.states(cluster).unreachable]
+    after = snapshots.states(cluster)
+    missed = dict.fromkeys(after.unreachable, "can't be reached")
+    missed |= {name: why for name in after.nodes if (why := _untold(after.state(name)))}
     return known(before.on(cluster.leader.name), HOLDER), missed
 
 
-def unlock(cluster: Site) -> tuple[Holder | None, list[str]]:
+def _untold(state: State | None) -> str:
+    """Why a node that was asked goes by another number than ours."""
+    if state is None:
+        return "its state can't be read"
+    return f"can't note its number: {state.unwritten}" if state.unwritten else ""
+
+
+def unlock(cluster: Site) -> tuple[Holder | None, dict[str, str]]:
     """Take the cluster from whoever has its lock: who that was, None if there was none.
 
-    And the nodes that could not be told: there, who had the lock may still act.
+    And why some nodes could not be told: there, who had the lock may still act.
     """
     # A command that hears of its end may give up its lock before it is taken away.
     before, missed = take_over(cluster, "tp.unlock")

@@ -238,9 +238,12 @@ def _refuse(copy: Copy, read: Snapshot) -> None:
 
 def _usable(read: Snapshot, node: str, rows: list[SyncRow]) -> SyncTarget | None:
     """Where the copy goes on a node; a row says why it can't."""
-    place = read.on(node).get(files.PLACE)
+    place, state = read.on(node).get(files.PLACE), read.state(node)
     if isinstance(place, Unknown):
         rows.append(("fail", node, place.why))
+    elif state and state.unwritten:  # of who deletes; sync.sh asks for it
+        why = "the number of this command can't be kept there, and so nothing deleted"
+        rows.append(("fail", node, f"{why}: {state.unwritten}"))
     elif place and not place.has_rsync:
         rows.append(("fail", node, "rsync is not installed there"))
     else:

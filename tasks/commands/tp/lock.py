@@ -49,5 +49,5 @@ def unlock(session: Session, cluster: Cluster) -> None:
     else:
         screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))
     if missed:
-        why = "can't be reached: there, whoever had the lock may still act"
-        raise Unreachable(f"{', '.join(missed)}: {why}")
+        nodes = "; ".join(f"{node}: {why}" for node, why in missed.items())
+        raise Unreachable(f"{nodes}: there, whoever had the lock may still act")

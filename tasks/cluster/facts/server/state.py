@@ -116,7 +116,7 @@ class State:
     boot, `ready` the run that has given a token and `token` when it last did, `baseline` how many
     bytes were wired before this boot's first start (None if that is unknown), `last` are the
     records of the run that was wanted last, over or not, by rank. `folders` are where it all is,
-    and `fence` who acted there last.
+    `fence` who acted there last, and `unwritten` why the number of who asks can't be kept there.
     `later` lines on runs that a later version of these tasks has started.
     """
 
@@ -130,6 +130,7 @@ class State:
     wanted: Wanted | None = None
     token: float | None = None
     fence: Seen | None = None
+    unwritten: str = ""
     later: tuple[str, ...] = ()
 
 
@@ -177,6 +178,7 @@ def parse(text: str, status: int) -> State:
         wanted=wanted,
         token=tokens[-1][1] if tokens else None,
         fence=parse_fence(head),
+        unwritten="".join(re.findall(r"^unwritten (.*)$", head, re.MULTILINE)[:1]),
         later=tuple(each.later for each in runs if each.later),
     )
 

@@ -312,8 +312,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Any:
         told: dict[Any, Any] = {}
 
         def state(name: str) -> Any:
-            number = numbers[name]
-            return SimpleNamespace(fence=number and SimpleNamespace(number=number))
+            number, why = numbers[name], "Read-only file system" if name == "full" else ""
+            fence = number and SimpleNamespace(number=number)
+            return None if name == "odd" else SimpleNamespace(fence=fence, unwritten=why)
 
         def states(of: Any, more: Any = None) -> Any:
             assert of is mine
@@ -334,16 +335,24 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Any:
     return see
 
 
+MISSED = {
+    "mac4": "can't be reached",
+    "full": "can't note its number: Read-only file system",
+    "odd": "its state can't be read",
+}
+
+
 @pytest.mark.parametrize(
     ("numbers", "next_one"), [({"mac1": 4, "mac2": 11, "mac3": None}, 12), ({"mac1": None}, 1)]
 )
 def test_take_over(cluster: Any, seen: Any, numbers: dict[str, int | None], next_one: int) -> None:
-    """One more than any node has seen; each is told by the second question."""
+    """One more than any node has seen; each is told by the second question, but for some."""
+    numbers |= {"full": None, "odd": None}
     mine = cluster()
     asked = seen(mine, numbers)
     mine.leader.fences["f"] = lock._fence(mine, "old", Run.new(), 3)
     had, missed = lock.take_over(mine, "tp.unlock")
-    assert (had and had.what, missed) == ("tp.stop", ["mac4"])
+    assert (had and had.what, missed) == ("tp.stop", MISSED)
     assert asked == [None, (next_one, "tp.unlock")]
     assert mine.leader.fences["f"].asked == {"mac1"}
 
@@ -366,7 +375,7 @@ def test_unlock(cluster: Any, seen: Any, answer: CommandResult, now: float) -> N
 
     mine.leader.sh = sh
     had, missed = lock.unlock(mine)
-    assert (had and had.now, missed) == (now, ["mac4"])
+    assert (had and had.now, missed) == (now, {"mac4": "can't be reached"})
     assert asked == [None, (5, "tp.unlock")]
     (script,) = sent
     assert "\nfence=5\n" in script
