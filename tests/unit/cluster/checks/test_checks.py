@@ -204,3 +204,17 @@ def test_old_names_work_for_a_version_more(cluster: Cluster) -> None:
     assert isinstance(CHECKS["memory"], Check)
     with pytest.raises(AttributeError):
         checks.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_whose_python_is_asked_for_which_backend(cluster: Cluster) -> None:
+    """That of the node's rank, where it is started; jaccl only where it is wanted."""
+
+    def text(backend: str) -> str:
+        wanted = replace(cluster, backend=backend)
+        (fact,) = CHECKS["versions"].facts(wanted, cluster.leader)
+        return fact.command
+
+    rank = replace(cluster.ranks[0], cwd="/code", command=("/py", "-m", "x"))
+    cluster = replace(cluster, ranks=[rank, *cluster.ranks[1:]])
+    assert text("jaccl") == text("jaccl-ring") == versions.fact("/py", "/code", "jaccl").command
+    assert text("ring") == versions.fact("/py", "/code").command

@@ -747,3 +747,26 @@ def test_swap_before_a_load() -> None:
     one, two = found("memory", full, replace(full, swap=GIB // 8))
     assert (one.level, two.level) == (WARN, OK)
     assert "3.0 GiB swapped out before the load" in one.what
+
+
+DOMAINS = [
+    (0, [9], []),
+    (8, [9, 11], ["warn: 8 protection domains are in use (a device has 9)"]),
+    (9, [11, 9], ["fail: 9 protection domains are in use (a device has 9)"]),
+    (10, [None], ["warn: 10 protection domains are in use (a device has 11)"]),
+    (11, [], ["fail: 11 protection domains are in use (a device has 11)"]),
+]
+
+
+@pytest.mark.parametrize(("used", "limits", "words"), DOMAINS)
+def test_protection_domains(used: int, limits: list[int | None], words: list[str]) -> None:
+    """What no server has is lost until a reboot; at a device's most no start can work."""
+    infos = {f"rdma_en{n}": rdma.Device(f"rdma_en{n}", None, (), most, None)
+             for n, most in enumerate(limits)}  # fmt: skip
+    values: dict[Key[Any], Any] = {rdma.IN_USE_KEY: used, rdma.DEVINFO_KEY: infos}
+    of_a_server = {**values, state.KEY: ran(0, alive=True)}
+    nodes = told(mac1={rdma.IN_USE_KEY: Unknown("why")}, mac2=of_a_server, mac3=values)
+    judged = rdma_checks.domains(expected(), nodes)
+    assert [f"{each.level}: {each.what}" for each in judged] == words
+    for each in judged:
+        assert (each.check, each.node, each.fix) == ("rdma", "mac3", memory_check.REBOOT)
