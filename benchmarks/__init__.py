@@ -9,6 +9,7 @@ NAMES = {
     "list": "listing",
     "trips": "trips",
     "preflight": "preflight",
+    "models": "models",
     "server": "server",
     "notice": "notice",
     "interrupts": "interrupts",

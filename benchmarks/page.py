@@ -75,6 +75,7 @@ TITLES = {
     "list": "Looking around",
     "trips": "Round trips and connections",
     "preflight": "Checks",
+    "models": "Whether a model divides",
     "server": "A server's start, life and end",
     "notice": "Noticing",
     "interrupts": "Ctrl-C",

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "list": "inv --list and --help against an empty tasks file",
     "trips": "Round trips and connections per node, counted at sshd",
     "preflight": "The checks against plain Fabric, ssh, Ansible, pyinfra",
+    "models": "What asking whether the model divides costs the checks",
     "server": "Start, stop, idle: against by hand and mlx.launch",
     "notice": "How fast readiness and a dead rank are told",
     "interrupts": "How fast Ctrl-C works, at each stage of a command",

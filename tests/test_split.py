@@ -96,9 +96,7 @@ def test_nothing_is_evaluated_and_it_is_quick(tmp_path: Path) -> None:
     line = [
         sys.executable,
         str(ROOT / "tasks/remote/facts/split.py"),
-        "k",
         str(tmp_path),
-        "",
         TENSOR,
         "2",
     ]

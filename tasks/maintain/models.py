@@ -44,7 +44,7 @@ def _ask(config: Document, counts: list[str]) -> Document:
     program = scripts.FOLDER / "facts" / "split.py"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        line = [sys.executable, str(program), "", folder, "", "tensor", *counts]
+        line = [sys.executable, str(program), folder, "tensor", *counts]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
     found: Document = json.loads(done.stdout)
     return found

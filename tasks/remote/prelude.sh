@@ -15,7 +15,8 @@ look_up() { # pid: $began, empty if it is gone or only waits to be reaped, and w
     set -- ${stat##*) }
     set +f
     does=$1
-    [ "$does" = Z ] || began=${20}
+    # While other threads of it have not ended, it holds its ports and its memory.
+    [ "$does" = Z ] && [ "${18}" -le 1 ] || began=${20}
   else
     # A zombie's start is still told, so its state is asked for too.
     # shellcheck disable=SC2046 # blanks made one

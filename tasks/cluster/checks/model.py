@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..config.engine import option
-from ..facts import Fact, Key, NodeFacts, known
+from ..facts import Fact, Key, known
 from ..facts.machine import gpu
 from ..facts.machine import memory as memory_facts
 from ..facts.models import model as model_facts
@@ -111,8 +111,7 @@ def one_path(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) -> list[Finding]:
     """The model is whole, divides over the ranks, and each share fits, with a cache of `tokens`."""
     count, mode = len(expected.ranks), expected.mode
-    # What is no model was told by the check that compares the nodes.
-    facts = {node: values for node, values in snapshot.nodes.items() if _may_be_one(values)}
+    facts = snapshot.nodes
     numbers = {r.host.ssh: [each.rank for each in expected.on(r.host.ssh)] for r in expected.ranks}
     engine = expected.engine
     foreign = "" if engine.divides_by_mlx_lm else engine.name
@@ -127,11 +126,6 @@ def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) ->
     ]
 
 
-def _may_be_one(values: NodeFacts) -> bool:
-    listed = known(values, model_facts.KEY)
-    return not (listed and listed.path) or "config.json" in listed.files
-
-
 def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
     """The model is on every node, and the same."""
     found = (known(values, model_facts.KEY) for values in snapshot.nodes.values())
@@ -139,21 +133,25 @@ def same_files(expected: Expected, snapshot: Snapshot) -> list[Finding]:
 
     def judge(node: str, value: Model) -> Finding:
         if value.path is None:
-            home, fix = expected.model_at_home, "copy or download it to that node"
-            page = re.match(r"https?://[^/]+/([^/]+/[^/?]+)", expected.model or "")
-            if page:
-                fix = f"name its repository: {page[1]}"
-            elif value.is_file:
-                fix = "name the folder that has its config.json"
-            elif home:
-                fix = f"copy it there, or write '{home}', in quotes: without them the shell made ~"
-                fix += " this machine's home"
-            return Finding("model", FAIL, node, f"{expected.model} {value.lack}", fix)
+            what = f"{expected.model} {value.lack}"
+            return Finding("model", FAIL, node, what, _remedy(expected, value))
         if wrong := _wrong(value, there[0]):
             return Finding("model", FAIL, node, *wrong)
         return Finding("model", OK, node, f"{value.path}, {len(value.files)} files")
 
     return each("model", snapshot, model_facts.KEY, judge)
+
+
+def _remedy(expected: Expected, value: Model) -> str:
+    """What to do where no model is, by what was named for it."""
+    if page := re.match(r"https?://[^/]+/([^/]+/[^/?]+)", expected.model or ""):
+        return f"name its repository: {page[1]}"
+    if value.is_file:
+        return "name the folder that has its config.json"
+    if home := expected.model_at_home:
+        at_home = f"copy it there, or write '{home}', in quotes"
+        return f"{at_home}: without them the shell made ~ this machine's home"
+    return "copy or download it to that node"
 
 
 def _wrong(value: Model, first: Model) -> tuple[str, str] | None:
@@ -162,7 +160,7 @@ def _wrong(value: Model, first: Model) -> tuple[str, str] | None:
     if other := sorted(name for name in names if value.files.get(name) != first.files.get(name)):
         how = "differs from the first node's" if other[0] in value.files else "is missing"
         return f"{other[0]} {how}{more(other)}", "copy the model to all nodes again"
-    if "config.json" not in value.files:
+    if not value.is_model:
         return f"{value.path} has no config.json", "is it a model?"
     if not any(name.endswith(".safetensors") for name in value.files):
         return f"{value.path} has no weights (*.safetensors)", "copy the model to that node again"

@@ -1,8 +1,8 @@
 """Will the model in a folder run on so many ranks? Asks its files, and this Python's own mlx_lm.
 
-Arguments: a key of this program, the folder, the state directory ("" keeps no answer), "tensor" or
-"pipeline", and numbers of ranks: for one alone, others are looked for where the answer is no; for
-several, each is told in both modes. Prints one line of JSON.
+Arguments: the folder, "tensor" or "pipeline", and numbers of ranks: for one alone, others are
+looked for where the answer is no; for several, each is told in both modes. Prints a line of JSON.
+Preflight has it run by kept.py, which does so only where there is no answer yet.
 
 The model of config.json is built as mlx_lm's load_model would, but never evaluated; its own
 shard() (or pipeline()) is called with a stand-in for a group. Every whole number on a module must
@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import glob
-import hashlib
 import importlib
 import importlib.util
 import json
@@ -32,7 +31,6 @@ from collections.abc import Iterator
 from typing import Any
 
 OTHERS = (1, 2, 3, 4, 5, 6, 7, 8)  # ranks that are looked for where those asked for can't be
-KEPT = 64  # answers
 
 
 class NoError(Exception):
@@ -550,93 +548,13 @@ def rows(trial: Trial, mode: str, counts: list[int]) -> list[dict[str, Any]]:
     return found
 
 
-# The kept answer, which holds while all that it was made from is as it was.
-
-
-def digest(path: str) -> str:
-    """Of a text's content; of weights and of compiled code, size and time must do."""
-    try:
-        if path.endswith((".json", ".py")):
-            with open(path, "rb") as file:
-                return hashlib.sha256(file.read()).hexdigest()
-        about = os.stat(path)
-        return f"{about.st_size} {about.st_mtime_ns} {about.st_ino}"
-    except OSError:
-        return "-"
-
-
-def sources(folder: str) -> list[str]:
-    """The files that an answer is made from: the model's, and the code that was loaded."""
-    own = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
-    own = [path for path in own if path.endswith((".safetensors", ".index.json", "config.json"))]
-    loaded = [vars(module).get("__file__") or "" for module in list(sys.modules.values())]
-    return own + [path for path in loaded if re.search(r"/mlx(_lm)?/", path)]
-
-
-def homes() -> list[str]:
-    """Where this Python would find mlx_lm and mlx first, as against a checkout that comes later."""
-    places = [os.path.join(place, name) for place in sys.path for name in ("mlx_lm", "mlx")]
-    return [os.path.abspath(place) for place in places if os.path.isdir(place)][:3]
-
-
-def recall(path: str, folder: str) -> dict[str, Any] | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            kept = json.load(file)
-        is_so = kept["homes"] == homes() and kept["listed"] == sorted(os.listdir(folder))
-        is_so = is_so and all(digest(each) == value for each, value in kept["seen"].items())
-        return {**kept["said"], "kept": True} if is_so else None
-    except (OSError, ValueError, AttributeError, LookupError, TypeError):
-        return None
-
-
-def keep(path: str, folder: str, said: dict[str, Any]) -> None:
-    """Write it down for the next time, in a folder that is ours alone; the oldest go.
-
-    Where nothing was ever started there is no such folder, and checks make none.
-    """
-    place = os.path.dirname(path)
-    os.umask(0o077)
-    with contextlib.suppress(OSError):
-        seen = {each: digest(each) for each in sources(folder)}
-        kept = {"homes": homes(), "listed": sorted(os.listdir(folder)), "seen": seen, "said": said}
-        if not os.path.isdir(place):
-            os.mkdir(place)
-        new = f"{path}.{os.getpid()}"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(kept, file)
-        os.replace(new, path)
-        old = sorted(
-            (os.path.join(place, each) for each in os.listdir(place)), key=os.path.getmtime
-        )
-        for each in old[:-KEPT]:
-            os.remove(each)
-
-
-def is_ours(folder: str) -> bool:
-    """Whether what lies there is of this user: what another could lay there would be believed."""
-    try:
-        about = os.lstat(folder)
-    except FileNotFoundError:
-        return True
-    return os.path.isdir(folder) and not os.path.islink(folder) and about.st_uid == os.getuid()
-
-
-def main() -> None:
+def lines(folder: str, mode: str, *counts: str) -> tuple[str, str]:
+    """The answer as a line of JSON, and the one to keep for the next time, if any."""
     begun = time.monotonic()
-    folder, state, mode, *counts = sys.argv[2:]
-    place = os.path.join(state, "models")
-    name = hashlib.sha256(repr((sys.executable, sys.argv[1:])).encode()).hexdigest()
-    path = os.path.join(place, f"{name[:32]}.json")
-    does_keep = bool(state) and is_ours(state) and is_ours(place)
-    said = recall(path, folder) if does_keep else None
-    if said is None:
-        said = answer(folder, mode, [int(each) for each in counts])
-        said["seconds"] = round(time.monotonic() - begun, 2)
-        if does_keep and said["mlx_lm"]:
-            keep(path, folder, said)
-    print(json.dumps(said))
+    said = answer(folder, mode, [int(each) for each in counts])
+    said["seconds"] = round(time.monotonic() - begun, 2)
+    return json.dumps(said), json.dumps({**said, "kept": True}) if said["mlx_lm"] else ""
 
 
 if __name__ == "__main__":
-    main()
+    print(lines(*sys.argv[1:])[0])

@@ -23,7 +23,7 @@ def divides(
     findings = []
     for node, values in facts.items():
         listed = known(values, model.KEY)
-        if listed and listed.path is None:
+        if listed and not listed.is_model:
             continue  # told by the check that compares the nodes
         if error := values.lacks(split.KEY):
             found = Finding("divides", FAIL, node, f"unknown: {error.why}", TRY)

@@ -16,9 +16,11 @@ from ..finding import FAIL, OK, Finding, more
 def complete(facts: Mapping[str, NodeFacts]) -> list[Finding]:
     """All weights are there, for each layer, each file as long as its header says."""
     return [
-        _complete(node, values[model.KEY], said)
+        _complete(node, listed, said)
         for node, values in facts.items()
-        if (said := known(values, split.KEY)) and known(values, model.KEY)
+        if (said := known(values, split.KEY))
+        and (listed := known(values, model.KEY))
+        and listed.is_model
     ]
 
 

@@ -23,6 +23,11 @@ class Model:
     is_file: bool = False  # what was named for a folder
 
     @property
+    def is_model(self) -> bool:
+        """Whether it may be one; where not, the check that compares the nodes tells so."""
+        return self.path is not None and "config.json" in self.files
+
+    @property
     def lack(self) -> str:
         """What is wrong where there is no path, in words."""
         return "is a file, not a model's folder" if self.is_file else "is not there"

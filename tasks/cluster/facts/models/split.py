@@ -1,6 +1,5 @@
 """How a model divides over ranks, by a node's own mlx_lm, and what its files say of themselves."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -196,14 +195,13 @@ def fact(
     Of one number of ranks what else would do is told where the answer is no; of several all, and
     in both modes.
     """
-    ask = scripts.text("facts/split.py")
     words = [mode, *map(str, ranks)]
     text = scripts.script(
         "facts/split.sh",
         words,
         **model.values(path, cwd, python, env),
-        ask=ask,
-        key=hashlib.sha256(ask.encode()).hexdigest()[:16],
+        ask=scripts.text("facts/split.py"),
+        kept=scripts.text("facts/kept.py"),
         state_dir=state_dir,
         seconds=TABLE_SECONDS if len(words) > 2 else SECONDS,
     )

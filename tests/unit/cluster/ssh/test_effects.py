@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -36,6 +37,15 @@ import os, socket, sys, time
 print("rank", os.environ["MLX_RANK"], sys.argv[-1], flush=True)
 listener = socket.create_server(("127.0.0.1", int(os.environ["AT"])))
 time.sleep(60)
+"""
+
+
+# Its first thread has ended, which is all that its state tells of; it still holds its port.
+LINGERS = """\
+import ctypes, socket, sys, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).pthread_exit(None)
 """
 
 
@@ -166,6 +176,19 @@ def test_what_only_waits_to_be_reaped_is_gone(place: Place, is_mac: bool) -> Non
         zombie, living = place.run("\n".join([script, *asked])).splitlines()
     assert zombie == ":"
     assert living > ":"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a Mac's process is whole until its end")
+def test_what_is_not_wholly_gone_is_there(place: Place) -> None:
+    """A rank that is ending: who is told that it has gone would take its port for a stranger's."""
+    with subprocess.Popen([sys.executable, "-c", LINGERS]) as rank:
+        stat = Path(f"/proc/{rank.pid}/stat")
+        wait_for(lambda: stat.read_text().split(") ")[1].startswith("Z"))
+        asked = f"look_up {rank.pid}; echo :$began"
+        assert place.run("\n".join([scripts.script("prelude.sh"), asked])) > ":\n"
+        rank.kill()
+        wait_for(lambda: stat.read_text().rsplit(") ", 1)[1].split()[17] == "1")
+        assert place.run("\n".join([scripts.script("prelude.sh"), asked])) == ":\n"
 
 
 def test_a_lock(place: Place) -> None:

@@ -48,7 +48,7 @@ FIVE = [f"model-{number:05d}-of-00005.safetensors" for number in range(1, 6)]
          {"model.safetensors": 100}, "ok n: 1 file"),
         (safetensors("model.safetensors"), [], {"model.safetensors": 100},
          "fail n: model.safetensors.index.json names no weights"),
-        ({"config.json": "9 1"}, None, {}, "fail n: there are no model*.safetensors"),
+        ({}, None, {}, "fail n: there are no model*.safetensors"),
         ({"weights.npz": "9"}, None, {}, "fail n: there are no model*.safetensors"),
     ],
 )  # fmt: skip
@@ -59,7 +59,9 @@ def test_complete(
     expected: str,
 ) -> None:
     of = Weights(None if named is None else frozenset(named), implied)
-    values = facts_of(model=Model("/m", listed), split=replace(SAID, weights=of))
+    values = facts_of(
+        model=Model("/m", {"config.json": "9 1", **listed}), split=replace(SAID, weights=of)
+    )
     (found,) = told(whole.complete({"n": values}))
     assert found.startswith(expected)
 
@@ -81,5 +83,6 @@ def test_layers_and_tensors_that_are_missing(said: Split, expected: str) -> None
 
 
 def test_complete_without_an_answer() -> None:
-    """It is told once, by what is asked of the same program."""
+    """It is told once, by what is asked of the same program, or of the files."""
     assert whole.complete({"n": facts_of(split=Unknown("no answer"))}) == []
+    assert whole.complete({"n": facts_of(model=Model("/m", {"model.safetensors": "9"}))}) == []
