@@ -227,6 +227,18 @@ def test_a_node_that_says_something_else_is_quoted(
         assert f"(exit status {status}): see it with: ssh mac2 true" in done.out + done.err
 
 
+def test_a_login_shell_that_ends_no_line(light_remote: Inv, sshd: Sshd) -> None:
+    """Its words do not run into ours: the lock is had, and who was ended is not said to be left."""
+    for name in sshd.names:
+        sshd.stop(name)
+        says = "printf '\\033[31mWelcome \\377\\000'"
+        sshd.start(name, ForceCommand=f'{says}; exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"')
+    light_remote("tp.start")
+    done = light_remote("tp.stop")
+    assert re.findall(r"^stopped +(mac\d)", done.out, re.MULTILINE) == ["mac1", "mac2"]
+    assert "Welcome" not in done.out + done.err
+
+
 @pytest.mark.parametrize("name", ["mac2", "127.0.0.1"])
 def test_a_node_that_never_stops_talking_is_left(sshd: Sshd, name: str) -> None:
     """What it says is kept up to a limit, and then it is not listened to."""

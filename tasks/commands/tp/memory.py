@@ -26,8 +26,8 @@ def run(session: Session, cluster: Cluster) -> None:
     if not envelope.given({"nodes": _sizes(read)}, findings):
         screen.table(by_node(findings))
     unreachable(read)
-    if any(finding.level == FAIL for finding in findings):
-        raise CheckFailed("memory: too much is wired")
+    if failed := [finding for finding in findings if finding.level == FAIL]:
+        raise CheckFailed(f"memory: {failed[0].node}: {failed[0].what}")
 
 
 def _sizes(read: Snapshot) -> dict[str, dict[str, int | None]]:

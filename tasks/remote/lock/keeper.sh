@@ -44,6 +44,7 @@ release() { is_mine && remove "$token"; }
 trap '' HUP INT QUIT TERM
 look_up $$
 mine=$began failed=0 told='' left=$((wait * 3))
+echo # ends what a login shell may have begun
 while :; do
   if is_there && ! gone; then
     [ $left -gt 0 ] || { line refused; exit 0; }

@@ -3,7 +3,7 @@
 unlock() {
   gone
   was=$(line was)
-  remove unlock.$$ && printf '%s\n' "$was"
+  remove unlock.$$ && printf '\n%s\n' "$was"
 }
 own "$state_dir" && own "$here" || exit
 is_there || exit 0

@@ -9,6 +9,7 @@ tell() { # paths
   done
 }
 newest
+echo # ends what a login shell may have begun
 for run in $runs; do
   tell "$here/runs/$run"/rank-*.log
 done

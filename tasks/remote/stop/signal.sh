@@ -72,4 +72,5 @@ while [ -n "$left" ] && [ $n -lt "$looks" ]; do
 done
 # shellcheck disable=SC2086 # pids
 [ -z "$left" ] || [ "$signal" = KILL ] || holds $left
-echo "left$left"
+# On a line of its own, whatever a login shell has said before without ending its line.
+printf '\nleft%s\n' "$left"

@@ -121,7 +121,7 @@ def test_only_what_was_seen_is_stopped(sh: Sh, cluster: Any) -> None:
         }
         for label, proof in same.items():
             target = targets.Target("mac1", process.pid, label, proof, has_rdma=True)
-            assert sh(stop.script(cluster, [target], [target], "KILL", 1)) == "left\n"
+            assert sh(stop.script(cluster, [target], [target], "KILL", 1)) == "\nleft\n"
             assert (read(sh, cluster).sigkill is not None) == (label == "it")
         assert process.wait() == -9
 
