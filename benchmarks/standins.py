@@ -20,7 +20,7 @@ COMMANDS = {
     "ibv_devinfo -v": "and so this one",
     "networksetup -listallhardwareports": "and so this one",
     "lsof -nP -iTCP:8080 -sTCP:LISTEN": "which looks into /proc",
-    "sudo -n true": "the real one, told to process 1",
+    "sudo -n true": "the real one, behind a line of dash",
     "sed -n 1p /dev/null": "GNU's, behind a guard of Apple's words",
 }
 

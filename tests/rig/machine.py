@@ -21,6 +21,7 @@ from . import strict
 from .mac import apple, node
 from .mac.guards import GUARDED
 from .mac.run import PLACES
+from .mac.server import ALONE
 
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"  # of a non-interactive ssh session on macOS
 # A Mac has none of these; a script that calls one must fail here too.
@@ -74,8 +75,7 @@ def build_tree(folder: Path, name: str, hosts: str, is_strict: bool) -> None:
         # On Linux /sbin is a link to /usr/sbin, and an overlay must leave it one.
         path = tree / (place if place.startswith("usr/") else f"usr/{place}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        alone = path.name == "launchd" or (path.name == "sudo" and not is_strict)
-        path.symlink_to(f"/.rig/bin/{'alone' if alone else _program(path.name)}")
+        path.symlink_to(f"/.rig/bin/{_program(path.name)}")
     (tree / "usr" / "sbin" / "ping").symlink_to("../bin/ping")
     for place in ("etc/sudoers.d", "Library/LaunchDaemons", "Users", ".rig", ".proc", ".sys"):
         (tree / place).mkdir(parents=True)
@@ -90,7 +90,7 @@ def build_tree(folder: Path, name: str, hosts: str, is_strict: bool) -> None:
 
 
 def _program(name: str) -> str:
-    return name if name == "ifconfig" else "mac"
+    return "alone" if name in ALONE else name if name == "ifconfig" else "mac"
 
 
 def script(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import compileall
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 
 from . import machine, network, sshd, state, strict, topology
 from .faults import FAULTS
+from .mac import node
 from .machine import Machine
 from .topology import PORTS, Cable
 
@@ -113,6 +113,7 @@ class Rig:
             sshd.make_key(folder / "host.key")
             self._write(name, self.defaults(name))
             (folder / "calls").touch()
+            (folder / "calls").chmod(0o666)  # who asks for sudo notes it as the user
         self.base.chmod(0o755)
         self._plug(self.plan)
         sshd.write_config(self.base, self.addresses, self.login)
@@ -306,6 +307,7 @@ class Rig:
         # In place: the file is mounted over /proc/sys/kernel/random/boot_id.
         (folder / "boot_id").write_text(values["boot_uuid"].lower() + "\n")
         (folder / "sudoers").write_text(strict.sudoers(values["sudo"]["passwordless"]))
+        (folder / "sudo.sh").write_text(strict.sudo("sudo" in values["faults"].get("hang", ())))
 
     def unmount(self, host: str, *paths: str) -> None:
         """Take mounts of a test's own away; umount looks into /proc, which is there meanwhile."""
@@ -322,8 +324,9 @@ class Rig:
 
     def calls(self, host: str, command: str | None = None) -> list[list[str]]:
         """The macOS commands that ran since the last reset (or those named so), as words."""
-        rows = (json.loads(row) for row in (self.base / host / "calls").read_text().splitlines())
-        return [row["argv"] for row in rows if command in (None, row["argv"][0])]
+        text = (self.base / host / "calls").read_text(encoding="utf-8", errors="surrogateescape")
+        rows = [row.split(node.WORD_END) for row in text.split(node.ROW_END)[:-1]]
+        return [words for words in rows if command in (None, words[0])]
 
     def forget_calls(self) -> None:
         for name in self.names:

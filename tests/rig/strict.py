@@ -8,8 +8,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from .mac import node
 from .mac.guards import GUARDED, guard
-from .mac.server import SUDO
 
 USER, UID, GID = "admin", 501, 20
 PASSWORD = "secret"
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 # A Mac's: the password is the user's own, and no lecture is read to scripts.
 SUDOERS = """\
-Defaults env_reset, !lecture, passprompt="Password:", timestamp_type=ppid
+Defaults env_reset, !lecture, !fqdn, passprompt="Password:", timestamp_type=ppid
 Defaults env_keep += "BLOCKSIZE COLORFGBG COLORTERM CHARSET LANG LANGUAGE LC_ALL LC_COLLATE"
 Defaults env_keep += "LC_CTYPE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME LINES COLUMNS LSCOLORS"
 Defaults env_keep += "TZ SSH_AUTH_SOCK"
@@ -36,6 +36,20 @@ auth required pam_unix.so nodelay
 account required pam_permit.so
 password required pam_deny.so
 session required pam_permit.so
+"""
+# What this machine's sudo and its libraries would read besides, which a Mac has none of: systemd's
+# users, the rules of PAM for others, addresses of all interfaces. It is half of a start of sudo.
+SPARED = {
+    "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
+    "pam.d/other": "auth required pam_deny.so\naccount required pam_deny.so\n",
+    "sudo.conf": "Set probe_interfaces false\n",
+}
+SUDO = "/usr/libexec/rig/sudo"
+# Notes the call, as process 1 does for all other commands, and is the real one.
+NOTE = f"""#!/bin/dash
+IFS={node.WORD_END}
+printf '%s{node.ROW_END}' "sudo{node.WORD_END}$*" >>/.rig/{{name}}/calls
+. /.rig/{{name}}/sudo.sh
 """
 SH = """#!/bin/dash
 # A Mac's is bash in posix mode, whose echo reads backslashes.
@@ -76,7 +90,11 @@ def build_tree(tree: Path, name: str) -> None:
     (tree / "etc" / "sudoers").write_text(SUDOERS.format(name=name))
     (tree / "etc" / "sudoers").chmod(0o440)
     (tree / "etc" / "pam.d").mkdir()
-    (tree / "etc" / "pam.d" / "sudo").write_text(PAM)
+    for file, text in {"pam.d/sudo": PAM, **SPARED}.items():
+        (tree / "etc" / file).write_text(text)
+    (tree / "usr" / "bin" / "sudo").unlink()
+    (tree / "usr" / "bin" / "sudo").write_text(NOTE.format(name=name))
+    (tree / "usr" / "bin" / "sudo").chmod(0o755)
     groups = (tree / "etc" / "group").read_text().replace("\nadmin:x:80:", f"\nadmin:x:80:{USER}")
     lines = [line for line in groups.splitlines() if line.split(":")[2] != str(GID)]
     (tree / "etc" / "group").write_text("\n".join([*lines, f"staff:x:{GID}:", ""]))
@@ -85,6 +103,11 @@ def build_tree(tree: Path, name: str) -> None:
 def sudoers(passwordless: bool) -> str:
     """What of the host's rules is its state."""
     return f"{USER} ALL = (ALL) NOPASSWD: ALL\n" if passwordless else ""
+
+
+def sudo(hangs: bool) -> str:
+    """How the shell that has noted a call goes on."""
+    return "exec /.rig/bin/gnu/tail -f /dev/null\n" if hangs else f'exec {SUDO} "$@"\n'
 
 
 # In the folder above `lower`, before the overlay is mounted.

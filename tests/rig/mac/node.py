@@ -14,6 +14,7 @@ RIG = "/.rig"
 # A Mac has neither: what runs in a host finds nothing in the usual places.
 PROC = "/.proc"
 SYS = "/.sys"
+WORD_END, ROW_END = "\x1f", "\x1e"
 NAME = os.uname().nodename
 
 
@@ -70,10 +71,10 @@ def is_root(environment: Mapping[str, str] = os.environ) -> bool:
     return "SUDO_UID" in environment or "XPC_SERVICE_NAME" in environment
 
 
-def log(argv: list[str], root: bool) -> None:
-    row = json.dumps({"argv": argv, "root": root}) + "\n"
-    with open(path("calls"), "a") as file:
-        file.write(row)
+def log(argv: list[str]) -> None:
+    """A row of words, which can hold what ends neither: the real sudo's shell writes one too."""
+    with open(path("calls"), "a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(WORD_END.join(argv) + ROW_END)
 
 
 class Kept:

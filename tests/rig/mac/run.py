@@ -1,7 +1,7 @@
 """Which command is in which module.
 
 Most are done by process 1 (server.py). launchd, and the sudo of a host whose user is root, are a
-Python of their own.
+Python of their own; a plain user's sudo is the real one (strict.py).
 """
 
 from __future__ import annotations
@@ -47,16 +47,13 @@ PLACES = {
 COMMANDS = {os.path.basename(place): module for place, module in PLACES.items()}
 
 
-ALONE = ("launchd", "sudo")
-
-
 def main() -> None:
     name = os.path.basename(sys.argv[0])
     words = sys.argv[1:]
     if name == "launchd" and not words:
         return Server(COMMANDS).serve()
     if name != "launchd":
-        node.log([name, *words], node.is_root())
+        node.log([name, *words])
         if name in node.fault("hang"):
             hang()
     module = importlib.import_module(f".{COMMANDS[name]}", __package__)

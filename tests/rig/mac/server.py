@@ -26,8 +26,7 @@ from collections.abc import Callable
 from . import apple, node
 
 SOCKET = "/run/rig.socket"
-# The real sudo, where the host has a user who is not root; it needs its own place among processes.
-SUDO = "/usr/libexec/rig/sudo"
+ALONE = ("launchd", "sudo")  # not asked for here: see run.py
 LOOKS = (
     "ps", "sysctl", "vm_stat", "sw_vers", "ioreg", "netstat", "route", "ibv_devices", "ibv_devinfo",
     "ioclasscount", "rdma_ctl", "system_profiler", "networksetup", "lsof", "pgrep", "pmset",
@@ -45,7 +44,7 @@ class Server:
         self.commands = {
             name: getattr(importlib.import_module(f".{module}", __package__), name)
             for name, module in commands.items()
-            if name not in ("launchd", "sudo")
+            if name not in ALONE
         }
         self.running: dict[int, socket.socket] = {}
         self.selector = selectors.DefaultSelector()
@@ -80,13 +79,10 @@ class Server:
         except (OSError, ValueError):
             return client.close()  # it has died
         name = os.path.basename(path)
-        is_root = user == 0 and node.is_root(environment)
-        node.log([name, *words], is_root)
+        node.log([name, *words])
         self.selector.register(client, selectors.EVENT_READ, lambda: self._died(client))
         if name in node.fault("hang"):
             return None
-        if name == "sudo":
-            return self._end(client, SUDO)
         command = self.commands[name]
         client_of = node.Client(pid, user)
         if _only_looks(name, words):
