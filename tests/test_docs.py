@@ -77,6 +77,13 @@ def test_tests_that_the_docs_name_are_there() -> None:
     assert lacking == []
 
 
+def test_what_each_task_touches_is_told() -> None:
+    told = (ROOT / "docs" / "security.md").read_text().partition("may touch\n")[2]
+    of_checkout = ("bench.", "test.")
+    tasks = [name for name in ns.task_names if not name.startswith(of_checkout)]
+    assert [name for name in tasks if f"`{name}`" not in told.partition("\n## ")[0]] == []
+
+
 def test_each_task_is_one_line_of_the_list(inv: Inv) -> None:
     """But for those for work on this project, which a list of their own has."""
     listed = _listed(inv("--list").out)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def _build() -> bool:
     compiler = shutil.which("cc")
     if not compiler or not os.access(LIBRARY.parent, os.W_OK):
         return False
-    new = LIBRARY.with_suffix(f".{os.getpid()}")
+    # Not by a pid: runs in namespaces of their own, beside each other, have the same ones.
+    new = LIBRARY.with_suffix(f".{uuid.uuid4().hex}")
     line = [compiler, "-shared", "-fPIC", "-O2", "-o", str(new), str(SOURCE), "-ldl"]
     is_built = subprocess.run(line, capture_output=True, check=False).returncode == 0
     if is_built:

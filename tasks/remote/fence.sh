@@ -14,7 +14,10 @@ guard() { # nobody else acts here until 9 is closed, which the kernel does howev
   { own "$guarded" && mkdir -p "$guarded" && chmod 700 "$state_dir" "$guarded"; } 2>/dev/null || return 0
   exec 9<"$guarded"
   perl -e 'alarm 20; flock STDIN, 2 or exit 1' <&9 || {
-    echo "another command is acting here, and does not come to an end" >&2
+    case $? in
+    126 | 127) echo "perl can't be run here, by which one command acts at a time" ;;
+    *) echo "another command is acting here, and does not come to an end" ;;
+    esac >&2
     exit 1
   }
 }

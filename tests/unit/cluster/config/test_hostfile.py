@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -171,6 +172,50 @@ def test_repeat() -> None:
     assert all(host.rdma == () for host in twice)
     with pytest.raises(BadInput, match=r"^-n 4: F has 3 hosts: give at most 3 or a multiple of it"):
         hostfile.repeat(file, 4)
+
+
+def linked(name: str, *ends: int, ips: Sequence[str] | None = None) -> Host:
+    """A host of a ring: by its links' last numbers; it is called at the first, or at `ips`."""
+    links = tuple((f"en{end}", f"10.254.0.{end}/30") for end in ends)
+    return Host(name, (f"10.254.0.{ends[0]}",) if ips is None else tuple(ips), links=links)
+
+
+# a and b share the network of .1 and .2, b and c that of .5 and .6, c and a that of .9 and .10.
+RING = [linked("a", 10, 1), linked("b", 2, 5), linked("c", 6, 9)]
+
+
+def test_neighbours_reach_each_other() -> None:
+    """A ring as it is stays; cut by -n, rank 0 is called by another, by another link."""
+    assert hostfile.facing(RING) == RING
+    assert [each.ips for each in hostfile.facing(RING[:2])] == [("10.254.0.1",), ("10.254.0.2",)]
+    assert hostfile.facing(RING[:1]) == RING[:1]
+    twice = [linked("a", 1, 13), linked("b", 2, 14)]
+    both = [("10.254.0.1", "10.254.0.13"), ("10.254.0.2", "10.254.0.14")]
+    assert [each.ips for each in hostfile.facing(twice)] == both
+
+
+@pytest.mark.parametrize("ips", [["192.168.1.7"], ["10.254.0.10", "192.168.1.7"]])
+def test_addresses_of_no_link_are_left(ips: list[str]) -> None:
+    lan = [linked("a", 10, 1, ips=ips), linked("b", 2, 5)]
+    assert hostfile.facing(lan)[0].ips == (ips[0],)
+
+
+def test_as_many_addresses_as_the_one_with_the_fewest() -> None:
+    """One without any has its own looked up later, and takes none from the others."""
+    more = Host("a", ("192.168.1.1", "192.168.2.1"))
+    found = hostfile.facing([more, Host("b", ("192.168.1.2",))])
+    assert [each.ips for each in found] == [("192.168.1.1",), ("192.168.1.2",)]
+    assert hostfile.facing([more, Host("b")]) == [more, Host("b")]
+
+
+def test_neighbours_without_a_link() -> None:
+    apart = [linked("a", 10, 1), linked("d", 21)]
+    with pytest.raises(BadInput) as raised:
+        hostfile.facing(apart)
+    assert str(raised.value.message) == (
+        "-n 2: no link between d and a, which are neighbours then:"
+        " --hosts a,d goes over their own network"
+    )
 
 
 def two(**second: Any) -> dict[str, Any]:

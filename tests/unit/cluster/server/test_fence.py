@@ -11,6 +11,7 @@ import pytest
 from tasks.cluster.facts.server.state import NO_HOLD, Seen, parse_fence
 from tasks.cluster.server import fence
 from tasks.cluster.server.fence import Fence, TakenOver
+from tasks.cluster.ssh import scripts
 from tasks.cluster.ssh.node import CommandResult
 
 MINE = Fence(5, "mine", "tp.start of ada@desk", "default")
@@ -91,6 +92,29 @@ def test_without_a_hold() -> None:
     assert not fence.raised(mine, {"mac1": seen(6, "new")})
     assert fence.is_aligned(mine)
     assert fence.values(mine) == NO_HOLD
+
+
+def test_what_changes_something_begins_with_our_number() -> None:
+    values = {"state_dir": "s", "cluster": "default", "fence": "5", "fence_of": "default"}
+    holder = "tp.start of ada@desk"
+    text = scripts.script("fence/begin.sh", **values, hold="mine", holder=holder)
+    assert fence.begin(cluster()) == text
+
+
+def test_a_hold_is_lent() -> None:
+    """To what is done for another cluster on the same nodes; where there is none, nothing is."""
+    mine, other = cluster(), cluster()
+    other.folder, other.leader.fences = "g", {}
+    fence.lend(mine, other)
+    assert fence.of(other) == MINE
+    fence.lend(SimpleNamespace(leader=mine.leader, folder="h"), other)  # type: ignore[arg-type]
+    assert other.leader.fences == {"g": MINE}
+
+
+def test_a_refusal_among_what_a_node_says() -> None:
+    told = fence.refusal(["x", "fence 6 new 1764500000 tp.stop of b", "y"])
+    assert re.fullmatch(r"the cluster was taken over by tp\.stop of b at \d\d:\d\d", told)
+    assert fence.refusal(["x", "y"]) == ""
 
 
 def test_a_refusal_is_told_with_one_line() -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from tasks.cluster.facts import NodeFacts, Unknown
 from tasks.cluster.facts.machine import processes
-from tasks.cluster.facts.server.state import KEY, RankState, State
+from tasks.cluster.facts.server.state import KEY, NO_HOLD, RankState, State
 from tasks.cluster.facts.snapshot import Snapshot
 from tasks.cluster.server import snapshots, stop
-from tasks.cluster.server.stop import Held
+from tasks.cluster.server.fence import TakenOver
+from tasks.cluster.server.launch import who
+from tasks.cluster.server.stop import Held, StopReport
 from tasks.cluster.server.targets import Target
-from tasks.cluster.ssh import nodes
+from tasks.cluster.ssh import nodes, scripts
 from tasks.cluster.ssh.node import SCRIPT_TIMEOUT, CommandResult
 
 GB = 1024**3
@@ -275,3 +277,45 @@ def test_a_node_of_which_it_is_unknown_what_runs(asked: Any, key: Any) -> None:
     facts = NodeFacts("mac2", {key: Unknown("torn")})
     reports = asked([{"mac1": "left", "mac2": "left"}], read=Snapshot({"mac2": facts}, {}))[1]
     assert (reports["mac1"].failure, reports["mac2"].failure) == ("", "torn")
+
+
+WHERE = {"state_dir": "s", "cluster": "default"}
+
+
+def site() -> Any:
+    """A cluster of which this command has no hold."""
+    return SimpleNamespace(where=WHERE, folder="f", leader=SimpleNamespace(fences={}), nodes=["n"])
+
+
+@pytest.mark.parametrize("rdma", [False, True])
+def test_what_a_node_is_sent_with_a_signal(rdma: bool) -> None:
+    """By what each process is known, which are signalled, and whether any of those has RDMA."""
+    first, second = replace(FIRST, has_rdma=not rdma), replace(SECOND, has_rdma=rdma)
+    words = ["no", "10", "start", "b", "1", "yes", "20", "start", "b", "2"]
+    values = {**WHERE, **NO_HOLD, "who": who(), "signal": "TERM", "rdma": "1" if rdma else ""}
+    text = scripts.script("stop/signal.sh", words, **values, looks=30)
+    found = stop.script(site(), [first, second], [second], "TERM", 1.54)
+    assert sorted(found.splitlines()) == sorted(text.splitlines())
+
+
+@pytest.mark.parametrize(("run", "keep"), [(None, False), ("r1", True)])
+def test_only_where_nothing_is_left_is_it_forgotten(run: str | None, keep: bool) -> None:
+    lost = StopReport("mac2", failure="no answer")
+    reports = [StopReport("mac1"), StopReport("mac3", left=["rank 1"]), lost]
+    values = {**WHERE, **NO_HOLD, "run": run or "", "who": who(), "keep": "1" if keep else ""}
+    text = scripts.script("stop/forget.sh", **values)
+    assert stop.forget_scripts(site(), reports, run, keep) == {"mac1": text}
+
+
+def test_who_has_lost_the_cluster_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, reports, asked = site(), [StopReport("mac1")], []
+    refused = CommandResult("mac1", err="fence 6 new 1764500000 tp.stop of b\n", status=76)
+
+    def sh(*words: Any) -> dict[str, CommandResult]:
+        asked.append(words)
+        return {"mac1": refused}
+
+    monkeypatch.setattr(nodes, "sh", sh)
+    with pytest.raises(TakenOver):
+        stop.forget(here, reports, "r1")
+    assert asked == [(here.nodes, stop.forget_scripts(here, reports, "r1"))]
