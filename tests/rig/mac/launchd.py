@@ -60,7 +60,7 @@ def save(daemons: dict[str, Any]) -> None:
 
 def rebridge() -> None:
     """Put all Thunderbolt ports into bridge0, as configd does that applies its stored bridges."""
-    node.log(["configd", "rebridge"], True)
+    node.log(["configd", "rebridge"])
     if not os.path.isdir(f"{node.SYS}/class/net/bridge0"):
         node.ip("link", "add", "bridge0", "type", "bridge")
         node.ip("link", "set", "bridge0", "up")
