@@ -442,7 +442,7 @@ def test_records(record: dict[str, Any]) -> None:
         assert ".." not in combined.parts
         (_, rank), *_ = read.ranks
         target = targets._recorded(cluster, "mac1", rank)
-        assert place.run(stop.script(cluster, [target], [target], "CONT", 0)) == "left\n"
+        assert place.run(stop.script(cluster, [target], [target], "CONT", 0)) == "\nleft\n"
 
 
 @pytest.mark.parametrize(

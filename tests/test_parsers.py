@@ -153,7 +153,8 @@ def _no_wholer(value: split.Split, truth: split.Split) -> bool:
     """With a file too short and one too few, it is never taken for whole, nor for divisible."""
     lengths = {PART.format(1): "9108", PART.format(2): "8207"}
     damaged = [dict([pair]) for pair in lengths.items()] + [lengths]
-    values = [{model.KEY: model.Model("/m", each), split.KEY: value} for each in damaged]
+    there = [model.Model("/m", {"config.json": "9 1", **each}) for each in damaged]
+    values = [{model.KEY: each, split.KEY: value} for each in there]
     facts = [{"n": NodeFacts("n", each)} for each in values]
     found = [whole.complete(each)[0] for each in facts]
     found += [divide.divides(each, 2, "tensor")[0] for each in facts]
