@@ -60,12 +60,13 @@ def save(daemons: dict[str, Any]) -> None:
 
 def rebridge() -> None:
     """Put all Thunderbolt ports into bridge0, as configd does that applies its stored bridges."""
-    node.log(["configd", "rebridge"])
     if not os.path.isdir(f"{node.SYS}/class/net/bridge0"):
         node.ip("link", "add", "bridge0", "type", "bridge")
         node.ip("link", "set", "bridge0", "up")
     for port in node.state()["ports"]:
         node.join(port["interface"], "bridge0")
+    # Noted when done: who waits for it would else look before the ports are there.
+    node.log(["configd", "rebridge"])
 
 
 def _rebridge_late() -> None:

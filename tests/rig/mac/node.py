@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -139,7 +140,9 @@ def bridge_of(interface: str) -> str | None:
 def join(interface: str, bridge: str) -> None:
     """Ports of one bridge must not pass on to each other: a mesh of bridges is a loop."""
     ip("link", "set", interface, "master", bridge)
-    ip("link", "set", interface, "type", "bridge_slave", "isolated", "on")
+    # Whoever works against configd may have taken it out again by now.
+    with contextlib.suppress(OSError):
+        ip("link", "set", interface, "type", "bridge_slave", "isolated", "on")
 
 
 def say(text: str) -> None:
