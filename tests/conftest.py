@@ -63,6 +63,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 DEADLINE = 180  # seconds: no command of a test takes longer, on a busy machine too
+AS_NOBODY = ("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
+# With a port (0: any) it is a server that is none of an engine's.
+LISTENS = (
+    "use IO::Socket::INET; "
+    "IO::Socket::INET->new(LocalPort => shift, Listen => 5, ReuseAddr => 1) && sleep 600"
+)
 
 
 @pytest.hookimpl(wrapper=True)

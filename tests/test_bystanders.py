@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT, Inv, light_cluster, require, wait_for
+from conftest import AS_NOBODY, DEADLINE, ROOT, Inv, light_cluster, require, wait_for
 from rig import Rig
 
 from tasks.cluster.facts.machine import processes
@@ -244,8 +244,7 @@ def test_another_user_s_rank_lives(everyones: Inv, start: Start) -> None:
         json.dumps([[f"127.0.0.1:{everyones.ring}"], [f"127.0.0.1:{everyones.ring + 1}"]])
     )
     environment = {"PATH": os.environ["PATH"], "MLX_RANK": "1", "MLX_HOSTFILE": str(ring)}
-    plain = ("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
-    rank = start(*plain, "sleep", "600", env=environment)
+    rank = start(*AS_NOBODY, "sleep", "600", env=environment)
     wait_for(lambda: Path(f"/proc/{rank.pid}/comm").read_text() == "sleep\n")
     refused = everyones("tp.preflight", code=3).out
     assert f"rank 1 that no record knows runs (pid {rank.pid}, nobody)" in refused

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, ROOT, Inv, wait_for
+from conftest import AS_NOBODY, DEADLINE, LISTENS, ROOT, Inv, wait_for
 from test_watch import until
 
 Stranger = Callable[..., "subprocess.Popen[bytes]"]
@@ -110,22 +110,15 @@ def test_the_loop(light: Inv, source: Path) -> None:
     wait_for(lambda: ready(light))
 
 
-LISTENS = (
-    "use IO::Socket::INET; "
-    "IO::Socket::INET->new(LocalPort => shift, Listen => 5, ReuseAddr => 1) && sleep 600"
-)
-
-
 @pytest.fixture
 def stranger(light: Inv, network: tuple[str, ...]) -> Iterator[Stranger]:
-    """`stranger(port, user)`: a server of our engine and user, or what another user has."""
+    """`stranger(port, *as_user)`: a server of our engine and user, or what another user has."""
     begun: list[subprocess.Popen[bytes]] = []
 
-    def begin(port: int, user: str = "") -> subprocess.Popen[bytes]:
+    def begin(port: int, *other: str) -> subprocess.Popen[bytes]:
         ours = [sys.executable, ROOT / "tests" / "light_rank.py", "--port", port]
         ours += ["--model", light.home / "model"]
-        plain = ["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups"]
-        words = [*plain, "perl", "-e", LISTENS, port] if user else ours
+        words = [*other, "perl", "-e", LISTENS, port] if other else ours
         env = {**os.environ, "LIGHT_RANK": str(light.home / "light")}
         begun.append(subprocess.Popen([*network, *map(str, words)], env=env))
         table = Path(f"/proc/{network[2]}/net/tcp")
@@ -145,14 +138,14 @@ def test_strangers_live_through_it(
     inv = replace(light, inside=network)
     inv("tp.start")
     inv("tp.stop")
-    lone = [stranger(inv.port + 5), stranger(inv.port + 6, "nobody")]
+    lone = [stranger(inv.port + 5), stranger(inv.port + 6, *AS_NOBODY)]
     first = stranger(inv.port)
     with running(inv, "dev.loop") as process:
         held = rf"port {inv.port} is held by \S+ \(pid {{}}\), which is not ours; nothing was"
         assert re.search(held.format(first.pid), until(process, "begun"))
         first.kill()
         first.wait(DEADLINE)
-        second = stranger(inv.port, "nobody")
+        second = stranger(inv.port, *AS_NOBODY)
         (source / "server.py").write_text("two\n")
         assert re.search(held.format(second.pid), until(process, CYCLE))
         inv("dev.sync", "--delete")

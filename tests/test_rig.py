@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT, Inv, require, wait_for
+from conftest import AS_NOBODY, DEADLINE, LISTENS, ROOT, Inv, require, wait_for
 from invoke.exceptions import Exit
 from rig import (
     FAULTS,
@@ -818,10 +818,8 @@ class TestLocal:
     def test_life(self, inv: Inv, two_macs: Rig, home: Path) -> None:
         """With servers of this machine's people beside it, which hosts know nothing of."""
         base = home / "my rig"
-        listens = "use IO::Socket::INET; IO::Socket::INET->new(Listen => 5) && sleep 600"
-        server = ["perl", "-e", listens, "--", "-m", "mlx_lm", "server"]
-        plain = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
-        others = [subprocess.Popen(server), subprocess.Popen([*plain, *server])]
+        server = ["perl", "-e", LISTENS, "0", "-m", "mlx_lm", "server"]
+        others = [subprocess.Popen(server), subprocess.Popen([*AS_NOBODY, *server])]
         inv.env["INVOKE_LOCAL_BASE"] = str(base)
         try:
             up = inv("local.up", "--strict", "--nodes", "3", "--topology", "ring")

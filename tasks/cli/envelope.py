@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -71,6 +71,11 @@ def opened(wanted: bool, is_stream: bool = False) -> Iterator[None]:
         _print()
     finally:
         _open.reset(token)
+
+
+def of_code(options: Mapping[str, object], is_stream: bool) -> AbstractContextManager[None]:
+    """That of a task which code calls; a command line's own stays the one there is."""
+    return opened(bool(options.get("json")) and current() is None, is_stream)
 
 
 @contextmanager

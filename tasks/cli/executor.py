@@ -147,10 +147,8 @@ def _named(tree: Collection) -> Iterator[tuple[str, Task[Any]]]:
 def run(config: Config, task: Task[Body], **options: object) -> None:
     """Run `task` with its hooks from code: a task that is called as a function skips them."""
     executor = Executor(Collection(task), config)
-    is_first = bool(options.get("json")) and envelope.current() is None
-    is_stream = bool(getattr(task, "streams", False))
     with (
-        envelope.opened(is_first, is_stream),
+        envelope.of_code(options, bool(getattr(task, "streams", False))),
         executor.session.running(),
         executor.hooks.watching(executor.session),
     ):

@@ -215,8 +215,8 @@ def cluster_task(
             mine = made.typed({p.name: options[p.name] for p in own if p.name in options})
             # A task without the option is never dry, whatever Invoke is told.
             is_dry = has_dry and (options.get("dry_run") or c.config.run.dry)
-            is_first = bool(options.get("json")) and envelope.current() is None
-            with envelope.opened(is_first, made.streams), session.at_work(c, bool(is_dry)):
+            at_work = session.at_work(c, bool(is_dry))
+            with envelope.of_code(options, made.streams), at_work:
                 cluster = made.made(c, session, options, session.cluster_options(made, options))
                 return body(session if first.name == "session" else c, cluster, **mine)
 

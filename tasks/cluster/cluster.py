@@ -211,15 +211,19 @@ def build(
         notes=notes,
         connections=connections,
         ssh_config=ssh,
-        **{name: getattr(settings, name) for name in _AS_SET},
+        api_key=settings.api_key,
+        cooldown=settings.cooldown,
+        fast_synch=settings.fast_synch,
+        join_timeout=settings.join_timeout,
+        keep_env=settings.keep_env,
+        keep_logs=settings.keep_logs,
+        lock_wait=settings.lock_wait,
+        log_dir=settings.log_dir,
+        other_models=settings.other_models,
+        stop_timeout=settings.stop_timeout,
+        timeout=settings.timeout,
+        unload_limit=settings.unload_limit,
     )
-
-
-# What a cluster has as its settings say it.
-_AS_SET = (
-    "api_key", "cooldown", "fast_synch", "join_timeout", "keep_env", "keep_logs", "lock_wait",
-    "log_dir", "other_models", "stop_timeout", "timeout", "unload_limit",
-)  # fmt: skip
 
 
 def _arguments(

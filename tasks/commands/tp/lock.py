@@ -42,12 +42,14 @@ def unlock(session: Session, cluster: Cluster) -> None:
     was, missed = lock.unlock(cluster)
     what = f"tp.unlock: {was or 'there was no lock'}"
     session.audit.record([cluster.leader], cluster.state_dir, what)
-    if envelope.given({"holder": str(was) if was else None, "unreachable": list(missed)}):
-        pass
-    elif was is None:
-        screen.out(f"{name}: there is no lock")
-    else:
-        screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))
+    if not envelope.given({"holder": str(was) if was else None, "unreachable": list(missed)}):
+        screen.out(f"{name}: {_told(was)}")
     if missed:
         nodes = "; ".join(f"{node}: {why}" for node, why in missed.items())
         raise Unreachable(f"{nodes}: there, whoever had the lock may still act")
+
+
+def _told(was: lock.Holder | None) -> str:
+    if was is None:
+        return "there is no lock"
+    return f"removed the lock of {was}" + (f": {was.gone}" if was.gone else "")
