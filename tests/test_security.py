@@ -73,7 +73,8 @@ class Watch:
         is_option = f"--env=OPTION_KEY={SECRETS['OPTION_KEY']}".encode() in command
         if FOUND.search(command) and not is_option:
             self.seen.add(f"cmdline {command!r}")
-        if not FOUND.search(environ):
+        # Without words it has ended in between.
+        if not FOUND.search(environ) or not command:
             return
         # Its Python becomes the rank; what a rank starts by itself is of its session.
         if b"mlx_lm" in command or b"mlx_lm" in self._leader(process):

@@ -117,7 +117,12 @@ class _NodeAdapter(HTTPAdapter):
 
         class Connection(HTTPConnection):
             def _new_conn(self) -> socket.socket:
-                made = _ProxySocket(node.socket(self.host.strip("[]"), self.port or 80))
+                try:
+                    made = _ProxySocket(node.socket(self.host.strip("[]"), self.port or 80))
+                except (ConnectionResetError, BrokenPipeError) as error:
+                    # urllib3 takes these two for a server that has answered before all was sent,
+                    # and asks the connection that there is not for that answer.
+                    raise ConnectionAbortedError(str(error)) from error
                 return made  # type: ignore[return-value]
 
         class Pool(HTTPConnectionPool):

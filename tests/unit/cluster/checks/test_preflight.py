@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding
+from tasks.cluster.checks import CHECKS, FAIL, OK, WARN, Expected, Finding, servers
 from tasks.cluster.checks import hosts as meeting_checks
 from tasks.cluster.checks import memory as memory_check
 from tasks.cluster.checks import ports as ports_checks
@@ -31,6 +31,7 @@ from tasks.cluster.facts.machine.processes import Process
 from tasks.cluster.facts.models import model
 from tasks.cluster.facts.models.model import Model
 from tasks.cluster.facts.server import state
+from tasks.cluster.facts.server.state import Record
 from tasks.cluster.facts.snapshot import Snapshot
 
 DATA = Path(__file__).parents[3] / "data" / "macos"
@@ -241,6 +242,55 @@ def test_what_a_rank_has_started_is_not_told_beside_it() -> None:
     assert processes_checks.processes(expected(), told(mac1=node))[0].what == UNKNOWN
 
 
+def test_a_recorded_ranks_own_are_known_by_its_mark() -> None:
+    """They are no ranks without a record, whoever listens; what comes after them is looked at."""
+    where: Any = dict.fromkeys(("host", "backend", "engine", "ready", "model", "bind", "by"), "")
+    record = Record("1f", 1, 2, command=[], env=[], port=0, ports=[], log=None, started=0, **where)
+    alive = state.RankState(1, record, 6, alive=True)
+    ours = OWN._replace(mark=processes.mark("1f", 1), meets=frozenset({32323}))
+    child = ours._replace(pid=8, ppid=7)
+    left = OWN._replace(pid=9, ppid=1, meets=frozenset({32323}))
+    holders = {8000: (PortHolder(8, "x"),)}
+    node = {state.KEY: idle(ranks={1: alive}), processes.KEY: {7: ours, 8: child, 9: left}}
+    facts = NodeFacts("mac1", {**node, ports.KEY: holders})
+    assert servers.marks(facts) == {processes.mark("1f", 1)}
+    assert servers.unrecorded(expected(), facts) == {9: "rank 1 without a record"}
+    (judged,) = ports_checks.ports(expected(), Snapshot({"mac1": facts}, {}))
+    assert judged.fix == "inv tp.stop"
+    stranger = NodeFacts("mac1", {**node, ports.KEY: {8000: (PortHolder(77, "x"),)}})
+    (judged,) = ports_checks.ports(expected(), Snapshot({"mac1": stranger}, {}))
+    assert judged.fix.startswith("it is none of ours")
+
+
+@pytest.mark.parametrize(
+    ("user", "words", "fix"),
+    [("eve", "eve", "ask eve, or"), ("", "user unknown", "ask its user, or")],
+)
+def test_another_users_rank(user: str, words: str, fix: str) -> None:
+    process = OWN._replace(is_own=False, user=user)
+    node = {processes.KEY: {7: process}, state.KEY: idle(), ports.KEY: {}}
+    (judged,) = processes_checks.processes(expected(), told(mac1=node))
+    assert f"(pid 7, {words})" in judged.what
+    assert judged.fix.startswith(fix)
+
+
+def test_all_that_runs_is_named() -> None:
+    both = {7: PLAIN, 8: PLAIN._replace(pid=8)}
+    node = {processes.KEY: both, state.KEY: idle(), ports.KEY: {}}
+    (judged,) = processes_checks.processes(expected(), told(mac1=node))
+    assert judged.what == "also runs: a mlx-lm server (pid 7), a mlx-lm server (pid 8)"
+
+
+def test_mlxs_matrix_on_a_node() -> None:
+    def wrong(matrix: Any) -> Any:
+        return rdma_checks.matrix_wrong(NodeFacts("mac1", mac({"matrix": matrix})), MATRIX)
+
+    assert wrong(MATRIX) is None
+    missing, other = wrong(None), wrong([[None]])
+    assert missing == (f"{rdma.MATRIX} is missing", "inv rdma.setup")
+    assert other == (f"{rdma.MATRIX} is not the hostfile's matrix", "inv rdma.setup")
+
+
 @pytest.mark.parametrize(
     ("process", "fix"),
     [
@@ -350,19 +400,49 @@ MODELS = [
 def test_model(mac1: Any, mac2: Any, expected: list[str]) -> None:
     judged = [each for each in found("model", mac1, mac2) if each.check == "model"]
     assert [("! " if each.level == FAIL else "") + each.what for each in judged] == expected
-    assert all(each.fix for each in judged if each.level == FAIL)
+    assert [each.node for each in judged] == ["mac1", "mac2"]
+    assert all(each.fix or each.level == OK for each in judged)
+
+
+REMEDIES = [
+    ({}, Model(None), "copy or download it to that node"),
+    ({"model": "https://huggingface.co/a/b?x=1"}, Model(None), "name its repository: a/b"),
+    ({}, Model(None, is_file=True), "name the folder that has its config.json"),
+    (
+        {"model_at_home": "~/m"},
+        Model(None),
+        "copy it there, or write '~/m', in quotes: without them the shell made ~ this machine's"
+        " home",
+    ),
+    ({}, replace(WHOLE, files={}), "copy the model to all nodes again"),
+]
+
+
+@pytest.mark.parametrize(("more", "there", "fix"), REMEDIES)
+def test_what_brings_a_model(more: dict[str, str], there: Model, fix: str) -> None:
+    assert found("model", WHOLE, there, **more)[1].fix == fix
+
+
+@pytest.mark.parametrize(
+    ("files", "fix"),
+    [({}, "is it a model?"), ({"config.json": "1 1"}, "copy the model to that node again")],
+)
+def test_what_is_no_model(files: dict[str, str], fix: str) -> None:
+    assert {each.fix for each in found("model", *[Model("/m", files)] * 2)[:2]} == {fix}
 
 
 def test_what_is_loaded_beside_a_model() -> None:
     """Refused before a rank starts, and looked for where the engine takes it."""
     planned = ranks.plan(HOSTS, "ring", MLX_LM, args=["--adapter-path", "~/lora"])
     (finding,) = refused(expected(ranks=planned))
-    assert (finding.level, finding.node) == (FAIL, "mac1")
     assert finding.what == "--adapter-path: not supported on more than one rank"
+    fix = "fuse it: mlx_lm.fuse (or -n 1)"
+    assert finding == Finding("model", FAIL, "mac1", finding.what, fix)
     lora = Key[Model]("adapter-path")
     read = told(mac1={lora: Model("/Users/a/lora", FILES)}, mac2={lora: Model(None)})
     (finding,) = parts(expected(ranks=planned), read)
-    assert (finding.node, finding.what) == ("mac2", "--adapter-path ~/lora is not there")
+    missing = "--adapter-path ~/lora is not there"
+    assert finding == Finding("model", FAIL, "mac2", missing, "copy it to that node")
     assert parts(expected(), read) == refused(expected()) == []
 
 
@@ -380,7 +460,9 @@ def test_one_path_where_requests_name_it(engine: Engine, path: str, levels: list
     models = [{model.KEY: Model(each, FILES)} for each in ("/Users/a/m", path)]
     read = told(**dict(zip(("mac1", "mac2"), models, strict=True)))
     found = one_path(expected(engine=engine), read)
-    assert [(each.node, each.level) for each in found] == [(node, FAIL) for node in levels]
+    what = f"{path}, not /Users/a/m, by which clients would ask for it"
+    fix = "give all nodes the same path (a link will do)"
+    assert found == [Finding("model", FAIL, node, what, fix) for node in levels]
     assert one_path(expected(engine=engine), told(mac1={}, mac2=models[1])) == []
 
 
@@ -646,7 +728,7 @@ MEETINGS: dict[str, tuple[Any, Any, str, str]] = {
 }
 
 
-def met(one: Any, two: Any = TOWARD, hosts: Any = HOSTS, ids: tuple[str, str] = ("A", "B")) -> Any:
+def met(one: Any, two: Any = TOWARD, hosts: Any = HOSTS, ids: Any = ("A", "B")) -> Any:
     """The check `hosts` on a ring of mac1 and mac2 (or these)."""
     made = replace(expected("ring"), ranks=ranks.plan(hosts, "ring", MLX_LM))
     values = [
@@ -672,6 +754,7 @@ def test_an_address_of_a_link_is_set_up_or_pinged() -> None:
     ]
     (one, _) = met(replace(BOUND, own={"10.254.0.5": "EADDRNOTAVAIL"}), hosts=linked)
     assert one.fix == "inv rdma.setup"
+    assert met(replace(BOUND, own={}), hosts=linked)[0].level == OK
 
 
 @pytest.mark.parametrize(
@@ -700,6 +783,7 @@ def test_one_machine_by_two_names() -> None:
     one, two = met(BOUND, ids=("A", "A"))
     assert (one.level, two.level, two.what) == (OK, FAIL, "mac1 and mac2 are the same machine")
     assert two.fix == "name it once; -n runs several ranks on it"
+    assert [each.level for each in met(BOUND, ids=(Unknown("?"), Unknown("?")))] == [FAIL, FAIL]
 
 
 def test_a_loopback_address_that_others_must_reach() -> None:
@@ -720,20 +804,21 @@ def test_a_loopback_address_that_others_must_reach() -> None:
     for nobodys in ("127.0.0.2", "0.0.0.0", "224.0.0.1", "255.255.255.255"):
         found = met(BOUND, TOWARD, [replace(HOSTS[0], ips=(nobodys,)), HOSTS[1]])
         assert found[0].what == f"{nobodys} is no address that mac2 can reach"
-    found = met(MeetingReach({}, {}), TOWARD, there)
-    assert found[0].fix == (
-        'give mac1\'s address on the network of mac2 as its "ips" in a hostfile'
-    )
+    # What the session came to helps nobody where it is of IPv6 or of one machine alone.
+    for server in ("", "fe80::1", "127.0.0.1"):
+        found = met(MeetingReach({}, {}, "192.0.2.7", server), TOWARD, there)
+        assert found[0].fix == (
+            'give mac1\'s address on the network of mac2 as its "ips" in a hostfile'
+        )
 
 
 def test_self_assigned_addresses_are_told_once() -> None:
     own = [replace(HOSTS[0], ips=("169.254.1.1",)), replace(HOSTS[1], ips=("169.254.2.2",))]
     *rest, last = met(MeetingReach({"169.254.1.1": "bound"}, {}), hosts=own)
     assert levels(rest) == [("mac1", OK), ("mac2", OK)]
-    assert (last.level, last.what) == (
-        WARN,
-        "169.254.1.1 (and 1 more): self-assigned, will change with the next replug",
-    )
+    what = "169.254.1.1 (and 1 more): self-assigned, will change with the next replug"
+    fix = "inv rdma.discover --hosts mac1,mac2 --write FILE gives links fixed ones"
+    assert last == Finding("address", WARN, "mac1", what, fix)
 
 
 def test_hosts_of_one_node_are_not_asked() -> None:

@@ -124,6 +124,22 @@ def test_nothing_listens() -> None:
     assert found.why is Why.REFUSED
 
 
+@pytest.mark.parametrize("kind", [ConnectionResetError, BrokenPipeError, OSError])
+def test_the_node_is_lost_before_the_request(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib3 takes two of these for an early answer, and asks what is not there for it."""
+
+    def lost(*_: object) -> None:
+        raise kind("lost")
+
+    node = Node(Host("mac1"))
+    monkeypatch.setattr(node, "socket", lost)
+    found = Api(node, "0.0.0.0", 8000).page("/health")
+    assert found
+    assert found.why is Why.BROKEN
+
+
 def test_tls(serve: Serve, tmp_path: Path) -> None:
     files = (tmp_path / "cert.pem", tmp_path / "key.pem")
     made = ["-keyout", str(files[1]), "-out", str(files[0]), "-subj", "/CN=x"]

@@ -9,7 +9,7 @@ import pytest
 from model_facts import SAID, facts_of, told
 
 from tasks.cluster import checks
-from tasks.cluster.checks import Expected, model
+from tasks.cluster.checks import Expected, Finding, model
 from tasks.cluster.checks.models import divide
 from tasks.cluster.config import ranks
 from tasks.cluster.config.engine import MLX_LM, VLLM_MLX, Engine, is_pipeline
@@ -27,7 +27,11 @@ def test_without_an_answer() -> None:
     assert told(divide.divides({"n": NodeFacts("n", {})}, 2, TENSOR))[0].startswith(
         "fail n: unknown: it was not asked"
     )
-    assert divide.divides({"n": facts_of(model=Model(None))}, 2, TENSOR) == []
+    nowhere = facts_of(model=Model(None))
+    assert divide.divides({"n": nowhere}, 2, TENSOR) == []
+    assert [
+        each.node for each in divide.divides({"n": nowhere, "m": facts_of("m")}, 2, TENSOR)
+    ] == ["m"]
 
 
 def answers(mode: str, *good: int, bad: SplitRow) -> Split:
@@ -49,6 +53,8 @@ OTHER = SplitRow(8, PIPELINE, "yes", "", (GIB,) * 8)
         ),
         (answers(TENSOR, 1, 2, 3, 4, 6, bad=SplitRow(8, TENSOR, "no", KV)), 2, "-n 2, 4 or 6"),
         (answers(TENSOR, 1, 2, 4, bad=SplitRow(8, TENSOR, "no", KV)), 1, "-n 2 or 4"),
+        (answers(TENSOR, 1, 3, 5, bad=SplitRow(8, TENSOR, "no", KV)), 3, "-n 3"),
+        (answers(TENSOR, 3, 5, bad=SplitRow(8, TENSOR, "no", KV)), 2, ": -n 3"),
         (answers(TENSOR, 1, bad=SplitRow(8, TENSOR, "no", KV)), 8, ": -n 1"),
         (
             answers(TENSOR, bad=SplitRow(8, TENSOR, "no", KV)),
@@ -88,6 +94,25 @@ def test_divided() -> None:
     (other,) = divide.divides(good, 2, TENSOR, "vllm-mlx")
     assert other.level == checks.WARN
     assert other.what.startswith("unknown: vllm-mlx does not divide by mlx-lm, which says: by 2")
+    (other,) = divide.divides({"n": facts_of(split=Unknown("no"))}, 2, TENSOR, "vllm-mlx")
+    assert other.what == "unknown: vllm-mlx does not divide by mlx-lm, which says: no"
+
+
+@pytest.mark.parametrize(
+    ("mode", "count", "heads", "expected"),
+    [
+        (TENSOR, 1, (8,), "by 1 rank, 1.07 GB of weights, 8 KV heads"),
+        (TENSOR, 2, (1,), "by 2 ranks, each 1.07 GB of weights, 1 KV head"),
+        (TENSOR, 2, (4, 2), "by 2 ranks, each 1.07 GB of weights, 4 and 2 KV heads"),
+        (PIPELINE, 2, (), "--pipeline over 2 ranks, each 1.07 GB of weights"),
+        (PIPELINE, 1, (), "by 1 rank, 1.07 GB of weights"),
+    ],
+)
+def test_shares_in_words(mode: str, count: int, heads: tuple[int, ...], expected: str) -> None:
+    row = SplitRow(count, mode, "yes", "", (GIB,) * count, heads)
+    facts = {"n": facts_of(split=replace(SAID, rows=(row,)))}
+    (found,) = divide.divides(facts, count, mode, "other" if count == 1 else "")
+    assert found == Finding("divides", checks.OK, "n", f"{expected} (mlx-lm 0.32.2)")
 
 
 def test_what_took_long_is_told_once() -> None:
@@ -95,8 +120,10 @@ def test_what_took_long_is_told_once() -> None:
     slow = facts_of("c", split=replace(SAID, kept=False, seconds=4.0))
     assert divide.asked({"a": kept}) == []
     (found,) = divide.asked({"a": kept, "b": new, "c": slow})
-    assert (found.level, found.node) == (checks.OK, "c")
-    assert "in 4.0 s, for the first time" in found.what
+    what = "mlx-lm 0.32.2 worked this out in 4.0 s, for the first time: the answer is kept there"
+    assert found == Finding("asked", checks.OK, "c", what)
+    fast = facts_of("d", split=replace(SAID, kept=False, seconds=1.0))
+    assert divide.asked({"c": slow, "d": fast}) == [found]
 
 
 def expected_of(engine: Engine, *args: str, count: int = 2) -> Expected:
@@ -123,10 +150,11 @@ def test_engines() -> None:
     assert shares(VLLM_MLX, split=no)[1] == ("divides", "warn")
     assert shares(LIGHT) == [("complete", "ok"), ("divides", "warn"), ("fit", "ok")]
     # In a preflight it is not asked.
-    for count, found in ((1, []), (2, ["unknown: light does not divide by mlx-lm"])):
-        bare = Snapshot({"n0": NodeFacts("n0", {})}, {})
-        told = model.shares(expected_of(LIGHT, count=count), bare)
-        assert [each.what for each in told] == found
+    bare = Snapshot({"n0": NodeFacts("n0", {})}, {})
+    assert model.shares(expected_of(LIGHT, count=1), bare) == []
+    what = "unknown: light does not divide by mlx-lm"
+    told = model.shares(expected_of(LIGHT), bare)
+    assert told == [Finding("divides", checks.WARN, "n0", what)]
     assert ("divides", "fail") in shares(MLX_LM, split=Unknown("it gave no answer in time"))
 
 

@@ -47,8 +47,10 @@ KV = "4 KV heads can't be divided by 8 ranks"
 )  # fmt: skip
 def test_fit(values: dict[str, Any], count: int, tokens: int | None, expected: str) -> None:
     numbers = {"n": [0, 1][:count], **({"m": [1]} if count == 1 else {})}
-    (found,) = told(fit.fits({"n": facts_of(**values)}, numbers, TENSOR, tokens))
-    assert found.startswith(expected)
+    (found,) = fit.fits({"n": facts_of(**values)}, numbers, TENSOR, tokens)
+    assert told([found])[0].startswith(expected)
+    assert found.check == "fit"
+    assert bool(found.fix) == (found.level != checks.OK)
 
 
 def test_a_pipelines_ranks_hold_what_they_hold() -> None:
@@ -61,6 +63,9 @@ def test_a_pipelines_ranks_hold_what_they_hold() -> None:
 def test_what_can_not_be_divided_is_not_weighed() -> None:
     no = replace(SAID, rows=(SplitRow(2, TENSOR, "no", KV),))
     assert fit.fits({"n": facts_of(split=no)}, {"n": [0, 1]}, TENSOR) == []
+    unknown = replace(SAID, rows=(SplitRow(2, TENSOR, "unknown", "?"),))
+    both = {"n": facts_of(split=no), "m": facts_of("m", split=unknown)}
+    assert fit.fits(both, {"n": [0], "m": [1]}, TENSOR) == []
     assert fit.fits({"n": facts_of(split=Unknown("?"))}, {"n": [0, 1]}, TENSOR) == []
 
 
@@ -82,7 +87,54 @@ def test_the_remedy_is_a_limit_only_where_there_is_memory_for_it() -> None:
         remedy(128, 90)
         == "on that node: sudo sysctl iogpu.wired_limit_mb=109568 (until it reboots)"
     )
-    assert remedy(112, 90) == "more nodes, a smaller model, or a smaller --context"
+    smaller = "more nodes, a smaller model, or a smaller --context"
+    assert remedy(112, 90) == smaller
+    # 107 GiB and 8 for the system.
+    assert remedy(115, 90).endswith("=109568 (until it reboots)")
+    assert remedy(114, 90) == smaller
+    assert remedy(128, 0).startswith("on that node: sudo sysctl")
+
+
+def test_what_to_do_where_it_does_not_fit() -> None:
+    def fix(tokens: int | None = 8192, **values: Any) -> str:
+        numbers = {"n": [0], "m": [1]}
+        return fit.fits({"n": facts_of(**values)}, numbers, TENSOR, tokens)[0].fix
+
+    # Where a machine has no such limit (Linux) none is told.
+    small = Memory(64 * GIB, 0, 4096)
+    assert (
+        fix(memory=small, gpu=gpu.NO_LIMIT) == "more nodes, a smaller model, or a smaller --context"
+    )
+    assert fix(memory=Memory(128 * GIB, 0, 16384)).startswith("on that node: sudo sysctl iogpu.")
+    wired = Memory(512 * GIB, 420 * GIB, 16384)
+    assert fix(memory=wired) == "420.0 GiB are wired there now: inv tp.status, inv tp.memory"
+    unknown = replace(SAID, rows=(SplitRow(2, TENSOR, "unknown", "?"),))
+    assert fix(split=unknown) == "how much its cache needs is not known here"
+    assert fix(gpu=Unknown("no")) == "try it there (gpu)"
+
+
+def test_the_edge_still_fits() -> None:
+    exact: dict[str, Any] = {"memory": Memory(512 * GIB, 0, 16384), "gpu": 100 * GIB}
+    for values in (exact, {"memory": Memory(100 * GIB, 0, 4096), "gpu": gpu.NO_LIMIT}):
+        (found,) = fit.fits({"n": facts_of(**values)}, {"n": [0], "m": [1]}, TENSOR, 0)
+        assert found.level == checks.OK
+    wired: dict[str, Any] = {"memory": Memory(512 * GIB, 412 * GIB, 16384)}
+    (found,) = fit.fits({"n": facts_of(**wired)}, {"n": [0], "m": [1]}, TENSOR, 0)
+    assert found.level == checks.OK
+
+
+def test_a_node_that_tells_nothing_hides_no_other() -> None:
+    facts = {"n": facts_of(gpu=Unknown("no")), "m": facts_of("m")}
+    found = fit.fits(facts, {"n": [0], "m": [1]}, TENSOR, 8192)
+    assert [(each.node, each.level) for each in found] == [("n", checks.FAIL), ("m", checks.OK)]
+
+
+def test_a_cache_is_shared_by_the_ranks_of_a_node() -> None:
+    """100 GiB are left for two ranks: 50 each, of 160 KiB a token."""
+    said = replace(SAID, context=10**7)
+    facts = {"n": facts_of(split=said, gpu=300 * GIB)}
+    (found,) = fit.fits(facts, {"n": [0, 1]}, TENSOR)
+    assert f"a cache of {50 * GIB // (160 * 1024)} tokens" in found.what
 
 
 @pytest.mark.parametrize(

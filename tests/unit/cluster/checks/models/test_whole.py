@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from model_facts import SAID, WHOLE, facts_of, told
 
+from tasks.cluster.checks import FAIL
 from tasks.cluster.checks.models import whole
 from tasks.cluster.facts import Unknown
 from tasks.cluster.facts.machine.files import DANGLING
@@ -25,7 +26,9 @@ FIVE = [f"model-{number:05d}-of-00005.safetensors" for number in range(1, 6)]
 @pytest.mark.parametrize(
     ("listed", "named", "implied", "expected"),
     [
-        (safetensors(*FIVE), FIVE, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights, 500 B"),
+        (safetensors(*FIVE), FIVE, dict.fromkeys(FIVE, 100),
+         "ok n: 5 files of weights, 500 B, 80 layers, as long as the headers say: "),
+        (safetensors(*FIVE[1:]), None, dict.fromkeys(FIVE, 100), f"fail n: {FIVE[0]} is missing"),
         (safetensors(*FIVE), None, dict.fromkeys(FIVE, 100), "ok n: 5 files of weights"),
         (safetensors("model.safetensors"), None, {"model.safetensors": 100}, "ok n: 1 file"),
         (safetensors("model.safetensors", "consolidated.safetensors"), None,
@@ -48,7 +51,7 @@ FIVE = [f"model-{number:05d}-of-00005.safetensors" for number in range(1, 6)]
          {"model.safetensors": 100}, "ok n: 1 file"),
         (safetensors("model.safetensors"), [], {"model.safetensors": 100},
          "fail n: model.safetensors.index.json names no weights"),
-        ({}, None, {}, "fail n: there are no model*.safetensors"),
+        ({}, None, {}, "fail n: there are no model*.safetensors: is it a model for MLX?"),
         ({"weights.npz": "9"}, None, {}, "fail n: there are no model*.safetensors"),
     ],
 )  # fmt: skip
@@ -62,8 +65,10 @@ def test_complete(
     values = facts_of(
         model=Model("/m", {"config.json": "9 1", **listed}), split=replace(SAID, weights=of)
     )
-    (found,) = told(whole.complete({"n": values}))
-    assert found.startswith(expected)
+    (found,) = whole.complete({"n": values})
+    assert told([found])[0].startswith(expected)
+    assert found.check == "complete"
+    assert bool(found.fix) == (found.level == FAIL)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +83,19 @@ def test_complete(
     ],
 )
 def test_layers_and_tensors_that_are_missing(said: Split, expected: str) -> None:
-    (found,) = told(whole.complete({"n": facts_of(split=said)}))
-    assert found.startswith(expected)
+    (found,) = whole.complete({"n": facts_of(split=said)})
+    assert told([found])[0].startswith(expected)
+    assert found.check == "complete"
+
+
+def test_a_model_that_names_no_layers() -> None:
+    (found,) = whole.complete({"n": facts_of(split=replace(SAID, layers=0))})
+    assert found.what == "1 file of weights, 200.0 GiB, as long as the headers say"
+
+
+def test_sizes_of_what_is_loaded() -> None:
+    files = {"model.safetensors": DANGLING, "model-1.safetensors": "7 1", "other": "9"}
+    assert whole.sizes(Model("/m", files)) == {"model-1.safetensors": 7, "model.safetensors": -1}
 
 
 def test_complete_without_an_answer() -> None:
