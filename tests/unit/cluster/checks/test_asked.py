@@ -18,6 +18,8 @@ from tasks.cluster.facts.links import reach
 from tasks.cluster.facts.machine import gpu, hardware, memory, ports
 from tasks.cluster.facts.models import model, split
 from tasks.cluster.facts.models.model import Model
+from tasks.cluster.facts.server import state
+from tasks.cluster.ssh.node import Node
 
 ADDRESSES = {
     "mac1": ["192.0.2.1", "192.0.2.11"],
@@ -71,6 +73,11 @@ def test_of_a_model_where_no_mlx_lm_is(tmp_path: Path) -> None:
     assert [fact.name for fact in asked("model", cluster)] == ["model"]
 
 
+def test_of_this_clusters_records(tmp_path: Path) -> None:
+    cluster = built(tmp_path, cluster="night")
+    assert asked("cooldown", cluster) == [state.fact("/s", "night")]
+
+
 def test_of_ports(tmp_path: Path) -> None:
     cluster = built(tmp_path)
     assert asked("ports", cluster) == [ports.fact([8000, 32323, 32324])]
@@ -96,6 +103,19 @@ def test_of_addresses(
     at = [(ip, 22) for ip in peers]
     meeting = reach.meeting("/venv/python", "/work", own, at)
     assert asked("hosts", cluster, rank) == [meeting, hardware.IDENTITY]
+
+
+def test_of_the_port_of_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ssh's configuration has it; of this machine, which is asked by no ssh, the usual one."""
+    monkeypatch.setattr(Node, "login", ("me", "name", 2222))
+    monkeypatch.setitem(ADDRESSES, "127.0.0.1", ADDRESSES["mac3"])
+    monkeypatch.delitem(ADDRESSES, "mac3")
+    cluster = built(tmp_path)
+    own = [ADDRESSES[host.ssh] for host in (rank.host for rank in cluster.ranks)]
+    for rank, (peer, port) in enumerate(((1, 2222), (2, 22), (0, 2222))):
+        at = [(ip, port) for ip in own[peer]]
+        meeting = reach.meeting("/venv/python", "/work", own[rank], at)
+        assert asked("hosts", cluster, rank)[0] == meeting
 
 
 def test_who_calls_whom() -> None:

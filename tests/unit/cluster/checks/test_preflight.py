@@ -352,7 +352,9 @@ def test_ports(backend: str, mac1: Any, mac2: Any, expected: list[str]) -> None:
 
 def test_the_coordinator_port_must_not_be_probed() -> None:
     judged = found("ports", {32323: (PortHolder(7, "x"),)}, FREE)[0]
-    assert "never test it with nc" in judged.fix
+    other = "set tp.starting_port; never test it with nc or curl"
+    what = "inv tp.stop if it is of a server of yours; else end it there"
+    assert judged.fix == f"{what}, or {other}"
 
 
 FILES = {"config.json": "1084 17", "model.safetensors": "9446744"}
@@ -444,6 +446,8 @@ def test_what_is_loaded_beside_a_model() -> None:
     missing = "--adapter-path ~/lora is not there"
     assert finding == Finding("model", FAIL, "mac2", missing, "copy it to that node")
     assert parts(expected(), read) == refused(expected()) == []
+    alone = expected(ranks=planned[:1])
+    assert (refused(alone), parts(alone, read)) == ([], [finding])
 
 
 @pytest.mark.parametrize(
@@ -549,36 +553,41 @@ def test_cooldown(value: Any, level: str, what: str) -> None:
 GIDS = r"^\t\t\tGID.*\n"
 RDMA: dict[str, tuple[Mapping[str, Any], str, str, str]] = {
     "good": ({}, OK, "devices up, links have IPv4", ""),
-    "disabled": ({"rdma_enabled": False}, FAIL, "RDMA is disabled", "rdma_ctl enable"),
+    "disabled": (
+        {"rdma_enabled": False},
+        FAIL,
+        "RDMA is disabled",
+        "in Recovery (hold the power button at boot): rdma_ctl enable",
+    ),
     "no devices": (
         {"ibv_devices": ()},
         FAIL,
         "RDMA is enabled, but there are no devices",
-        "Thunderbolt 4",
+        "Thunderbolt 4 can't do RDMA: use ring",
     ),
     "device missing": (
         {"ibv_devices": ("rdma_en2", "rdma_en3")},
         FAIL,
         "rdma_en5 is not among the devices (rdma_en2, rdma_en3)",
-        "inv rdma.discover --diff",
+        "names change after a reboot or replug: inv rdma.discover --diff",
     ),
     "port down": (
         {"ibv_devinfo": [(r"(rdma_en5(?s:.*?)state:\s*)PORT_ACTIVE \(4\)", r"\1PORT_DOWN (1)")]},
         FAIL,
         "rdma_en5: its port is PORT_DOWN",
-        "cable",
+        "check the cable, and that RDMA is on at its other end",
     ),
     "port state not told": (
         {"ibv_devinfo": [(r"(rdma_en5(?s:.*?))\t\t\tstate:.*\n", r"\1")]},
         FAIL,
         "rdma_en5: its port is None",
-        "cable",
+        "check the cable, and that RDMA is on at its other end",
     ),
     "not in ibv_devinfo": (
         {"ibv_devinfo": [(r"^hca_id:\trdma_en5(?s:.*)", "")]},
         FAIL,
         "rdma_en5: its port is unknown",
-        "cable",
+        "check the cable, and that RDMA is on at its other end",
     ),
     "no IPv4": (
         {"interfaces": [(r"^\tinet 10\.254\.0\.5 .*\n", "")]},
@@ -602,13 +611,13 @@ RDMA: dict[str, tuple[Mapping[str, Any], str, str, str]] = {
         {"ibv_devinfo": [(r"::ffff:10\.254\.0\.5", "fe80::5")]},
         FAIL,
         "rdma_en5: no IPv4-mapped GID in its table",
-        "inv rdma.setup",
+        "inv rdma.setup, else reboot that node",
     ),
     "no GID table": (
         {"ibv_devinfo": [(GIDS, "")]},
         WARN,
         "rdma_en5: its GID table can't be seen",
-        "ibv_devinfo -v",
+        "ibv_devinfo -v on the node",
     ),
     # Ranks get a matrix of their own: what is in /tmp is for other tools.
     "no matrix": ({"matrix": None}, OK, "devices up, links have IPv4", ""),
@@ -628,7 +637,12 @@ RDMA: dict[str, tuple[Mapping[str, Any], str, str, str]] = {
     ),
     "a Mac to come": ({"machine": {"model": "Mac19,1"}}, OK, "devices up, links have IPv4", ""),
     **{
-        f"{name} unknown": ({name: Unknown("it hangs")}, FAIL, "unknown: it hangs", name)
+        f"{name} unknown": (
+            {name: Unknown("it hangs")},
+            FAIL,
+            "unknown: it hangs",
+            f"try it on the node ({name})",
+        )
         for name in ("rdma_enabled", "ibv_devices", "ibv_devinfo", "interfaces")
     },
 }
@@ -656,7 +670,7 @@ def mac(fault: Mapping[str, Any]) -> dict[Key[Any], Any]:
 def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None:
     one, two = rdma_checks.rdma(expected(), told(mac1=mac(fault), mac2=mac({})))
     assert (one.check, one.node, one.level, one.what) == ("rdma", "mac1", level, what)
-    assert fix in one.fix
+    assert one.fix == fix
     assert bool(one.fix) == (level != OK)
     assert (two.level, two.node) == (OK, "mac2")
 
@@ -716,7 +730,7 @@ MEETINGS: dict[str, tuple[Any, Any, str, str]] = {
         replace(BOUND, own={"10.254.0.5": "EADDRNOTAVAIL"}),
         FAIL,
         "10.254.0.5 is on no interface of mac1",
-        "correct the ips of mac1 (ifconfig on it tells)",
+        "correct the ips of mac1 (ifconfig on it tells), or does its name lead elsewhere?",
     ),
     "not reached": (
         replace(BOUND, peers={"10.254.0.9:22": "ETIMEDOUT"}),
@@ -724,7 +738,7 @@ MEETINGS: dict[str, tuple[Any, Any, str, str]] = {
         "10.254.0.9 of mac2 is not reached (ETIMEDOUT)",
         "inv hosts.check tells why",
     ),
-    "unknown": (Unknown("no python"), FAIL, "unknown: no python", "run it on the node"),
+    "unknown": (Unknown("no python"), FAIL, "unknown: no python", "run it on the node to see why"),
 }
 
 
@@ -743,7 +757,7 @@ def met(one: Any, two: Any = TOWARD, hosts: Any = HOSTS, ids: Any = ("A", "B")) 
 def test_hosts(meeting: Any, level: str, what: str, fix: str) -> None:
     one, two = met(meeting)
     assert (one.node, one.level, one.what) == ("mac1", level, what)
-    assert fix in one.fix
+    assert one.fix == fix
     assert (two.level, two.what) == (OK, "reaches mac1")
 
 
@@ -849,7 +863,8 @@ def test_protection_domains(used: int, limits: list[int | None], words: list[str
     infos = {f"rdma_en{n}": rdma.Device(f"rdma_en{n}", None, (), most, None)
              for n, most in enumerate(limits)}  # fmt: skip
     values: dict[Key[Any], Any] = {rdma.IN_USE_KEY: used, rdma.DEVINFO_KEY: infos}
-    of_a_server = {**values, state.KEY: ran(0, alive=True)}
+    server = OWN._replace(rank=None)
+    of_a_server = {**values, state.KEY: ran(0, alive=True), processes.KEY: {7: server}}
     nodes = told(mac1={rdma.IN_USE_KEY: Unknown("why")}, mac2=of_a_server, mac3=values)
     judged = rdma_checks.domains(expected(), nodes)
     assert [f"{each.level}: {each.what}" for each in judged] == words

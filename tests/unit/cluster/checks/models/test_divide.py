@@ -77,13 +77,18 @@ OTHER = SplitRow(8, PIPELINE, "yes", "", (GIB,) * 8)
 )
 def test_what_would_do_instead(said: Split, hosts: int, expected: str) -> None:
     mode = said.rows[0].mode
-    (found,) = told(divide.divides({"n": facts_of(split=said)}, 8, mode, hosts=hosts))
+    (whole,) = divide.divides({"n": facts_of(split=said)}, 8, mode, hosts=hosts)
+    (found,) = told([whole])
+    assert whole.check == "divides"
     assert expected in found
     both = replace(
         said, rows=(*said.rows, OTHER if mode == TENSOR else replace(OTHER, mode=TENSOR))
     )
-    (found,) = told(divide.divides({"n": facts_of(split=both)}, 8, mode, hosts=hosts))
-    assert ("--pipeline" in found) == (not found.startswith("warn"))
+    (other,) = divide.divides({"n": facts_of(split=both)}, 8, mode, hosts=hosts)
+    assert ("--pipeline" in other.fix) == (other.level != checks.WARN)
+    if other.level == checks.FAIL and "-n" in whole.fix:
+        way = "-- --pipeline" if mode == TENSOR else "without --pipeline"
+        assert other.fix == f"{whole.fix}, or {way}"
 
 
 def test_divided() -> None:
