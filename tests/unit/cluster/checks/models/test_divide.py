@@ -163,6 +163,20 @@ def test_engines() -> None:
     assert ("divides", "fail") in shares(MLX_LM, split=Unknown("it gave no answer in time"))
 
 
+def test_what_is_asked_of_a_share() -> None:
+    """A cache for the tokens that were asked for; numbers of ranks that its two hosts can have."""
+    hosts = [Host("n0", ("10.0.0.1",))] * 4 + [Host("n1", ("10.0.0.2",))] * 4
+    made = replace(expected_of(MLX_LM), ranks=ranks.plan(hosts, "ring", MLX_LM))
+    rows = (SplitRow(8, TENSOR, "yes", "", (GIB,) * 8, (4,), ((None, 1024),)),)
+    facts = {n: facts_of(n, split=replace(SAID, rows=rows)) for n in ("n0", "n1")}
+    found = model.shares(made, Snapshot(facts, {}), 4096)
+    assert "4 ranks, together" in found[-1].what
+    assert "16.0 MiB for 4096 tokens)" in found[-1].what
+    no = answers(TENSOR, 1, 2, 3, 4, 6, bad=SplitRow(8, TENSOR, "no", KV))
+    facts = {n: facts_of(n, split=no) for n in ("n0", "n1")}
+    assert model.shares(made, Snapshot(facts, {}))[-1].fix == "-n 2, 4 or 6"
+
+
 def test_the_mode_is_that_of_the_servers_arguments() -> None:
     assert expected_of(MLX_LM, "--model", "m").mode == TENSOR
     assert expected_of(MLX_LM, "--pipeline", "--port", "1").mode == PIPELINE
