@@ -13,7 +13,7 @@ from ..cli import executor, options, screen
 from ..cluster.config.settings import DEFAULTS
 from ..cluster.errors import ActionFailed
 from ..cluster.http.api import Api, ApiError
-from ..session import Body
+from ..session import Body, running
 from .dev.tiny_model import PATH
 
 
@@ -31,8 +31,18 @@ def run(c: Context, start: Task[Body], status: Task[Body], stop: Task[Body]) -> 
         screen.say("$ inv tp.status")
         executor.run(c.config, status)
     finally:
-        screen.say("$ inv tp.stop")
-        executor.run(c.config, stop)
+        # One that was refused has started nothing: what runs is another demo's.
+        if c.config.run.dry or _has_started():
+            screen.say("$ inv tp.stop")
+            executor.run(c.config, stop)
+        else:
+            screen.say("is it what an earlier demo has left? inv tp.stop --cluster demo ends it")
+
+
+def _has_started() -> bool:
+    """Whether this command has begun to start ranks: it notes the run before the first one."""
+    session = running()
+    return session is not None and "MLX_TP_RUN" in session.noted
 
 
 def _is_compiled() -> bool:
