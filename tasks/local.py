@@ -65,9 +65,9 @@ def up(c: Context, nodes: Nodes = 2, topology: Topology = "mesh", strict: bool =
     try:
         hosts = rig.Rig(base, rig.names(nodes), cables[topology](nodes), is_strict=strict)
         made = hosts.up(detached=True)
+        _write(made)
     except (OSError, RuntimeError) as error:
         raise ActionFailed(f"local.up: {error}") from None
-    _write(made)
     cli.screen.say(f"{nodes} hosts are up: {', '.join(made.names)}")
     for line in rig.LESS if strict else ():
         cli.screen.say(f"less strict than a Mac: {line}")
@@ -168,10 +168,12 @@ def _loaded(c: Context, name: str, host: str) -> tuple[ModuleType, Rig]:
 
 def _write(made: Rig) -> None:
     """The hostfile and the configuration that make `inv -f .rig/invoke.yaml` work on the hosts."""
-    (made.base / "hosts.json").write_text(json.dumps(_hostfile(made), indent=2) + "\n")
+    from .commands.output_file import replace
+
+    replace(made.base / "hosts.json", json.dumps(_hostfile(made), indent=2) + "\n")
     tp = {"hostfile": str(made.base / "hosts.json"), "ssh_config": str(made.ssh_config)}
     # JSON is YAML too.
-    (made.base / "invoke.yaml").write_text(json.dumps({"tp": tp}, indent=2) + "\n")
+    replace(made.base / "invoke.yaml", json.dumps({"tp": tp}, indent=2) + "\n")
     _hand_over(made.base)
 
 

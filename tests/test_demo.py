@@ -6,12 +6,20 @@ import json
 import re
 from pathlib import Path
 
-from conftest import LOCAL, ROOT, Inv, hostfile, own_servers
+from conftest import DEADLINE, LOCAL, ROOT, Done, Inv, hostfile, own_servers, wait_for
 
 
 def test_demo(inv: Inv, home: Path) -> None:
     inv.config = own_servers(home / "config.json", ROOT / ".models" / "tiny")
-    done = inv("demo")
+    first = inv.start("demo")
+    wait_for(lambda: [*(home / ".mlx-tp" / "demo" / "runs").glob("*/rank-0.pid")])
+    # Another one is refused, and ends nothing that it has not started.
+    second = inv("demo", code=3)
+    assert "inv tp.stop --cluster demo" in second.err
+    assert "$ inv tp.stop\n" not in second.err
+    out, err = first.communicate(timeout=DEADLINE)
+    assert first.returncode == 0, err
+    done = Done(0, out, err, ("demo",))
     assert re.search(r"^48 tokens, [\d.]+ tokens/s", done.out, re.MULTILINE)
     assert re.search(r"^ready .*http://127.0.0.1:\d+$", done.out, re.MULTILINE)
     assert re.search(r"^stopped +127.0.0.1 +rank 0, rank 1", done.out, re.MULTILINE)

@@ -148,11 +148,29 @@ def test_the_timer_looks_again(inv: Inv, macs: Macs) -> None:
     wait_for(lambda: is_linked(rig, "mac1"), LONG)
 
 
+def fill_disk(rig: Rig, host: str) -> None:
+    """Where daemons are is a disk of its own now, with room for nothing more."""
+    folder = "/Library/LaunchDaemons"
+    mount = f"mount -t tmpfs -o size=64k,mode=755 none {folder}"
+    fill = f"cat /dev/zero >{folder}/filler 2>/dev/null"
+    keep = f"cp {launchd.PATH} /tmp/kept.plist"
+    rig.run(host, f"{keep}; {mount}; cp /tmp/kept.plist {launchd.PATH}; {fill}; true", root=True)
+
+
 def test_launchd_that_has_only_just_let_go(inv: Inv, macs: Macs) -> None:
     """A daemon with another text is unloaded and loaded: 36 and 5 in between are no failure."""
     rig = persisted(inv, macs)
+    fill_disk(rig, "mac1")
+    before = rig.run("mac1", f"cat {launchd.PATH}").stdout
     rig.forget_calls()
-    assert inv("rdma.persist", *nodes(rig)).out.count(f"load {launchd.LABEL}") == 4
+    told = inv("rdma.persist", *nodes(rig), code=4)
+    assert "No space left on device" in told.err
+    assert rig.run("mac1", f"cat {launchd.PATH}").stdout == before
+    verbs = [call[1] for call in rig.calls("mac1", "launchctl") if call[1] != "print"]
+    assert not verbs, "what ran runs on"
+    rig.run("mac1", "umount /Library/LaunchDaemons", root=True)
+    rig.forget_calls()
+    assert inv("rdma.persist", *nodes(rig)).out.count(f"load {launchd.LABEL}") == 2
     verbs = [call[1] for call in rig.calls("mac1", "launchctl") if call[1] != "print"]
     assert verbs == ["bootout", "bootstrap", "bootstrap", "bootstrap"]
     assert inv("rdma.persist", *nodes(rig)).out.count("unchanged") == 2

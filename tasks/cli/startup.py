@@ -20,6 +20,9 @@ from .. import cli
 from ..cluster.config.settings import unreadable
 from ..cluster.text import one_line
 
+# Of a reader that has gone, and of a disk: what a user mends, and no bug of ours.
+_UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+
 
 def begin() -> None:
     """Complete the process's surroundings; Invoke's own errors are told in a line from here on."""
@@ -74,7 +77,7 @@ def _end(error: OSError) -> None:
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's excepthook: Invoke would end with a traceback where a user's file is broken."""
-    if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         _end(error)
     line = _of_invoke(error, {each.f_code.co_name: each.f_locals for each, _ in walk_tb(trace)})
     if not (line := line or _of_own_file(error, trace)):

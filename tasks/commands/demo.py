@@ -11,12 +11,10 @@ from invoke.tasks import Task
 
 from ..cli import executor, options, screen
 from ..cluster.config.settings import DEFAULTS
-from ..cluster.errors import ActionFailed, CheckFailed
+from ..cluster.errors import ActionFailed
 from ..cluster.http.api import Api, ApiError
-from ..session import Body
+from ..session import Body, running
 from .dev.tiny_model import PATH
-
-_LEFT = "one that was left behind is ended by: inv tp.stop --cluster demo --hosts 127.0.0.1"
 
 
 def run(c: Context, start: Task[Body], status: Task[Body], stop: Task[Body]) -> None:
@@ -27,29 +25,24 @@ def run(c: Context, start: Task[Body], status: Task[Body], stop: Task[Body]) -> 
         screen.say("the first run takes some 30 s longer: Python compiles MLX's modules meanwhile")
     try:
         executor.run(c.config, start)
-    except CheckFailed as error:
-        # Nothing was started: what runs by this name is another demo's.
-        raise CheckFailed(f"{error.message}; {_LEFT}") from None
-    except BaseException:
-        _end(c, stop)
-        raise
-    _show(c, status, stop)
-
-
-def _show(c: Context, status: Task[Body], stop: Task[Body]) -> None:
-    try:
         if c.config.run.dry:
             return
         ask(Api.of(options.build(c)), "Hello, who are you?")
         screen.say("$ inv tp.status")
         executor.run(c.config, status)
     finally:
-        _end(c, stop)
+        # One that was refused has started nothing: what runs is another demo's.
+        if c.config.run.dry or _has_started():
+            screen.say("$ inv tp.stop")
+            executor.run(c.config, stop)
+        else:
+            screen.say("left by an earlier demo? inv tp.stop --cluster demo --hosts 127.0.0.1")
 
 
-def _end(c: Context, stop: Task[Body]) -> None:
-    screen.say("$ inv tp.stop")
-    executor.run(c.config, stop)
+def _has_started() -> bool:
+    """Whether this command has begun to start ranks: it notes the run before the first one."""
+    session = running()
+    return session is not None and "MLX_TP_RUN" in session.noted
 
 
 def _is_compiled() -> bool:

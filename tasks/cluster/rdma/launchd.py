@@ -17,6 +17,8 @@ from .setup import IFCONFIG, INSTALL, Change, matrix_text
 
 LABEL = "com.mlx-tp-tasks.rdma"
 PATH = f"/Library/LaunchDaemons/{LABEL}.plist"
+# Whole, it is renamed to its place; launchd takes no hidden file for a daemon.
+NEW = f"/Library/LaunchDaemons/.{LABEL}.new"
 DRAFT = f".mlx-tp/{LABEL}.plist"  # in the user's home
 LOG = f"/var/log/{LABEL}.log"
 LAUNCHCTL = "/bin/launchctl"
@@ -83,28 +85,32 @@ def changes(host: str, home: str, installed: Daemon, wanted: str | None) -> list
     same = (installed.text or "").strip() == (wanted or "").strip()
     if same and installed.is_loaded == (wanted is not None):
         return []
-    found = []
+    unload = []
     if installed.is_loaded:
         command = (LAUNCHCTL, "bootout", f"system/{LABEL}")
-        found.append(Change("persist", host, f"unload {LABEL}", command))
+        unload.append(Change("persist", host, f"unload {LABEL}", command))
     if wanted is None:
         remove = Change("persist", host, f"remove {PATH}", ("/bin/rm", "-f", PATH))
-        return [*found, remove]
-    return [*found, *_install(host, f"{home}/{DRAFT}", wanted)]
+        return [*unload, remove]
+    return [*_copy(host, f"{home}/{DRAFT}", wanted), *unload, *_replace(host)]
 
 
-def _install(host: str, draft: str, text: str) -> list[Change]:
-    """The user writes a draft that plutil has checked; root copies it to its place and loads it."""
+def _copy(host: str, draft: str, text: str) -> list[Change]:
+    """The user writes a draft that plutil has checked; root copies it beside its place.
+
+    Before anything is unloaded: on a full disk the daemon that was there stays, file and all.
+    """
     write = scripts.script("rdma/draft.sh", file=draft, plist=text)
-    install = (INSTALL, "-m", "644", "-o", "0", "-g", "0", draft, PATH)
+    copy = (INSTALL, "-m", "644", "-o", "0", "-g", "0", draft, NEW)
     return [
         Change("persist", host, f"write {draft}", script=write),
-        Change("persist", host, f"install {PATH}", install),
-        Change(
-            "persist",
-            host,
-            f"load {LABEL}",
-            (LAUNCHCTL, "bootstrap", "system", PATH),
-            by="rdma/load.sh",
-        ),
+        Change("persist", host, f"copy it to {NEW}", copy),
+    ]
+
+
+def _replace(host: str) -> list[Change]:
+    load = (LAUNCHCTL, "bootstrap", "system", PATH)
+    return [
+        Change("persist", host, f"install {PATH}", ("/bin/mv", "-f", NEW, PATH)),
+        Change("persist", host, f"load {LABEL}", load, by="rdma/load.sh"),
     ]

@@ -138,11 +138,15 @@ def finish(
     run: str | None = None,
     keep: bool = False,
 ) -> Snapshot:
-    """Collect the logs, forget the records (of `run`), read what runs now: one round trip."""
+    """Collect the logs, forget the records (of `run`), read what runs now: one round trip.
+
+    A node that did not answer before is not waited for again: it would hold up all once more.
+    """
     session.known(cluster).forget()
     # Where only a run's ranks were stopped, nobody asks what runs besides.
     wanted = (lambda node: []) if run else snapshots.running_facts(cluster)
-    query = FactQuery.of(cluster.nodes, wanted)
+    lost = {report.node for report in reports if report.failure}
+    query = FactQuery.of([node for node in cluster.nodes if node.name not in lost], wanted)
     forget = stopping.forget_scripts(cluster, reports, run, keep)
     beside = {
         name: f"(\n{forget.get(name, ':')}\n)\n{script}" for name, script in query.scripts.items()
