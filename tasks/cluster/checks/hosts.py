@@ -108,18 +108,22 @@ def _address_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[s
         said = meeting.of(ip) if meeting and two.host.ssh == node else ""
         if said not in ("", "connected", "ECONNREFUSED"):
             what = f"{ip} of {one.host.ssh} is not reached ({said})"
-            return what, _look(ip, one.host, two.host, expected.backend)
+            return what, _look(ip, one.host, two.host, expected)
     return None
 
 
-def _look(ip: str, host: Host, other: Host, backend: str) -> str:
+def _look(ip: str, host: Host, other: Host, expected: Expected) -> str:
     """What to do about a host's address that another one does not reach."""
+    is_ring = expected.backend == "ring"
     if not _is_link(ip, host):
-        return "inv hosts.check tells why"
+        # A file of mlx.distributed_config has links' addresses, and tells no links.
+        names = ",".join(dict.fromkeys(rank.host.ssh for rank in expected.ranks))
+        own = f", or --hosts {names} goes over their own network" if is_ring else ""
+        return f"inv hosts.check tells why{own}"
     theirs = host.toward(other)
     if ip in theirs:
         return "inv rdma.ping"
-    if theirs and backend == "ring":
+    if theirs and is_ring:
         return f"its link to {other.ssh} has {theirs[0]}: write that in its ips"
     return f"it is of another link: write an address in the ips of {host.ssh} that all hosts reach"
 
