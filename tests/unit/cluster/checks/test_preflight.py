@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -734,6 +735,40 @@ def test_an_address_of_a_link_is_pinged_or_another_links(links: dict[str, str], 
     (one, _) = met(replace(BOUND, peers={"10.254.0.9:22": "EHOSTUNREACH"}), hosts=linked)
     assert one.what == "10.254.0.9 of mac2 is not reached (EHOSTUNREACH)"
     assert one.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "what"),
+    [
+        ("connected", True, ""),
+        ("ECONNREFUSED", True, ""),
+        ("ETIMEDOUT", True, "10.254.0.6 of mac2 is not reached over their link (ETIMEDOUT)"),
+        # It is for the check of RDMA to say so.
+        ("ETIMEDOUT", False, ""),
+    ],
+)
+@pytest.mark.parametrize("backend", ["jaccl", "jaccl-ring"])
+def test_a_link_that_leads_elsewhere(said: str, given: bool, what: str, backend: str) -> None:
+    """As where a cable was moved: all devices are up, and have their addresses."""
+    ends = {"mac1": ("en5", "10.254.0.5/30"), "mac2": ("en4", "10.254.0.6/30")}
+    hosts = [
+        replace(h, ips=(f"192.0.2.{i}",), links=(ends[h.ssh],)) for i, h in enumerate(HOSTS, 1)
+    ]
+    made = replace(expected(backend), ranks=ranks.plan(hosts, backend, MLX_LM))
+    meetings = {
+        "mac1": MeetingReach({"192.0.2.1": "bound"}, {"10.254.0.6:22": said}),
+        "mac2": MeetingReach({}, {"192.0.2.1:22": "connected", "10.254.0.5:22": "connected"}),
+    }
+    values: dict[str, Any] = {}
+    for name, (port, address) in ends.items():
+        there = (IPv4Interface(address),) if given else ()
+        interfaces = {port: rdma.Interface(port, "active", there, ())}
+        more = {hardware.IDENTITY_KEY: name, rdma.INTERFACES_KEY: interfaces}
+        values[name] = {reach.MEETING_KEY: meetings[name], **more}
+    one, two = meeting_checks.hosts(made, told(**values))
+    assert (one.level, one.what) == ((FAIL, what) if what else (OK, "has its addresses"))
+    assert not what or one.fix.startswith("was a cable moved? inv rdma.discover --diff")
+    assert (two.level, two.what) == (OK, "reaches mac1")
 
 
 def test_one_machine_by_two_names() -> None:
