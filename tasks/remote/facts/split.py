@@ -129,6 +129,7 @@ class Mlx:
         """
         found: dict[str, Any] = {}
         where: dict[str, str] = {}
+        zeros: dict[Any, Any] = {}  # one for all: each is memory of the GPU
         twice = ""
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "model*.safetensors"))):
             name = os.path.basename(path)
@@ -144,7 +145,9 @@ class Mlx:
                 twice = twice or f"{listed(again)} is {files}, and either may be taken"
             where |= dict.fromkeys(read, name)
             # A file stays open as long as something of it is there.
-            found |= {key: self.mx.zeros(each.shape, each.dtype) for key, each in read.items()}
+            for key, each in read.items():
+                zero = zeros.setdefault(each.dtype, self.mx.zeros((), each.dtype))
+                found[key] = self.mx.broadcast_to(zero, each.shape)
         return found, twice
 
 
