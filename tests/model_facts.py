@@ -18,11 +18,13 @@ HALF = SplitRow(2, TENSOR, "yes", "", (100 * GIB,) * 2, (4,), ((None, 160 * 1024
 WHOLE = Weights(None, {"model.safetensors": 200 * GIB})
 SAID = Split("0.32.2", "llama", 80, (), 131072, (HALF,), WHOLE, kept=True)
 
+FILES = {"config.json": "9 1", "tokenizer.json": "9 2", "model.safetensors": str(200 * GIB)}
+
 
 def facts_of(node: str = "n", **values: Any) -> NodeFacts:
     """By the names of the facts."""
     whole = {
-        "model": Model("/m", {"config.json": "9 1", "model.safetensors": str(200 * GIB)}),
+        "model": Model("/m", FILES),
         "split": SAID,
         "memory": Memory(512 * GIB, 9 * GIB, 16384),
         "gpu": 0,

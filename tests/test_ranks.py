@@ -478,6 +478,14 @@ def test_stricter(
             [{"ssh": "a", "ips": ["10.0.0.1", "10.0.1.1"]}, {"ssh": "b", "ips": ["10.0.0.2"]}],
             "hosts[0] has 2 ips, hosts[1] has 1: a ring wants the same number of each: write 1",
         ),
+        (
+            "jaccl-ring",
+            [
+                {"ssh": "a", "ips": ["10.0.0.1"], "rdma": [None, [f"x{n}" for n in range(6)]]},
+                {"ssh": "b", "rdma": [[f"y{n}" for n in range(6)], None]},
+            ],
+            "hosts[0].rdma has 6 devices to a neighbour: jaccl-ring takes 4 at most, leave out 2",
+        ),
         # mlx.distributed_config with --hosts of addresses names each twice.
         (
             "ring",
@@ -740,6 +748,16 @@ def test_several_ranks_on_a_host() -> None:
     assert wrong == (
         'jaccl runs one rank on a host: -n 2 at most, or --backend ring ("backend" in the file)'
     )
+
+
+@pytest.mark.parametrize("backend", ["jaccl", "jaccl-ring"])
+def test_a_host_twice_with_rows(backend: str) -> None:
+    """As of a file that was written to try it on one Mac: no cable leads from it to itself."""
+    row = {"ssh": "localhost", "ips": ["127.0.0.1"]}
+    data = [{**row, "rdma": [None, "rdma_en5"]}, {**row, "rdma": ["rdma_en5", None]}]
+    wrong = ranks.check(backend, hostfile.parse(json.dumps(data), "F").hosts)
+    assert wrong
+    assert wrong.startswith(f"{backend} runs one rank on a host: -n 1 at most, or --backend ring")
 
 
 @pytest.mark.parametrize(

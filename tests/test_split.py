@@ -210,11 +210,31 @@ def broken(tiny: Path, folder: Path, **config: Any) -> Path:
     return folder
 
 
+def fewer_heads(tiny: Path, folder: Path, heads: int) -> Path:
+    """The tiny model with so many KV heads, in its files too."""
+    broken(tiny, folder, num_key_value_heads=heads)
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    size = 8 + struct.unpack("<Q", data[:8])[0]
+    header, body = json.loads(data[8:size]), b""
+    header.pop("__metadata__", None)
+    for name, each in header.items():
+        first, last = each["data_offsets"]
+        if re.search(r"\.[kv]_proj\.", name):
+            each["shape"][0] = each["shape"][0] * heads // 12
+            last = first + (last - first) * heads // 12
+        each["data_offsets"] = [len(body), len(body) + last - first]
+        body += data[size + first : size + last]
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("config", "answer", "why"),
     [
         ({"num_key_value_heads": 1}, "no", r"1 KV head can't be divided by 2 ranks"),
-        ({"num_attention_heads": 9}, "no", r"shard\(\) says ValueError"),
+        ({"num_attention_heads": 9}, "no", "9 heads can't be divided by 2 ranks"),
         ({"model_type": "gemma3_text"}, "no", r"mlx-lm [\d.]+ can't divide gemma3_text \(no shard"),
         ({"model_type": "new"}, "no", r"mlx-lm [\d.]+: Model type new not supported"),
         ({"model_file": "own.py"}, "unknown", r"brings its own code \(own.py\), which is not run"),
@@ -273,11 +293,10 @@ def test_packed_files_of_which_config_says_nothing(tiny: Path, tmp_path: Path) -
 
 
 def test_what_would_do_is_looked_for(tiny: Path, tmp_path: Path) -> None:
-    folder = broken(tiny, tmp_path / "m", num_key_value_heads=4)
-    said = ask(folder, TENSOR, 8)
+    said = ask(fewer_heads(tiny, tmp_path / "m", 4), TENSOR, 8)
     good = [row.ranks for row in said.rows if row.answer == "yes"]
     assert good == [1, 2, 4]
-    assert len(ask(folder, TENSOR, 2).rows) == 1
+    assert len(ask(tmp_path / "m", TENSOR, 2).rows) == 1
 
 
 def test_layers_without_weights(tiny: Path, tmp_path: Path) -> None:
@@ -311,6 +330,109 @@ def test_bytes_are_those_of_the_files(tiny: Path) -> None:
     data = (tiny / "model.safetensors").read_bytes()
     tensors = len(data) - 8 - struct.unpack("<Q", data[:8])[0]
     assert said.row(1, TENSOR).sizes == (tensors,)
+
+
+# Folders of the field: what one rank would refuse, or load as something else, and N would not.
+
+
+def headed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Another header for the tiny model's tensors, with the same bytes behind it."""
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+def retyped(dtype: str) -> Callable[[Path], None]:
+    """The last norm has this kind of numbers."""
+    return lambda folder: headed(folder, lambda h: h["model.norm.weight"].update(dtype=dtype))
+
+
+def cut_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text()[:500])
+
+
+def second_set(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00001.safetensors")
+
+
+# (what config.json says, what is done to the folder, ranks, the answer, why)
+FOLDERS: dict[str, tuple[dict[str, Any], Callable[[Path], Any], int, str, str]] = {
+    "right": ({}, lambda _: None, 2, "yes", "^$"),
+    # Ranks take them as the files have them; one rank refuses them.
+    "wider": ({"intermediate_size": 768}, lambda _: None, 2, "unknown",
+              r"more\) is \[384, 192\] in the files, by config.json \[768, 192\]"),
+    "more words": ({"vocab_size": 576}, lambda _: None, 1, "no", r"is \[512, 192\] in the files"),
+    "heads of another size": ({"head_dim": 32}, lambda _: None, 2, "no",
+                              r"q_proj.weight \(and 15 more\) is \[192, 192\] in the files"),
+    # Layers past the last are left out without a word; one rank refuses them.
+    "fewer layers": ({"num_hidden_layers": 2}, lambda _: None, 2, "unknown",
+                     r"have model.layers.2.input_layernorm.weight \(and 17 more\), for which"),
+    "fewer layers, alone": ({"num_hidden_layers": 2}, lambda _: None, 1, "no", "for which the"),
+    "numbers of 64 bits": ({}, retyped("F64"), 2, "no", "can't load model.safetensors, copy it"),
+    "numbers of nobody": ({}, retyped("Q4_K"), 2, "no", "unsupported dtype Q4_K"),
+    "two sets": ({}, second_set, 2, "unknown",
+                 r"lm_head.weight \(and 38 more\) is in model-00001-of-00001.safetensors and in"),
+    "a tokenizer cut off": ({}, cut_tokenizer, 2, "no", "tokenizer.json can't be read, copy it"),
+    "a key is missing": ({"hidden_size": None}, lambda folder: without(folder, "hidden_size"), 2,
+                         "no", r"none that mlx-lm [\d.]+ takes: TypeError: missing 1 required"),
+    "a kind that is a list": ({"model_type": ["llama"]}, lambda _: None, 2, "no", "unhashable"),
+    "packed, not how": ({"quantization": {}}, lambda _: None, 2, "no",
+                        "quantization has no group_size that is a number"),
+    "packed by nobody": ({"quantization_config": {"bits": 4}}, lambda _: None, 2, "no",
+                         "quantization_config has no quant_method"),
+}  # fmt: skip
+
+
+def without(folder: Path, key: str) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config[key]
+    path.write_text(json.dumps(config))
+
+
+def answers(folders: Sequence[Path], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """The row of each folder, all by one Python: to import mlx takes most of the time."""
+    program = (
+        "import sys\nsys.path.insert(0, sys.argv[1])\nimport split\n"
+        "mlx = split.Mlx()\nsplit.Mlx = lambda: mlx\n"
+        "for folder, count in zip(sys.argv[2::2], sys.argv[3::2]):\n"
+        "    print(split.lines(folder, 'tensor', count)[0])\n"
+    )
+    pairs = [word for pair in zip(folders, counts, strict=True) for word in map(str, pair)]
+    line = [sys.executable, "-c", program, str(ROOT / "tasks/remote/facts"), *pairs]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=DEADLINE)
+    return [json.loads(each)["rows"][0] for each in done.stdout.splitlines()]
+
+
+def test_folders_of_the_field(tiny: Path, tmp_path: Path) -> None:
+    folders = []
+    for name, (config, change, *_) in FOLDERS.items():
+        folders.append(broken(tiny, tmp_path / name, **config))
+        change(folders[-1])
+    rows = answers(folders, [count for _, _, count, _, _ in FOLDERS.values()])
+    for (name, (_, _, _, answer, why)), row in zip(FOLDERS.items(), rows, strict=True):
+        assert row["answer"] == answer, (name, row)
+        assert re.search(why, row["why"]), (name, row)
+
+
+def test_bytes_are_of_the_numbers_that_the_files_have(
+    ranks: GetRanks, tiny: Path, tmp_path: Path
+) -> None:
+    """Not of those that config.json tells: ranks load them as they are, packed ones too."""
+    made = tmp_path / "packed"
+    assert ranks(0).order("make", str(made), small_models.config("llama", "friendly"), 8) == ["ok"]
+    packed = {"group_size": 32, "bits": 4}
+    folders = [
+        *(tiny, broken(tiny, tmp_path / "m", torch_dtype="bfloat16")),
+        *(made, broken(made, tmp_path / "p", quantization=packed, quantization_config=packed)),
+    ]
+    one, two, three, four = (row["bytes"] for row in answers(folders, [2] * 4))
+    assert (one, three) == (two, four)
 
 
 # mlx-lm's other versions, and checkouts of it.
@@ -359,7 +481,13 @@ def test_a_pipeline_that_leaves_layers_out(ranks: GetRanks, tmp_path: Path) -> N
     good = [row.ranks for row in said.rows if row.answer == "yes" and row.mode == PIPELINE]
     assert good == [1, 3]
     assert said.row(2, TENSOR).answer == "yes"
-    (folder / "model.safetensors.index.json").unlink()
+    # Each rank finds its files by it.
+    index = folder / "model.safetensors.index.json"
+    told = json.loads(index.read_text())["weight_map"]
+    less = {name: file for name, file in told.items() if ".layers.1." not in name}
+    index.write_text(json.dumps({"weight_map": less}))
+    assert "names nothing of layer 1" in ask(folder, PIPELINE, 2).row(2, PIPELINE).why
+    index.unlink()
     assert "wants a model.safetensors.index.json" in ask(folder, PIPELINE, 2).row(2, PIPELINE).why
 
 
@@ -464,10 +592,13 @@ def local(inv: Inv, tiny: Path, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-def test_what_can_not_be_divided_is_not_started(local: Any, inv: Inv) -> None:
+def test_what_can_not_be_divided_is_not_started(
+    local: Any, inv: Inv, tiny: Path, tmp_path: Path
+) -> None:
     """Case 50: only --skip model gets past it."""
+    fewer_heads(tiny, tmp_path / "model", 1)
     start = ("tp.start", "--skip", "memory,cooldown")
-    done = local(*start, code=3, num_key_value_heads=1)
+    done = local(*start, code=3)
     said = "fail  divides    127.0.0.1  1 KV head can't be divided by 2 ranks: -n 1"
     assert said in done.err
     assert "nothing was changed" in done.err

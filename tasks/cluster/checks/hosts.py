@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..config import ranks
 from ..config.ranks import Rank
 from ..facts import Fact, known
+from ..facts.links import rdma as rdma_facts
 from ..facts.links import reach as reach_facts
 from ..facts.machine import hardware as machine_facts
 from ..facts.snapshot import Snapshot
@@ -37,11 +38,22 @@ def _calls(expected: Expected) -> list[tuple[str, Rank, Rank]]:
     return [(ip, one, two) for one, two in between for ip in one.host.ips[:count]]
 
 
+def _links(expected: Expected) -> list[tuple[str, Rank, Rank]]:
+    """(address, whose, by whom) for each end of a link that carries RDMA, as the file tells it."""
+    if expected.backend == "ring":
+        return []
+    size = len(expected.ranks)
+    pairs = [(i, j) for i in range(size) for j in ranks.partners(expected.backend, size, i)]
+    found = [(expected.ranks[i], expected.ranks[j]) for i, j in pairs]
+    return [(ip, one, two) for one, two in found for ip in one.host.toward(two.host)]
+
+
 def _meeting(cluster: Cluster, node: Node) -> list[Fact[object]]:
     if not (calls := _calls(cluster.expected)):
         return []
     ports = {n.name: 22 if n.host.is_local else n.login[2] for n in cluster.nodes}
     own = [ip for ip, one, _ in calls if one.host.ssh == node.name]
+    calls += _links(cluster.expected)
     peers = [(ip, ports[one.host.ssh]) for ip, one, two in calls if two.host.ssh == node.name]
     rank = cluster.on(node)[0]
     own, peers = list(dict.fromkeys(own)), list(dict.fromkeys(peers))
@@ -108,18 +120,44 @@ def _address_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[s
         said = meeting.of(ip) if meeting and two.host.ssh == node else ""
         if said not in ("", "connected", "ECONNREFUSED"):
             what = f"{ip} of {one.host.ssh} is not reached ({said})"
-            return what, _look(ip, one.host, two.host, expected.backend)
+            return what, _look(ip, one.host, two.host, expected)
+    return _link_wrong(expected, node, snapshot)
+
+
+def _link_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[str, str] | None:
+    """The first link over which a node does not reach its other end: a cable was moved, or is cut.
+
+    Where an address is not given yet the check of RDMA says so.
+    """
+    meeting = known(snapshot.on(node), reach_facts.MEETING_KEY)
+    for ip, one, two in _links(expected):
+        said = meeting.of(ip) if meeting and two.host.ssh == node else ""
+        ends = (one.host.ssh, [ip]), (node, two.host.toward(one.host))
+        if said not in ("", "connected", "ECONNREFUSED") and all(
+            {*addresses} <= _given(name, snapshot) for name, addresses in ends
+        ):
+            what = f"{ip} of {one.host.ssh} is not reached over their link ({said})"
+            return what, "was a cable moved? inv rdma.discover --diff; else inv rdma.ping"
     return None
 
 
-def _look(ip: str, host: Host, other: Host, backend: str) -> str:
+def _given(node: str, snapshot: Snapshot) -> set[str]:
+    interfaces = known(snapshot.on(node), rdma_facts.INTERFACES_KEY) or {}
+    return {ip for each in interfaces.values() for ip in each.ipv4}
+
+
+def _look(ip: str, host: Host, other: Host, expected: Expected) -> str:
     """What to do about a host's address that another one does not reach."""
+    is_ring = expected.backend == "ring"
     if not _is_link(ip, host):
-        return "inv hosts.check tells why"
+        # A file of mlx.distributed_config has links' addresses, and tells no links.
+        names = ",".join(dict.fromkeys(rank.host.ssh for rank in expected.ranks))
+        own = f", or --hosts {names} goes over their own network" if is_ring else ""
+        return f"inv hosts.check tells why{own}"
     theirs = host.toward(other)
     if ip in theirs:
         return "inv rdma.ping"
-    if theirs and backend == "ring":
+    if theirs and is_ring:
         return f"its link to {other.ssh} has {theirs[0]}: write that in its ips"
     return f"it is of another link: write an address in the ips of {host.ssh} that all hosts reach"
 

@@ -120,6 +120,7 @@ def shares(expected: Expected, snapshot: Snapshot, tokens: int | None = None) ->
         return [Finding("divides", WARN, node, what) for node in facts if count > 1]
     return [
         *whole.complete(facts),
+        *whole.tokenizers(facts),
         *divide.divides(facts, count, mode, foreign, len(numbers)),
         *fit.fits(facts, numbers, mode, tokens),
         *divide.asked(facts),

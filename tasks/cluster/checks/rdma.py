@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from ..config import ranks
@@ -46,12 +48,61 @@ def rdma(expected: Expected, snapshot: Snapshot) -> list[Finding]:
         unseen = [] if wrong else [n for n in names if not values[rdma_facts.DEVINFO_KEY][n].gids]
         if wrong:
             findings.append(Finding("rdma", FAIL, node, wrong[0], wrong[1]))
+        elif strange := _misled(expected, node, snapshot):
+            findings.append(strange)
         elif unseen:
             what = f"{unseen[0]}: its GID table can't be seen" + more(unseen)
             findings.append(Finding("rdma", WARN, node, what, "ibv_devinfo -v on the node"))
         else:
             findings.append(Finding("rdma", OK, node, "devices up, links have IPv4"))
     return findings
+
+
+def _misled(expected: Expected, node: str, snapshot: Snapshot) -> Finding | None:
+    """That a device of a node is in no network of the one that it leads to: rows exchanged.
+
+    It is sure where another of the node's links is in that network.
+    """
+    hosts = [rank.host for rank in expected.ranks]
+    mine = _networks(snapshot.on(node))
+    fix = f"inv rdma.discover --hosts {','.join(host.ssh for host in hosts)} --write FILE"
+    rank = expected.on(node)[0].rank
+    for one, name, other in _ends(expected.backend, hosts, rank):
+        here, there = mine.get(one, []), _networks(snapshot.on(name)).get(other, [])
+        if not here or not there or {*here} & {*there}:
+            continue
+        rest = (mine.get(each.removeprefix("rdma_"), []) for each in devices(hosts[rank]))
+        sure = any({*each} & {*there} for each in rest)
+        what = apart(f"{one} {here[0]}", f"{other} {there[0]}", name)
+        return Finding("rdma", FAIL if sure else WARN, node, what, fix)
+    return None
+
+
+def _ends(backend: str, hosts: Sequence[Host], rank: int) -> list[tuple[str, str, str]]:
+    """(own interface, other host, its interface) for each cable that a rank uses."""
+    found = []
+    for other in ranks.partners(backend, len(hosts), rank):
+        pairs = zip(
+            ranks.devices(hosts[rank].rdma[other]),
+            ranks.devices(hosts[other].rdma[rank]),
+            strict=False,
+        )
+        used = list(pairs) if backend == "jaccl-ring" else list(pairs)[:1]
+        found += [
+            (a.removeprefix("rdma_"), hosts[other].ssh, b.removeprefix("rdma_")) for a, b in used
+        ]
+    return found
+
+
+def _networks(values: NodeFacts) -> dict[str, list[IPv4Network]]:
+    """The networks of a node's interfaces, as far as they are known."""
+    interfaces = known(values, rdma_facts.INTERFACES_KEY) or {}
+    return {name: [a.network for a in each.addresses] for name, each in interfaces.items()}
+
+
+def apart(one: str, two: str, host: str) -> str:
+    """That two interfaces with their networks are no ends of one cable, in words."""
+    return f"{one} and {two} of {host} are in two networks: they are no ends of one cable"
 
 
 def domains(expected: Expected, snapshot: Snapshot) -> list[Finding]:

@@ -115,9 +115,22 @@ class Hostfile:
 
 def load(path: str) -> Hostfile:
     """Read and check the file at `path`; raise `BadInput` with one line on what is wrong."""
+    return parse(_text(path), _line(path))
+
+
+def written(path: str) -> HostfileData:
+    """What people wrote into the file at `path`, after it was found to be a right one."""
+    text = _text(path)
+    parse(text, _line(path))
+    data: HostfileData | list[HostEntry] = json.loads(text)
+    return as_dict(data)
+
+
+def _text(path: str) -> str:
     try:
         data = Path(path).expanduser().read_bytes()
-        text = data.decode(json.detect_encoding(data))  # an editor may have made it UTF-16
+        # An editor may have made it UTF-16, or begun it with a mark of its encoding.
+        return data.decode(json.detect_encoding(data))
     except FileNotFoundError:
         raise BadInput(
             f"{_line(path)}: no such hostfile: give --hostfile FILE or --hosts a,b"
@@ -125,7 +138,6 @@ def load(path: str) -> Hostfile:
     except (OSError, ValueError, RuntimeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise BadInput(f"{_line(path)}: can't be read ({why}): give a JSON file") from None
-    return parse(text, _line(path))
 
 
 def parse(text: str, source: str) -> Hostfile:
@@ -377,6 +389,11 @@ def _check_row(index: int, row: tuple[Rdma, ...], size: int, source: str) -> Non
         raise BadInput(
             f"{source}: hosts[{index}].rdma[{index}] must be null: it is the host's link to itself"
         )
+    for other, cell in enumerate(row):
+        for name in (cell,) if isinstance(cell, str) else cell or ():
+            if re.fullmatch(r"en\d+", name):
+                where = f"{source}: hosts[{index}].rdma[{other}]"
+                raise BadInput(f"{where} is {name}, an interface: write its device, rdma_{name}")
 
 
 def _is_ip(name: str) -> bool:

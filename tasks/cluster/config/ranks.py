@@ -68,8 +68,14 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     if backend == "ring":
         bare = [i for i, host in enumerate(hosts) if not host.ips]
         return f'hosts[{bare[0]}] has no "ips": ring needs an address per host' if bare else None
-    if not any(host.rdma for host in hosts) and (wrong := _without_rows(backend, hosts)):
-        return wrong
+    names = list(dict.fromkeys(host.ssh for host in hosts))
+    if len(names) < len(hosts):
+        return f"{backend} runs one rank on a host: -n {len(names)} at most, or {_with('ring')}"
+    if len(names) > 1 and not any(host.rdma for host in hosts):
+        return (
+            f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
+            f" inv rdma.discover --hosts {','.join(names)} --write FILE, or {_with('ring')}"
+        )
     if not hosts[0].ips:
         return f'hosts[0] has no "ips": {backend} needs the address of the coordinator'
     for index, host in enumerate(hosts):
@@ -88,32 +94,22 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
     return None
 
 
-def _without_rows(backend: str, hosts: Sequence[Host]) -> str | None:
-    names = list(dict.fromkeys(host.ssh for host in hosts))
-    if 1 < len(names) < len(hosts):
-        return f"{backend} runs one rank on a host: -n {len(names)} at most, or {_with('ring')}"
-    if len(names) > 1:
-        return (
-            f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
-            f" inv rdma.discover --hosts {','.join(names)} --write FILE, or {_with('ring')}"
-        )
-    return None
-
-
 def _with(backend: str) -> str:
     """Where another backend is said: tasks that start nothing have no such option."""
     return f'--backend {backend} ("backend" in the file)'
 
 
 POOL = IPv4Network("10.254.0.0/16")  # of which rdma.discover gives addresses
-MESH = 8  # ranks at most: MAX_PEERS of JACCL's mesh
+MESH = 8  # ranks at most: MESH_MAX_PEERS of JACCL's mesh_impl.h
+WIRES = 4  # devices to a neighbour at most: RING_MAX_CONNS of JACCL's ring_impl.h
 
 
 def impossible(backend: str, hosts: Sequence[Host]) -> str | None:
     """What can't work although `mlx.launch` would start it, as entry and remedy, or None.
 
     A mesh has at most 8 ranks (mesh.cpp of JACCL), a cable one other end, and neighbours of a ring
-    as many connections to the left as to the right (ring.cpp, is_valid_ring of jaccl.cpp).
+    as many connections to the left as to the right (ring.cpp, is_valid_ring of jaccl.cpp), of
+    jaccl's at most 4.
     """
     size = len(hosts)
     if backend == "ring":
@@ -122,7 +118,8 @@ def impossible(backend: str, hosts: Sequence[Host]) -> str | None:
     if backend == "jaccl" and size > MESH:
         most = f"a mesh has at most {MESH} ranks, and these are {size}"
         return f'{most}: jaccl-ring takes more: --backend, or "backend" in the file'
-    return forked(backend, hosts) or (_uneven_rows(hosts) if backend == "jaccl-ring" else None)
+    wrong = forked(backend, hosts)
+    return wrong or (_wrong_rows(hosts) if backend == "jaccl-ring" else None)
 
 
 def forked(backend: str, hosts: Sequence[Host]) -> str | None:
@@ -158,20 +155,24 @@ def _forked(hosts: Sequence[Host], index: int, others: Sequence[int]) -> str | N
     return None
 
 
-def _uneven_rows(hosts: Sequence[Host]) -> str | None:
+def _wrong_rows(hosts: Sequence[Host]) -> str | None:
+    """What neighbours of a ring of JACCL can't have between them."""
     size = len(hosts)
     counts = [
         {len(devices(hosts[i].rdma[j])) for j in partners("jaccl-ring", size, i)}
         for i in range(size)
     ]
     flat = sorted({count for each in counts for count in each})
-    if len(flat) < 2:
-        return None
-    index = next(i for i, each in enumerate(counts) if each != {flat[0]})
-    return (
-        f"hosts[{index}].rdma has {flat[-1]} devices to a neighbour, others have {flat[0]}: a ring"
-        f" wants the same number between all neighbours: write {flat[0]}"
-    )
+    if len(flat) > 1:
+        index = next(i for i, each in enumerate(counts) if each != {flat[0]})
+        return (
+            f"hosts[{index}].rdma has {flat[-1]} devices to a neighbour, others have {flat[0]}: a"
+            f" ring wants the same number between all neighbours: write {min(flat[0], WIRES)}"
+        )
+    if flat and flat[0] > WIRES:
+        most = f"jaccl-ring takes {WIRES} at most, leave out {flat[0] - WIRES}"
+        return f"hosts[0].rdma has {flat[0]} devices to a neighbour: {most}"
+    return None
 
 
 def _uneven(what: str, one: int, other: int, counts: Sequence[int]) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from ..checks import FAIL, OK, WARN, Finding, hosts
-from ..checks.rdma import device_wrong, matrix_wrong, rdma_off
+from ..checks.rdma import apart, device_wrong, matrix_wrong, rdma_off
 from ..facts import NodeFacts, known
 from ..facts.links import ping
 from ..facts.links.rdma import DEVINFO_KEY, INTERFACES_KEY, MATRIX_KEY
@@ -25,7 +25,22 @@ def judge(wiring: LinkPlan, facts: Mapping[str, NodeFacts]) -> list[Finding]:
         over = default_route(values, [end.interface for end in wiring.on(host)])
         found += [Finding("route", WARN, host, *over)] if over else []
         found += [_link(wiring, end, values) for end in wiring.on(host)]
-    return found
+    return [*found, *_apart(wiring)]
+
+
+def _apart(wiring: LinkPlan) -> list[Finding]:
+    """A finding per cable whose ends are in two networks: then devices are not in their place."""
+    return [
+        Finding(
+            "link",
+            FAIL,
+            one.host,
+            apart(f"{one.interface} {one.address}", f"{two.interface} {two.address}", two.host),
+            f"{wiring.discover} finds the cables",
+        )
+        for one, two in wiring.links
+        if one.address.network != two.address.network
+    ]
 
 
 def nameless(wiring: LinkPlan, facts: Mapping[str, NodeFacts]) -> list[Finding]:
@@ -117,6 +132,7 @@ def _ping(one: LinkEnd, two: LinkEnd, facts: Mapping[str, NodeFacts]) -> Finding
         is_right = all(
             each.host in facts and _is_right(each, facts[each.host]) for each in (one, two)
         )
+        is_right = is_right and one.address.network == two.address.network
         why, fix = _stale(two, facts) if is_right else ("no answer", "inv rdma.status")
         return Finding("ping", FAIL, one.host, f"{what}: {why}", fix)
     times = [found.least, found.mean, found.most]

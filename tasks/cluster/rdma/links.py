@@ -128,9 +128,11 @@ def from_hostfile(file: Hostfile) -> LinkPlan:
 
 
 def _refuse(file: Hostfile, has_links: bool) -> None:
-    """Raise where neither links nor devices tell of cables, or one device leads to two hosts."""
+    """Raise where neither links nor devices tell of cables, or what devices tell can't be."""
     is_whole = all(len(host.rdma) == len(file.hosts) > 1 for host in file.hosts)
-    if not has_links and not is_whole:
+    if not has_links and is_whole and (wrong := _one_end(file.hosts)):
+        raise BadInput(f"{file.source}: {wrong}")
+    if not has_links and not (is_whole and _cables(file.hosts)):
         names = ",".join(dict.fromkeys(host.ssh for host in file.hosts))
         raise BadInput(
             f'{file.source}: no "links" between Macs: name yours with --node or --hostfile, or find'
@@ -139,6 +141,18 @@ def _refuse(file: Hostfile, has_links: bool) -> None:
     backend = file.backend if file.backend.startswith("jaccl") else "jaccl"
     if is_whole and file.backend != "ring" and (wrong := forked(backend, file.hosts)):
         raise BadInput(f"{file.source}: {wrong}")
+
+
+def _one_end(hosts: Sequence[Host]) -> str | None:
+    """The first device that leads to a host which has none back."""
+    for i, one in enumerate(hosts):
+        for j, two in enumerate(hosts):
+            if (there := devices(one.rdma[j])) and not devices(two.rdma[i]):
+                return (
+                    f"hosts[{j}].rdma[{i}] is null, but {there[0]} of {one.ssh} leads to"
+                    f" {two.ssh}, and a cable has two ends: write its device there"
+                )
+    return None
 
 
 def _cables(hosts: Sequence[Host]) -> tuple[tuple[PlugName, PlugName], ...]:

@@ -41,7 +41,7 @@ class Discovered:
 def run(session: Session, hosts: Sequence[Host], path: str | None) -> None:
     """Tell the cables, the backend and the setup command; write the hostfile to `path`."""
     output_file.check(path, "--write")
-    old = _json(path) if path and Path(path).exists() else None
+    old = hostfiles.written(path) if path and Path(path).exists() else None
     found = _look(session, hosts, ends_of(path) if path and old else ())
     merged = drift.merged(old, found.hostfile) if old else found.hostfile
     if not envelope.given(_document(found, merged), found.findings):
@@ -55,7 +55,7 @@ def run(session: Session, hosts: Sequence[Host], path: str | None) -> None:
 
 def diff(session: Session, hosts: Sequence[Host], path: str) -> None:
     """Tell what has moved since the hostfile at `path` was written; raise if anything has."""
-    old = _json(path)
+    old = hostfiles.written(path)
     found = _look(session, hosts, ends_of(path))
     moved = drift.diff(old, found.hostfile)
     if not envelope.given({"moved": moved}, found.findings):
@@ -128,12 +128,6 @@ def _without_values(hostfile: HostfileData, known: Sequence[str]) -> HostfileDat
 def refuse_faults(findings: Sequence[Finding]) -> None:
     if wrong := [finding for finding in findings if finding.level == FAIL]:
         raise CheckFailed(f"{wrong[0].node}: {wrong[0].what}: {wrong[0].fix}")
-
-
-def _json(path: str) -> HostfileData:
-    """A hostfile as JSON, after it was found to be a right one: what people wrote is kept."""
-    hostfiles.load(path)
-    return hostfiles.as_dict(json.loads(Path(path).expanduser().read_text(encoding="utf-8")))
 
 
 def ends_of(path: str) -> Sequence[LinkEnd]:

@@ -15,9 +15,9 @@ KEPT = 64  # answers
 
 
 def digest(path: str) -> str:
-    """Of a text's content; of weights and of compiled code, size and time must do."""
+    """Of a text's content; of weights, tokenizers and compiled code, size and time must do."""
     try:
-        if path.endswith((".json", ".py")):
+        if path.endswith((".json", ".py")) and not path.endswith("tokenizer.json"):
             with open(path, "rb") as file:
                 return hashlib.sha256(file.read()).hexdigest()
         about = os.stat(path)
@@ -35,7 +35,8 @@ def homes() -> list[str]:
 def sources(folder: str) -> list[str]:
     """The files that an answer is made from: the model's, and the code that was loaded."""
     own = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
-    own = [path for path in own if path.endswith((".safetensors", ".index.json", "config.json"))]
+    kinds = (".safetensors", ".index.json", "config.json", "tokenizer.json")
+    own = [path for path in own if path.endswith(kinds)]
     loaded = [vars(module).get("__file__") or "" for module in list(sys.modules.values())]
     return own + [path for path in loaded if "/mlx/" in path or "/mlx_lm/" in path]
 

@@ -73,8 +73,8 @@ def index(folder: str) -> dict[str, str] | None:
         return {}
 
 
-def weights(folder: str) -> tuple[dict[str, Any], set[str]]:
-    """What files and index say, and the names of all tensors that mlx_lm would load."""
+def weights(folder: str) -> dict[str, Any]:
+    """What files and index say."""
     paths = sorted(glob.glob(os.path.join(glob.escape(folder), "*.safetensors")))
     heads = {os.path.basename(path): header(path) for path in paths}
     listed = index(folder)
@@ -83,16 +83,12 @@ def weights(folder: str) -> tuple[dict[str, Any], set[str]]:
         for name, file in (listed or {}).items()
         if (head := heads.get(file)) and name not in head[0]
     )
-    names = {
-        name for file, head in heads.items() if head and file[:5] == "model" for name in head[0]
-    }
-    said = {
+    return {
         "named": None if listed is None else sorted(set(listed.values())),
         "implied": {file: head and head[1] for file, head in heads.items()},
         "lost": [[name, (listed or {})[name]] for name in lost[:1]],
         "lost_count": len(lost),
     }
-    return said, names
 
 
 # The model, as mlx_lm builds it.
@@ -125,6 +121,34 @@ class Mlx:
 
     def nbytes(self, model: Any) -> int:
         return sum(each.nbytes for each in self.arrays(model).values())
+
+    def published(self, folder: str) -> tuple[dict[str, Any], str]:
+        """The tensors that load_model would read, on paper: of the same shapes and kinds.
+
+        And what is in two files: which of them is read last differs from node to node.
+        """
+        found: dict[str, Any] = {}
+        where: dict[str, str] = {}
+        zeros: dict[Any, Any] = {}  # one for all: each is memory of the GPU
+        twice = ""
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), "model*.safetensors"))):
+            name = os.path.basename(path)
+            try:
+                read = self.mx.load(path)
+            except Exception as error:
+                if (head := header(path)) is None or head[1] != os.path.getsize(path):
+                    return {}, ""  # it is cut off, which is told by what looks at sizes
+                why = words(error)
+                raise NoError(f"mlx can't load {name}, copy it again: {why}") from None
+            if again := sorted(where.keys() & read.keys()):
+                files = f"in {where[again[0]]} and in {name}"
+                twice = twice or f"{listed(again)} is {files}, and either may be taken"
+            where |= dict.fromkeys(read, name)
+            # A file stays open as long as something of it is there.
+            for key, each in read.items():
+                zero = zeros.setdefault(each.dtype, self.mx.zeros((), each.dtype))
+                found[key] = self.mx.broadcast_to(zero, each.shape)
+        return found, twice
 
 
 class Group:
@@ -180,10 +204,30 @@ def config_of(mlx: Mlx, folder: str) -> dict[str, Any]:
     return dict(found)
 
 
+def check_tokenizer(folder: str) -> None:
+    """Raise NoError for a tokenizer.json that is cut off: it is read last of all."""
+    try:
+        with open(os.path.join(folder, "tokenizer.json"), encoding="utf-8") as file:
+            json.load(file)
+    except FileNotFoundError:
+        pass  # there are tokenizers of other files
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else words(error)
+        raise NoError(f"tokenizer.json can't be read, copy it again: {why}") from None
+
+
 def text_of(config: dict[str, Any]) -> dict[str, Any]:
     """The language model's part of a configuration that has several."""
     inner = config.get("text_config")
     return inner if isinstance(inner, dict) else config
+
+
+def settled(given: Any, name: str) -> dict[str, Any]:
+    """A quantization that says what load_model asks of it."""
+    for key in ("group_size", "bits"):
+        if not isinstance(given, dict) or type(given.get(key)) is not int:
+            raise NoError(f"config.json's {name} has no {key} that is a number")
+    return dict(given)
 
 
 SIZES = {"mxfp4": 32, "mxfp8": 32, "modelopt": 16, "awq": 128, "gptq": 128}
@@ -194,9 +238,11 @@ def quantization(
     mlx: Mlx, config: dict[str, Any]
 ) -> tuple[dict[str, Any] | None, list[str] | None]:
     """What load_model hands to nn.quantize, and the names that a foreign checkpoint leaves out."""
-    if config.get("quantization"):
-        return config["quantization"], None
+    if config.get("quantization") is not None:
+        return settled(config["quantization"], "quantization"), None
     given = config.get("quantization_config") or text_of(config).get("quantization_config") or {}
+    if given and not (isinstance(given, dict) and given.get("quant_method")):
+        raise NoError("config.json's quantization_config has no quant_method")
     settings = given.get("quantization", given)
     out = [
         *(settings.get("modules_to_not_convert") or settings.get("ignore") or ()),
@@ -230,19 +276,24 @@ def made(mlx: Mlx, config: dict[str, Any]) -> Any:
         )
     try:
         model, arguments = mlx.lm._get_classes(config)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise NoError(f"mlx-lm {mlx.version}: {str(error).rstrip('.')}") from None
     except KeyError as error:
         raise NoError(f"config.json has no {error}") from None
     try:
+        given = arguments.from_dict(config)
+    except Exception as error:  # of the config's own numbers; load_model does just this
+        said = words(error).replace(f"{arguments.__name__}.__init__() ", "")
+        raise NoError(f"config.json is none that mlx-lm {mlx.version} takes: {said}") from None
+    try:
         with on_paper(mlx, 1):
-            return model(arguments.from_dict(config))
+            return model(given)
     except Exception as error:
         raise UnknownError(f"mlx-lm {mlx.version} can't build it: {words(error)}") from None
 
 
-def build(mlx: Mlx, config: dict[str, Any], names: set[str]) -> Any:
-    """The model as load_model leaves it, with nothing evaluated."""
+def build(mlx: Mlx, config: dict[str, Any], files: dict[str, Any]) -> tuple[Any, Fitted]:
+    """The model as load_model leaves it, with nothing evaluated, and how `files` go into it."""
     model = made(mlx, config)
     given = [
         part.get(key) for part in (config, text_of(config)) for key in ("torch_dtype", "dtype")
@@ -257,12 +308,56 @@ def build(mlx: Mlx, config: dict[str, Any], names: set[str]) -> Any:
 
     model.update(mlx.utils.tree_map_with_path(as_published, model.parameters()))
     packed, out = quantization(mlx, config)
-    if packed:
-        with on_paper(mlx, 1):
-            quantize(mlx, model, packed, out, names)
-    else:
-        refuse_packed(model, names)
-    return model.eval()
+    with on_paper(mlx, 1):
+        told, strange = sanitized(model, files)
+        if packed:
+            quantize(mlx, model, packed, out, told)
+        else:
+            refuse_packed(model, set(told))
+        fitted = Fitted("", strange, "")
+        if files and not strange and out is None:
+            fitted = fit(mlx, model, told)
+    return model.eval(), fitted
+
+
+class Fitted:
+    """What is wrong (`lost`), not known (`strange`), or `refused` by one rank alone, in words."""
+
+    def __init__(self, lost: str, strange: str, refused: str) -> None:
+        self.lost, self.strange, self.refused = lost, strange, refused
+
+
+def sanitized(model: Any, files: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The tensors as the model's class makes them its own, and why that can't be told."""
+    try:
+        return (model.sanitize(dict(files)) if files and hasattr(model, "sanitize") else files), ""
+    except Exception as error:
+        return files, f"whether the files are its own can't be told: sanitize() says {words(error)}"
+
+
+def fit(mlx: Mlx, model: Any, told: dict[str, Any]) -> Fitted:
+    """Put the files' tensors in, as load_weights does, and tell what one rank would refuse.
+
+    Ranks that divide a model load with strict=False: they go on with random numbers, leave out what
+    they have no place for, take what has another shape, and say nothing.
+    """
+    mine = mlx.arrays(model)
+    if lost := sorted(set(mine) - set(told)):
+        return Fitted(f"the files have no {listed(lost)}, copy or download the model again", "", "")
+    extra = sorted(set(told) - set(mine))
+    other = [name for name in mine if told[name].shape != mine[name].shape]
+    model.load_weights(list(told.items()), strict=False)
+    if extra:
+        what = f"the files have {listed(extra)}"
+        return Fitted("", "", f"{what}, for which the model of config.json has no place")
+    if other:
+        here, there = list(told[other[0]].shape), list(mine[other[0]].shape)
+        return Fitted("", "", f"{listed(other)} is {here} in the files, by config.json {there}")
+    return Fitted("", "", "")
+
+
+def listed(names: list[str]) -> str:
+    return f"{names[0]} (and {len(names) - 1} more)" if names[1:] else names[0]
 
 
 def refuse_packed(model: Any, names: set[str]) -> None:
@@ -276,13 +371,13 @@ def refuse_packed(model: Any, names: set[str]) -> None:
 
 
 def quantize(
-    mlx: Mlx, model: Any, packed: dict[str, Any], out: list[str] | None, names: set[str]
+    mlx: Mlx, model: Any, packed: dict[str, Any], out: list[str] | None, given: dict[str, Any]
 ) -> None:
     """Pack the layers that the files have packed, or, without files, that mlx_lm.convert would."""
     default = {"group_size": packed["group_size"], "bits": packed["bits"]}
     own = getattr(model, "quant_predicate", None)
     # In a checkpoint of MLX's own, names are paths of modules, and load_model goes by them.
-    told = {path for path, _ in model.named_modules() if f"{path}.scales" in names}
+    told = {path for path, _ in model.named_modules() if f"{path}.scales" in given}
 
     def left_out(path: str, module: Any) -> bool:
         name = path.replace(".switch_mlp.", ".experts.0.")
@@ -298,15 +393,29 @@ def quantize(
     def predicate(path: str, module: Any) -> Any:
         if path in packed:
             return packed[path]
-        if not hasattr(module, "to_quantized") or module.weight.shape[-1] % packed["group_size"]:
+        if not hasattr(module, "to_quantized"):
             return False
         if told and out is None:
-            return path in told
+            return path in told and as_packed(mlx, path, module, given)
+        if module.weight.shape[-1] % packed["group_size"]:
+            return False
         asked = own(path, module) if own else True
         # A class that says more than yes of a layer knows better than a foreign list.
         return asked if out is None else asked is True and not left_out(path, module)
 
     mlx.nn.quantize(model, **default, mode=packed.get("mode", "affine"), class_predicate=predicate)
+
+
+def as_packed(mlx: Mlx, path: str, module: Any, given: dict[str, Any]) -> Any:
+    """How a layer of which config.json says nothing is packed: since 0.32 its files tell."""
+    infer = getattr(mlx.lm, "infer_quant_config", None)
+    if infer is None:
+        return True
+    found = infer(path, module, given)
+    takes = getattr(mlx.lm, "_takes_global_scale", lambda _: False)
+    if f"{path}.global_scale" in given and takes(module):
+        found["global_scale"] = True
+    return found
 
 
 # What becomes of it on N ranks.
@@ -398,10 +507,11 @@ def held(mlx: Mlx, cache: list[Any]) -> dict[str, Any]:
 class Trial:
     """A model, and what it does whole, against which each number of ranks is held."""
 
-    def __init__(self, mlx: Mlx, folder: str, config: dict[str, Any], names: set[str]) -> None:
+    def __init__(self, mlx: Mlx, folder: str, config: dict[str, Any]) -> None:
         self.mlx = mlx
         self.folder, self.kind = folder, str(config.get("model_type"))
-        self.model = build(mlx, config, names)
+        self.files, self.twice = mlx.published(folder)
+        self.model, self.fitted = build(mlx, config, self.files)
         self.saved = save(self.model)
         self.shape: Any = None
         self.untried = ""
@@ -449,11 +559,8 @@ class Trial:
         inner: Any = getattr(self.model, "model", None)
         if not hasattr(inner, "pipeline"):
             raise NoError(f"mlx-lm {self.mlx.version} has no --pipeline for {self.kind}")
-        if not os.path.exists(os.path.join(self.folder, "model.safetensors.index.json")):
-            raise NoError(
-                f"--pipeline of mlx-lm {self.mlx.version} wants a model.safetensors.index.json"
-            )
         count, sizes, parts = len(inner.layers), [], []
+        self.by_index(count)
         for rank in range(size):
             try:
                 inner.pipeline(Group(size, rank))
@@ -472,6 +579,18 @@ class Trial:
         of_rank = [cache[i] for i in parts[rank]] if len(cache) == count else cache
         return {"bytes": sizes, **held(self.mlx, of_rank)}
 
+    def by_index(self, count: int) -> None:
+        """Raise NoError where the index, by which each rank finds its files, lacks a layer."""
+        named = index(self.folder)
+        if named is None:
+            raise NoError(
+                f"--pipeline of mlx-lm {self.mlx.version} wants a model.safetensors.index.json"
+            )
+        found = (re.search(r"(?:^|\.)layers\.(\d+)\.", name) for name in named)
+        if lost := sorted({*range(count)} - {int(each[1]) for each in found if each}):
+            more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
+            raise NoError(f"model.safetensors.index.json names nothing of layer {lost[0]}{more}")
+
     def layers(self, names: set[str]) -> tuple[int, list[int]]:
         """How many layers it has, and which of them have weights in it and none in the files."""
         found = re.compile(r"(?:^|.*?\.)(\w+)\.(\d+)\.")
@@ -486,23 +605,14 @@ class Trial:
                 return count, sorted(wanted - has) if has else []
         return count, []
 
-    def lost(self, names: set[str]) -> str:
-        """What the files lack of what the model wants, in words, or nothing.
-
-        Ranks that divide it load with strict=False, and would go on with random numbers. Only where
-        all names in the files are the model's own, as in what mlx_lm saves; of others only the
-        class's sanitize knows, with numbers in its hands, what they become.
-        """
-        given = {key: value for key, value in self.mlx.arrays(self.model).items() if key in names}
-        if not names or len(given) < len(names):
-            return ""
-        try:
-            got = self.model.sanitize(dict(given)) if hasattr(self.model, "sanitize") else given
-        except Exception:
-            return ""
-        lost = sorted(set(self.mlx.arrays(self.model)) - set(got))  # which it may have changed
-        more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
-        return f"the files have no {lost[0]}{more}" if lost else ""
+    def told(self, row: dict[str, Any]) -> None:
+        """Change a row's answer by how the files go into the model."""
+        fitted = self.fitted
+        sure = fitted.lost or (fitted.refused if row["n"] == 1 or self.untried else "")
+        if row["answer"] != "no" and sure:
+            row |= {"answer": "no", "why": sure}
+        elif row["answer"] == "yes" and (why := fitted.strange or fitted.refused or self.twice):
+            row |= {"answer": "unknown", "why": why}
 
 
 def words(error: Exception) -> str:
@@ -512,7 +622,7 @@ def words(error: Exception) -> str:
 
 def answer(folder: str, mode: str, counts: list[int]) -> dict[str, Any]:
     """All that there is to say of the model."""
-    said, names = weights(folder)
+    said = weights(folder)
     said |= {"mlx_lm": "", "layers": 0, "bare": [], "context": None, "kind": "", "rows": []}
     try:
         mlx = Mlx()
@@ -520,14 +630,12 @@ def answer(folder: str, mode: str, counts: list[int]) -> dict[str, Any]:
         context = text_of(config).get("max_position_embeddings")
         said |= {"mlx_lm": mlx.version, "kind": str(config.get("model_type"))}
         said["context"] = context if type(context) is int and context > 0 else None
-        trial = Trial(mlx, folder, config, names)
-        said["layers"], said["bare"] = trial.layers(names)
+        check_tokenizer(folder)
+        trial = Trial(mlx, folder, config)
+        said["layers"], said["bare"] = trial.layers(set(trial.files))
         said["rows"] = rows(trial, mode, counts)
-        lost = "" if said["bare"] else trial.lost(names)
-        if lost:
-            good = [row for row in said["rows"] if row["answer"] == "yes"]
-            for row in good:
-                row |= {"answer": "no", "why": f"{lost}, copy or download the model again"}
+        for row in [] if said["bare"] else said["rows"]:
+            trial.told(row)
         said["peak"] = mlx.mx.get_peak_memory()
     except Exception as error:
         is_no, is_ours = isinstance(error, NoError), isinstance(error, (NoError, UnknownError))

@@ -42,6 +42,30 @@ def _complete(node: str, model: Model, said: Split) -> Finding:
     return Finding("complete", OK, node, what)
 
 
+# By these names transformers' tokenizers find what they are made of (vocab_files_names there), or
+# their own code.
+_TOKENIZER = re.compile(
+    r"tokenizer\.(json|model)|tokenization_\w+\.py|tekken\.json|(vocab|merges|bpe|spiece|spm"
+    r"|source|sentencepiece|tiktoken)\b.*|.*\.tiktoken"
+)
+
+
+def tokenizers(facts: Mapping[str, NodeFacts]) -> list[Finding]:
+    """A finding where a model has nothing to make its tokenizer of: it is loaded after weights."""
+    models = {node: known(values, model.KEY) for node, values in facts.items()}
+    what, fix = "it has no tokenizer (tokenizer.json)", "copy it from where the model comes from"
+    return [
+        Finding("tokenizer", FAIL, node, what, fix)
+        for node, listed in models.items()
+        if listed and listed.is_model and not any(map(_tokenizer, listed.files.items()))
+    ]
+
+
+def _tokenizer(file: tuple[str, str]) -> bool:
+    name, value = file
+    return bool(_TOKENIZER.fullmatch(name)) and value != DANGLING and size(value) > 0
+
+
 # Of what mlx-lm and transformers load; a cache that was tidied by hand has links to what is gone.
 _LOADED = re.compile(r".+\.(json|safetensors|model|txt|jinja|tiktoken|py)")
 

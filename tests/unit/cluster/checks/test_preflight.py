@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -656,6 +657,8 @@ OUTPUTS = {
 }
 ASKED = (*rdma.FACTS, rdma.MATRIX_FACT, hardware.FACT)
 FILE = {"ibv_devinfo": "ibv_devinfo.txt", "interfaces": "ifconfig.txt"}
+# The other ends of the links: mac2's en4 faces mac1's en5, and its en5 mac1's en4.
+FACING = {"interfaces": [(r"10\.254\.0\.9 ", "10.254.0.6 "), (r"10\.254\.0\.5 ", "10.254.0.10 ")]}
 
 
 def mac(fault: Mapping[str, Any]) -> dict[Key[Any], Any]:
@@ -668,7 +671,7 @@ def mac(fault: Mapping[str, Any]) -> dict[Key[Any], Any]:
 
 @pytest.mark.parametrize(("fault", "level", "what", "fix"), RDMA.values(), ids=RDMA)
 def test_rdma(fault: Mapping[str, Any], level: str, what: str, fix: str) -> None:
-    one, two = rdma_checks.rdma(expected(), told(mac1=mac(fault), mac2=mac({})))
+    one, two = rdma_checks.rdma(expected(), told(mac1=mac(fault), mac2=mac(FACING)))
     assert (one.check, one.node, one.level, one.what) == ("rdma", "mac1", level, what)
     assert one.fix == fix
     assert bool(one.fix) == (level != OK)
@@ -702,10 +705,48 @@ def test_two_cables() -> None:
     made = replace(expected(), ranks=ranks.plan(hosts, "jaccl", MLX_LM))
     matrix = {"matrix": [[None, ["rdma_en5", "rdma_en4"]], [["rdma_en4", "rdma_en5"], None]]}
     down = [(r"::ffff:10\.254\.0\.9", "fe80::9")]
-    read = told(mac1=mac(matrix), mac2=mac({**matrix, "ibv_devinfo": down}))
+    read = told(mac1=mac(matrix), mac2=mac({**matrix, **FACING, "ibv_devinfo": down}))
     judged = rdma_checks.rdma(made, read)
     assert levels(judged) == [("mac1", OK), ("mac2", FAIL)]
     assert judged[1].what == "rdma_en4: no IPv4-mapped GID in its table"
+
+
+@pytest.mark.parametrize(
+    ("rows", "level", "what"),
+    [
+        # Of two cables the wrong ones were written to each other.
+        (
+            [[None, "rdma_en5"], ["rdma_en5", None]],
+            FAIL,
+            "en5 10.254.0.4/30 and en5 10.254.0.8/30 of mac2 are in two networks: they are no ends"
+            " of one cable",
+        ),
+        ([[None, ["rdma_en4", "rdma_en5"]], [["rdma_en5", "rdma_en4"], None]], OK, ""),
+    ],
+    ids=["exchanged", "right"],
+)
+@pytest.mark.parametrize("backend", ["jaccl", "jaccl-ring"])
+def test_devices_that_are_no_ends_of_one_cable(
+    rows: list[Any], level: str, what: str, backend: str
+) -> None:
+    """Each is up and has an address: only both together tell."""
+    cells = [[tuple(c) if isinstance(c, list) else c for c in row] for row in rows]
+    # Each has the other cable, too.
+    if level == FAIL:
+        cells = [[c and (c, "rdma_en4") for c in row] for row in cells]
+    hosts = [replace(h, rdma=tuple(c)) for h, c in zip(HOSTS, cells, strict=True)]
+    made = replace(expected(backend), ranks=ranks.plan(hosts, backend, MLX_LM))
+    one, _ = rdma_checks.rdma(made, told(mac1=mac({}), mac2=mac(FACING)))
+    assert (one.level, one.what if what else "") == (level, what)
+    assert not what or one.fix == "inv rdma.discover --hosts mac1,mac2 --write FILE"
+
+
+def test_ends_in_other_networks_are_not_ok() -> None:
+    """No other link is in that network: nobody knows whether RDMA goes from one to the other."""
+    apart = {"interfaces": [(r"10\.254\.0\.9 ", "10.9.0.9 ")]}
+    one, two = rdma_checks.rdma(expected(), told(mac1=mac({}), mac2=mac(apart)))
+    assert (one.level, two.level) == (WARN, WARN)
+    assert "en4 10.9.0.8/30 of mac2 are in two networks" in one.what
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -736,7 +777,7 @@ MEETINGS: dict[str, tuple[Any, Any, str, str]] = {
         replace(BOUND, peers={"10.254.0.9:22": "ETIMEDOUT"}),
         FAIL,
         "10.254.0.9 of mac2 is not reached (ETIMEDOUT)",
-        "inv hosts.check tells why",
+        "inv hosts.check tells why, or --hosts mac1,mac2 goes over their own network",
     ),
     "unknown": (Unknown("no python"), FAIL, "unknown: no python", "run it on the node to see why"),
 }
@@ -791,6 +832,40 @@ def test_an_address_of_a_link_is_pinged_or_another_links(links: dict[str, str], 
     (one, _) = met(replace(BOUND, peers={"10.254.0.9:22": "EHOSTUNREACH"}), hosts=linked)
     assert one.what == "10.254.0.9 of mac2 is not reached (EHOSTUNREACH)"
     assert one.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "what"),
+    [
+        ("connected", True, ""),
+        ("ECONNREFUSED", True, ""),
+        ("ETIMEDOUT", True, "10.254.0.6 of mac2 is not reached over their link (ETIMEDOUT)"),
+        # It is for the check of RDMA to say so.
+        ("ETIMEDOUT", False, ""),
+    ],
+)
+@pytest.mark.parametrize("backend", ["jaccl", "jaccl-ring"])
+def test_a_link_that_leads_elsewhere(said: str, given: bool, what: str, backend: str) -> None:
+    """As where a cable was moved: all devices are up, and have their addresses."""
+    ends = {"mac1": ("en5", "10.254.0.5/30"), "mac2": ("en4", "10.254.0.6/30")}
+    hosts = [
+        replace(h, ips=(f"192.0.2.{i}",), links=(ends[h.ssh],)) for i, h in enumerate(HOSTS, 1)
+    ]
+    made = replace(expected(backend), ranks=ranks.plan(hosts, backend, MLX_LM))
+    meetings = {
+        "mac1": MeetingReach({"192.0.2.1": "bound"}, {"10.254.0.6:22": said}),
+        "mac2": MeetingReach({}, {"192.0.2.1:22": "connected", "10.254.0.5:22": "connected"}),
+    }
+    values: dict[str, Any] = {}
+    for name, (port, address) in ends.items():
+        there = (IPv4Interface(address),) if given else ()
+        interfaces = {port: rdma.Interface(port, "active", there, ())}
+        more = {hardware.IDENTITY_KEY: name, rdma.INTERFACES_KEY: interfaces}
+        values[name] = {reach.MEETING_KEY: meetings[name], **more}
+    one, two = meeting_checks.hosts(made, told(**values))
+    assert (one.level, one.what) == ((FAIL, what) if what else (OK, "has its addresses"))
+    assert not what or one.fix.startswith("was a cable moved? inv rdma.discover --diff")
+    assert (two.level, two.what) == (OK, "reaches mac1")
 
 
 def test_one_machine_by_two_names() -> None:

@@ -118,6 +118,7 @@ def test_saved_by_an_editor_elsewhere(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "hosts.json"
     path.write_bytes(json.dumps([A], ensure_ascii=False).encode(encoding))
     assert hostfile.load(str(path)).hosts[0].ssh == A["ssh"]
+    assert hostfile.written(str(path)) == {"hosts": [A]}
 
 
 def test_what_the_project_ships() -> None:
@@ -438,6 +439,10 @@ BAD: list[tuple[Any, str]] = [
         ),
         ": hosts[0].rdma[2] is null: jaccl needs a device from host 0 to host 2, or --backend"
         ' jaccl-ring ("backend" in the file)',
+    ),
+    (
+        jaccl([None, "en5"], ["r", None]),
+        ": hosts[0].rdma[1] is en5, an interface: write its device, rdma_en5",
     ),
     (jaccl([None, "r"], []), ': hosts[1] has no "rdma" row of 2: jaccl needs one'),
     (

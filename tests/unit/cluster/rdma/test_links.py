@@ -18,8 +18,9 @@ from tasks.cluster.checks import FAIL, WARN
 from tasks.cluster.config import hostfile
 from tasks.cluster.errors import BadInput
 from tasks.cluster.facts import Key, NodeFacts, Unknown
-from tasks.cluster.facts.links import rdma, thunderbolt
+from tasks.cluster.facts.links import ping, rdma, thunderbolt
 from tasks.cluster.facts.links import routes as routing
+from tasks.cluster.facts.links.ping import Ping
 from tasks.cluster.facts.links.rdma import Interface
 from tasks.cluster.facts.links.routes import Route
 from tasks.cluster.rdma import launchd, link_checks, links, setup, sudo
@@ -288,8 +289,14 @@ def test_links_have_the_addresses_that_interfaces_have() -> None:
         ),
         (of_mlx(*PAIR, backend="ring"), None),
         (file({"ssh": "a", "ips": ["10.0.0.1"]}, {"ssh": "b"}), "--hosts a,b --write FILE"),
+        (
+            of_mlx([None, "a1"], [None, None]),
+            "hosts[1].rdma[0] is null, but a1 of mac1 leads to mac2, and a cable has two ends",
+        ),
+        (of_mlx([None, None], ["a1", None]), "hosts[0].rdma[1] is null, but a1 of mac2"),
+        (of_mlx([None, None], [None, None]), "--hosts mac1,mac2 --write FILE"),
     ],
-    ids=["one device, two hosts", "ring needs no device", "no devices"],
+    ids=["one device, two hosts", "ring needs no device", "no devices", "there", "back", "none"],
 )
 def test_hostfiles_of_the_world(made: hostfile.Hostfile, says: str | None) -> None:
     if says is None:
@@ -298,6 +305,28 @@ def test_hostfiles_of_the_world(made: hostfile.Hostfile, says: str | None) -> No
     with pytest.raises(BadInput) as raised:
         links.from_hostfile(made)
     assert says in str(raised.value.message)
+
+
+def test_a_cable_with_ends_in_two_networks() -> None:
+    """Rows whose devices are exchanged: each is right by itself, and no ping gets through."""
+    wiring = links.from_hostfile(of_mlx(*PAIR))
+    have = {
+        "mac1": {"en3": interface("en3", "10.0.0.1/30")},
+        "mac2": {"en4": interface("en4", "10.0.0.6/30")},
+    }
+    values = {name: facts(*each.values()) for name, each in have.items()}
+    found = link_checks.judge(wiring.with_(have), values)
+    assert [(f.node, f.what, f.fix) for f in found if "network" in f.what] == [
+        (
+            "mac1",
+            "en3 10.0.0.1/30 and en4 10.0.0.6/30 of mac2 are in two networks: they are no ends of"
+            " one cable",
+            "inv rdma.discover --hosts mac1,mac2 --write FILE finds the cables",
+        )
+    ]
+    lost = {"10.0.0.1": Ping(answered=False), "10.0.0.6": Ping(answered=False)}
+    silent = {name: but(each, ping.KEY, lost) for name, each in values.items()}
+    assert {f.fix for f in link_checks.pings(wiring.with_(have), silent)} == {"inv rdma.status"}
 
 
 def test_hostfile_without_any_link() -> None:

@@ -102,3 +102,25 @@ def test_complete_without_an_answer() -> None:
     """It is told once, by what is asked of the same program, or of the files."""
     assert whole.complete({"n": facts_of(split=Unknown("no answer"))}) == []
     assert whole.complete({"n": facts_of(model=Model("/m", {"model.safetensors": "9"}))}) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "is_told"),
+    [
+        ({}, True),
+        ({"tokenizer_config.json": "9 12"}, True),
+        ({"tokenizer.json": "0 9"}, True),
+        ({"tokenizer.json": DANGLING}, True),
+        ({"tokenizer.json": "9 12"}, False),
+        ({"tokenizer.model": "9 12"}, False),
+        ({"vocab.json": "9 12", "merges.txt": "9 12"}, False),
+        ({"tiktoken.model": "9 12", "tokenization_kimi.py": "9 12"}, False),
+        ({"qwen.tiktoken": "9 12"}, False),
+        ({"tekken.json": "12000000"}, False),
+    ],
+)
+def test_a_tokenizer(files: dict[str, str], is_told: bool) -> None:
+    of = Model("/m", {"config.json": "9 1", **safetensors("model.safetensors"), **files})
+    found = told(whole.tokenizers({"n": facts_of(model=of)}))
+    assert bool(found) == is_told
+    assert not found or found[0].startswith("fail n: it has no tokenizer (tokenizer.json): copy")
