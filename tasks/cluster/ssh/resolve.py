@@ -69,21 +69,26 @@ class Resolved:
         while words:
             ends = range(len(words), 0, -1)
             whole = [self.path(" ".join(words[:end])) for end in ends]
-            here = next((n for n, path in zip(ends, whole, strict=True) if path.is_file()), 1)
+            here = next((n for n, path in zip(ends, whole, strict=True) if is_file(path)), 1)
             found.append(self.path(" ".join(words[:here])))
             words = words[here:]
         return found
 
     def path(self, text: str) -> Path:
-        filled = self.expand(text)
+        """A file's name with its tokens, `${VARIABLES}` and `~` put in; raise BadInput."""
+        filled = re.sub(r"\$\{(\w+)\}", self._variable, self.filled(text))
         if filled == "~" or filled.startswith("~/"):
             filled = f"{home()}{filled[1:]}"
-        return Path(filled).expanduser()
+        try:
+            return Path(filled).expanduser()
+        except RuntimeError:
+            user = filled[1:].partition("/")[0]
+            why = f"{text}: there is no user {user} here"
+            raise BadInput(f"ssh's configuration for {self.name}: {why}") from None
 
-    def expand(self, text: str) -> str:
-        """`text` with its tokens and `${VARIABLES}`; raise BadInput for one that is not set."""
-        filled = re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
-        return re.sub(r"\$\{(\w+)\}", self._variable, filled)
+    def filled(self, text: str) -> str:
+        """`text` with its tokens."""
+        return re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
 
     def _variable(self, found: re.Match[str]) -> str:
         value = os.environ.get(found[1])
@@ -109,13 +114,17 @@ class Resolved:
             "n": self.name,
             "p": str(self.port),
             "r": self.user,
-            "u": getpass.getuser(),
+            "u": pwd.getpwuid(os.getuid()).pw_name,
         }
 
     @property
     def unsupported(self) -> list[str]:
         """What this configuration wants and we can't do: named where a connection fails."""
         wanted = [label for option, label in _UNSUPPORTED.items() if self.has(option)]
+        shared = self.paths("controlpath")
+        wanted += [
+            f"the open connection {path} (ControlPath)" for path in shared if is_socket(path)
+        ]
         return [f"{label} can't be used here" for label in wanted]
 
 
@@ -133,6 +142,22 @@ _UNSUPPORTED = {
 def home() -> Path:
     """The user's home as ssh has it: of the user database, whatever $HOME says."""
     return Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file that can be looked at: what can't be is passed over, as ssh does."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_socket(path: Path) -> bool:
+    """The same of a socket."""
+    try:
+        return path.is_socket()
+    except OSError:
+        return False
 
 
 def has_ssh() -> bool:
@@ -161,7 +186,8 @@ def resolve(name: str, user: str | None, port: int | None, config: str | None) -
         raise BadInput(f"ssh's configuration: {why}") from None
     if done.returncode != 0:
         said = [one_line(line) for line in done.stderr.splitlines()]
-        why = ": ".join(line for line in said if line and ": terminating," not in line)
+        talk = (*filter(re.compile(r"debug\d: |.*: terminating,").match, said), "")
+        why = ": ".join(line for line in said if line not in talk)
         raise BadInput(f"ssh refuses its configuration for {name}: {why}")
     found = parse(name, done.stdout)
     for option in _PATHS:
