@@ -57,8 +57,12 @@ def scan(node: Node) -> Scanned:
     """The keys of a node's sshd; one behind a gateway can't be asked from here."""
     config = node.way.resolved
     if node.way.gateway:
-        why = f"it is behind a gateway: accept its key with: ssh {node.name} true"
-        return Scanned(node.name, LOST, why=why)
+        strict = config.first("stricthostkeychecking") in ("yes", "true")
+        asking = " -o StrictHostKeyChecking=ask" if strict else ""
+        why = f"it is behind a gateway: accept its key with: {node.ssh.command(node.host)}"
+        return Scanned(node.name, LOST, why=f"{why}{asking} true")
+    if why := known_hosts.keeps_none(config):
+        return Scanned(node.name, WRONG, why=why)
     line = ["ssh-keyscan", "-T", str(TIMEOUT), "-p", str(config.port), "--", config.hostname]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=4 * TIMEOUT)
     try:
