@@ -24,6 +24,7 @@ from conftest import DEADLINE, ROOT, Inv, _listens, free_ports, require, wait_fo
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
 from tasks.cluster.ssh import node, nodes, resolve
+from tasks.cluster.sync import rsync
 
 CASES = sorted((ROOT / "tests" / "data" / "ssh").glob("*.conf"))
 FIELD = sorted((ROOT.parent / "shared" / "field-cases").glob("*-ssh-*.conf"))
@@ -90,6 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (made.folder / "plain").write_text(f"127.0.0.1 {public}\n")
     (made.folder / "id_token").write_text(token_key())
     keygen(made.folder / "locked.key", "-N", "secret")
+    keygen(made.folder / "pkcs8", "-t", "ecdsa", "-m", "PKCS8")
     (made.folder / "junk.key").write_text("no key at all\n")
     settings = (
         f"Port {made.port}\nListenAddress 127.0.0.1\nHostKey {made.folder}/host.key\n"
@@ -178,7 +180,9 @@ def by_us(path: Path, name: str = "mac1") -> node.CommandResult:
 
 def test_the_hash_of_a_connection(config: Callable[[str], Path]) -> None:
     """ssh -G leaves %C in an IdentityFile, and puts it in elsewhere."""
-    path = config("Host mac1\n  User me\n  Port 2222\n  ControlPath %C\n  IdentityFile %C\n")
+    path = config(
+        "Host mac1\n  User me\n  Port 2222\n  ControlPath %C\n  IdentityFile %C\n  ProxyJump gate\n"
+    )
     found = resolve.resolve("mac1", None, None, str(path))
     assert found.options["identityfile"] == ("%C",)
     assert [str(each) for each in found.paths("identityfile")] == [found.first("controlpath")]
@@ -267,6 +271,7 @@ HERE = "Host mac1\n  HostName 127.0.0.1\n  Port @PORT@\n  User root\n"
         ("  IdentityFile @DIR@/locked.key\n", r"locked.key \(it has a passphrase\).*ssh-add"),
         ("  IdentityFile @DIR@/junk.key\n", r"junk.key \(no key that can be read\)"),
         ("  IdentityFile @DIR@/id_token\n", r"id_token \(sk-ssh-ed25519@openssh.com can't be used"),
+        ("  IdentityFile @DIR@/pkcs8\n", r"pkcs8 \(PKCS#8 can't be used here: ssh-keygen -p -f"),
         ("  IdentityFile @DIR@/nothere\n", r"nothere \(No such file or directory\)"),
         ("  IdentityFile @KEY@\n  ProxyCommand echo no tunnel >&2\n", r"ended: no tunnel \(exit"),
         ("  IdentityFile @KEY@.pub\n", r"user.key.pub \(only its public half is here\)"),
@@ -312,6 +317,17 @@ def test_a_server_that_wants_no_proof(config: Callable[[str], Path], server: Ser
         wait_for(transport.is_authenticated)
         found.close()
         transport.close()
+
+
+def test_rsync_has_a_session(config: Callable[[str], Path]) -> None:
+    """Also where the user's own configuration wants none, or another command in it."""
+    path = config(
+        f"{HERE}  IdentityFile @KEY@\n  UserKnownHostsFile @KNOWN@\n  SessionType none\n"
+        "  RemoteCommand false\n  RequestTTY force\n  StdinNull yes\n"
+    )
+    found = nodes.Connections().of([Host(ssh="mac1")], str(path))
+    with rsync.ssh_config(found) as ours:
+        assert by_ssh(Path(ours)).stdout == "in\n"
 
 
 def test_no_host_key_is_taken_for_the_user(config: Callable[[str], Path]) -> None:

@@ -224,6 +224,8 @@ def _of_file(path: Path) -> Offer:
 
 
 def _unusable(path: Path) -> str:
+    if is_file(path) and path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----"):
+        return f"PKCS#8 can't be used here: ssh-keygen -p -f {path} writes it as OpenSSH has it"
     if not (blob := public_blob(path)):
         return "no key that can be read"
     kind = _string(blob)[0].decode("ascii", "replace")

@@ -103,7 +103,7 @@ class Resolved:
         who = f"{here}{self.hostname}{self.port}{self.user}{jump}"
         return {
             "%": "%",
-            "C": hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest(),
+            "C": self.first("%C", hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest()),
             "d": str(home()),
             "h": self.hostname,
             "i": str(os.getuid()),
@@ -129,6 +129,7 @@ class Resolved:
 
 
 _PATHS = ("identityfile", "certificatefile", "revokedhostkeys")
+_HASHED = (*_PATHS, "proxycommand")  # in which ssh -G leaves %C as it is
 _UNSUPPORTED = {
     "knownhostscommand": "KnownHostsCommand",
     "pkcs11provider": "PKCS11Provider",
@@ -171,6 +172,17 @@ def resolve(name: str, user: str | None, port: int | None, config: str | None) -
         return without_ssh(name, user, port, config)
     given = {"-F": config, "-l": user, "-p": port}
     words = [str(word) for pair in given.items() if pair[1] for word in pair]
+    found = _ask(name, words)
+    if any("%C" in value for option in _HASHED for value in found.options.get(option, ())):
+        # What goes into this hash differs between versions of ssh, which puts it in itself here.
+        asked = _ask(name, ["-o", "ControlPath=%C", *words]).options["controlpath"]
+        found = Resolved(name, {**found.options, "%C": asked})
+    for option in _PATHS:
+        found.paths(option)  # a variable that is not set is told before anything is done
+    return found
+
+
+def _ask(name: str, words: list[str]) -> Resolved:
     try:
         done = subprocess.run(
             ["ssh", "-G", "-T", *words, "--", name],
@@ -189,10 +201,7 @@ def resolve(name: str, user: str | None, port: int | None, config: str | None) -
         talk = (*filter(re.compile(r"debug\d: |.*: terminating,").match, said), "")
         why = ": ".join(line for line in said if line not in talk)
         raise BadInput(f"ssh refuses its configuration for {name}: {why}")
-    found = parse(name, done.stdout)
-    for option in _PATHS:
-        found.paths(option)  # a variable that is not set is told before anything is done
-    return found
+    return parse(name, done.stdout)
 
 
 def parse(name: str, text: str) -> Resolved:
@@ -237,15 +246,15 @@ class Hop:
     port: int | None = None
 
 
-def hops(text: str) -> list[Hop]:
+def hops(text: str, option: str = "ProxyJump") -> list[Hop]:
     """`[user@]host[:port]` or `ssh://...`, with commas between, the first to be met first."""
-    return [_hop(each.strip()) for each in text.split(",") if each.strip()]
+    return [_hop(each.strip(), option) for each in text.split(",") if each.strip()]
 
 
-def _hop(text: str) -> Hop:
+def _hop(text: str, option: str) -> Hop:
     rest = text.removeprefix("ssh://").rstrip("/")
     user, _, place = rest.rpartition("@")
-    if not (found := re.fullmatch(r"(?:\[(.+)\]|([^:]+)|(.+:.*:.*))(?::(\d{1,5}))?", place)):
-        raise BadInput(f"ProxyJump {text}: write [user@]host[:port]")
+    if not (found := re.fullmatch(r"(?:\[(.+)\]|([^:]+)|(.*:.*:.*))(?::(\d{1,5}))?", place)):
+        raise BadInput(f"{option} {text}: write [user@]host[:port]")
     name = found[1] or found[2] or found[3]
     return Hop(name, user or None, int(found[4]) if found[4] else None)
