@@ -88,6 +88,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     subprocess.run([*sign, "-V", "20200101:20200102", f"{expired}.pub"], check=True)
     with (made.folder / "authorized").open("a") as file:
         file.write(Path(f"{expired}.pub").read_text())
+    shutil.copy(made.key, made.folder / "uncertified.key")
+    (made.folder / "uncertified.key-cert.pub").write_text("no certificate\n")
     (made.folder / "plain").write_text(f"127.0.0.1 {public}\n")
     (made.folder / "id_token").write_text(token_key())
     keygen(made.folder / "locked.key", "-N", "secret")

@@ -11,6 +11,7 @@ import base64
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -211,7 +212,7 @@ def _of_file(path: Path) -> Offer:
 
     label = at_home(str(path), str(home()))
     try:
-        return Offer(label, paramiko.PKey.from_path(path))
+        return Offer(label, _loaded(path))
     except paramiko.PasswordRequiredException:
         return Offer(label, problem=LOCKED)
     except TypeError:  # of cryptography: a key that wants a password and gets none
@@ -221,6 +222,21 @@ def _of_file(path: Path) -> Offer:
     except Exception:
         # Of a file that is no private key Paramiko and cryptography raise whatever they meet.
         return Offer(label, problem=_unusable(path))
+
+
+def _loaded(path: Path) -> paramiko.PKey:
+    import paramiko
+
+    try:
+        return paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError, OSError):
+        raise
+    except Exception:
+        # It reads FILE-cert.pub too, which may be no certificate: then the key alone is good.
+        for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+            with suppress(paramiko.SSHException, ValueError, IndexError):
+                return kind.from_private_key_file(str(path))
+        raise
 
 
 def _unusable(path: Path) -> str:
