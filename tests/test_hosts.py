@@ -19,6 +19,7 @@ from rig import Rig
 from tasks.cluster import facts as reading
 from tasks.cluster.checks import FAIL, OK, WARN
 from tasks.cluster.checks import machine as host_checks
+from tasks.cluster.errors import BadInput
 from tasks.cluster.facts import Key, NodeFacts, Unknown
 from tasks.cluster.facts.links import reach
 from tasks.cluster.facts.links.reach import Reach
@@ -280,6 +281,15 @@ def test_trust(inv: Inv, sshd: Sshd) -> None:
     assert file.read_text().startswith(before)
     assert inv("tp.memory", "--hosts", "mac1,mac2", "--engine", "mlx-lm").code == 0
     assert inv(*words, "--json").json()["hosts"][1]["state"] == "ok"
+
+
+def test_known_hosts_that_cant_be_written(tmp_path: Path) -> None:
+    """A folder, or a file's name with a file above it."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "known"):
+        scanned = keyscan.Scanned("mac1", keyscan.NEW, (), name="mac1", file=str(path))
+        with pytest.raises(BadInput, match=rf"mac1: can't write to {path} \("):
+            keyscan.accept(scanned)
 
 
 def typed(inv: Inv, text: str, *words: str) -> int:

@@ -24,6 +24,7 @@ from conftest import DEADLINE, ROOT, Inv, _listens, free_ports, require, wait_fo
 from tasks.cluster.config.hostfile import Host
 from tasks.cluster.errors import BadInput
 from tasks.cluster.ssh import node, nodes, resolve
+from tasks.cluster.sync import rsync
 
 CASES = sorted((ROOT / "tests" / "data" / "ssh").glob("*.conf"))
 FIELD = sorted((ROOT.parent / "shared" / "field-cases").glob("*-ssh-*.conf"))
@@ -83,7 +84,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     certified = keygen(made.folder / "certified.key")
     sign = ["ssh-keygen", "-q", "-s", str(made.folder / "ca.key"), "-I", "me", "-n", "root"]
     subprocess.run([*sign, f"{certified}.pub"], check=True)
+    expired = keygen(made.folder / "expired.key")
+    subprocess.run([*sign, "-V", "20200101:20200102", f"{expired}.pub"], check=True)
+    with (made.folder / "authorized").open("a") as file:
+        file.write(Path(f"{expired}.pub").read_text())
+    shutil.copy(made.key, made.folder / "uncertified.key")
+    (made.folder / "uncertified.key-cert.pub").write_text("no certificate\n")
+    (made.folder / "plain").write_text(f"127.0.0.1 {public}\n")
+    (made.folder / "id_token").write_text(token_key())
     keygen(made.folder / "locked.key", "-N", "secret")
+    keygen(made.folder / "pkcs8", "-t", "ecdsa", "-m", "PKCS8")
     (made.folder / "junk.key").write_text("no key at all\n")
     settings = (
         f"Port {made.port}\nListenAddress 127.0.0.1\nHostKey {made.folder}/host.key\n"
@@ -97,21 +107,41 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     line = ["/usr/sbin/sshd", "-D", "-e", "-f", str(made.folder / "sshd_config")]
     with (made.folder / "log").open("wb") as log:
         process = subprocess.Popen(line, stderr=log)
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(made.agent)], stdout=subprocess.DEVNULL)
-    wait_for(lambda: _listens(made.port) and made.agent.exists())
+    small = made.folder / "small.sock"
+    agents = [
+        subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+        for path in (made.agent, small)
+    ]
+    wait_for(lambda: _listens(made.port) and made.agent.exists() and small.exists())
     for number in range(7):
-        add(made, keygen(made.folder / f"other{number}"))
-    add(made, made.key)
+        add(made.agent, keygen(made.folder / f"other{number}"))
+    add(made.agent, made.key)
+    add(small, expired)
     yield made
-    process.kill()
-    agent.kill()
-    process.wait()
-    agent.wait()
+    for each in (process, *agents):
+        each.kill()
+        each.wait()
 
 
-def add(server: Server, key: Path) -> None:
-    environment = {**os.environ, "SSH_AUTH_SOCK": str(server.agent)}
+def add(agent: Path, key: Path) -> None:
+    environment = {**os.environ, "SSH_AUTH_SOCK": str(agent)}
     subprocess.run(["ssh-add", "-q", key], env=environment, check=True, capture_output=True)
+
+
+def token_key() -> str:
+    """The file of a key that only its token can use (PROTOCOL.key, PROTOCOL.u2f)."""
+    import base64
+
+    public = b"".join(map(text_of, (b"sk-ssh-ed25519@openssh.com", b"k" * 32, b"ssh:")))
+    words = [text_of(b"none"), text_of(b"none"), text_of(b""), struct.pack(">I", 1)]
+    data = b"".join([b"openssh-key-v1\0", *words, text_of(public), text_of(b"\0" * 64)])
+    lines = base64.encodebytes(data).decode()
+    return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{lines}-----END OPENSSH PRIVATE KEY-----\n"
+
+
+def text_of(data: bytes) -> bytes:
+    """SSH's string (RFC 4251): its length before it."""
+    return struct.pack(">I", len(data)) + data
 
 
 @pytest.fixture
@@ -152,7 +182,9 @@ def by_us(path: Path, name: str = "mac1") -> node.CommandResult:
 
 def test_the_hash_of_a_connection(config: Callable[[str], Path]) -> None:
     """ssh -G leaves %C in an IdentityFile, and puts it in elsewhere."""
-    path = config("Host mac1\n  User me\n  Port 2222\n  ControlPath %C\n  IdentityFile %C\n")
+    path = config(
+        "Host mac1\n  User me\n  Port 2222\n  ControlPath %C\n  IdentityFile %C\n  ProxyJump gate\n"
+    )
     found = resolve.resolve("mac1", None, None, str(path))
     assert found.options["identityfile"] == ("%C",)
     assert [str(each) for each in found.paths("identityfile")] == [found.first("controlpath")]
@@ -191,7 +223,7 @@ def sk_agent(server: Server) -> Path:
     if path.exists():
         return path
     kind = b"sk-ssh-ed25519@openssh.com"
-    token = b"".join(struct.pack(">I", len(s)) + s for s in (kind, b"k" * 32, b"ssh:"))
+    token = b"".join(map(text_of, (kind, b"k" * 32, b"ssh:")))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
@@ -224,7 +256,7 @@ def only_right(answer: bytes, token: bytes, server: Server) -> bytes:
 
     right = base64.b64decode(Path(f"{server.key}.pub").read_text().split()[1])
     rows = [token, b"YubiKey", right, b"mine"]
-    return b"\x0c" + struct.pack(">I", 2) + b"".join(struct.pack(">I", len(r)) + r for r in rows)
+    return b"\x0c" + struct.pack(">I", 2) + b"".join(map(text_of, rows))
 
 
 def packet(end: socket.socket) -> bytes:
@@ -240,6 +272,10 @@ HERE = "Host mac1\n  HostName 127.0.0.1\n  Port @PORT@\n  User root\n"
     [
         ("  IdentityFile @DIR@/locked.key\n", r"locked.key \(it has a passphrase\).*ssh-add"),
         ("  IdentityFile @DIR@/junk.key\n", r"junk.key \(no key that can be read\)"),
+        ("  IdentityFile @DIR@/id_token\n", r"id_token \(sk-ssh-ed25519@openssh.com can't be used"),
+        ("  IdentityFile @DIR@/pkcs8\n", r"pkcs8 \(PKCS#8 can't be used here: ssh-keygen -p -f"),
+        ("  IdentityFile @DIR@/nothere\n", r"nothere \(No such file or directory\)"),
+        ("  IdentityFile @KEY@\n  ProxyCommand echo no tunnel >&2\n", r"ended: no tunnel \(exit"),
         ("  IdentityFile @KEY@.pub\n", r"user.key.pub \(only its public half is here\)"),
         ("  IdentityFile @DIR@/other1\n", r"root with \S*other1 \(not accepted\).*ssh-copy-id"),
         ("  IdentityAgent @DIR@/gone.sock\n  IdentityFile none\n", r"gone.sock: No such file"),
@@ -256,6 +292,44 @@ def test_why_a_login_is_refused(config: Callable[[str], Path], more: str, says: 
     assert answer.failure
     assert re.search(says, f"{answer.failure}: {answer.remedy}"), answer
     assert "ssh -F" in str(answer.remedy)
+
+
+def test_a_server_that_wants_no_proof(config: Callable[[str], Path], server: Server) -> None:
+    """As Tailscale's ssh: who comes is known from the network."""
+    import paramiko
+    from paramiko.common import AUTH_SUCCESSFUL
+
+    class Open(paramiko.ServerInterface):
+        def check_auth_none(self, username: str) -> int:
+            return AUTH_SUCCESSFUL
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        public = (server.folder / "host.key.pub").read_text()
+        (server.folder / "open").write_text(f"[127.0.0.1]:{port} {public}")
+        path = config(
+            f"Host mac1\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile none\n"
+            "  UserKnownHostsFile @DIR@/open\n"
+        )
+        found = nodes.Connections().of([Host(ssh="mac1")], str(path))[0]
+        found.connect()
+        transport = paramiko.Transport(listener.accept()[0])
+        transport.add_server_key(paramiko.Ed25519Key(filename=str(server.folder / "host.key")))
+        transport.start_server(server=Open())
+        wait_for(transport.is_authenticated)
+        found.close()
+        transport.close()
+
+
+def test_rsync_has_a_session(config: Callable[[str], Path]) -> None:
+    """Also where the user's own configuration wants none, or another command in it."""
+    path = config(
+        f"{HERE}  IdentityFile @KEY@\n  UserKnownHostsFile @KNOWN@\n  SessionType none\n"
+        "  RemoteCommand false\n  RequestTTY force\n  StdinNull yes\n"
+    )
+    found = nodes.Connections().of([Host(ssh="mac1")], str(path))
+    with rsync.ssh_config(found) as ours:
+        assert by_ssh(Path(ours)).stdout == "in\n"
 
 
 def test_no_host_key_is_taken_for_the_user(config: Callable[[str], Path]) -> None:
@@ -275,6 +349,7 @@ def test_no_host_key_is_taken_for_the_user(config: Callable[[str], Path]) -> Non
         ("Host mac1\n  Foo bar\n", "config: line 2: Bad configuration option: foo"),
         ("Host mac1\n  Port many\n", "config line 2: Bad port"),
         ("Host mac1\n  IdentityFile ${NO_SUCH}/k\n", "${NO_SUCH} is not set here"),
+        ("Host mac1\n  IdentityFile ~no-such/k\n", "there is no user no-such here"),
         ("Host mac1\n  ProxyJump mac1b\nHost mac1b\n  ProxyJump mac1\n", "more than 8 hosts"),
         ("Match exec\n", "config line 1"),
     ],

@@ -11,12 +11,14 @@ import base64
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..text import at_home
-from .resolve import Resolved, home
+from .resolve import Resolved, home, is_file
 
 if TYPE_CHECKING:
     import paramiko
@@ -120,6 +122,8 @@ class Login:
                 return []
             tried.wants_more = ", ".join(more)
             break
+        if not tried.wants_more and _is_open(transport, tried.user):
+            return []
         raise LoginError(tried)
 
     def offers(self) -> Iterator[Offer]:
@@ -131,11 +135,13 @@ class Login:
         held = [key for key in agent if _plain(key.blob) in named or key.blob in named]
         others = [key for key in agent if key not in held]
         for key in held + ([] if self.config.has("identitiesonly") else others):
-            yield _of_agent(key, certificates)
+            yield from _each_of(_of_agent(key), certificates.get(key.blob))
         in_agent = {key.blob for key in held}
         for path, blob in files:
-            if blob not in in_agent and path.is_file():
-                yield _of_file(path, certificates.get(blob or b""))
+            if blob not in in_agent and is_file(path):
+                yield from _each_of(_of_file(path), certificates.get(blob or b""))
+            elif blob not in in_agent and path not in _defaults():
+                yield Offer(at_home(str(path), str(home())), problem=_missing(path))
         if problem:
             yield Offer("the agent", problem=problem)
 
@@ -159,7 +165,7 @@ class Login:
         named += [path.with_name(f"{path.name.removesuffix('.pub')}-cert.pub") for path, _ in files]
         found: dict[bytes, Path] = {}
         for path in named:
-            blob = public_blob(path) if path.is_file() else None
+            blob = public_blob(path) if is_file(path) else None
             if blob and certified(blob):
                 found.setdefault(certified(blob), path)
         return found
@@ -170,24 +176,43 @@ def _refusal(error: BaseException) -> str:
     return "not accepted" if "Authentication failed" in words else words
 
 
-def _of_agent(key: AgentKey, certificates: dict[bytes, Path]) -> Offer:
+def _is_open(transport: paramiko.Transport, user: str) -> bool:
+    """Whether the server wants no proof of who we are (Tailscale's does): ssh asks for that first.
+
+    Here it comes last, since it costs each connection a round trip.
+    """
+    import paramiko
+
+    try:
+        return transport.is_active() and not transport.auth_none(user)
+    except (paramiko.SSHException, EOFError, OSError):
+        return False
+
+
+def _each_of(offer: Offer, certificate: Path | None) -> Iterator[Offer]:
+    """A key with its certificate, and without: that may have run out, and the key be known."""
+    if offer.key is not None and certificate:
+        try:
+            offer.key.load_certificate(str(certificate))
+            yield Offer(f"{offer.label}, with its certificate", offer.key)
+        finally:
+            offer.key.public_blob = None
+    yield offer
+
+
+def _of_agent(key: AgentKey) -> Offer:
     label = f"{key.comment or key.get_name()} of the agent"
     if key.get_name().startswith("sk-"):
         return Offer(label, problem=f"{key.get_name()} can't be used here")
-    if key.blob in certificates:
-        key.load_certificate(str(certificates[key.blob]))
     return Offer(label, key)
 
 
-def _of_file(path: Path, certificate: Path | None) -> Offer:
+def _of_file(path: Path) -> Offer:
     import paramiko
 
     label = at_home(str(path), str(home()))
     try:
-        key = paramiko.PKey.from_path(path)
-        if certificate:
-            key.load_certificate(str(certificate))
-        return Offer(label, key)
+        return Offer(label, _loaded(path))
     except paramiko.PasswordRequiredException:
         return Offer(label, problem=LOCKED)
     except TypeError:  # of cryptography: a key that wants a password and gets none
@@ -196,8 +221,48 @@ def _of_file(path: Path, certificate: Path | None) -> Offer:
         return Offer(label, problem=error.strerror or "can't be read")
     except Exception:
         # Of a file that is no private key Paramiko and cryptography raise whatever they meet.
-        what = "only its public half is here" if public_blob(path) else "no key that can be read"
-        return Offer(label, problem=what)
+        return Offer(label, problem=_unusable(path))
+
+
+def _loaded(path: Path) -> paramiko.PKey:
+    import paramiko
+
+    try:
+        return paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError, OSError):
+        raise
+    except Exception:
+        # It reads FILE-cert.pub too, which may be no certificate: then the key alone is good.
+        for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+            with suppress(paramiko.SSHException, ValueError, IndexError):
+                return kind.from_private_key_file(str(path))
+        raise
+
+
+def _unusable(path: Path) -> str:
+    if is_file(path) and path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----"):
+        return f"PKCS#8 can't be used here: ssh-keygen -p -f {path} writes it as OpenSSH has it"
+    if not (blob := public_blob(path)):
+        return "no key that can be read"
+    kind = _string(blob)[0].decode("ascii", "replace")
+    return (
+        f"{kind} can't be used here" if kind.startswith("sk-") else "only its public half is here"
+    )
+
+
+def _missing(path: Path) -> str:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.strerror or "can't be read"
+    return "no file"
+
+
+@cache
+def _defaults() -> frozenset[Path]:
+    """The files that ssh looks for where no IdentityFile is named (readconf.c)."""
+    kinds = ("rsa", "dsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss")
+    return frozenset(home() / ".ssh" / f"id_{kind}" for kind in kinds)
 
 
 def agent_at(socket: str) -> tuple[AgentSSH, str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
-from .. import shell
 from ..errors import BadInput
 from . import auth, known_hosts, resolve
 from .bulk import BulkResult
+from .dial import ProxySocket, dial
 from .resolve import Hop, Resolved
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Connection(Protocol):
     client: paramiko.SSHClient
     connect_kwargs: dict[str, object]
     gateway: Connection | str | None
+    family: int
+    is_passed: bool
 
     @property
     def is_connected(self) -> bool: ...
@@ -54,7 +56,7 @@ def way(start: Hop, config: str | None, jump: str | None = None, depth: int = 0)
     if depth > DEPTH:
         raise BadInput(f"{start.name}: ProxyJump leads over more than {DEPTH} hosts: in a circle?")
     found = resolve.resolve(start.name, start.user, start.port, config)
-    jumps = resolve.hops(jump or found.first("proxyjump"))
+    jumps = resolve.hops(jump or found.filled(found.first("proxyjump")))
     gateway: Way | str | None = None
     for hop in jumps:
         if gateway is None:
@@ -63,17 +65,13 @@ def way(start: Hop, config: str | None, jump: str | None = None, depth: int = 0)
             own = resolve.resolve(hop.name, hop.user, hop.port, config)
             gateway = Way(own, gateway)
     command = "" if jumps else found.first("proxycommand")
-    return Way(found, gateway or (_proxy(found, command) if command else None))
+    # Its ${VARIABLES} are its shell's.
+    return Way(found, gateway or found.filled(command) or None)
 
 
 def _is(hop: Hop, found: Resolved) -> bool:
     """Whether a hop is the host itself, as with `Host *` and ProxyJump: ssh passes it over."""
     return hop.name in (found.name, found.hostname) and (hop.port or 22) == found.port
-
-
-def _proxy(found: Resolved, command: str) -> str:
-    """The command as ssh runs it: tokens put in, by a shell that it replaces."""
-    return f"/bin/sh -c {shell.quote(f'exec {found.expand(command)}')}"
 
 
 def connection(
@@ -90,7 +88,7 @@ def connection(
     elif to.gateway is not None:
         gateway = connection(to.gateway, config, ssh, timeout, "its gateway's")
     made: Connection = _kind()(
-        _address(to.resolved),
+        to.resolved.hostname,
         user=to.resolved.user,
         port=to.resolved.port,
         gateway=gateway,
@@ -101,8 +99,13 @@ def connection(
         connect_timeout=to.resolved.seconds("connecttimeout", timeout),
         connect_kwargs=_limits(to.resolved, timeout),
     )
+    made.family = _FAMILIES.get(to.resolved.first("addressfamily"), socket.AF_UNSPEC)
+    made.is_passed = to.resolved.has("proxyusefdpass")
     known_hosts.take_only_known(made, to.resolved, whose, ssh)
     return made
+
+
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
 def _limits(resolved: Resolved, timeout: int) -> Mapping[str, object]:
@@ -115,13 +118,8 @@ def _limits(resolved: Resolved, timeout: int) -> Mapping[str, object]:
     }
 
 
-def _address(resolved: Resolved) -> str:
-    """The host's name, or its address of the one family that AddressFamily allows."""
-    families = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
-    family = families.get(resolved.first("addressfamily", "any"))
-    if family is None:
-        return resolved.hostname
-    return str(socket.getaddrinfo(resolved.hostname, resolved.port, family)[0][4][0])
+# What Paramiko says where nothing comes any more before anybody is logged in.
+_ENDED = ("Error reading SSH protocol banner", "No existing session", "Negotiation failed.")
 
 
 @cache
@@ -134,13 +132,33 @@ def _kind() -> type[fabric.Connection]:
     import fabric
 
     class Connection(fabric.Connection):  # type: ignore[misc]
+        family: int = socket.AF_UNSPEC
+        is_passed = False
+        proxy: ProxySocket | None = None
+
         def derive_shorthand(self, host_string: str) -> dict[str, str | None]:
-            # It is an address by now, maybe of IPv6.
+            # It is a name or an address by now, maybe of IPv6.
             return {"host": host_string, "user": None, "port": None}
 
-        def open_gateway(self) -> paramiko.ProxyCommand | paramiko.Channel:
+        def open(self) -> None:
+            if not self.is_connected and not self.gateway:
+                made = dial(self.host, self.port, self.family, self.connect_timeout)
+                self.connect_kwargs: dict[str, object] = {**self.connect_kwargs, "sock": made}
+            try:
+                super().open()
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                is_ssh = isinstance(error, paramiko.SSHException)
+                has_ended = not is_ssh or str(error).startswith(_ENDED)
+                why = self.proxy.why if self.proxy and has_ended else ""
+                raise (paramiko.SSHException(why) if why else error) from None
+
+        def open_gateway(self) -> socket.socket | paramiko.Channel:
             if isinstance(self.gateway, str):
-                return paramiko.ProxyCommand(self.gateway)
+                made = ProxySocket(self.gateway)
+                if self.is_passed:
+                    return made.passed(self.connect_timeout)
+                self.proxy = made
+                return made
             through: paramiko.Channel = super().open_gateway()
             return through
 

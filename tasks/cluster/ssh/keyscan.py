@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import BadInput
 from . import known_hosts
 from .known_hosts import HostKeyError, KnownKeys
 from .node import Node
@@ -57,8 +58,12 @@ def scan(node: Node) -> Scanned:
     """The keys of a node's sshd; one behind a gateway can't be asked from here."""
     config = node.way.resolved
     if node.way.gateway:
-        why = f"it is behind a gateway: accept its key with: ssh {node.name} true"
-        return Scanned(node.name, LOST, why=why)
+        strict = config.first("stricthostkeychecking") in ("yes", "true")
+        asking = " -o StrictHostKeyChecking=ask" if strict else ""
+        why = f"it is behind a gateway: accept its key with: {node.ssh.command(node.host)}"
+        return Scanned(node.name, LOST, why=f"{why}{asking} true")
+    if why := known_hosts.keeps_none(config):
+        return Scanned(node.name, WRONG, why=why)
     line = ["ssh-keyscan", "-T", str(TIMEOUT), "-p", str(config.port), "--", config.hostname]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=4 * TIMEOUT)
     try:
@@ -88,12 +93,16 @@ def judge(node: str, keys: Sequence[HostKey], known: KnownKeys, file: str) -> Sc
 
 
 def accept(scanned: Scanned) -> str:
-    """Append the keys to the user's known_hosts; its path."""
+    """Append the keys to the user's known_hosts; its path. Raise BadInput where that can't be."""
     path = Path(scanned.file)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = "".join(f"{scanned.name} {key.kind} {key.text}\n" for key in scanned.keys)
-    old = path.read_bytes() if path.exists() else b""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(file, "w") as out:
-        out.write(("" if not old or old.endswith(b"\n") else "\n") + lines)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        old = path.read_bytes() if path.exists() else b""
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(file, "w") as out:
+            out.write(("" if not old or old.endswith(b"\n") else "\n") + lines)
+    except OSError as error:
+        why = f"can't write to {path} ({error.strerror})"
+        raise BadInput(f"{scanned.node}: {why}: see UserKnownHostsFile") from None
     return str(path)

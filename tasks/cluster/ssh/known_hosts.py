@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import shell
 from . import transport
-from .resolve import Resolved
+from .resolve import Resolved, is_file
 
 if TYPE_CHECKING:
     import socket
@@ -50,12 +52,16 @@ class KnownHost:
 
 @dataclass(frozen=True)
 class KnownKeys:
-    """What is known of a host called `name`; `accept` is the command that accepts its key."""
+    """What is known of a host called `name`; `accept` is what to do to accept its key.
+
+    `is_exact` is false where it is known without its port only: another sshd may have that name.
+    """
 
     name: str
     entries: Sequence[KnownHost]
     revoked: frozenset[bytes] = field(default=frozenset())
     accept: str = ""
+    is_exact: bool = True
 
     @property
     def kinds(self) -> list[str]:
@@ -69,6 +75,7 @@ class KnownKeys:
         plain = [entry for entry in self.entries if not entry.mark]
         if any(entry.key == key for entry in plain):
             return None
+        plain = plain if self.is_exact else []
         if same := [entry for entry in plain if entry.kind == kind]:
             remove = f"ssh-keygen -R {shell.quote(self.name)} -f {shell.quote(same[0].file)}"
             return f"host key (of {self.name}) has changed", f"if you know why: {remove}"
@@ -76,10 +83,8 @@ class KnownKeys:
             why = "host key is known by @cert-authority only, which can't be checked here"
             return why, f"write its own key ({kind}) into known_hosts"
         other = f" ({kind}; known is {', '.join(self.kinds)})" if plain else ""
-        return (
-            f"host key is not known{other}",
-            f"check and accept it with: {self.accept or ssh + ' true'}",
-        )
+        accept = self.accept or f"check and accept it with: {ssh} true"
+        return f"host key is not known{other}", accept
 
 
 def known(config: Resolved) -> KnownKeys:
@@ -88,14 +93,39 @@ def known(config: Resolved) -> KnownKeys:
     Raise HostKeyError where its RevokedHostKeys can't be read: as with ssh, no key is good then.
     """
     files = [*config.files("userknownhostsfile"), *config.files("globalknownhostsfile")]
-    texts = {str(path): path.read_text("utf-8", "replace") for path in files if path.is_file()}
-    plain, alias = config.hostname.lower(), config.first("hostkeyalias")
+    texts = {str(path): _text(path) for path in files if is_file(path)}
+    plain, alias = config.hostname.lower(), config.first("hostkeyalias").lower()
     name = alias or (plain if config.port == PORT else f"[{plain}]:{config.port}")
+    entries = find(texts, name)
     # As ssh does, where nothing is known of the port.
-    entries = find(texts, name) or ([] if alias else find(texts, plain))
-    would_ask = config.first("stricthostkeychecking", "ask") in ("ask", "yes", "true")
-    accept = "" if would_ask else f"inv hosts.trust --hosts {shell.quote(config.name)}"
-    return KnownKeys(name, entries, _revoked(config), accept)
+    others = [] if entries or alias else find(texts, plain)
+    return KnownKeys(name, entries or others, _revoked(config), _accept(config), not others)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:  # ssh passes over it too
+        return ""
+
+
+def _accept(config: Resolved) -> str:
+    """What to do for a key that is not known; empty where ssh itself would ask."""
+    if why := keeps_none(config):
+        return why
+    is_asking = config.first("stricthostkeychecking", "ask") == "ask"
+    if is_asking and not config.has("nohostauthenticationforlocalhost"):
+        return ""
+    return f"check and accept it with: inv hosts.trust --hosts {shell.quote(config.name)}"
+
+
+def keeps_none(config: Resolved) -> str:
+    """What to do where a configuration has no file for keys: /dev/null, or none."""
+    files = config.files("userknownhostsfile")
+    if files and files[0] != Path(os.devnull):
+        return ""
+    is_not = f"UserKnownHostsFile {files[0] if files else 'none'} keeps no key"
+    return f"{is_not}: name a file there for {config.name} in ssh's configuration"
 
 
 def find(texts: dict[str, str], name: str) -> list[KnownHost]:

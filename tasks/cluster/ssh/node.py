@@ -385,7 +385,7 @@ def explain(
 
 
 # What Paramiko says where a node took the connection and then fell silent.
-_SILENCE = ("Timeout opening channel.", "Authentication timeout.")
+_SILENCE = ("Timeout opening channel.", "Authentication timeout.", "No existing session")
 
 
 def _network_errors() -> tuple[type[BaseException], ...]:
@@ -405,7 +405,7 @@ def _local() -> LocalRunner:
 
 def _hop(host: Host) -> resolve.Hop:
     """The host as ssh takes it: a name with user or port in it is taken apart."""
-    named = resolve.hops(host.ssh)[0]
+    named = resolve.hops(host.ssh, "host")[0]
     return resolve.Hop(named.name, host.user or named.user, host.port or named.port)
 
 

@@ -69,21 +69,26 @@ class Resolved:
         while words:
             ends = range(len(words), 0, -1)
             whole = [self.path(" ".join(words[:end])) for end in ends]
-            here = next((n for n, path in zip(ends, whole, strict=True) if path.is_file()), 1)
+            here = next((n for n, path in zip(ends, whole, strict=True) if is_file(path)), 1)
             found.append(self.path(" ".join(words[:here])))
             words = words[here:]
         return found
 
     def path(self, text: str) -> Path:
-        filled = self.expand(text)
+        """A file's name with its tokens, `${VARIABLES}` and `~` put in; raise BadInput."""
+        filled = re.sub(r"\$\{(\w+)\}", self._variable, self.filled(text))
         if filled == "~" or filled.startswith("~/"):
             filled = f"{home()}{filled[1:]}"
-        return Path(filled).expanduser()
+        try:
+            return Path(filled).expanduser()
+        except RuntimeError:
+            user = filled[1:].partition("/")[0]
+            why = f"{text}: there is no user {user} here"
+            raise BadInput(f"ssh's configuration for {self.name}: {why}") from None
 
-    def expand(self, text: str) -> str:
-        """`text` with its tokens and `${VARIABLES}`; raise BadInput for one that is not set."""
-        filled = re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
-        return re.sub(r"\$\{(\w+)\}", self._variable, filled)
+    def filled(self, text: str) -> str:
+        """`text` with its tokens."""
+        return re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
 
     def _variable(self, found: re.Match[str]) -> str:
         value = os.environ.get(found[1])
@@ -98,7 +103,7 @@ class Resolved:
         who = f"{here}{self.hostname}{self.port}{self.user}{jump}"
         return {
             "%": "%",
-            "C": hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest(),
+            "C": self.first("%C", hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest()),
             "d": str(home()),
             "h": self.hostname,
             "i": str(os.getuid()),
@@ -109,17 +114,22 @@ class Resolved:
             "n": self.name,
             "p": str(self.port),
             "r": self.user,
-            "u": getpass.getuser(),
+            "u": pwd.getpwuid(os.getuid()).pw_name,
         }
 
     @property
     def unsupported(self) -> list[str]:
         """What this configuration wants and we can't do: named where a connection fails."""
         wanted = [label for option, label in _UNSUPPORTED.items() if self.has(option)]
+        shared = self.paths("controlpath")
+        wanted += [
+            f"the open connection {path} (ControlPath)" for path in shared if is_socket(path)
+        ]
         return [f"{label} can't be used here" for label in wanted]
 
 
 _PATHS = ("identityfile", "certificatefile", "revokedhostkeys")
+_HASHED = (*_PATHS, "proxycommand")  # in which ssh -G leaves %C as it is
 _UNSUPPORTED = {
     "knownhostscommand": "KnownHostsCommand",
     "pkcs11provider": "PKCS11Provider",
@@ -135,6 +145,22 @@ def home() -> Path:
     return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file that can be looked at: what can't be is passed over, as ssh does."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_socket(path: Path) -> bool:
+    """The same of a socket."""
+    try:
+        return path.is_socket()
+    except OSError:
+        return False
+
+
 def has_ssh() -> bool:
     """Whether there is an ssh to ask."""
     return shutil.which("ssh") is not None
@@ -146,6 +172,17 @@ def resolve(name: str, user: str | None, port: int | None, config: str | None) -
         return without_ssh(name, user, port, config)
     given = {"-F": config, "-l": user, "-p": port}
     words = [str(word) for pair in given.items() if pair[1] for word in pair]
+    found = _ask(name, words)
+    if any("%C" in value for option in _HASHED for value in found.options.get(option, ())):
+        # What goes into this hash differs between versions of ssh, which puts it in itself here.
+        asked = _ask(name, ["-o", "ControlPath=%C", *words]).options["controlpath"]
+        found = Resolved(name, {**found.options, "%C": asked})
+    for option in _PATHS:
+        found.paths(option)  # a variable that is not set is told before anything is done
+    return found
+
+
+def _ask(name: str, words: list[str]) -> Resolved:
     try:
         done = subprocess.run(
             ["ssh", "-G", "-T", *words, "--", name],
@@ -161,12 +198,10 @@ def resolve(name: str, user: str | None, port: int | None, config: str | None) -
         raise BadInput(f"ssh's configuration: {why}") from None
     if done.returncode != 0:
         said = [one_line(line) for line in done.stderr.splitlines()]
-        why = ": ".join(line for line in said if line and ": terminating," not in line)
+        talk = (*filter(re.compile(r"debug\d: |.*: terminating,").match, said), "")
+        why = ": ".join(line for line in said if line not in talk)
         raise BadInput(f"ssh refuses its configuration for {name}: {why}")
-    found = parse(name, done.stdout)
-    for option in _PATHS:
-        found.paths(option)  # a variable that is not set is told before anything is done
-    return found
+    return parse(name, done.stdout)
 
 
 def parse(name: str, text: str) -> Resolved:
@@ -211,15 +246,15 @@ class Hop:
     port: int | None = None
 
 
-def hops(text: str) -> list[Hop]:
+def hops(text: str, option: str = "ProxyJump") -> list[Hop]:
     """`[user@]host[:port]` or `ssh://...`, with commas between, the first to be met first."""
-    return [_hop(each.strip()) for each in text.split(",") if each.strip()]
+    return [_hop(each.strip(), option) for each in text.split(",") if each.strip()]
 
 
-def _hop(text: str) -> Hop:
+def _hop(text: str, option: str) -> Hop:
     rest = text.removeprefix("ssh://").rstrip("/")
     user, _, place = rest.rpartition("@")
-    if not (found := re.fullmatch(r"(?:\[(.+)\]|([^:]+)|(.+:.*:.*))(?::(\d{1,5}))?", place)):
-        raise BadInput(f"ProxyJump {text}: write [user@]host[:port]")
+    if not (found := re.fullmatch(r"(?:\[(.+)\]|([^:]+)|(.*:.*:.*))(?::(\d{1,5}))?", place)):
+        raise BadInput(f"{option} {text}: write [user@]host[:port]")
     name = found[1] or found[2] or found[3]
     return Hop(name, user or None, int(found[4]) if found[4] else None)

@@ -23,8 +23,9 @@ def kind() -> type[paramiko.Transport]:
     class Transport(paramiko.Transport):
         def __init__(self, sock: socket.socket, **options: Any) -> None:
             # A small packet would wait until the last one is acknowledged (Nagle's algorithm),
-            # which the other side puts off (Linux: for 40 ms). Through a gateway it is no socket.
-            with suppress(AttributeError):
+            # which the other side puts off (Linux: for 40 ms). Through a gateway it is no socket,
+            # or none of TCP.
+            with suppress(AttributeError, OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # What has come and was not taken yet waits here: of many nodes that would be much.
             super().__init__(sock, default_window_size=WINDOW, **options)
@@ -60,7 +61,10 @@ def restrict(security: Any, config: Resolved) -> None:
         # Paramiko knows curve25519-sha256 by the name that it had first (RFC 8731, 1).
         names = {each: each.removesuffix("@libssh.org") for each in getattr(security, choice)}
         kept = [each for each, name in names.items() if {each, name} & {*allowed}]
-        if not kept and allowed != [""]:
+        proven = [each for each in security.ciphers if "gcm" in each]
+        if not kept and choice == "digests" and proven:
+            security.ciphers = proven  # they want no MAC, whatever is agreed on
+        elif not kept and allowed != [""]:
             what = ",".join(allowed[:3])
             raise paramiko.SSHException(f"{option} {what}: none of them can be used here")
         if kept:

@@ -110,13 +110,19 @@ _STRICT = (
     "LogLevel ERROR",
 )
 
+# What takes rsync's session away too; an ssh older than 8.7 does not know the words.
+_A_SESSION = ("Host *", "SessionType default", "ForkAfterAuthentication no", "StdinNull no")
+
 
 @contextmanager
 def ssh_config(targets: Iterable[Node]) -> Iterator[str]:
     """A file for `ssh -F` (no spaces in its path): ours, with host keys always checked."""
     lines = [*_STRICT]
     files: dict[Path, None] = {}
-    for node in targets:
+    remote = [node for node in targets if not node.host.is_local]
+    if any("sessiontype" in node.way.resolved.options for node in remote):
+        lines += _A_SESSION
+    for node in remote:
         files.update(dict.fromkeys(node.ssh.files))
         if node.host.gateway:
             lines += [f"Host {node.login[0]}", f"ProxyJump {node.host.gateway}"]
