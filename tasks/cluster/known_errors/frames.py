@@ -1,8 +1,13 @@
-"""Which file raised what a line says: the innermost frame of the traceback before it. Pure."""
+"""Which file a line is from: the innermost frame above it, or the logger that it names. Pure."""
 
 import re
 
 _FRAME = re.compile(r'\bFile (?:"([^"]{1,400})", line |(\S{1,400}\.py):)\d')
+# As logging's own forms and loguru's have it: ERROR:a.b:, a.b - ERROR, | ERROR | a.b:f:9.
+_LOGGER = re.compile(
+    r"\b(?:ERROR|CRITICAL)\b[\s|:-]{1,12}([a-z_][\w.]{2,120})[: ]"
+    r"|([a-z_][\w.]{2,120}) - (?:ERROR|CRITICAL)\b"
+)
 _REACH = 12  # lines from a frame to its exception: source, marks, and what Python 3.13 folds
 
 
@@ -20,3 +25,10 @@ class Frames:
         path, before = self._last.get(tag, ("", _REACH))
         self._last[tag] = (path, before + 1)
         return path if 0 < before < _REACH else ""  # the line after a frame is its code
+
+
+def logger(line: str) -> str:
+    """Give the file of the logger that an ERROR line names, or nothing."""
+    found = _LOGGER.search(line) if "ERROR" in line or "CRITICAL" in line else None
+    name = (found[1] or found[2]) if found else ""
+    return f"/{name.replace('.', '/')}.py" if "." in name.strip(".") else ""
