@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from .frames import Frames, logger
+from .frames import Frames, named
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -133,7 +133,7 @@ def claimant(
     """Find the entry to which the line belongs: a general one where no other claims it."""
     candidates = table() if among is None else among
     found = next((known for known in candidates if known.claims(line, frame)), None)
-    if not found and (frame := logger(line[:LIMIT])):
+    if not found and (frame := named(line[:LIMIT])):
         found = next((known for known in candidates if known.covers(frame)), None)
     return found.named(frame) if found else None
 

@@ -323,10 +323,14 @@ def test_the_file_that_raised_tells_what_the_line_does_not(
         ("09:24:31 | CRITICAL | app.api.endpoints:chat:99 | nobody knows", "in-server-code"),
         ("WARNING:vllm_mlx.scheduler:nobody knows", None),
         ("ERROR:nobody.knows:this", None),
+        ("jinja2.exceptions.OddError: nobody knows", "in-chat-code"),
+        ("x litellm.exceptions.OddError: nobody knows", "in-package"),
+        ("sqlite3.OperationalError: nobody knows", None),
+        ("OddError: nobody.knows", None),
         ("ERROR:vllm_mlx.scheduler:[jaccl] Recv failed with errno=2", "another-rank-failed"),
     ],
 )
-def test_the_logger_tells_what_the_line_does_not(line: str, entry: str | None) -> None:
+def test_a_logger_or_a_module_tells_what_the_line_does_not(line: str, entry: str | None) -> None:
     found = search(io.BytesIO(line.encode()))
     assert (found.known.id if found.known else None) == entry
 
