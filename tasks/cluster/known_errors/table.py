@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from .frames import Frames
+from .frames import Frames, named
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +21,7 @@ FILE = Path(__file__).with_name("errors.toml")
 LIMIT = 4096  # characters of a line that are looked at
 # What an entry has that goes by the frame alone: any exception, but those that others tell better.
 _RAISED = r"\b\w{0,60}(?:Error|Exception)(?:: |\(|$)"
+_SPEAKS = ("Error", "Exception", "ERROR", "CRITICAL")  # the last two: by the logger's name
 _TOLD_BETTER = ("rror: [", "HTTPException", "ImportError", "OSError", "FileExistsError",
                 "PermissionError", "imeout", "Cancelled", "emory", "rror: (")  # fmt: skip
 
@@ -84,11 +85,15 @@ class KnownError:
         """Tell whether the line is this error; of a long line only its beginning counts."""
         line = line[:LIMIT]
         return (
-            (not self.frame or bool(frame and self._raised_in.search(frame)))
+            (not self.frame or self.covers(frame))
             and any(text in line for text in self.text)
             and self._expression.search(line) is not None
             and not any(text in line for text in self.unless)
         )
+
+    def covers(self, frame: str) -> bool:
+        """Tell whether the entry is for what that file raises or logs."""
+        return bool(self.frame and frame and self._raised_in.search(frame))
 
     def named(self, frame: str) -> KnownError:
         """Give the entry with the words of the frame's path that its sentences ask for."""
@@ -128,6 +133,8 @@ def claimant(
     """Find the entry to which the line belongs: a general one where no other claims it."""
     candidates = table() if among is None else among
     found = next((known for known in candidates if known.claims(line, frame)), None)
+    if not found and (frame := named(line[:LIMIT])):
+        found = next((known for known in candidates if known.covers(frame)), None)
     return found.named(frame) if found else None
 
 
@@ -145,7 +152,7 @@ def first_known(lines: Iterable[str]) -> KnownError | None:
 
 def _entry(row: dict[str, Any]) -> KnownError:
     if "frame" in row:
-        raised: dict[str, Any] = {"text": ["Error", "Exception"], "pattern": _RAISED}
+        raised: dict[str, Any] = {"text": list(_SPEAKS), "pattern": _RAISED}
         row = raised | {"general": True} | row
         row["unless"] = [*_TOLD_BETTER, *row.get("unless", ())]
     text = row.pop("text")

@@ -43,11 +43,10 @@ RAISED = [
 
 
 def claimants(line: str, frame: str = "") -> list[str]:
-    """Who has the line: all that are not general, else the first that is."""
+    """Who has the line: all that are not general, else the one that is told."""
     claiming = [known for known in table() if known.claims(line, frame)]
-    return [known.id for known in claiming if not known.general] or [
-        known.id for known in claiming[:1]
-    ]
+    told = claimant(line, frame=frame)
+    return [known.id for known in claiming if not known.general] or ([told.id] if told else [])
 
 
 @pytest.mark.parametrize("known", table(), ids=lambda known: known.id)
@@ -314,6 +313,26 @@ def test_the_file_that_raised_tells_what_the_line_does_not(
     found = search(io.BytesIO(RAISING.format(path, line).encode()))
     assert (found.known.id if found.known else None) == entry
     assert claimants("ValueError: nobody knows") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "entry"),
+    [
+        ("ERROR:vllm_mlx.scheduler:nobody knows", "in-server-code"),
+        ("2026-08-26 16:32:39 - omlx.memory_cache - ERROR - [-] - nobody knows", "in-cache-code"),
+        ("09:24:31 | CRITICAL | app.api.endpoints:chat:99 | nobody knows", "in-server-code"),
+        ("WARNING:vllm_mlx.scheduler:nobody knows", None),
+        ("ERROR:nobody.knows:this", None),
+        ("jinja2.exceptions.OddError: nobody knows", "in-chat-code"),
+        ("x litellm.exceptions.OddError: nobody knows", "in-package"),
+        ("sqlite3.OperationalError: nobody knows", None),
+        ("OddError: nobody.knows", None),
+        ("ERROR:vllm_mlx.scheduler:[jaccl] Recv failed with errno=2", "another-rank-failed"),
+    ],
+)
+def test_a_logger_or_a_module_tells_what_the_line_does_not(line: str, entry: str | None) -> None:
+    found = search(io.BytesIO(line.encode()))
+    assert (found.known.id if found.known else None) == entry
 
 
 def test_a_package_that_raised_is_named() -> None:
