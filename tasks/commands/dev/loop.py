@@ -28,7 +28,7 @@ Saves = queue.SimpleQueue[list[str]]
 def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
     """Restart with what is here, and again after each save, until Ctrl-C: a line each time."""
     config = session.context.config.get("dev", {})
-    copy = sync.wanted(config, state_dir=session.state_dir)
+    copy = sync.wanted(config, state_dir=session.state_dir, has_options=False)
     screen.say(f"watching {copy.source}: Ctrl-C ends this, and leaves the server as it is")
     stop = threading.Event()
     # What is saved while a cycle runs is the next one's.
