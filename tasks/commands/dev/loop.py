@@ -65,7 +65,7 @@ def _cycle(
     took = f"{time.strftime('%H:%M:%S')}  {seconds:.1f} s  {few(saved) if saved else 'begun'}"
     phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in session.phases.items())
     failure = f"failed: {failed}; the server is now {state}: mend it and save"
-    screen.out(f"{took}: {failure if failed else phases}")
+    screen.sentence(f"{took}: {failure if failed else phases}")
 
 
 def _state(cluster: Cluster) -> str:

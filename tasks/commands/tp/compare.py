@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict, TypeGuard
@@ -130,7 +129,7 @@ def _tell(runs: Sequence[WrittenRun], rows: Sequence[Compared]) -> None:
     for line in _doubts(runs):
         screen.say(line)
     for line in _speed_ups(rows):
-        screen.out(screen.wrapped(line, sys.stdout))
+        screen.sentence(line)
 
 
 def _doubts(runs: Sequence[WrittenRun]) -> list[str]:

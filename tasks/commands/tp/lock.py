@@ -47,7 +47,9 @@ def unlock(session: Session, cluster: Cluster) -> None:
     elif was is None:
         screen.out(f"{name}: there is no lock")
     else:
-        screen.out(f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else ""))
+        screen.sentence(
+            f"{name}: removed the lock of {was}" + (f": {was.gone}" if was.gone else "")
+        )
     if missed:
         nodes = "; ".join(f"{node}: {why}" for node, why in missed.items())
         raise Unreachable(f"{nodes}: there, whoever had the lock may still act")
