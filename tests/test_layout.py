@@ -153,6 +153,16 @@ def test_clusters_by_name_leave_each_other_alone(two: Inv, home: Path) -> None:
     two("tp.stop", "--cluster", b)
 
 
+def test_a_cluster_of_another_name_at_the_same_ports_is_left_alone(light: Inv) -> None:
+    """A slip in a name: what runs under another one is not "without a record"."""
+    light("tp.start")
+    other = ("--cluster", "defualt")
+    assert light("tp.status", *other).out.splitlines() == ["stopped  no server is recorded"]
+    assert "not ours, left alone" in light("tp.stop", *other, code=3).err
+    light("tp.health")
+    light("tp.stop")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

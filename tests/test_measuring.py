@@ -441,6 +441,7 @@ def test_bench(served: Inv, home: Path) -> None:
         file = str(home / f"{name}.json")
         more = ("--repeats", "4", "--label", name, "--out", file)
         done = served("tp.bench", "--concurrency", "1,2", *small, *more)
+        assert "row 2 of 2: 2 prompts of 64 tokens, 2 at a time" in done.err
         assert re.search(r"^6[2-6] tokens +2 +8 +[\d.]+ s.* ±\d+ %$", done.out, re.MULTILINE)
         # As if one rank had been measured, and were faster.
         kept = home / layout.CLUSTER / "rates"
@@ -475,8 +476,9 @@ def test_bench(served: Inv, home: Path) -> None:
         "before (MLX_METAL_FAST_SYNCH unset)"
     ] * 2
     told = served("tp.bench", "--history", "--out", str(plot)).out.splitlines()
-    assert len(told) == 4
-    assert re.search(rf" after +2 ring +model +64 x2 +[\d.]+/s +{change}$", told[3])
+    assert told[0].split() == ["when", "label", "ranks", "model", "prompt", "total", "change"]
+    assert len(told) == 5
+    assert re.search(rf" after +2 ring +model +64 x2 +[\d.]+/s +{change}$", told[4])
     kept = served("tp.bench", "--history", "--json").json()["history"]
     assert [each["label"] for each in kept] == ["before", "after"]
     titles = [each.text for each in ET.parse(plot).getroot()]

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING
 
@@ -51,6 +51,11 @@ def out(text: str) -> None:
         document.lines += plain(text).splitlines()
 
 
+def sentence(text: str) -> None:
+    """A line of the result that is read, and not copied: on a terminal it breaks at words."""
+    out(text if envelope.current() else wrapped(plain(text), sys.stdout))
+
+
 class _Held(io.StringIO):
     """A stream that keeps what is written, until `is_over`: then it goes to where it belongs.
 
@@ -89,6 +94,14 @@ def held(is_over: Callable[[], bool]) -> Iterator[Callable[[], list[str]]]:
             sys.stderr.flush()
 
 
+def tick(text: str = "") -> None:
+    """Show a line that is gone with the next one, or with an empty one; on a terminal alone."""
+    stream = sys.stderr.stream if isinstance(sys.stderr, _Held) else sys.stderr
+    if is_terminal(stream):
+        stream.write(f"\r\033[K{one_line(text)[: width() - 1]}")
+        stream.flush()
+
+
 def is_agreed(question: str) -> bool:
     """Ask a question on the terminal: whether the answer is yes."""
     say(f"{question}? yes or no")
@@ -110,7 +123,11 @@ def coloured(line: str) -> None:
 
 def width() -> int:
     """Columns of the terminal, 80 where there is none."""
-    return shutil.get_terminal_size().columns
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if not columns:  # stdout goes into a pipe: what is narrated may still be looked at
+        with suppress(AttributeError, OSError, ValueError):
+            columns = os.get_terminal_size(sys.__stderr__.fileno()).columns  # type: ignore[union-attr]
+    return columns or 80
 
 
 def is_terminal(stream: IO[str]) -> bool:
@@ -300,10 +317,17 @@ class _PlainScreen:
         if time.monotonic() - self.spoke > 10:
             last = next((view.last for view in now.ranks if view.last), "")
             self._say(now, f"still {_phase(now)}  {one_line(last)[:100]}".rstrip())
+        elif isinstance(sys.stderr, _Held):  # which clears the line before it shows what is said
+            tick(elapsed(now))
 
     def _say(self, now: Progress, text: str) -> None:
         self.spoke = time.monotonic()
         say(f"{now.seconds:5.1f} s  {text}")
+
+
+def elapsed(now: Progress) -> str:
+    """How far a start is, after how long."""
+    return f"{now.seconds:5.1f} s  {_phase(now)}"
 
 
 def _phase(now: Progress) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from invoke.parser.context import ParserContext
 
-from ..cluster.config.values import Choice
+from ..cluster.config.values import Choice, Wholes
 from ..cluster.text import at_home, either
 
 SURE = 0.8  # how alike two options are that are taken for one: `--port` is no `--python`
@@ -172,15 +172,15 @@ def _listed(
     if at < 2 or words[at - 1].startswith("-") or words[at - 2] not in task.flags:
         return ""
     flag = words[at - 2]
-    if task.flags[flag].kind is not list:
+    kind = getattr(task.flags[flag], "value_kind", None)
+    if task.flags[flag].kind is not list and not isinstance(kind, Wholes):
         return ""
     values = [words[at - 1]]
     for word in words[at:]:
         if word.startswith("-") or word in tasks:
             break
         values.append(word)
-    kind = getattr(task.flags[flag], "value_kind", None)
-    is_split = flag == "--hosts" or getattr(kind, "split", False)
+    is_split = flag == "--hosts" or isinstance(kind, Wholes) or getattr(kind, "split", False)
     line = [flag, ",".join(values)] if is_split else [w for v in values for w in (flag, v)]
     return f"Did you mean {shlex.join(line)}?"
 

@@ -40,6 +40,8 @@ class Waiting:
     def __init__(self) -> None:
         self.what = ""
         self.early: Early | None = None
+        self.since: float | None = None
+        self.lines = _Lines()
 
     @contextmanager
     def part(self, what: str) -> Iterator[None]:
@@ -59,18 +61,31 @@ class Waiting:
         finally:
             self.early = before
 
+    @contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Within it waits that follow each other are one: many short ones are silent as well."""
+        self.since, self.lines = time.monotonic(), _Lines()
+        try:
+            yield
+        finally:
+            self.since = None
+
     def __call__(self, futures: Mapping[str, Future[Any]], so_far: SoFar | None = None) -> None:
         """Wait until all have ended, and say so where that takes long."""
-        if settle(futures.values(), AFTER) or not _may_speak():
+        begun = self.since or time.monotonic()
+        quiet = max(begun + AFTER - time.monotonic(), 0)
+        if settle(futures.values(), quiet) or not _may_speak():
             return
-        begun = time.monotonic() - AFTER
+        lines = self.lines if self.since else _Lines()
         with ExitStack() as stack:
-            show = stack.enter_context(_live()) if screen.is_terminal(sys.stderr) else _Lines()
-            while not settle(futures.values(), TICK):
+            show = stack.enter_context(_live()) if screen.is_terminal(sys.stderr) else lines
+            is_over = False
+            while not is_over:
                 late = [name for name, each in futures.items() if not each.done()]
                 show(
                     self._line(late, time.monotonic() - begun), lambda: self._rows(futures, so_far)
                 )
+                is_over = settle(futures.values(), TICK)
 
     def _line(self, late: Sequence[str], seconds: float) -> str:
         what = f"{self.what}: " if self.what else ""

@@ -63,6 +63,9 @@ rank() { # number, base: what is known of the rank whose files begin so
   [ -z "$want" ] || printf 'wanted %s %s %s %s\n' "$want" "$want_run" "$since" "$by"
   line sigkill "$state_dir/sigkill"
   is_own "$state_dir/baseline" && head -c 65536 "$state_dir/baseline" | sed 's/^/baseline /'
+  for at in "$state_dir"/*/runs/*; do # of another cluster only that it is there: it is left alone
+    case $at in "$here"/*) ;; *) ! is_open "$at" || printf 'other %s\n' "${at##*/}" ;; esac
+  done
   for at in "$here"/runs/*; do
     if is_open "$at"; then
       kind=run

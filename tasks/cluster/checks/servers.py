@@ -27,6 +27,12 @@ def marks(facts: NodeFacts) -> set[str]:
     return {mark(rank.record.run, rank.rank) for rank in ranks if rank.record}
 
 
+def is_of_another(process: Process, facts: NodeFacts) -> bool:
+    """Whether a process is a rank, or of one, that another cluster's record knows."""
+    state = known(facts, record.KEY)
+    return state is not None and process.mark.partition(".")[0] in state.others
+
+
 def unrecorded(
     expected: Expected, facts: NodeFacts, ports: frozenset[int] = frozenset()
 ) -> dict[int, str]:
@@ -34,6 +40,7 @@ def unrecorded(
 
     They meet at our ports (or at `ports`): so says their environment, or they listen there. Where a
     ring's file is gone its place tells, if that is in our state directory; else they are not ours.
+    What another cluster's record knows is that one's, at whatever ports.
     """
     ours = expected.meeting_ports | ports
     holders = known(facts, port_facts.KEY) or {}
@@ -43,7 +50,8 @@ def unrecorded(
     found = {}
     for process in (known(facts, process_facts.KEY) or {}).values():
         # What a recorded rank has started is known by its mark.
-        if not process.is_own or process.pid in named or process.mark in marked:
+        is_known = process.pid in named or process.mark in marked or is_of_another(process, facts)
+        if not process.is_own or is_known:
             continue
         is_rank = process.rank is not None
         meets = is_rank and (process.meets & ours or _is_in(process.lost_file, state))

@@ -28,7 +28,7 @@ Saves = queue.SimpleQueue[list[str]]
 def run(session: Session, cluster: Cluster, timeout: float | None) -> None:
     """Restart with what is here, and again after each save, until Ctrl-C: a line each time."""
     config = session.context.config.get("dev", {})
-    copy = sync.wanted(config, state_dir=session.state_dir)
+    copy = sync.wanted(config, state_dir=session.state_dir, has_options=False)
     screen.say(f"watching {copy.source}: Ctrl-C ends this, and leaves the server as it is")
     stop = threading.Event()
     # What is saved while a cycle runs is the next one's.
@@ -65,7 +65,7 @@ def _cycle(
     took = f"{time.strftime('%H:%M:%S')}  {seconds:.1f} s  {few(saved) if saved else 'begun'}"
     phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in session.phases.items())
     failure = f"failed: {failed}; the server is now {state}: mend it and save"
-    screen.out(f"{took}: {failure if failed else phases}")
+    screen.sentence(f"{took}: {failure if failed else phases}")
 
 
 def _state(cluster: Cluster) -> str:

@@ -48,8 +48,12 @@ def wanted(
     exclude: Sequence[str] = (),
     delete: bool = False,
     state_dir: str = "~/.mlx-tp",
+    has_options: bool = True,
 ) -> Copy:
-    """The copy that options, and where they are silent `dev` in the configuration, ask for."""
+    """The copy that options, and where they are silent `dev` in the configuration, ask for.
+
+    Without `has_options` who asks has no such options: only the configuration can say it.
+    """
     try:
         settings = read(DevSettings, config)
     except ValueError as error:
@@ -57,7 +61,8 @@ def wanted(
     source, target = source or settings.source, target or settings.target
     for name, value in (("source", source), ("target", target)):
         if not value:
-            raise BadInput(f"give --{name} DIR, or dev.{name} in invoke.yaml")
+            option = f"--{name} DIR, or " if has_options else ""
+            raise BadInput(f"give {option}dev.{name} in invoke.yaml")
     patterns = (*settings.exclude, *exclude)
     excludes.matcher(patterns)
     return Copy(_folder(str(source)), _from_home(str(target)), patterns, delete, state_dir)

@@ -104,7 +104,7 @@ def _tell(found: Discovered, hostfile: HostfileData) -> None:
         mark = f"must be moved on {' and '.join(moved)}" if moved else ""
         rows.append((*ends, speed, f"{one.address} - {two.address.ip}", mark))
     screen.table(rows)
-    screen.out(f"backend {hostfile['backend']}: {found.why}")
+    screen.sentence(f"backend {hostfile['backend']}: {found.why}")
     if command := discover.setup_command(found.hostfile):
         screen.out(command)
 

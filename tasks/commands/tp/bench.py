@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def run(session: Session, cluster: Cluster, wanted: LoadPlan, file: str | None) 
     load = LoadTest(
         server.api, server.model, wanted.max_tokens, wanted.timeout, secrets.token_hex(4)
     )
-    rows = _rows(session, load, wanted)
+    rows = _measured(session, load, wanted)
     documents = [row.document() for row in rows]
     document["rows"] = documents
     if file:
@@ -109,20 +109,34 @@ def _keep(cluster: Cluster, server: Server, rows: Sequence[LoadDocument]) -> Non
         screen.say(said)
 
 
-def _rows(session: Session, load: LoadTest, wanted: LoadPlan) -> list[LoadRow]:
+def _measured(session: Session, load: LoadTest, wanted: LoadPlan) -> list[LoadRow]:
+    """All rows; those that there are by a Ctrl-C are shown: they took minutes."""
     rows: list[LoadRow] = []
-    for tokens in wanted.prompt_tokens:
-        words = _words(load, tokens)
-        for concurrency in wanted.concurrency:
-            screen.say(
-                f"{wanted.asked(concurrency)} prompts of {tokens} tokens, {concurrency} at a time"
-            )
-            row = _repeated(session, load, wanted, tokens, words, concurrency)
+    try:
+        for row in _rows(session, load, wanted):
             rows.append(row)
-            _tell(row, wanted)
-            if not row.good:
-                return rows  # a server that answers nobody is not to be loaded further
+    except KeyboardInterrupt:
+        if rows:
+            screen.table(table([row.document() for row in rows]))
+            screen.say("these rows are kept nowhere")
+        raise
     return rows
+
+
+def _rows(session: Session, load: LoadTest, wanted: LoadPlan) -> Iterator[LoadRow]:
+    number, all_ = 0, len(wanted.prompt_tokens) * len(wanted.concurrency)
+    for tokens in wanted.prompt_tokens:
+        words = _words(session, load, tokens)
+        for concurrency in wanted.concurrency:
+            number += 1
+            each = f"{wanted.asked(concurrency)} prompts of {tokens} tokens"
+            screen.say(f"row {number} of {all_}: {each}, {concurrency} at a time")
+            with session.waiting.as_one():
+                row = _repeated(session, load, wanted, tokens, words, concurrency)
+            _tell(row, wanted)
+            yield row
+            if not row.good:
+                return  # a server that answers nobody is not to be loaded further
 
 
 def _repeated(
@@ -155,10 +169,12 @@ def _tell(row: LoadRow, wanted: LoadPlan) -> None:
         screen.say(f"  not narrow after {times}{known}: more --repeats, a quieter machine")
 
 
-def _words(load: LoadTest, tokens: int) -> int:
+def _words(session: Session, load: LoadTest, tokens: int) -> int:
     """How many words make so many tokens; what is asked for it also warms the server up."""
+    asked = background.begin(calibrate, load.count, tokens)
+    session.waiting({f"a prompt of {tokens} tokens": asked})
     try:
-        return calibrate(load.count, tokens)
+        return asked.result()
     except ApiError as error:
         raise ActionFailed(f"bench: a prompt of {tokens} tokens: {error}: {AFTER}") from None
 

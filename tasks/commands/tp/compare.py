@@ -40,6 +40,7 @@ class WrittenRun(_WrittenRun, total=False):
     backend: str
     commit: str | None
     fast_synch: str | None
+    max_tokens: int
 
 
 class Compared(TypedDict):
@@ -119,12 +120,38 @@ def _tell(runs: Sequence[WrittenRun], rows: Sequence[Compared]) -> None:
         )
         table.append(("", "", "in total", _per_second(total), "" if is_base else of_total))
     screen.table(table)
-    screen.say("prompt: its tokens, and how many at a time")
+    screen.say("prompt: its tokens, and how many at a time; in total: tokens/s of all together")
     least = f"{100 * noise.LEAST:.0f} %"
-    screen.say(f"noise: may be less than {least}; intervals are sure to 95 %, so of 20")
-    screen.say("comparisons of the same one looks like a change all the same")
+    screen.say(
+        f"noise: may be less than {least}; intervals are sure to 95 %, so of 20 comparisons of the"
+        " same one looks like a change all the same"
+    )
+    for line in _doubts(runs):
+        screen.say(line)
     for line in _speed_ups(rows):
-        screen.out(line)
+        screen.sentence(line)
+
+
+def _doubts(runs: Sequence[WrittenRun]) -> list[str]:
+    """Why a change of these runs need not be one of what was measured."""
+    found = []
+    answers = [f"{one_line(run['label'])} {run.get('max_tokens')}" for run in runs]
+    if len({run.get("max_tokens") for run in runs}) > 1:
+        found.append(f"not the same work: tokens per answer (--max-tokens): {', '.join(answers)}")
+    wide = {one_line(run["label"]): most for run in runs if (most := _widest(run))}
+    if wide:
+        who = ", ".join(f"{label} ±{100 * most:.0f} %" for label, most in wide.items())
+        found.append(
+            f"not narrow: {who} at the most: a change may be other work of the machine; measure"
+            " again when it is quiet"
+        )
+    return found
+
+
+def _widest(run: WrittenRun) -> float:
+    """The widest interval of a run's totals that are not narrow; older files have none."""
+    rows = [row for row in run["rows"] if row.get("is_narrow") is False]
+    return max((doubt for row in rows if (doubt := row.get("doubt"))), default=0.0)
 
 
 def _per_second(value: float | None) -> str:
@@ -259,7 +286,8 @@ def history(cluster: Cluster, out: str | None) -> None:
     if not (runs := _kept(_file(cluster))):
         raise CheckFailed("no run of tp.bench is kept here: inv tp.bench makes the first one")
     if not envelope.given({"history": runs}):
-        screen.table(_history(runs)[-SHOWN:])
+        head, *rows = _history(runs)
+        screen.table([head, *rows[-SHOWN:]])
     if out:
         output_file.write(out, plot.svg([(each["label"], each["rows"]) for each in runs[-DRAWN:]]))
 
@@ -280,10 +308,14 @@ def _kept(path: Path) -> list[WrittenRun]:
 def _history(runs: Sequence[WrittenRun]) -> list[tuple[str, ...]]:
     last: dict[tuple[object, ...], LoadDocument] = {}
     has_commits = any(run.get("commit") for run in runs)
-    rows = []
+    commit = ["commit"] if has_commits else []
+    rows: list[tuple[str, ...]] = [
+        ("when", "label", *commit, "ranks", "model", "prompt", "total", "change")
+    ]
     for run in runs:
         for key, row in _by_key(run).items():
-            kind = (run.get("model"), run.get("ranks"), run.get("backend"), key)
+            same = ("model", "ranks", "backend", "max_tokens")
+            kind = (*(run.get(each) for each in same), key)
             change, speed = "", total(row)[0]
             if before := last.get(kind):
                 change = _words(_change(before, row, "total"), total(before)[0], speed)

@@ -43,7 +43,7 @@ def unlock(session: Session, cluster: Cluster) -> None:
     what = f"tp.unlock: {was or 'there was no lock'}"
     session.audit.record([cluster.leader], cluster.state_dir, what)
     if not envelope.given({"holder": str(was) if was else None, "unreachable": list(missed)}):
-        screen.out(f"{name}: {_told(was)}")
+        screen.sentence(f"{name}: {_told(was)}")
     if missed:
         nodes = "; ".join(f"{node}: {why}" for node, why in missed.items())
         raise Unreachable(f"{nodes}: there, whoever had the lock may still act")

@@ -36,7 +36,9 @@ def run(
     if follow and envelope.current():
         raise BadInput("--json is for a restart that comes to an end: leave out --follow")
     config = session.context.config.get("dev", {})
-    copy = dev.sync.wanted(config, state_dir=session.state_dir) if with_sync else None
+    copy = None
+    if with_sync:
+        copy = dev.sync.wanted(config, state_dir=session.state_dir, has_options=False)
     bring = bringing(session, cluster, copy)
     if session.dry:
         bring()

@@ -9,7 +9,7 @@ from invoke.context import Context
 
 from ... import session as sessions
 from ...cli import envelope, screen
-from ...cluster.checks.servers import servers, unrecorded
+from ...cluster.checks.servers import is_of_another, servers, unrecorded
 from ...cluster.cluster import Cluster
 from ...cluster.config.ranks import FAST_SYNCH
 from ...cluster.config.settings import DEFAULT
@@ -234,7 +234,7 @@ def _strangers(cluster: Cluster, read: Snapshot) -> list[RankRow]:
         listed = known(values, processes.KEY) or {}
         pids = servers(cluster.engine, values) | unrecorded(cluster.expected, values)
         for pid in sorted(pids):
-            if (node, pid) not in ours:
+            if (node, pid) not in ours and not is_of_another(listed[pid], values):
                 found.append(
                     {
                         "rank": None,

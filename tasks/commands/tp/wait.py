@@ -66,11 +66,14 @@ def _shown(follower: Follower | None) -> Iterator[waiting.Show]:
         return
 
     def show(now: Progress) -> None:
+        screen.tick()
         follower.look()
+        screen.tick(screen.elapsed(now))  # a load may say nothing for minutes
 
     try:
         yield show
     finally:
+        screen.tick()
         with suppress(ActionFailed):  # why the server is not ready counts more
             follower.look()
 

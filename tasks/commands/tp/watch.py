@@ -103,7 +103,7 @@ def _say(found: Health) -> None:
     if envelope.current() is not None:
         envelope.line({"time": envelope.now(), "state": found.state, "why": found.why})
     else:
-        screen.out(f"{time.strftime('%H:%M:%S')}  {found}")
+        screen.sentence(f"{time.strftime('%H:%M:%S')}  {found}")
 
 
 class _Probe:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import sys
+import termios
 from types import SimpleNamespace
 
 import pytest
@@ -111,3 +117,41 @@ def test_a_long_line(columns: int, rows: list[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(stream, "isatty", lambda: True)
     assert screen.wrapped(ERROR, stream).split("\n") == rows
     assert screen.wrapped(f"\n  {ERROR}", stream).split("\n")[:2] == ["", f"  {rows[0]}"]
+
+
+def test_a_line_that_is_read_breaks_at_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal; in a pipe it stays one line."""
+    screen.sentence("one two three")
+    monkeypatch.setattr(screen, "width", lambda: 9)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    screen.sentence("one two three")
+    assert capsys.readouterr().out == "one two three\none two\nthree\n"
+
+
+def test_a_wait_that_is_held_ticks(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal shows each look, and what is kept of it is only what was said."""
+    monkeypatch.setattr(screen, "is_terminal", lambda stream: True)
+    with screen.held(lambda: False) as said:
+        plain = screen._PlainScreen()
+        for at in (1.0, 2.0, 3.0):
+            clock[0] = at
+            plain(Progress(at, MEET, [view(0, "meeting")]))
+        assert said() == ["  1.0 s  joining: all 2 ranks meet"]
+    assert "3.0 s  joining" in capsys.readouterr().err
+
+
+def test_narration_is_as_wide_as_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stdout goes into a pipe, too."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 40, 60, 0, 0))
+    with os.fdopen(its, "w") as stream:
+        monkeypatch.setattr(sys, "__stderr__", stream)
+        monkeypatch.setattr(sys, "__stdout__", io.StringIO())
+        assert screen.width() == 60
+    os.close(ours)
+    assert screen.width() == 80

@@ -117,7 +117,8 @@ class State:
     bytes were wired before this boot's first start (None if that is unknown), `last` are the
     records of the run that was wanted last, over or not, by rank. `folders` are where it all is,
     `fence` who acted there last, and `unwritten` why the number of who asks can't be kept there.
-    `later` lines on runs that a later version of these tasks has started.
+    `later` lines on runs that a later version of these tasks has started, `others` the runs of
+    other clusters there that are not over.
     """
 
     now: float
@@ -132,6 +133,7 @@ class State:
     fence: Seen | None = None
     unwritten: str = ""
     later: tuple[str, ...] = ()
+    others: frozenset[str] = frozenset()
 
 
 def dump(run: str, records: Sequence[Record]) -> str:
@@ -180,6 +182,7 @@ def parse(text: str, status: int) -> State:
         fence=parse_fence(head),
         unwritten="".join(re.findall(r"^unwritten (.*)$", head, re.MULTILINE)[:1]),
         later=tuple(each.later for each in runs if each.later),
+        others=frozenset(re.findall(r"^other (\w+)$", head, re.MULTILINE)),
     )
 
 

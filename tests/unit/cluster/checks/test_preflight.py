@@ -220,6 +220,9 @@ WHOSE: Any = [
     (OWN._replace(mark="abc.1"), {},
      (WARN, "also runs: a mlx-lm server (pid 7)",
       "it shares the memory; inv tp.stop leaves it, --all ends it")),
+    (OWN._replace(mark="2b.1", meets=frozenset({32323})), {},
+     (WARN, "also runs: a mlx-lm server (pid 7)",
+      "it shares the memory; inv tp.stop leaves it, --all ends it")),
     (OWN._replace(mark="abc.1", is_rdma=True), {},
      (FAIL, "rank 1 of another cluster runs (pid 7, me)", LEFT)),
     (PLAIN, {8000: (PortHolder(7, "python3"),)},
@@ -232,7 +235,8 @@ WHOSE: Any = [
 def test_whose_a_process_is(
     process: Process, listening: dict[int, Any], right: tuple[str, str, str]
 ) -> None:
-    node = {processes.KEY: {7: process}, state.KEY: idle(folders=FOLDERS), ports.KEY: listening}
+    there = idle(folders=FOLDERS, others=frozenset({"2b"}))
+    node = {processes.KEY: {7: process}, state.KEY: there, ports.KEY: listening}
     (judged,) = processes_checks.processes(expected(), told(mac1=node))
     assert (judged.level, judged.what, judged.fix) == right
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,40 @@ def test_a_row_is_known_by_its_repeats() -> None:
 )
 def test_ticks_are_round(most: float, marks: list[float]) -> None:
     assert plot.ticks(most) == marks
+
+
+def test_what_else_a_change_may_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Answers of other lengths are other work; and so may be what made a run's rows wide."""
+    wide = [5.0, 10.0, 20.0, 10.0]
+    files = []
+    for label, totals, tokens in (("a", SLOW, 64), ("b", wide, 8)):
+        files.append(str(tmp_path / label))
+        Path(files[-1]).write_text(json.dumps(run_of(label, 2, totals) | {"max_tokens": tokens}))
+    compare.run(files, None)
+    said = capsys.readouterr().err
+    assert "not the same work: tokens per answer (--max-tokens): a 64, b 8" in said
+    assert re.search(r"^not narrow: b ±\d+ % at the most: ", said, re.MULTILINE)
+    compare.run([files[0], files[0]], None)
+    assert "not " not in capsys.readouterr().err
+
+
+def test_history_holds_like_against_like(tmp_path: Path) -> None:
+    """Shorter answers are no change of what came before."""
+    runs: Any = [run_of(str(n), 2, SLOW) | {"max_tokens": n} for n in (64, 8, 64)]
+    assert [bool(row[-1]) for row in compare._history(runs)[1:]] == [False, False, True]
+
+
+def test_rows_are_shown_after_ctrl_c(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(*_: object) -> Iterator[load.LoadRow]:
+        sample = [load.Sample(first=0.1, seconds=1.0, tokens=4, speed=9.0)]
+        yield load.merged([load.LoadRow(1, 64, 64, 1, 0.4, sample)])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "_rows", rows)
+    with pytest.raises(KeyboardInterrupt):
+        bench._measured(*[None] * 3)  # type: ignore[arg-type]
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[1].startswith("64 words  1 ")
+    assert "these rows are kept nowhere" in shown.err
