@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 
-from conftest import DEADLINE, LOCAL, ROOT, Done, Inv, hostfile, own_servers, wait_for
+from conftest import DEADLINE, LOCAL, ROOT, Done, Inv, hostfile, own_servers
 
 
 def test_demo(inv: Inv, home: Path) -> None:
     inv.config = own_servers(home / "config.json", ROOT / ".models" / "tiny")
-    first = inv.start("demo")
-    wait_for(lambda: [*(home / ".mlx-tp" / "demo" / "runs").glob("*/rank-0.pid")])
+    first, said = inv.start("demo"), ""
+    assert first.stderr
+    while "\nready after " not in said and (line := first.stderr.readline()):
+        said += line
     # Another one is refused, and ends nothing that it has not started.
+    first.send_signal(signal.SIGSTOP)
     second = inv("demo", code=3)
+    first.send_signal(signal.SIGCONT)
     assert "inv tp.stop --cluster demo" in second.err
     assert "$ inv tp.stop\n" not in second.err
     out, err = first.communicate(timeout=DEADLINE)
     assert first.returncode == 0, err
-    done = Done(0, out, err, ("demo",))
+    done = Done(0, out, said + err, ("demo",))
     assert re.search(r"^48 tokens, [\d.]+ tokens/s", done.out, re.MULTILINE)
     assert re.search(r"^ready .*http://127.0.0.1:\d+$", done.out, re.MULTILINE)
     assert re.search(r"^stopped +127.0.0.1 +rank 0, rank 1", done.out, re.MULTILINE)
