@@ -335,6 +335,21 @@ def test_a_logger_or_a_module_tells_what_the_line_does_not(line: str, entry: str
     assert (found.known.id if found.known else None) == entry
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "INFO: ASGI 'lifespan' protocol appears unsupported.",
+        "2026-11-27 19:33:09,070 - INFO - Prompt processing progress: 2048/4096",
+        "[ 2026-04-01 12:46:04.111 | INFO | exo.worker.main:plan_step:188 ] Model a/K2.5 found at /m",
+        "Fetching 17 files: 100%|####| 17/17 [00:00<00:00, 39.1it/s]",
+        '10.0.0.7 - - [27/Nov/2026 19:33:09] "POST /v1/chat/completions HTTP/1.1" 200 -',
+        "INFO:vllm_mlx.scheduler:[schedule] request=a prompt_tokens=401 tokens_to_prefill=23",
+    ],
+)
+def test_what_is_no_error_belongs_to_nobody(line: str) -> None:
+    assert claimants(line) == []
+
+
 def test_a_package_that_raised_is_named() -> None:
     log = RAISING.format("librosa/core.py", "ValueError: nobody knows")
     found = search(io.BytesIO(log.encode()))
