@@ -7,7 +7,7 @@ _FRAME = re.compile(r'\bFile (?:"([^"]{1,400})", line |(\S{1,400}\.py):)\d')
 # As logging's own forms and loguru's have it: ERROR:a.b:, a.b - ERROR, | ERROR | a.b:f:9.
 _LOGGER = re.compile(
     r"\b(?:ERROR|CRITICAL)\b[\s|:-]{1,12}([a-z_][\w.]{2,120})[: ]"
-    r"|([a-z_][\w.]{2,120}) - (?:ERROR|CRITICAL)\b"
+    r"|(?<![\w.])([a-z_][\w.]{2,120}) - (?:ERROR|CRITICAL)\b"
 )
 # An exception that stands with its module: a.b.OddError: ...
 _QUALIFIED = re.compile(r"(?<![\w./])([a-z_][\w.]{2,160}(?:Error|Exception|Timeout))(?=: |\(|$)")

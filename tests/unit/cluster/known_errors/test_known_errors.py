@@ -323,7 +323,7 @@ def test_the_file_that_raised_tells_what_the_line_does_not(
         ("09:24:31 | CRITICAL | app.api.endpoints:chat:99 | nobody knows", "in-server-code"),
         ("WARNING:vllm_mlx.scheduler:nobody knows", None),
         ("ERROR:nobody.knows:this", None),
-        ("jinja2.exceptions.OddError: nobody knows", "in-chat-code"),
+        ("mistral_common.exceptions.OddError: nobody knows", "in-tokenizer-code"),
         ("x litellm.exceptions.OddError: nobody knows", "in-package"),
         ("sqlite3.OperationalError: nobody knows", None),
         ("OddError: nobody.knows", None),
@@ -333,6 +333,21 @@ def test_the_file_that_raised_tells_what_the_line_does_not(
 def test_a_logger_or_a_module_tells_what_the_line_does_not(line: str, entry: str | None) -> None:
     found = search(io.BytesIO(line.encode()))
     assert (found.known.id if found.known else None) == entry
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "INFO: ASGI 'lifespan' protocol appears unsupported.",
+        "2026-11-27 19:33:09,070 - INFO - Prompt processing progress: 2048/4096",
+        "[ 2026-04-01 12:46:04 | INFO | exo.worker.main:plan_step:188 ] Model a/K2.5 found at",
+        "Fetching 17 files: 100%|####| 17/17 [00:00<00:00, 39.1it/s]",
+        '10.0.0.7 - - [27/Nov/2026 19:33:09] "POST /v1/chat/completions HTTP/1.1" 200 -',
+        "INFO:vllm_mlx.scheduler:[schedule] request=a prompt_tokens=401 tokens_to_prefill=23",
+    ],
+)
+def test_what_is_no_error_belongs_to_nobody(line: str) -> None:
+    assert claimants(line) == []
 
 
 def test_a_package_that_raised_is_named() -> None:
