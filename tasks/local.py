@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from invoke.context import Context
 
-from . import cli
+from . import cli, commands
 from .cli.options import options_task
 from .cluster.config.settings import LocalSettings, read
 from .cluster.config.values import Whole
@@ -168,8 +168,7 @@ def _loaded(c: Context, name: str, host: str) -> tuple[ModuleType, Rig]:
 
 def _write(made: Rig) -> None:
     """The hostfile and the configuration that make `inv -f .rig/invoke.yaml` work on the hosts."""
-    from .commands.output_file import replace
-
+    replace = commands.output_file.replace
     replace(made.base / "hosts.json", json.dumps(_hostfile(made), indent=2) + "\n")
     tp = {"hostfile": str(made.base / "hosts.json"), "ssh_config": str(made.ssh_config)}
     # JSON is YAML too.

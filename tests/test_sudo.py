@@ -213,6 +213,7 @@ def test_the_line_before_this_one_made_its_account_root(attempt: Try) -> None:
     """So that the attempts above are known to tell: with that line, they succeed."""
     todo = launchd.changes("mac1", "/home", launchd.Daemon(None, False), "text")
     line = sudo.sudoers(USER, [change.command for change in todo if change.command])
-    install = f"/usr/bin/install -m 644 -o 0 -g 0 /home/.mlx-tp/{launchd.LABEL}.plist {PLIST}"
+    draft = f"/home/.mlx-tp/{launchd.LABEL}.plist"
+    install = f"/usr/bin/install -m 644 -o 0 -g 0 {draft} {launchd.NEW}"
     assert is_root(attempt(line, "sudo", "-n", *install.split()))
     assert is_root(attempt(line, "sudo", "-n", "/bin/launchctl", "bootstrap", "system", PLIST))

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from . import demo as demo
     from . import dev as dev
     from . import hosts as hosts
+    from . import output_file as output_file
     from . import rdma as rdma
     from . import tp as tp
     from . import version as version

@@ -26,6 +26,9 @@ living() { # pid files: whether a rank of them lives: $number and $pid
   done
   return 1
 }
+forget_old() { # more files: what the layout before knew of ranks; no cluster's name has a dot
+  rm -rf "$old"/rank[0-9]*.* "$old/ready" "$old"/ready.* "$@"
+}
 note() { # file line: as its first line, whole; what is there gives its place where a disk is full
   printf '%s\n' "$2" >"$1.$$" && mv "$1.$$" "$1" && return
   rm -f "$1.$$"

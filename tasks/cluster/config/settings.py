@@ -96,7 +96,8 @@ class ClusterName(Text):
 
     def read(self, value: object, where: str) -> str:
         name = super().read(value, where)
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name) or name in TAKEN:
+        # On a Mac other case is no other name.
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name) or name.lower() in TAKEN:
             raise self.refuse(value, where)
         return name
 
@@ -110,8 +111,12 @@ class Clusters(Kind):
     def read(self, value: object, where: str) -> Mapping[str, Mapping[str, object]]:
         if not isinstance(value, Mapping):
             raise ValueError(f"{where} is wrong: give {self.takes}")
+        seen: dict[str, str] = {}
         for name, keys in value.items():
             ClusterName().read(name, where)
+            if (other := seen.setdefault(name.lower(), name)) != name:
+                why = f"a Mac takes {other} and {name} for one folder"
+                raise ValueError(f"{where} is wrong: give names that differ by more: {why}")
             if not isinstance(keys, Mapping) or {"cluster", "clusters"} & {*keys}:
                 raise ValueError(f"{where}.{name} is wrong: give keys of tp and values: {SEE}")
             at = f"{where}.{name}"

@@ -278,8 +278,9 @@ def _signal(
             report = reports[target.node]
             (report.killed if name == "KILL" else report.ended).append(target.label)
     for node in nodes_in:
-        if answers[node].failure:
-            reports[node].failure = str(answers[node].failure)
+        # It ends with 0 whatever is left: else it has signalled nothing, and says why (no perl).
+        if answers[node].failure or answers[node].status:
+            reports[node].failure = answers[node].why
     left = [target for target in left if not reports[target.node].failure]
     return left, Held.parse({node: answers[node].out for node in nodes_in})
 

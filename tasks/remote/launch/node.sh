@@ -27,7 +27,7 @@ enrol() {
     echo "the run was stopped before it had started here" >&2
     exit 1
   }
-  rm -rf "$old"/rank[0-9]* "$old"/ready* "$old/last.json"
+  forget_old "$old/last.json"
   put "$record" record.json || exit
   [ -z "$entry" ] || put "$entry" entry.py || exit
   [ -z "$served" ] || put "$served" served.py || exit

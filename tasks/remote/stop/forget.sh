@@ -12,6 +12,6 @@ forget() {
   [ -n "$keep" ] || rm -rf "$here/runs"/${run:-*}/rank-*.env
   wanted
   [ -n "$run" ] && [ "$run" != "$want_run" ] || want_stopped "$who"
-  [ -n "$run" ] || living "$old"/rank[0-9]*.pid || rm -rf "$old"/rank[0-9]* "$old"/ready*
+  [ -n "$run" ] || living "$old"/rank[0-9]*.pid || forget_old
 }
 fenced forget

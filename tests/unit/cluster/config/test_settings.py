@@ -198,3 +198,11 @@ def test_the_table_is_the_settings() -> None:
 
 def test_unreadable_shows_no_value() -> None:
     assert SECRET not in unreadable(AttributeError(f"{SECRET} has no attribute items"))
+
+
+def test_names_of_clusters_are_told_apart_where_case_is_ignored() -> None:
+    assert read(Settings, {"clusters": {"lab": {}, "Lab2": {}}}, option_name)
+    with pytest.raises(ValueError, match="takes lab and Lab for one folder"):
+        read(Settings, {"clusters": {"lab": {}, "Lab": {}}}, option_name)
+    with pytest.raises(ValueError, match="letters, digits"):
+        read(Settings, {"cluster": "Ready"}, option_name)

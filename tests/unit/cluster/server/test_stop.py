@@ -189,6 +189,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
 def _answer(name: str, said: str | None) -> CommandResult:
     if said is None:
         return CommandResult(name, failure="connection lost")
+    if said.startswith("refused: "):
+        return CommandResult(name, err=said, status=1)
     return CommandResult(name, said, status=0)
 
 
@@ -247,6 +249,15 @@ def test_a_node_that_was_lost_is_looked_at_once_more(asked: Any, again: Any, wor
     assert reports["mac2"].word == word
     assert reports["mac2"].failure == ("" if word == "stopped" else "connection lost")
     assert reports["mac2"].ended == (["rank 1"] if word == "stopped" else [])
+
+
+def test_a_node_that_can_signal_nothing_tells_why(asked: Any) -> None:
+    """A rank that lives there is not called another user's, and gets no SIGKILL in vain."""
+    told, reports = asked([{"mac1": "left", "mac2": "refused: no perl"}], [SECOND])
+    assert told[2] == ["mac2"]
+    assert (reports["mac1"].word, reports["mac2"].word) == ("stopped", "not reached")
+    assert reports["mac2"].failure == "refused: no perl (exit status 1)"
+    assert not reports["mac2"].left
 
 
 def test_ranks_that_had_died_are_told(asked: Any) -> None:

@@ -98,6 +98,26 @@ def test_a_ranks_life(sh: Sh, cluster: Any, tmp_path: Path) -> None:
     assert found.baseline is not None
 
 
+def test_no_name_of_another_cluster_is_taken_for_a_file_of_the_layout_before(
+    sh: Sh, cluster: Any, tmp_path: Path
+) -> None:
+    """The cluster `default` clears away what lay where all others have their folders."""
+    state_dir = tmp_path / layout.STATE
+    others = [state_dir / name for name in ("rank1", "rank0-lab", "ready2", "ready-lab")]
+    before = [state_dir / name for name in ("rank0.json", "rank1.exit", "ready")]
+    for folder in others:
+        (folder / "runs").mkdir(parents=True)
+    for script in (
+        launch.background(cluster, cluster.ranks, Run("abc", "me", 0.0)),
+        stop.forget_scripts(cluster, [stop.StopReport("mac1")])["mac1"],
+    ):
+        for file in before:
+            file.write_text("")
+        sh(script)
+        assert all((folder / "runs").is_dir() for folder in others)
+        assert not any(file.exists() for file in before)
+
+
 def test_a_script_that_was_held_up_starts_nothing_once_its_run_is_stopped(
     sh: Sh, cluster: Any, tmp_path: Path
 ) -> None:
