@@ -113,6 +113,17 @@ def test_good(data: Any, hosts: tuple[Host, ...]) -> None:
     assert [type(host.port) for host in file.hosts] == [type(host.port) for host in hosts]
 
 
+def test_links() -> None:
+    links = {"en4": "10.254.0.5/30", "en5": "10.254.0.9/30"}
+    assert parse([{**A, "links": links}]).hosts == (
+        Host("a", ("10.0.0.1",), links=tuple(links.items())),
+    )
+    with pytest.raises(BadInput) as raised:
+        parse([{**A, "links": {**links, "en6": "10.254.0.300/30"}}])
+    wrong = "F: hosts[0].links.en6: '10.254.0.300' is no IPv4 address: "
+    assert str(raised.value) == f"{wrong}give one such as 10.254.0.5/30"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_saved_by_an_editor_elsewhere(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "hosts.json"
