@@ -755,7 +755,7 @@ def test_a_host_twice_with_rows(backend: str) -> None:
     """As of a file that was written to try it on one Mac: no cable leads from it to itself."""
     row = {"ssh": "localhost", "ips": ["127.0.0.1"]}
     data = [{**row, "rdma": [None, "rdma_en5"]}, {**row, "rdma": ["rdma_en5", None]}]
-    wrong = ranks.check(backend, hostfile.parse(json.dumps(data), "F").hosts)
+    wrong = ranks.impossible(backend, hostfile.parse(json.dumps(data), "F").hosts)
     assert wrong
     assert wrong.startswith(f"{backend} runs one rank on a host: -n 1 at most, or --backend ring")
 

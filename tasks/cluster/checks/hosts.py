@@ -127,7 +127,7 @@ def _address_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[s
 def _link_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[str, str] | None:
     """The first link over which a node does not reach its other end: a cable was moved, or is cut.
 
-    Where an address is not given yet the check of RDMA says so.
+    Where an address is not given yet, or no cable is in, the check of RDMA says so.
     """
     meeting = known(snapshot.on(node), reach_facts.MEETING_KEY)
     for ip, one, two in _links(expected):
@@ -143,7 +143,7 @@ def _link_wrong(expected: Expected, node: str, snapshot: Snapshot) -> tuple[str,
 
 def _given(node: str, snapshot: Snapshot) -> set[str]:
     interfaces = known(snapshot.on(node), rdma_facts.INTERFACES_KEY) or {}
-    return {ip for each in interfaces.values() for ip in each.ipv4}
+    return {ip for each in interfaces.values() if each.status == "active" for ip in each.ipv4}
 
 
 def _look(ip: str, host: Host, other: Host, expected: Expected) -> str:

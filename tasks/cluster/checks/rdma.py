@@ -65,7 +65,6 @@ def _misled(expected: Expected, node: str, snapshot: Snapshot) -> Finding | None
     """
     hosts = [rank.host for rank in expected.ranks]
     mine = _networks(snapshot.on(node))
-    fix = f"inv rdma.discover --hosts {','.join(host.ssh for host in hosts)} --write FILE"
     rank = expected.on(node)[0].rank
     for one, name, other in _ends(expected.backend, hosts, rank):
         here, there = mine.get(one, []), _networks(snapshot.on(name)).get(other, [])
@@ -74,7 +73,7 @@ def _misled(expected: Expected, node: str, snapshot: Snapshot) -> Finding | None
         rest = (mine.get(each.removeprefix("rdma_"), []) for each in devices(hosts[rank]))
         sure = any({*each} & {*there} for each in rest)
         what = apart(f"{one} {here[0]}", f"{other} {there[0]}", name)
-        return Finding("rdma", FAIL if sure else WARN, node, what, fix)
+        return Finding("rdma", FAIL if sure else WARN, node, what, ranks.ready(hosts))
     return None
 
 

@@ -69,9 +69,10 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
         bare = [i for i, host in enumerate(hosts) if not host.ips]
         return f'hosts[{bare[0]}] has no "ips": ring needs an address per host' if bare else None
     names = list(dict.fromkeys(host.ssh for host in hosts))
-    if len(names) < len(hosts):
-        return f"{backend} runs one rank on a host: -n {len(names)} at most, or {_with('ring')}"
-    if len(names) > 1 and not any(host.rdma for host in hosts):
+    is_bare = not any(host.rdma for host in hosts)
+    if is_bare and (wrong := _crowded(backend, hosts)):
+        return wrong
+    if is_bare and len(names) > 1:
         return (
             f'no host has an "rdma" row: {backend} needs one each: write such a hostfile with'
             f" inv rdma.discover --hosts {','.join(names)} --write FILE, or {_with('ring')}"
@@ -92,6 +93,14 @@ def check(backend: str, hosts: Sequence[Host]) -> str | None:
             f", or {_with(other)}"
         )
     return None
+
+
+def _crowded(backend: str, hosts: Sequence[Host]) -> str | None:
+    """That a host has several ranks: no cable leads from it to itself."""
+    count = len({host.ssh for host in hosts})
+    if count == len(hosts):
+        return None
+    return f"{backend} runs one rank on a host: -n {count} at most, or {_with('ring')}"
 
 
 def _with(backend: str) -> str:
@@ -118,7 +127,7 @@ def impossible(backend: str, hosts: Sequence[Host]) -> str | None:
     if backend == "jaccl" and size > MESH:
         most = f"a mesh has at most {MESH} ranks, and these are {size}"
         return f'{most}: jaccl-ring takes more: --backend, or "backend" in the file'
-    wrong = forked(backend, hosts)
+    wrong = _crowded(backend, hosts) or forked(backend, hosts)
     return wrong or (_wrong_rows(hosts) if backend == "jaccl-ring" else None)
 
 
