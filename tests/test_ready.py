@@ -193,15 +193,17 @@ def test_a_peer_that_never_comes(slow: Inv, number: int) -> None:
     assert late in last
 
 
-def test_a_backend_that_this_mlx_lacks(slow: Inv) -> None:
+def test_a_backend_that_this_mlx_lacks(remote: Inv) -> None:
     """Where the checks are skipped each rank says so itself, and ends."""
-    file = Path(slow.env["INVOKE_TP_HOSTFILE"])
+    file = Path(remote.env["INVOKE_TP_HOSTFILE"])
     data = json.loads(file.read_text())
     rows = [[None, "rdma_en1"], ["rdma_en1", None]]
     data["hosts"] = [{**host, "rdma": row} for host, row in zip(data["hosts"], rows, strict=True)]
     file.write_text(json.dumps(data))
-    done = failed(slow, "--skip-checks", "--backend", "jaccl")
-    assert re.search(r"rank 0, first error: MLX 0\.\d+\.\d+ of \S+ has no backend jaccl", done.err)
+    done = remote("tp.start", "--skip-checks", "--backend", "jaccl", code=4)
+    said = r"rank 0, first error: MLX 0\.\d+\.\d+ of \S+ has no backend jaccl"
+    assert re.search(said, done.err)
+    assert remote("tp.status").out.startswith("stopped")
 
 
 def test_a_rank_that_dies_after_ready(slow: Inv) -> None:
