@@ -29,7 +29,12 @@ WRONG: list[tuple[list[str], list[str] | None, int, str]] = [
         2,
         "--backend nccl: MLX knows it, and it is not run here",
     ),
-    (["tp.start", "--backend", "jaccl"], None, 2, "runs one rank on a host: -n 1 at most, or --backend ring"),
+    (
+        ["tp.start", "--backend", "jaccl"],
+        None,
+        2,
+        "runs one rank on a host: -n 1 at most, or --backend ring",
+    ),
     (["tp.start", "--backend", "RING"], None, 2, "choose one of"),
     (["tp.start", "--engine", "vllm"], None, 2, "engine 'vllm' is unknown"),
     (["tp.start", "-n", "0"], None, 2, "-n 0: give a number"),

@@ -577,7 +577,7 @@ KNOWN: list[tuple[str, Callable[[Keys], object], str | None]] = [
     ("wrong", lambda k: k.know(f"{k.at} {k.other()}"), "has changed"),
     ("two of a kind", lambda k: k.know(f"{k.at} {k.other()}", f"{k.at} {k.own}"), None),
     ("without port", lambda k: k.know(f"127.0.0.1 {k.own}"), None),
-    ("wrong without port", lambda k: k.know(f"127.0.0.1 {k.other()}"), "has changed"),
+    ("wrong without port", lambda k: k.know(f"127.0.0.1 {k.other()}"), "its host key is not known"),
     ("a pattern", lambda k: k.know(f"[127.0.0.?]:* {k.own}"), None),
     ("a pattern but", lambda k: k.know(f"*,!127.*,!{k.at} {k.own}"), "its host key is not known"),
     ("a list", lambda k: k.know(f"mac9,{k.at},mac8 {k.own} me@here"), None),

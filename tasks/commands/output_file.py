@@ -20,7 +20,9 @@ def check(file: str | None, option: str = "--out") -> None:
         # As root one would put a file in the place of /dev/null.
         raise BadInput(f"{option} {file}: is no plain file: name one that is, or a new one")
     if not path.parent.is_dir():
-        raise BadInput(f"{option} {file}: there is no folder {path.parent}: make it first")
+        given = Path(file).parent  # else a link leads away
+        folder = path.parent if given.is_dir() else given
+        raise BadInput(f"{option} {file}: there is no folder {folder}: make it first")
 
 
 def write(file: str, text: str, option: str = "--out") -> None:
