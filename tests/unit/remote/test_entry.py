@@ -476,7 +476,8 @@ def serve(ranks: Ranks, model: Path, python: str = sys.executable) -> None:
     whole = wait_for(lambda: ranks.marks(0).loading and ranks.marks(1).loading)
     size = (model / "model.safetensors").stat().st_size
     assert 0 < size - whole.of < 10_000  # the header
-    wait_for(lambda: all(_read_all(ranks.marks(rank)) for rank in (0, 1)))
+    # So small a model may be read in part before the first look; test_progress_... tells how well.
+    wait_for(lambda: all(_has_read(ranks.marks(rank)) for rank in (0, 1)))
     processes[0].send_signal(signal.SIGINT)
     processes[0].communicate(timeout=DEADLINE)
     left = ranks.marks(0).left
@@ -504,8 +505,8 @@ def as_called_directly(port: int, model: Path) -> None:
     assert right != [row[0] for row in parts] == pytest.approx(right, abs=1e-3)
 
 
-def _read_all(found: Marks) -> bool:
-    return found.loading is not None and found.loading.bytes == found.loading.of
+def _has_read(found: Marks) -> bool:
+    return found.loading is not None and 0 < found.loading.bytes <= found.loading.of
 
 
 @pytest.mark.local
